@@ -1,0 +1,161 @@
+"""The application factory: settings, extensions, blueprints, error pages, commands."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import datetime
+from importlib import import_module
+from importlib.util import find_spec
+from zoneinfo import ZoneInfo
+
+from babel.dates import format_datetime
+from flask import Flask, Response, g, jsonify, render_template, request
+from flask_wtf.csrf import CSRFError
+from werkzeug.exceptions import HTTPException
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+import config
+import extensions
+from domain import money
+from domain.errors import DomainError, NotFound
+
+BLUEPRINTS = ("shop", "payments", "wallet", "account", "setup", "door", "admin", "health")
+# Connections a process keeps: two web processes of four threads, worker and clock stay under 20 together.
+_POOL = {"pool_size": 4, "max_overflow": 2, "pool_pre_ping": True, "pool_recycle": 1800}
+
+
+def create_app(settings: config.Settings | None = None) -> Flask:
+    """Build the application. Raises config.ConfigError, in the operator's words, when a setting is wrong."""
+    settings = settings or config.get()
+    config.use(settings)
+    app = Flask(__name__)
+    app.config.update(_flask_settings(settings))
+    app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
+        app.wsgi_app, x_for=settings.trusted_proxies, x_proto=settings.trusted_proxies
+    )
+    _bind(app, settings)
+    for name in BLUEPRINTS:
+        if find_spec(f"blueprints.{name}"):
+            import_module(f"blueprints.{name}").register(app)
+    app.register_error_handler(DomainError, _domain_error)
+    app.register_error_handler(HTTPException, _http_error)
+    app.before_request(_new_nonce)
+    app.after_request(_secure)
+    app.add_template_filter(money.show, "money")
+    app.add_template_filter(when, "when")
+    app.context_processor(lambda: {"settings": settings, "csp_nonce": lambda: g.get("csp_nonce", "")})
+    import_module("cli").register(app)
+    return app
+
+
+def _flask_settings(settings: config.Settings) -> dict[str, object]:
+    return {
+        "SECRET_KEY": settings.secret_key,
+        "SQLALCHEMY_DATABASE_URI": settings.database_url,
+        "SQLALCHEMY_ENGINE_OPTIONS": _POOL,
+        "MAX_CONTENT_LENGTH": 6 * 1024 * 1024,
+        "SESSION_COOKIE_HTTPONLY": True,
+        "SESSION_COOKIE_SAMESITE": "Lax",
+        "SESSION_COOKIE_SECURE": settings.https,
+        "REMEMBER_COOKIE_HTTPONLY": True,
+        "REMEMBER_COOKIE_SAMESITE": "Lax",
+        "REMEMBER_COOKIE_SECURE": settings.https,
+        "WTF_CSRF_TIME_LIMIT": None,
+        "BOOTSTRAP_SERVE_LOCAL": True,
+        "RATELIMIT_ENABLED": settings.limits,
+        "RATELIMIT_STORAGE_URI": settings.redis_url,
+        "RATELIMIT_STORAGE_OPTIONS": {"socket_connect_timeout": 1, "socket_timeout": 1}
+        | ({"ssl_cert_reqs": None} if settings.redis_url.startswith("rediss://") else {}),
+        # Without Redis the limits fall back to this process's memory: buying goes on.
+        "RATELIMIT_IN_MEMORY_FALLBACK_ENABLED": True,
+        "RATELIMIT_HEADERS_ENABLED": False,
+        "SEND_FILE_MAX_AGE_DEFAULT": 3600,
+        "MAIL_SERVER": settings.mail_server,
+        "MAIL_PORT": settings.mail_port,
+        "MAIL_USERNAME": settings.mail_username or None,
+        "MAIL_PASSWORD": settings.mail_password or None,
+        "MAIL_USE_TLS": settings.mail_use_tls,
+        "MAIL_USE_SSL": settings.mail_use_ssl,
+        "MAIL_DEFAULT_SENDER": settings.mail_sender,
+    }
+
+
+def _bind(app: Flask, settings: config.Settings) -> None:
+    import_module("models")
+    extensions.db.init_app(app)
+    extensions.migrate.init_app(app, extensions.db, compare_type=True)
+    extensions.login.init_app(app)
+    extensions.csrf.init_app(app)
+    extensions.limiter.init_app(app)
+    extensions.mail.init_app(app)
+    extensions.bootstrap.init_app(app)
+    extensions.queue.bind(settings.redis_url)
+
+
+def when(moment: datetime, timezone: str = "UTC", pattern: str = "EEEE d MMMM y, HH:mm") -> str:
+    """A time as a reader there says it: `Friday 4 December 2026, 19:30`."""
+    return format_datetime(moment.astimezone(ZoneInfo(timezone)), pattern, locale="en")
+
+
+def _new_nonce() -> None:
+    g.csp_nonce = secrets.token_urlsafe(16)
+
+
+def _secure(response: Response) -> Response:
+    """The headers every page carries. Order links are secrets, so nothing leaves by a Referer."""
+    nonce = g.get("csp_nonce", "")
+    headers = response.headers
+    headers.setdefault(
+        "Content-Security-Policy",
+        f"default-src 'self'; script-src 'self' 'nonce-{nonce}'; style-src 'self' 'nonce-{nonce}'; "
+        "img-src 'self' data:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
+        + "".join(f" {origin}" for origin in _form_origins()),
+    )
+    headers.setdefault("Referrer-Policy", "no-referrer")
+    headers.setdefault("X-Content-Type-Options", "nosniff")
+    headers.setdefault("X-Frame-Options", "DENY")
+    headers.setdefault("Permissions-Policy", "camera=(self), microphone=(), geolocation=()")
+    settings = config.get()
+    if settings.production and settings.https:
+        headers.setdefault("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
+    return response
+
+
+def _form_origins() -> tuple[str, ...]:
+    """Where a form's answer may redirect: browsers hold `form-action` against the whole chain."""
+    base = config.get().stripe_api_base
+    return ("https://checkout.stripe.com", *([base.rsplit("/", 1)[0]] if base else []))
+
+
+def _wants_json() -> bool:
+    return request.path.endswith(".json") or request.accept_mimetypes.best == "application/json"
+
+
+def _domain_error(error: DomainError) -> tuple[str | Response, int]:
+    status = 404 if isinstance(error, NotFound) else 400
+    return _error_page(status, error.message, error.code)
+
+
+def _http_error(error: HTTPException) -> tuple[str | Response, int] | Response:
+    if error.response is not None:
+        return error.get_response()  # type: ignore[return-value]
+    words = {
+        400: "That request could not be read.",
+        403: "This page is not for this account.",
+        404: "There is nothing at this address.",
+        405: "This address is not meant to be used that way.",
+        413: "That file is too large.",
+        429: "That was too often. Wait a minute, then try again.",
+    }
+    message = error.description if isinstance(error, CSRFError) else None
+    if isinstance(error, CSRFError):
+        message = "This form was open for too long. Go back, reload the page, and send it again."
+    return _error_page(
+        error.code or 500, message or words.get(error.code or 500, "Something went wrong here.")
+    )
+
+
+def _error_page(status: int, message: str, code: str = "") -> tuple[str | Response, int]:
+    if _wants_json():
+        return jsonify(error=code or status, message=message), status
+    return render_template("error.html", status=status, message=message), status

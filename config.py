@@ -1,0 +1,299 @@
+"""The settings: environment variables read once into one frozen `Settings`.
+
+`load()` refuses what is missing or contradictory with a `ConfigError` in words for the operator. The
+running settings are asked for with `get()`; docs/operating.md lists every variable.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from dotenv import dotenv_values
+
+ROOT = Path(__file__).resolve().parent
+# The sandbox's own keys: public, and therefore never good enough for production.
+SANDBOX_MARK = "kassa_sandbox"
+
+
+class ConfigError(Exception):
+    """A setting that is missing or wrong; its text tells the operator which, and what to set."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that differs between one Kassa and another. Secrets are left out of its repr."""
+
+    development: bool
+    home: Path
+    secret_key: str = field(repr=False)
+    database_url: str = field(repr=False)
+    redis_url: str = field(repr=False)
+    public_url: str
+    site_name: str
+    support_email: str
+    alert_email: str
+    admin_email: str
+    logo_url: str
+    currency: str
+    timezone: str
+    # Stripe
+    stripe_secret_key: str = field(repr=False)
+    stripe_publishable_key: str
+    stripe_webhook_secret: str = field(repr=False)
+    stripe_api_base: str
+    stripe_rate_per_second: int
+    stripe_session_minutes: int
+    # Mail
+    mail_server: str
+    mail_port: int
+    mail_username: str
+    mail_password: str = field(repr=False)
+    mail_use_tls: bool
+    mail_use_ssl: bool
+    mail_sender: str
+    mail_api_key: str = field(repr=False)
+    mail_api_base: str
+    # Wallet
+    wallet_currency: str
+    topup_amounts: tuple[int, ...]
+    # The sweep
+    sweep_interval: int
+    sweep_budget: int
+    sweep_cap: int
+    open_grace_minutes: int
+    stuck_minutes: int
+    late_money: str
+    # Watching
+    log_level: str
+    log_file: str
+    metrics_token: str = field(repr=False)
+    limits: bool
+    trusted_proxies: int
+
+    @property
+    def production(self) -> bool:
+        return not self.development
+
+    @property
+    def livemode(self) -> bool:
+        """Whether payments move real money."""
+        return "_live_" in self.stripe_secret_key
+
+    @property
+    def stripe_ready(self) -> bool:
+        return bool(self.stripe_secret_key)
+
+    @property
+    def mail_ready(self) -> bool:
+        return bool(self.mail_server or self.mail_api_key)
+
+    @property
+    def sales_open(self) -> bool:
+        """Whether anything that costs money may be sold: there is a provider, and mail to deliver by."""
+        return self.stripe_ready and self.mail_ready
+
+    @property
+    def https(self) -> bool:
+        return self.public_url.startswith("https://")
+
+    def derived_key(self, purpose: str) -> bytes:
+        """32 bytes for one purpose, so that no two uses of SECRET_KEY share key material."""
+        return hashlib.blake2b(purpose.encode(), key=self.secret_key.encode()[:64], digest_size=32).digest()
+
+
+_current: Settings | None = None
+
+
+def get() -> Settings:
+    """The settings in force. Loads them from the environment on first use."""
+    global _current
+    if _current is None:
+        _current = load()
+    return _current
+
+
+def use(settings: Settings) -> None:
+    """Put `settings` in force for this process."""
+    global _current
+    _current = settings
+
+
+def load(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read settings from `environ`, or from the process environment with `.env` behind it.
+
+    Raises ConfigError in words that name the variable.
+    """
+    if environ is None:
+        dotenv = {k: v for k, v in dotenv_values(ROOT / ".env").items() if v is not None}
+        environ = {**dotenv, **os.environ}
+    read = _Reader(environ)
+    development = read.text("KASSA_ENV", "production") == "development"
+    port = read.number("PORT", 8000)
+    public_url = _public_url(read, development, port)
+    currency = read.currency("CURRENCY", "EUR")
+    support = read.text("SUPPORT_EMAIL") or read.text("ADMIN_EMAIL") or "support@example.org"
+    settings = Settings(
+        development=development,
+        home=Path(read.text("KASSA_HOME", str(ROOT / ".kassa"))),
+        secret_key=read.required("SECRET_KEY", "a long random text, the same for web, worker and clock"),
+        database_url=_database_url(read.required("DATABASE_URL", "a postgresql:// address")),
+        redis_url=read.required("REDIS_URL", "a redis:// or rediss:// address"),
+        public_url=public_url,
+        site_name=read.text("SITE_NAME", "Kassa"),
+        support_email=support,
+        alert_email=read.text("PAYMENT_ALERT_EMAIL") or read.text("ADMIN_EMAIL") or support,
+        admin_email=read.text("ADMIN_EMAIL").lower(),
+        logo_url=read.text("LOGO_URL"),
+        currency=currency,
+        timezone=read.timezone("TIMEZONE", "UTC"),
+        stripe_secret_key=read.text("STRIPE_SECRET_KEY"),
+        stripe_publishable_key=read.text("STRIPE_PUBLISHABLE_KEY")
+        or read.text("NEXT_PUBLIC_STRIPE_PUBLISHABLE_KEY"),
+        stripe_webhook_secret=read.text("STRIPE_WEBHOOK_SECRET"),
+        stripe_api_base=read.text("STRIPE_API_BASE").rstrip("/"),
+        stripe_rate_per_second=read.number("STRIPE_RATE_PER_SECOND", 20, least=1),
+        stripe_session_minutes=read.number("STRIPE_SESSION_MINUTES", 31, least=31),
+        mail_server=read.text("MAIL_SERVER"),
+        mail_port=read.number("MAIL_PORT", 587),
+        mail_username=read.text("MAIL_USERNAME"),
+        mail_password=read.text("MAIL_PASSWORD"),
+        mail_use_tls=read.flag("MAIL_USE_TLS", False),
+        mail_use_ssl=read.flag("MAIL_USE_SSL", False),
+        mail_sender=read.text("MAIL_SENDER") or read.text("MAIL_DEFAULT_SENDER") or support,
+        mail_api_key=read.text("MAIL_API_KEY"),
+        mail_api_base=read.text("MAIL_API_BASE", "https://api.resend.com").rstrip("/"),
+        wallet_currency=read.currency("WALLET_CURRENCY", "AED"),
+        topup_amounts=read.numbers("WALLET_TOPUP_AMOUNTS", (10, 50, 100, 500)),
+        sweep_interval=read.number("SWEEP_INTERVAL_SECONDS", 300, least=1),
+        sweep_budget=read.number("SWEEP_BUDGET_SECONDS", 240, least=1),
+        sweep_cap=read.number("SWEEP_MAX_PAYMENTS", 0),
+        open_grace_minutes=read.number("OPEN_GRACE_MINUTES", 5),
+        stuck_minutes=read.number("STUCK_MINUTES", 30, least=1),
+        late_money=read.choice("LATE_MONEY", "person", ("person", "refund", "wallet")),
+        log_level=read.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR")),
+        log_file=read.text("LOG_FILE"),
+        metrics_token=read.text("METRICS_TOKEN"),
+        limits=not (development and read.text("KASSA_LIMITS") == "off"),
+        trusted_proxies=read.number("TRUSTED_PROXIES", 1),
+    )
+    _refuse_mixtures(settings)
+    return settings
+
+
+def _refuse_mixtures(settings: Settings) -> None:
+    """Refuse keys that do not belong together, or that do not belong in production."""
+    secret, publishable = settings.stripe_secret_key, settings.stripe_publishable_key
+    if secret and not secret.startswith(("sk_test_", "sk_live_", "rk_test_", "rk_live_")):
+        raise ConfigError(
+            "STRIPE_SECRET_KEY does not look like a secret key: it begins sk_test_, sk_live_, rk_test_ or rk_live_."
+        )
+    if secret and publishable and ("_live_" in publishable) != settings.livemode:
+        raise ConfigError(
+            "STRIPE_SECRET_KEY and STRIPE_PUBLISHABLE_KEY are of different modes: use two test keys or two live keys."
+        )
+    if settings.mail_use_tls and settings.mail_use_ssl:
+        raise ConfigError("Set MAIL_USE_TLS (port 587) or MAIL_USE_SSL (port 465), not both.")
+    if settings.development:
+        return
+    marked = (secret, publishable, settings.stripe_webhook_secret, settings.mail_api_key)
+    if any(SANDBOX_MARK in value for value in marked):
+        raise ConfigError(
+            "The sandbox's keys are for development only. Paste your own from dashboard.stripe.com > Developers."
+        )
+    if settings.stripe_api_base:
+        raise ConfigError("STRIPE_API_BASE is for development only; remove it.")
+    if len(settings.secret_key) < 16:
+        raise ConfigError("SECRET_KEY is too short: use 32 or more random characters.")
+
+
+def _public_url(read: _Reader, development: bool, port: int) -> str:
+    """PUBLIC_URL, else what Railway or Heroku say their domain is, else this machine."""
+    url = read.text("PUBLIC_URL")
+    if not url and read.text("RAILWAY_PUBLIC_DOMAIN"):
+        url = f"https://{read.text('RAILWAY_PUBLIC_DOMAIN')}"
+    if not url and read.text("HEROKU_APP_DEFAULT_DOMAIN_NAME"):
+        url = f"https://{read.text('HEROKU_APP_DEFAULT_DOMAIN_NAME')}"
+    url = (url or f"http://localhost:{port}").rstrip("/")
+    if not url.startswith(("http://", "https://")):
+        raise ConfigError(f"PUBLIC_URL must begin with https:// (it is {url!r}).")
+    return url
+
+
+def _database_url(url: str) -> str:
+    """Heroku and Railway say postgres://; SQLAlchemy wants the driver named."""
+    for prefix in ("postgres://", "postgresql://"):
+        if url.startswith(prefix):
+            return "postgresql+psycopg://" + url[len(prefix) :]
+    if url.startswith("postgresql+psycopg://"):
+        return url
+    raise ConfigError("DATABASE_URL must be a PostgreSQL address: postgresql://user:password@host/name.")
+
+
+class _Reader:
+    """Typed reading of variables, with errors that name them."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environ = environ
+
+    def text(self, name: str, default: str = "") -> str:
+        return self.environ.get(name, "").strip() or default
+
+    def required(self, name: str, what: str) -> str:
+        value = self.text(name)
+        if not value:
+            raise ConfigError(f"{name} is not set. It is {what}.")
+        return value
+
+    def number(self, name: str, default: int, least: int = 0) -> int:
+        value = self.text(name)
+        if not value:
+            return default
+        if not value.isascii() or not value.isdigit() or int(value) < least:
+            raise ConfigError(f"{name} must be a whole number, {least} or more (it is {value!r}).")
+        return int(value)
+
+    def numbers(self, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
+        value = self.text(name)
+        if not value:
+            return default
+        parts = [part.strip() for part in value.split(",")]
+        if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
+            raise ConfigError(
+                f"{name} must be whole numbers above zero with commas between (it is {value!r})."
+            )
+        return tuple(int(part) for part in parts)
+
+    def flag(self, name: str, default: bool) -> bool:
+        value = self.text(name).lower()
+        if value not in ("", "1", "0", "true", "false", "yes", "no", "on", "off"):
+            raise ConfigError(f"{name} must be true or false (it is {value!r}).")
+        return value in ("1", "true", "yes", "on") if value else default
+
+    def choice(self, name: str, default: str, among: tuple[str, ...]) -> str:
+        value = self.text(name, default)
+        if value not in among:
+            raise ConfigError(f"{name} must be one of {', '.join(among)} (it is {value!r}).")
+        return value
+
+    def currency(self, name: str, default: str) -> str:
+        value = self.text(name, default).upper()
+        if len(value) != 3 or not value.isascii() or not value.isalpha():
+            raise ConfigError(
+                f"{name} must be a currency code of three letters, such as EUR (it is {value!r})."
+            )
+        return value
+
+    def timezone(self, name: str, default: str) -> str:
+        value = self.text(name, default)
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise ConfigError(
+                f"{name} must be a time zone such as Europe/Jersey (it is {value!r})."
+            ) from error
+        return value

@@ -1,0 +1,1 @@
+"""What Kassa knows. Nothing here imports Flask."""

@@ -1,0 +1,78 @@
+"""Everything that is made once and bound to the application in `app.py`."""
+
+from __future__ import annotations
+
+import structlog
+from flask_bootstrap import Bootstrap5
+from flask_limiter import Limiter
+from flask_limiter.util import get_remote_address
+from flask_login import LoginManager
+from flask_mail import Mail
+from flask_migrate import Migrate
+from flask_sqlalchemy import SQLAlchemy
+from flask_wtf import CSRFProtect
+from redis import Redis
+from redis.exceptions import RedisError
+from rq import Queue
+from sqlalchemy import MetaData
+from sqlalchemy.orm import DeclarativeBase
+
+
+class Base(DeclarativeBase):
+    """The base of every table; names constraints so that migrations can speak of them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+class JobQueue:
+    """The RQ queue. Enqueueing only makes things sooner, so a Redis that is down is logged, not raised."""
+
+    name = "kassa"
+
+    def __init__(self) -> None:
+        self._redis: Redis | None = None
+
+    def bind(self, redis_url: str) -> None:
+        """Use this Redis from now on; connections are made when first needed, with short timeouts."""
+        self._redis = connect_redis(redis_url, timeout=1)
+
+    @property
+    def redis(self) -> Redis:
+        if self._redis is None:
+            raise RuntimeError("The queue is not bound: call bind() first.")
+        return self._redis
+
+    def soon(self, function: str, *args: object) -> bool:
+        """Ask a worker to run `worker.<function>(*args)`; False when Redis cannot be asked."""
+        try:
+            Queue(self.name, connection=self.redis).enqueue(f"worker.{function}", *args, result_ttl=600)
+        except RedisError as error:
+            structlog.get_logger(__name__).warning("enqueue_failed", job=function, error=type(error).__name__)
+            return False
+        return True
+
+
+def connect_redis(url: str, timeout: float | None) -> Redis:
+    """A client for `url`. Heroku's rediss:// certificates are self-signed, so they are not verified."""
+    options: dict[str, object] = {"socket_connect_timeout": timeout or 5, "socket_timeout": timeout}
+    if url.startswith("rediss://"):
+        options["ssl_cert_reqs"] = None
+    return Redis.from_url(url, **options)
+
+
+db = SQLAlchemy(model_class=Base)
+migrate = Migrate()
+login = LoginManager()
+csrf = CSRFProtect()
+limiter = Limiter(key_func=get_remote_address)
+mail = Mail()
+bootstrap = Bootstrap5()
+queue = JobQueue()

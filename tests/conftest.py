@@ -1,0 +1,124 @@
+"""Fixtures over the real thing: a PostgreSQL database for each test process, emptied between tests.
+
+`bin/test` gives the servers in KASSA_TEST_DATABASE_URL (where databases may be created) and
+KASSA_TEST_REDIS_URL. The sandbox is started once for each test process.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis as redis_client
+from flask import Flask
+from flask.testing import FlaskClient
+from flask_migrate import upgrade
+from sqlalchemy.engine import make_url
+from tests.support.sandbox import Sandbox, start_sandbox
+
+import config
+from app import create_app
+from extensions import Base, db
+
+
+@pytest.fixture(scope="session")
+def worker_id(request: pytest.FixtureRequest) -> str:
+    """`gw0`, `gw1`, ... under xdist, else `main`."""
+    return getattr(request.config, "workerinput", {}).get("workerid", "main")
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """This test process's KASSA_HOME."""
+    return tmp_path_factory.mktemp("kassa")
+
+
+@pytest.fixture(scope="session")
+def database_url(worker_id: str) -> Iterator[str]:
+    """A database of this test process's own."""
+    server = os.environ.get("KASSA_TEST_DATABASE_URL")
+    if not server:
+        pytest.exit("Run the tests with ./bin/test: it starts PostgreSQL and Redis for them.", returncode=2)
+    url = make_url(server).set(drivername="postgresql")
+    admin = url.render_as_string(hide_password=False)
+    name = f"kassa_test_{worker_id}_{os.getpid()}"
+    with psycopg.connect(admin, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')  # type: ignore[arg-type]
+    yield url.set(database=name).render_as_string(hide_password=False)
+    with psycopg.connect(admin, autocommit=True) as connection:
+        connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session")
+def redis_url(worker_id: str) -> str:
+    """A Redis database of this test process's own."""
+    base = os.environ["KASSA_TEST_REDIS_URL"]
+    number = int(worker_id.removeprefix("gw")) + 1 if worker_id.startswith("gw") else 0
+    return (
+        f"{base}{'&' if '?' in base else '?'}db={number}" if base.startswith("unix:") else f"{base}/{number}"
+    )
+
+
+@pytest.fixture(scope="session")
+def sandbox(home: Path) -> Iterator[Sandbox]:
+    """The providers' local imitation and the mail catcher, as a process of its own."""
+    running = start_sandbox(home)
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def environ(home: Path, database_url: str, redis_url: str, sandbox: Sandbox) -> dict[str, str]:
+    """The variables of a development Kassa that talks to the sandbox."""
+    return {
+        "KASSA_ENV": "development",
+        "KASSA_HOME": str(home),
+        "SECRET_KEY": "a-secret-for-tests-only",
+        "DATABASE_URL": database_url,
+        "REDIS_URL": redis_url,
+        "PUBLIC_URL": "http://localhost",
+        "STRIPE_SECRET_KEY": "sk_test_kassa_sandbox",
+        "STRIPE_PUBLISHABLE_KEY": "pk_test_kassa_sandbox",
+        "STRIPE_WEBHOOK_SECRET": "whsec_kassa_sandbox",
+        "STRIPE_API_BASE": f"{sandbox.base_url}/stripe",
+        "STRIPE_RATE_PER_SECOND": "1000",
+        "MAIL_SERVER": "127.0.0.1",
+        "MAIL_PORT": str(sandbox.smtp_port),
+        "SUPPORT_EMAIL": "help@example.org",
+        "PAYMENT_ALERT_EMAIL": "alerts@example.org",
+        "KASSA_LIMITS": "off",
+    }
+
+
+@pytest.fixture(scope="session")
+def migrated(environ: dict[str, str]) -> Flask:
+    """An application over a database that was made by the migrations, as production's is."""
+    application = create_app(config.load(environ))
+    application.testing = True
+    with application.app_context():
+        upgrade()
+        db.engine.dispose()
+    return application
+
+
+@pytest.fixture
+def app(migrated: Flask, environ: dict[str, str], sandbox: Sandbox) -> Iterator[Flask]:
+    """The application over empty tables, an empty Redis and a sandbox without faults or clock offset."""
+    config.use(config.load(environ))
+    sandbox.reset()
+    redis_client.Redis.from_url(environ["REDIS_URL"]).flushdb()
+    with migrated.app_context():
+        tables = ", ".join(f'"{table.name}"' for table in Base.metadata.sorted_tables)
+        db.session.execute(db.text(f"TRUNCATE {tables} RESTART IDENTITY CASCADE"))
+        db.session.commit()
+        yield migrated
+        db.session.remove()
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    """A browser without JavaScript. CSRF is checked as in production; `tests.support.web` reads the token."""
+    return app.test_client()
