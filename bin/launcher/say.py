@@ -1,0 +1,73 @@
+"""What the person at the terminal reads: progress, problems, questions."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import FrameType
+from typing import NoReturn
+
+# A pipe or a log gets a progress line this often; a terminal gets its line rewritten each time.
+QUIET_SECONDS = 5.0
+
+
+class Stop(Exception):
+    """Something the launcher cannot do; the text says what, and what to do about it."""
+
+
+def interrupt(signum: int, frame: FrameType | None) -> NoReturn:
+    """A signal handler: SIGTERM and SIGHUP end a command as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def line(text: str = "") -> None:
+    """One line of progress. On standard error, so that a command's own output stays clean."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def problem(text: str) -> None:
+    line(f"\n{text}" if sys.stderr.isatty() else text)
+
+
+def ask(question: str, *, yes: bool) -> bool:
+    """Whether the person agrees: `--yes` agrees beforehand, and nobody at the keyboard means no."""
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        return False
+    return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+
+
+class Step:
+    """One step with its duration: `Step("Packages")`, `.note("12 of 80")`, `.done()`."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.started = time.monotonic()
+        self._said = self.started
+        self._live = sys.stderr.isatty()
+        if self._live:
+            self._show("...")
+        else:
+            line(f"  {title} ...")
+
+    def note(self, text: str) -> None:
+        """Show how far the step is."""
+        if self._live:
+            self._show(text)
+        elif time.monotonic() - self._said >= QUIET_SECONDS:
+            self._said = time.monotonic()
+            line(f"  {self.title}: {text}")
+
+    def done(self, text: str = "done") -> None:
+        seconds = time.monotonic() - self.started
+        took = f" ({seconds:.1f} s)" if seconds >= 0.5 else ""
+        if self._live:
+            self._show(f"{text}{took}")
+            sys.stderr.write("\n")
+        else:
+            line(f"  {self.title}: {text}{took}")
+
+    def _show(self, text: str) -> None:
+        sys.stderr.write(f"\r\033[K  {self.title:<22} {text}"[:160])
+        sys.stderr.flush()
