@@ -363,6 +363,8 @@ class Payment(Base):
     url: Mapped[str | None] = mapped_column(Text)
     expires_at: Mapped[datetime | None] = mapped_column(Time)
     charge_id: Mapped[str | None] = mapped_column(String(255))
+    # Whether this payment's money bought the order's goods; at most one does (see the index below).
+    fulfilled: Mapped[bool] = mapped_column(Boolean, default=False)
     amount_minor: Mapped[int] = mapped_column(BigInteger)
     currency: Mapped[str] = mapped_column(String(3))
     state: Mapped[PaymentState] = mapped_column(_enum(PaymentState), default=PaymentState.CREATED)
@@ -401,6 +403,7 @@ class Payment(Base):
             unique=True,
             postgresql_where=text("state IN ('created', 'open', 'processing')"),
         ),
+        Index("payments_one_fulfils", "order_id", unique=True, postgresql_where=text("fulfilled")),
         Index(
             "payments_due",
             "next_check_at",

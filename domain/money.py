@@ -9,10 +9,10 @@ from babel.numbers import format_currency, get_currency_precision, list_currenci
 from domain.errors import DomainError
 
 # Where payment providers count otherwise than ISO 4217 as Babel knows it (PROVIDERS: Stripe's lists).
-_ZERO_DECIMAL = frozenset(
+ZERO_DECIMAL = frozenset(
     ["BIF", "CLP", "DJF", "GNF", "JPY", "KMF", "KRW", "MGA", "PYG", "RWF", "VND", "VUV", "XAF", "XOF", "XPF"]
 )
-_THREE_DECIMAL = frozenset(["BHD", "JOD", "KWD", "OMR", "TND"])
+THREE_DECIMAL = frozenset(["BHD", "JOD", "KWD", "OMR", "TND"])
 _KNOWN = frozenset(list_currencies())
 # Sources contradict each other on UGX's decimals at the provider, so it is not sold in; ISK is sent in
 # hundredths of whole krónur there.
@@ -40,9 +40,9 @@ def check_currency(code: str) -> str:
 
 def decimals(currency: str) -> int:
     """How many decimal places the currency's minor unit has, as payment providers count them."""
-    if currency in _ZERO_DECIMAL:
+    if currency in ZERO_DECIMAL:
         return 0
-    if currency in _THREE_DECIMAL:
+    if currency in THREE_DECIMAL:
         return 3
     return 2 if currency in ("ISK", "HUF", "TWD") else max(2, get_currency_precision(currency))
 
@@ -55,7 +55,7 @@ def to_minor(amount: Decimal, currency: str) -> int:
             "too_precise", f"{currency} amounts have at most {decimals(currency)} digits after the point."
         )
     minor = int(scaled)
-    if currency in _THREE_DECIMAL and minor % 10 or currency == "ISK" and minor % 100:
+    if currency in THREE_DECIMAL and minor % 10 or currency == "ISK" and minor % 100:
         raise MoneyError("too_precise", f"Payment providers round {currency}: end the amount with a zero.")
     return minor
 

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib import import_module
+from threading import Lock
+from time import monotonic, sleep
 from typing import Any, Protocol, runtime_checkable
 
 import config
@@ -149,22 +151,23 @@ class Provider(Protocol):
     def find(self, reference: str, since: datetime) -> Report | None:
         """Look for a payment by our reference in the provider's list; None when it is certainly absent."""
 
-    def fetch(self, provider_id: str, *, patient: bool = False) -> Report:
-        """Read one payment, with its refunds and disputes where there are any."""
+    def fetch(self, provider_id: str, *, patient: bool = False, thorough: bool = False) -> Report:
+        """Read one payment. `thorough` also asks for its refunds and disputes when nothing hints at any.
+
+        Raises Missing when the provider has no such payment.
+        """
 
     def pages(self, since: datetime, until: datetime) -> Iterator[list[Report]] | None:
         """Reports of the payments created between two times, a page a provider call; None: cannot list."""
 
-    def close(self, provider_id: str) -> None:
+    def close(self, provider_id: str, key: str) -> None:
         """Ask that the payment can no longer be paid. Harmless when it is final already."""
 
-    def refund(
-        self, report: Report, amount_minor: int, key: str, *, reason: str, patient: bool = False
-    ) -> RefundReport:
-        """Send `amount_minor` back for a paid payment under our key."""
+    def refund(self, provider_id: str, amount_minor: int, key: str, *, patient: bool = False) -> RefundReport:
+        """Send `amount_minor` back for a paid payment under our key; the same key is the same refund."""
 
-    def refunds(self, report: Report) -> tuple[RefundReport, ...]:
-        """Every refund the provider knows for this payment."""
+    def find_refund(self, provider_id: str, key: str) -> RefundReport | None:
+        """The refund that was made under our key; None when it is certainly absent."""
 
     def health(self) -> Mapping[str, Any]:
         """A cheap call that proves the connection: account, mode, API version. Never a key."""
@@ -173,6 +176,10 @@ class Provider(Protocol):
 @runtime_checkable
 class Doorbell(Protocol):
     """A provider that rings: turns a signed request into the thing to look at."""
+
+    @property
+    def rings(self) -> bool:
+        """Whether the doorbell is configured. Without it everything else works."""
 
     def ring(self, body: bytes, signature: str) -> Ring:
         """Check the signature and read the event. BadSignature when it is not genuine."""
@@ -192,6 +199,40 @@ class Ring:
 
 class BadSignature(Exception):
     """A doorbell request that is not genuine, or not readable."""
+
+
+class Calls:
+    """Counts provider calls in this process, for the sweep's record and for tests."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._lock = Lock()
+
+    def add(self) -> None:
+        with self._lock:
+            self.total += 1
+
+
+calls = Calls()
+
+
+class Throttle:
+    """At most `rate` calls a second for one account in this process; waits, never more than `longest` seconds."""
+
+    def __init__(self, rate: int) -> None:
+        self.spacing = 1 / rate
+        self._next = 0.0
+        self._lock = Lock()
+
+    def wait(self, longest: float) -> None:
+        """Take the next place in the line. Raises a passing ProviderError when it is too far off."""
+        with self._lock:
+            now = monotonic()
+            place = max(now, self._next)
+            if place - now > longest:
+                raise ProviderError("Too many calls are waiting for this account.", permanent=False, code="throttled")
+            self._next = place + self.spacing
+        sleep(place - now)
 
 
 _BUILDERS: dict[str, str] = {"stripe": "domain.providers.stripe", "wallet": "domain.providers.wallet"}

@@ -1,0 +1,185 @@
+"""Goods: keeping stock for an order, giving it back, and handing over what was paid for, exactly once.
+
+Every function works inside the caller's transaction, with the order's row locked, and changes stock last.
+None commits.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from sqlalchemy import Integer, column, update, values
+
+from domain import clock, ledger, outbox, tickets, timeline
+from domain.errors import DomainError
+from extensions import db
+from models import (
+    EventState,
+    LineKind,
+    Order,
+    OrderState,
+    Payment,
+    StockState,
+    Ticket,
+    TicketState,
+    TicketType,
+)
+
+
+class SoldOut(DomainError):
+    """The stock does not have what was asked for; nothing was taken."""
+
+
+def stock_of(order: Order) -> dict[int, int]:
+    """How many of each ticket type the order is about."""
+    wanted: Counter[int] = Counter()
+    for line in order.lines:
+        if line.ticket_type_id is not None:
+            wanted[line.ticket_type_id] += line.quantity
+    return dict(wanted)
+
+
+def hold(order: Order) -> None:
+    """Keep stock for an unpaid order. SoldOut when any of it is gone."""
+    wanted = stock_of(order)
+    if not wanted:
+        return
+    _claim(wanted, held=1, sold=0)
+    order.stock_state = StockState.HELD
+
+
+def release(order: Order) -> None:
+    """Give back what an unpaid order kept."""
+    if order.stock_state is not StockState.HELD:
+        return
+    order.stock_state = StockState.RELEASED
+    db.session.flush()
+    _move(stock_of(order), held=-1, sold=0)
+
+
+def sell(order: Order) -> None:
+    """Turn what is held into sold; claim it anew where the hold is gone. SoldOut when it is too late."""
+    wanted = stock_of(order)
+    if not wanted:
+        return
+    held_before = order.stock_state is StockState.HELD
+    order.stock_state = StockState.SOLD
+    db.session.flush()
+    if held_before:
+        _move(wanted, held=-1, sold=1)
+    else:
+        _claim(wanted, held=0, sold=1)
+
+
+def unsell(some: list[Ticket]) -> None:
+    """Give back the stock of tickets that were voided."""
+    counts = Counter(ticket.ticket_type_id for ticket in some)
+    if counts:
+        db.session.flush()
+        _move(dict(counts), held=0, sold=-1)
+
+
+def resell(some: list[Ticket]) -> None:
+    """Take the stock of voided tickets again. SoldOut when others have it by now."""
+    counts = Counter(ticket.ticket_type_id for ticket in some)
+    if counts:
+        _claim(dict(counts), held=0, sold=1)
+
+
+def _claim(wanted: dict[int, int], *, held: int, sold: int) -> None:
+    """Take stock where there is enough of every type, in one conditional UPDATE."""
+    db.session.flush()
+    got = _move(wanted, held=held, sold=sold, only_if_free=True)
+    if got != len(wanted):
+        raise SoldOut("sold_out", "Somebody was faster: there are not enough tickets left. Nothing was charged.")
+
+
+def _move(wanted: dict[int, int], *, held: int, sold: int, only_if_free: bool = False) -> int:
+    """Add `held` and `sold` times the wanted quantities; how many rows that changed."""
+    rows = values(column("id", Integer), column("quantity", Integer), name="wanted").data(sorted(wanted.items()))
+    change = (
+        update(TicketType)
+        .where(TicketType.id == rows.c.id)
+        .values(held=TicketType.held + held * rows.c.quantity, sold=TicketType.sold + sold * rows.c.quantity)
+        .execution_options(synchronize_session=False)
+    )
+    if only_if_free:
+        change = change.where(TicketType.sold + TicketType.held + rows.c.quantity <= TicketType.capacity)
+    return len(db.session.execute(change.returning(TicketType.id)).all())
+
+
+def sellable_still(order: Order) -> bool:
+    """Whether the goods can still be had: a cancelled event has none."""
+    return order.event is None or order.event.state is not EventState.CANCELLED
+
+
+def fulfil(order: Order, payment: Payment | None, *, door: str, source: str | None, actor_id: int | None) -> None:
+    """Hand over what the order is for. `source` is the ledger account that the money comes from.
+
+    Raises SoldOut when the stock is gone; the caller's savepoint then undoes everything.
+    """
+    now = clock.now()
+    if payment is not None:
+        payment.fulfilled = True
+    order.state = OrderState.COMPLETED
+    order.completed_at = now
+    order.failure_reason = ""
+    issued = tickets.issue(order) if order.event_id is not None else []
+    if source is not None and payment is not None:
+        _post(order, payment, source)
+    timeline.note(order, "fulfilled", _words(order, issued), door=door, payment=payment, actor_id=actor_id)
+    outbox.stage(
+        "tickets" if issued else "top_up", key=f"order:{order.id}:fulfilled", to=order.email, order=order
+    )
+    sell(order)
+
+
+def _post(order: Order, payment: Payment, source: str) -> None:
+    """One transfer for each kind of line: to whom the money belongs now."""
+    totals: Counter[LineKind] = Counter()
+    for line in order.lines:
+        totals[line.kind] += line.total_minor
+    for kind, amount in sorted(totals.items()):
+        if amount:
+            ledger.post(
+                key=f"payment:{payment.id}:{kind.value}",
+                debit=source,
+                credit=account_for(order, kind),
+                amount_minor=amount,
+                currency=order.currency,
+                kind="top_up" if kind is LineKind.TOP_UP else "sale",
+                description=_description(order, kind),
+                order_id=order.id,
+                payment_id=payment.id,
+                provider_reference=payment.provider_id or "",
+            )
+
+
+def account_for(order: Order, kind: LineKind) -> str:
+    """The ledger account that a line's money goes to."""
+    if kind is LineKind.TOP_UP:
+        if order.user_id is None:
+            raise DomainError("no_wallet", "A top-up needs a member's wallet.")
+        return ledger.wallet_account(order.user_id)
+    if kind is LineKind.LISTING_FEE:
+        return ledger.PLATFORM
+    return ledger.sales_account(order.event.organiser_id if order.event is not None else None)
+
+
+def _description(order: Order, kind: LineKind) -> str:
+    if kind is LineKind.TOP_UP:
+        return f"Wallet top-up {order.code}"
+    return f"{order.event.title if order.event is not None else order.lines[0].description} ({order.code})"
+
+
+def _words(order: Order, issued: list[Ticket]) -> str:
+    if issued:
+        return f"{len(issued)} ticket{'s' if len(issued) != 1 else ''} issued."
+    return ", ".join(line.description for line in order.lines) + " handed over."
+
+
+def take_back(order: Order, some: list[Ticket], reason: str) -> None:
+    """Void tickets and give their stock back."""
+    live = [ticket for ticket in some if ticket.state is not TicketState.VOID]
+    tickets.void(live, reason)
+    unsell(live)

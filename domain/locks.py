@@ -1,0 +1,66 @@
+"""The order in which rows are locked, in one place: order, payment, wallets by id, stock by id (last).
+
+Locks are FOR NO KEY UPDATE: a plain FOR UPDATE collides with the key-share lock that every insert of a
+row with a foreign key takes, and deadlocks.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from time import sleep
+from typing import TypeVar
+
+from psycopg.errors import DeadlockDetected, SerializationFailure
+from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
+
+from domain.errors import NotFound
+from extensions import db
+from models import Order, Payment
+
+_TRIES = 3
+T = TypeVar("T")
+
+
+def payment_and_order(payment_id: int) -> tuple[Payment, Order]:
+    """Both rows, locked and fresh from the database. NotFound when there is no such payment."""
+    row = db.session.execute(
+        select(Order, Payment)
+        .join(Payment, Payment.order_id == Order.id)
+        .where(Payment.id == payment_id)
+        .with_for_update(key_share=True, of=[Order, Payment])
+        .execution_options(populate_existing=True)
+    ).one_or_none()
+    if row is None:
+        raise NotFound("no_payment", "There is no such payment.")
+    order, payment = row
+    return payment, order
+
+
+def order(order_id: int) -> Order:
+    """The order's row, locked and fresh from the database."""
+    return db.session.scalars(
+        select(Order)
+        .where(Order.id == order_id)
+        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
+    ).one()
+
+
+def in_one_transaction(work: Callable[[], T]) -> T:
+    """Run `work` and commit; a deadlock is tried again, three times in all. Any other error rolls back."""
+    for attempt in range(1, _TRIES + 1):
+        try:
+            result = work()
+            db.session.commit()
+            return result
+        except OperationalError as error:
+            db.session.rollback()
+            if attempt == _TRIES or not isinstance(error.orig, DeadlockDetected | SerializationFailure):
+                raise
+            sleep(random.uniform(0.01, 0.05) * attempt)
+        except BaseException:
+            db.session.rollback()
+            raise
+    raise AssertionError("unreachable")

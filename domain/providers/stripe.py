@@ -1,0 +1,339 @@
+"""Stripe Checkout Sessions, through the official SDK.
+
+Facts about the API behind each choice are in docs/payments.md. Everything that leaves this module is a
+`Report` or a `ProviderError`: no Stripe object, and no exception of the SDK.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import stripe
+from stripe import StripeClient
+
+from config import Settings
+from domain.money import ZERO_DECIMAL
+from domain.providers import (
+    BadSignature,
+    DisputeReport,
+    Missing,
+    ProviderError,
+    Purchase,
+    RefundReport,
+    Report,
+    Ring,
+    Throttle,
+    calls,
+)
+
+stripe.enable_telemetry = False
+_SESSION_ID = re.compile(r"cs_(test|live)_[A-Za-z0-9]{1,250}")
+_EXPAND = ["payment_intent.latest_charge"]
+_SIGNATURE_AGE = 300
+# A lost create is looked for in at most this many pages of a hundred.
+_FIND_PAGES = 50
+_REFUND_STATES = {
+    "pending": "pending",
+    "requires_action": "pending",
+    "succeeded": "succeeded",
+    "failed": "failed",
+    "canceled": "cancelled",
+}
+_DISPUTE_STATES = {"won": "won", "lost": "lost", "prevented": "won", "warning_closed": "won"}
+
+
+def build(settings: Settings) -> StripeProvider:
+    """The adapter for the keys in `settings`."""
+    return StripeProvider(settings)
+
+
+class StripeProvider:
+    """See `domain.providers.Provider`; the account is always our own."""
+
+    name = "stripe"
+    label = "Card"
+    immediate = False
+    account = "platform"
+
+    def __init__(self, settings: Settings) -> None:
+        self.livemode = settings.livemode
+        self.ready = settings.stripe_ready
+        self.rings = bool(settings.stripe_webhook_secret)
+        self._webhook_secret = settings.stripe_webhook_secret
+        self._throttle = Throttle(settings.stripe_rate_per_second)
+        base = {"api": settings.stripe_api_base} if settings.stripe_api_base else None
+
+        def client(timeout: tuple[int, int], retries: int) -> StripeClient:
+            return StripeClient(
+                settings.stripe_secret_key or "sk_test_unset",
+                base_addresses=cast(Any, base),
+                max_network_retries=retries,
+                http_client=stripe.RequestsClient(timeout=timeout),
+            )
+
+        # A person waits for the first: one attempt of 5 seconds. The second works in the background.
+        self._quick = client((2, 5), 0)
+        self._patient = client((3, 10), 1)
+
+    def supports(self, currency: str) -> bool:
+        return len(currency) == 3
+
+    def minimum_minor(self, currency: str) -> int:
+        """Stripe's smallest charge is about 0.50 USD; it refuses by itself where another bank's is higher."""
+        return 50 if currency not in ZERO_DECIMAL else 50 if currency == "JPY" else 1
+
+    def params(self, purchase: Purchase) -> dict[str, Any]:
+        metadata = {"order": purchase.order_code, "reference": purchase.reference}
+        currency = purchase.currency.lower()
+        return {
+            "mode": "payment",
+            "line_items": [
+                {
+                    "quantity": line.quantity,
+                    "price_data": {
+                        "currency": currency,
+                        "unit_amount": line.unit_minor,
+                        "product_data": {"name": line.name[:250]},
+                    },
+                }
+                for line in purchase.lines
+            ],
+            "client_reference_id": purchase.reference,
+            "customer_email": purchase.email,
+            "metadata": metadata,
+            "payment_intent_data": {"metadata": metadata},
+            "adaptive_pricing": {"enabled": False},
+            "expires_at": int(purchase.closes_at.timestamp()),
+            "success_url": purchase.success_url,
+            "cancel_url": purchase.cancel_url,
+        }
+
+    def create(self, params: dict[str, Any], key: str, *, patient: bool = False) -> Report:
+        with self._calling(patient) as client:
+            session = client.v1.checkout.sessions.create(cast(Any, params), {"idempotency_key": key})
+            return self._report(session.to_dict())
+
+    def find(self, reference: str, since: datetime) -> Report | None:
+        for number, page in enumerate(self.pages(since - timedelta(minutes=1), since + timedelta(hours=25))):
+            for report in page:
+                if report.reference == reference:
+                    return self.fetch(report.provider_id, patient=True)
+            if number >= _FIND_PAGES:
+                raise ProviderError("Too many sessions to look through.", permanent=False, code="too_many")
+        return None
+
+    def fetch(self, provider_id: str, *, patient: bool = False, thorough: bool = False) -> Report:
+        if not _SESSION_ID.fullmatch(provider_id):
+            raise Missing("That is not a Checkout Session id.")
+        with self._calling(patient) as client:
+            session = client.v1.checkout.sessions.retrieve(provider_id, {"expand": _EXPAND}).to_dict()
+            report = self._report(session)
+        intent = _object(session.get("payment_intent"))
+        charge = _object(intent.get("latest_charge"))
+        if thorough and intent or charge.get("refunded") or charge.get("amount_refunded"):
+            report = replace(report, refunds=self._refunds(str(intent["id"]), patient))
+        if thorough and intent or charge.get("disputed"):
+            report = replace(report, disputes=self._disputes(str(intent["id"]), patient))
+        return report
+
+    def pages(self, since: datetime, until: datetime) -> Iterator[list[Report]]:
+        """Newest first, a hundred a call. No status filter: a session that was just paid must be seen too."""
+        params: dict[str, Any] = {
+            "created": {"gte": int(since.timestamp()), "lte": int(until.timestamp()) + 1},
+            "limit": 100,
+            "expand": ["data.payment_intent.latest_charge"],
+        }
+        while True:
+            with self._calling(patient=True) as client:
+                page = client.v1.checkout.sessions.list(cast(Any, params)).to_dict()
+                reports = [self._report(session) for session in page["data"]]
+            yield reports
+            if not page["has_more"] or not reports:
+                return
+            params["starting_after"] = reports[-1].provider_id
+
+    def close(self, provider_id: str, key: str) -> None:
+        try:
+            with self._calling(patient=True) as client:
+                client.v1.checkout.sessions.expire(provider_id, options={"idempotency_key": key})
+        except ProviderError as error:
+            # Only an open session can be expired. Another is final already, and is read again by the caller.
+            if not error.permanent or isinstance(error, Missing):
+                raise
+
+    def refund(self, provider_id: str, amount_minor: int, key: str, *, patient: bool = False) -> RefundReport:
+        intent = self._intent(provider_id, patient)
+        params = {"payment_intent": intent, "amount": amount_minor, "metadata": {"refund": key}}
+        with self._calling(patient) as client:
+            made = client.v1.refunds.create(cast(Any, params), {"idempotency_key": key})
+            return _refund_report(made.to_dict())
+
+    def find_refund(self, provider_id: str, key: str) -> RefundReport | None:
+        made = self._refunds(self._intent(provider_id, patient=True), patient=True)
+        return next((refund for refund in made if refund.our_key == key), None)
+
+    def health(self) -> Mapping[str, Any]:
+        with self._calling(patient=False) as client:
+            account = client.v1.accounts.retrieve_current().to_dict()
+        return {
+            "account": account["id"],
+            "mode": "live" if self.livemode else "test",
+            "api_version": stripe.api_version,
+            "country": account.get("country"),
+            "charges_enabled": account.get("charges_enabled"),
+            "webhook_secret": self.rings,
+        }
+
+    def ring(self, body: bytes, signature: str) -> Ring:
+        try:
+            stripe.WebhookSignature.verify_header(body, signature, self._webhook_secret, _SIGNATURE_AGE)
+            event = json.loads(body)
+            thing = event["data"]["object"]
+            return Ring(str(event["id"]), str(event["type"]), str(thing["id"]), **_names_of(thing))
+        except (stripe.SignatureVerificationError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BadSignature(type(error).__name__) from error
+
+    def _intent(self, provider_id: str, patient: bool) -> str:
+        with self._calling(patient) as client:
+            session = client.v1.checkout.sessions.retrieve(provider_id).to_dict()
+        if not session.get("payment_intent"):
+            raise ProviderError("The session has no payment to refund.", permanent=True, code="no_payment_intent")
+        return str(session["payment_intent"])
+
+    def _refunds(self, intent: str, patient: bool) -> tuple[RefundReport, ...]:
+        with self._calling(patient) as client:
+            page = client.v1.refunds.list({"payment_intent": intent, "limit": 100}).to_dict()
+            return tuple(_refund_report(refund) for refund in page["data"])
+
+    def _disputes(self, intent: str, patient: bool) -> tuple[DisputeReport, ...]:
+        with self._calling(patient) as client:
+            page = client.v1.disputes.list({"payment_intent": intent, "limit": 100}).to_dict()
+            return tuple(_dispute_report(dispute) for dispute in page["data"])
+
+    @contextmanager
+    def _calling(self, patient: bool) -> Iterator[StripeClient]:
+        """Take a place under the limit, count the call, and turn what the SDK raises into a ProviderError."""
+        if not self.ready:
+            raise ProviderError("Stripe has no secret key.", permanent=False, code="not_configured")
+        self._throttle.wait(60 if patient else 3)
+        calls.add()
+        try:
+            yield self._patient if patient else self._quick
+        except stripe.StripeError as error:
+            raise _provider_error(error) from error
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ProviderError(f"Unreadable answer: {error!r}", permanent=False, code="unreadable") from error
+
+    def _report(self, session: Mapping[str, Any]) -> Report:
+        intent = _object(session.get("payment_intent"))
+        charge = _object(intent.get("latest_charge"))
+        state, reason = _state(session, intent)
+        amount = session["amount_total"]
+        if state == "paid" and intent.get("amount_received") not in (None, amount):
+            amount = intent["amount_received"]
+        return Report(
+            provider=self.name,
+            provider_id=str(session["id"]),
+            state=state,
+            amount_minor=int(amount),
+            currency=str(session["currency"]).upper(),
+            reference=_reference(session),
+            account=str(intent.get("on_behalf_of") or self.account),
+            livemode=bool(session["livemode"]),
+            created_at=datetime.fromtimestamp(session["created"], UTC),
+            expires_at=datetime.fromtimestamp(session["expires_at"], UTC),
+            url=session.get("url"),
+            charge_id=charge.get("id"),
+            reason=reason,
+            raw=_evidence(session, intent),
+        )
+
+
+def _state(session: Mapping[str, Any], intent: Mapping[str, Any]) -> tuple[str, str]:
+    """Our word for the pair (status, payment_status), and the reason where a payment failed."""
+    status, payment_status = session["status"], session["payment_status"]
+    if payment_status in ("paid", "no_payment_required") and status != "open":
+        return "paid", ""
+    if status == "open":
+        return "open", ""
+    if status == "expired":
+        return "expired", ""
+    if status != "complete":
+        raise ValueError(f"unknown session status {status!r}")
+    # Complete but unpaid: a delayed method. Its payment intent has the last word.
+    if intent.get("status") in ("requires_payment_method", "canceled"):
+        failure = _object(intent.get("last_payment_error"))
+        return "failed", str(failure.get("message") or "The bank did not make the payment.")
+    return "processing", ""
+
+
+def _reference(session: Mapping[str, Any]) -> str:
+    """Our reference, when both places that keep it agree; both of them, when they differ."""
+    metadata = session.get("metadata") or {}
+    told, kept = session.get("client_reference_id") or "", metadata.get("reference") or ""
+    return str(told) if told == kept else f"{told} / {kept}"
+
+
+def _evidence(session: Mapping[str, Any], intent: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("id", "status", "payment_status", "amount_total", "currency", "client_reference_id", "livemode")
+    return {name: session.get(name) for name in names} | {
+        "payment_intent": intent.get("id"),
+        "payment_intent_status": intent.get("status"),
+    }
+
+
+def _names_of(thing: Mapping[str, Any]) -> dict[str, str | None]:
+    """Every name by which the payment behind an event's object may be found."""
+    kind = thing.get("object")
+    metadata = thing.get("metadata") or {}
+    charge = thing["id"] if kind == "charge" else thing.get("charge") or thing.get("latest_charge")
+    return {
+        "provider_id": thing["id"] if kind == "checkout.session" else None,
+        "charge_id": charge if isinstance(charge, str) else None,
+        "reference": metadata.get("reference"),
+    }
+
+
+def _refund_report(refund: Mapping[str, Any]) -> RefundReport:
+    return RefundReport(
+        provider_id=str(refund["id"]),
+        amount_minor=int(refund["amount"]),
+        currency=str(refund["currency"]).upper(),
+        state=_REFUND_STATES[refund["status"]],
+        reason=str(refund.get("failure_reason") or ""),
+        our_key=str((refund.get("metadata") or {}).get("refund") or ""),
+    )
+
+
+def _dispute_report(dispute: Mapping[str, Any]) -> DisputeReport:
+    status = str(dispute["status"])
+    return DisputeReport(
+        provider_id=str(dispute["id"]),
+        amount_minor=int(dispute["amount"]),
+        currency=str(dispute["currency"]).upper(),
+        state=_DISPUTE_STATES.get(status, "open"),
+        status=status,
+        reason=str(dispute.get("reason") or ""),
+    )
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    """An expanded object, or an empty one where it is null or only an id."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def _provider_error(error: stripe.StripeError) -> ProviderError:
+    """Which of the SDK's errors cannot be helped by asking again."""
+    status = error.http_status
+    code = str(getattr(error.error, "code", None) or error.code or type(error).__name__)
+    words = str(error.user_message or error)[:300]
+    if status == 404 or code == "resource_missing":
+        return Missing(words)
+    permanent = isinstance(error, stripe.InvalidRequestError | stripe.IdempotencyError | stripe.CardError)
+    return ProviderError(words, permanent=permanent, code=code)
