@@ -157,6 +157,7 @@ class Event(Base):
     created_at: Mapped[datetime] = mapped_column(Time)
     updated_at: Mapped[datetime] = mapped_column(Time)
 
+    picture: Mapped[Picture | None] = relationship()
     ticket_types: Mapped[list[TicketType]] = relationship(
         back_populates="event", order_by="TicketType.position, TicketType.id"
     )
