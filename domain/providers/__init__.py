@@ -129,6 +129,10 @@ class Provider(Protocol):
     immediate: bool
 
     @property
+    def ready(self) -> bool:
+        """Whether it is configured, so that a payment may be offered through it."""
+
+    @property
     def account(self) -> str:
         """The account that receives the money, as it is written into payments and the ledger."""
 

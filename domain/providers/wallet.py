@@ -26,6 +26,7 @@ class WalletProvider:
     label = "Wallet"
     immediate = True
     account = "wallet"
+    ready = True
 
     def __init__(self, livemode: bool) -> None:
         self.livemode = livemode

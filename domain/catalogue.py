@@ -1,0 +1,397 @@
+"""Events and ticket types: what is on, how it can be paid for, and the rules of changing it.
+
+Writing takes plain values, keeps the rules (capacity never below what is sold or held, currency fixed after
+the first order, nothing deleted that has orders) and commits. Stock itself moves only in `domain/orders.py`;
+whether an event sells at this moment is `domain/selling.py`.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from sqlalchemy import delete, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import joinedload, selectinload
+
+from domain import clock, money, pictures, providers
+from domain.errors import DomainError, NotFound
+from domain.selling import MARKS, states_of
+from domain.selling import Sale as Sale
+from domain.selling import Selling as Selling
+from domain.selling import selling as selling
+from extensions import db
+from models import DoorPass, Event, EventState, Order, OrderLine, Picture, TicketType, User, Wallet
+
+# More upcoming events than this need pages; until then the list is simply bounded.
+_LIST_LIMIT = 200
+_SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_WINDOW = frozenset(("sales_open_at", "sales_close_at"))
+_EVENT_FIELDS = _WINDOW | frozenset(
+    ("slug", "title", "description", "venue", "address", "starts_at", "ends_at", "timezone")
+    + ("currency", "state", "providers", "organiser_id")
+)
+_TYPE_FIELDS = _WINDOW | frozenset(
+    ("name", "description", "price_minor", "capacity", "per_order_limit", "position")
+)
+# The lengths of the columns, so that too long a text is refused in words.
+_LENGTHS = {"title": 200, "venue": 200, "address": 300, "description": 20_000}
+_TYPE_LENGTHS = {"name": 100, "description": 300}
+MAX_CAPACITY = 1_000_000
+
+
+@dataclass(frozen=True)
+class Listing:
+    """An upcoming event on the front page. `from_minor` is None while it has no ticket types."""
+
+    event: Event
+    state: Sale
+    words: str
+    from_minor: int | None
+    one_price: bool
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to pay. `balance_minor` is what the wallet holds, and None for every other way."""
+
+    name: str
+    label: str
+    balance_minor: int | None = None
+
+
+# --- Reading --------------------------------------------------------------------------------------------
+
+
+def upcoming(now: datetime | None = None) -> list[Listing]:
+    """Published events that are not over, the next one first."""
+    now = now or clock.now()
+    query = (
+        select(Event)
+        .where(Event.state == EventState.PUBLISHED, Event.ends_at > now)
+        .order_by(Event.starts_at, Event.id)
+        .limit(_LIST_LIMIT)
+        .options(joinedload(Event.picture), selectinload(Event.ticket_types))
+    )
+    return [_listing(event, now) for event in db.session.scalars(query)]
+
+
+def event(slug: str, *, drafts: bool = False) -> Event:
+    """The event at this address, with picture and ticket types. NotFound; so is a draft unless `drafts`."""
+    query = (
+        select(Event)
+        .where(Event.slug == slug)
+        .options(joinedload(Event.picture), selectinload(Event.ticket_types))
+    )
+    found = db.session.scalar(query)
+    if found is None or found.state is EventState.DRAFT and not drafts:
+        raise NotFound("no_event", "There is no event at this address. It may have been renamed.")
+    return found
+
+
+def ways_to_pay(event: Event, user: User | None = None) -> tuple[Way, ...]:
+    """The ways to pay for `event`, in its order. The wallet is one for a member who has money in it."""
+    found = []
+    for name in event.providers if event.providers is not None else providers.names():
+        provider = providers.get(name)
+        if provider.immediate:
+            found.extend(_wallet_way(event, user, provider))
+        elif provider.ready and provider.supports(event.currency):
+            found.append(Way(name, provider.label))
+    return tuple(found)
+
+
+def _wallet_way(event: Event, user: User | None, provider: providers.Provider) -> list[Way]:
+    """The wallet as a way to pay, if it could pay for the cheapest ticket there is."""
+    if user is None:
+        return []
+    wallet = db.session.scalar(select(Wallet).filter_by(user_id=user.id, currency=event.currency))
+    prices = [t.price_minor for t in event.ticket_types if t.price_minor > 0]
+    if wallet is None or not prices or wallet.available_minor < min(prices):
+        return []
+    return [Way(provider.name, provider.label, wallet.available_minor)]
+
+
+def _listing(event: Event, now: datetime) -> Listing:
+    state, states = states_of(event, now)
+    buyable = [t for t in event.ticket_types if states[t.id] is Sale.OPEN]
+    prices = {t.price_minor for t in (buyable or event.ticket_types)}
+    words = MARKS.get(state, "")
+    if state is Sale.OPEN and sum(t.available for t in buyable) <= 10:
+        words = "Last tickets"
+    return Listing(event, state, words, min(prices) if prices else None, len(prices) == 1)
+
+
+# --- Changing events ------------------------------------------------------------------------------------
+
+
+def create_event(
+    *, title: str, starts_at: datetime, ends_at: datetime, currency: str, **values: Any
+) -> Event:
+    """A new event, a draft unless `state` says otherwise; its slug is made from the title unless given.
+
+    `values` may hold the other columns that `update_event` takes. Commits; DomainError in words.
+    """
+    values |= {"title": title, "starts_at": starts_at, "ends_at": ends_at, "currency": currency}
+    now = clock.now()
+    event = Event(created_at=now, updated_at=now, description="", venue="", address="", timezone="UTC")
+    event.state, event.ticket_types = EventState.DRAFT, []
+    if not values.get("slug"):
+        values["slug"] = free_slug(title)
+    _apply(event, values, _EVENT_FIELDS)
+    _check_event(event)
+    db.session.add(event)
+    _commit_event()
+    return event
+
+
+def update_event(event: Event, **changes: Any) -> Event:
+    """Change some columns of `event`, by the rules. Commits; DomainError in words, and nothing is changed."""
+    db.session.refresh(event, with_for_update=True)
+    before = (event.currency, event.state)
+    with db.session.no_autoflush:
+        try:
+            _apply(event, changes, _EVENT_FIELDS)
+            _check_event(event)
+            _check_promises(event, *before)
+        except DomainError:
+            db.session.rollback()
+            raise
+    event.updated_at = clock.now()
+    _commit_event()
+    return event
+
+
+def cancel_event(event: Event) -> Event:
+    """Stop selling for good. Tickets stay as they are: refunds are decided order by order. Commits."""
+    return update_event(event, state=EventState.CANCELLED)
+
+
+def delete_event(event: Event) -> None:
+    """Remove an event that nobody has ordered from, with its ticket types and door passes. Commits."""
+    db.session.refresh(event, with_for_update=True)
+    if _has_orders(event):
+        db.session.rollback()
+        raise DomainError(
+            "has_orders", f"“{event.title}” has orders, so it stays on record. Cancel it instead."
+        )
+    picture_id = event.picture_id
+    db.session.execute(delete(DoorPass).filter_by(event_id=event.id))
+    for kind in list(event.ticket_types):
+        db.session.delete(kind)
+    db.session.delete(event)
+    db.session.flush()
+    _drop_picture(picture_id)
+    db.session.commit()
+
+
+def set_picture(event: Event, data: bytes | None) -> Picture | None:
+    """Give `event` an uploaded picture (see `pictures.store`), or none. Commits."""
+    picture = pictures.store(data) if data is not None else None
+    before = event.picture_id
+    event.picture = picture
+    event.updated_at = clock.now()
+    db.session.flush()
+    if before is not None and (picture is None or picture.id != before):
+        _drop_picture(before)
+    db.session.commit()
+    return picture
+
+
+def free_slug(title: str) -> str:
+    """An address for an event of this title that no other event has."""
+    plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode().lower()
+    base = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:80].strip("-") or "event"
+    taken = set(db.session.scalars(select(Event.slug).where(Event.slug.startswith(base, autoescape=True))))
+    number = 2
+    slug = base
+    while slug in taken:
+        slug, number = f"{base}-{number}", number + 1
+    return slug
+
+
+# --- Changing ticket types ------------------------------------------------------------------------------
+
+
+def add_ticket_type(event: Event, *, name: str, price_minor: int, capacity: int, **values: Any) -> TicketType:
+    """A new kind of ticket of `event`; `price_minor` in the event's currency, 0 for free. Commits."""
+    values |= {"name": name, "price_minor": price_minor, "capacity": capacity}
+    kind = TicketType(description="", held=0, sold=0, per_order_limit=10)
+    kind.position = max((t.position for t in event.ticket_types), default=-1) + 1
+    _apply(kind, values, _TYPE_FIELDS)
+    _check_type(event, kind)
+    event.ticket_types.append(kind)
+    db.session.commit()
+    return kind
+
+
+def update_ticket_type(kind: TicketType, **changes: Any) -> TicketType:
+    """Change some columns of a ticket type, by the rules. Commits; DomainError in words, nothing changed."""
+    db.session.refresh(kind, with_for_update=True)
+    with db.session.no_autoflush:
+        try:
+            _apply(kind, changes, _TYPE_FIELDS)
+            _check_type(kind.event, kind)
+        except DomainError:
+            db.session.rollback()
+            raise
+    db.session.commit()
+    return kind
+
+
+def delete_ticket_type(kind: TicketType) -> None:
+    """Remove a ticket type that nobody has ordered. Commits."""
+    db.session.refresh(kind, with_for_update=True)
+    if db.session.scalar(select(OrderLine.id).filter_by(ticket_type_id=kind.id).limit(1)) is not None:
+        db.session.rollback()
+        raise DomainError(
+            "has_orders", f"“{kind.name}” has orders, so it stays on record. Close its sales instead."
+        )
+    db.session.delete(kind)
+    db.session.commit()
+
+
+# --- The rules ------------------------------------------------------------------------------------------
+
+
+def _apply(row: Event | TicketType, values: dict[str, Any], allowed: frozenset[str]) -> None:
+    unknown = sorted(values.keys() - allowed)
+    if unknown:
+        raise TypeError(f"{type(row).__name__} has no changeable {', '.join(unknown)}")
+    for name, value in values.items():
+        setattr(row, name, value.strip() if isinstance(value, str) else value)
+
+
+def _check_event(event: Event) -> None:
+    if not event.title:
+        raise DomainError("title", "Give the event a title.")
+    _check_lengths(event, _LENGTHS)
+    if not _SLUG.fullmatch(event.slug) or len(event.slug) > 100:
+        raise DomainError(
+            "slug", "The address may have small letters, digits and single hyphens, up to 100: summer-gala."
+        )
+    try:
+        ZoneInfo(event.timezone)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise DomainError(
+            "timezone", f"“{event.timezone}” is not a time zone. Use a name such as Europe/Jersey."
+        ) from error
+    if event.ends_at <= event.starts_at:
+        raise DomainError("ends_at", "The event must end after it starts.")
+    _check_window(event)
+    event.currency = money.check_currency(event.currency)
+    event.state = EventState(event.state)
+    _check_providers(event)
+    for kind in event.ticket_types:
+        _check_price(event, kind)
+
+
+def _check_promises(event: Event, currency: str, state: EventState) -> None:
+    """What buyers already rely on: an order's currency, and a page that answers."""
+    changes_currency = event.currency != currency
+    hides = event.state is EventState.DRAFT and state is not EventState.DRAFT
+    if not (changes_currency or hides) or not _has_orders(event):
+        return
+    if changes_currency:
+        raise DomainError(
+            "currency", f"The currency stays {currency}, because there are orders in it already."
+        )
+    raise DomainError(
+        "state", "There are orders, and their buyers need this page. Close the sales, or cancel the event."
+    )
+
+
+def _check_window(row: Event | TicketType) -> None:
+    opens, closes = row.sales_open_at, row.sales_close_at
+    if opens is not None and closes is not None and closes <= opens:
+        raise DomainError("sales_close_at", "Sales must close after they open.")
+
+
+def _check_lengths(row: Event | TicketType, lengths: dict[str, int]) -> None:
+    for name, limit in lengths.items():
+        if len(getattr(row, name)) > limit:
+            raise DomainError(name, f"The {name} is too long: at most {limit} characters.")
+
+
+def _check_providers(event: Event) -> None:
+    """Every named way to pay exists and takes the currency; where none is named, at least one way does."""
+    if event.providers is not None:
+        if not event.providers:
+            raise DomainError("providers", "Name at least one way to pay, or none to allow all of them.")
+        for name in event.providers:
+            provider = providers.get(name)
+            if not provider.supports(event.currency):
+                raise DomainError("currency", f"{provider.label} cannot be paid in {event.currency}.")
+    elif not _selling_providers(event):
+        raise DomainError("currency", f"There is no way to pay in {event.currency}.")
+
+
+def _selling_providers(event: Event) -> list[providers.Provider]:
+    """The outside providers that `event` may be paid through."""
+    names: Sequence[str] = event.providers if event.providers is not None else tuple(providers.names())
+    found = (providers.get(name) for name in names)
+    return [p for p in found if not p.immediate and p.supports(event.currency)]
+
+
+def _check_type(event: Event, kind: TicketType) -> None:
+    if not kind.name:
+        raise DomainError("name", "Give the ticket type a name, such as “Adult”.")
+    _check_lengths(kind, _TYPE_LENGTHS)
+    _check_price(event, kind)
+    if not 0 <= kind.capacity <= MAX_CAPACITY:
+        raise DomainError("capacity", f"The capacity must be between 0 and {MAX_CAPACITY:,}.")
+    taken = kind.sold + kind.held
+    if kind.capacity < taken:
+        raise DomainError(
+            "capacity",
+            f"The capacity cannot be below {taken}: {kind.sold} are sold and {kind.held} held for buyers.",
+        )
+    if not 1 <= kind.per_order_limit <= 100:
+        raise DomainError("per_order_limit", "The limit per order must be between 1 and 100.")
+    _check_window(kind)
+
+
+def _check_price(event: Event, kind: TicketType) -> None:
+    price = kind.price_minor
+    if price == 0:
+        return
+    if not 0 < price <= money.MAX_MINOR:
+        raise DomainError(
+            "price_minor", f"The price must be 0 or up to {money.show(money.MAX_MINOR, event.currency)}."
+        )
+    money.to_minor(money.to_major(price, event.currency), event.currency)
+    least = max((p.minimum_minor(event.currency) for p in _selling_providers(event)), default=1)
+    if price < least:
+        raise DomainError(
+            "price_minor", f"The smallest price is {money.show(least, event.currency)}; 0 makes it free."
+        )
+
+
+def _has_orders(event: Event) -> bool:
+    return db.session.scalar(select(Order.id).filter_by(event_id=event.id).limit(1)) is not None
+
+
+def _drop_picture(picture_id: int | None) -> None:
+    """Forget a picture that no event shows any more."""
+    if picture_id is None:
+        return
+    if db.session.scalar(select(Event.id).filter_by(picture_id=picture_id).limit(1)) is None:
+        db.session.execute(delete(Picture).filter_by(id=picture_id))
+
+
+def _commit_event() -> None:
+    """Commit, and say so in words when another event took the address in the meantime."""
+    try:
+        db.session.commit()
+    except IntegrityError as error:
+        db.session.rollback()
+        if "slug" not in str(error.orig):
+            raise
+        raise DomainError(
+            "slug", "Another event has this address already. Choose a different one."
+        ) from error

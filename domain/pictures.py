@@ -1,0 +1,76 @@
+"""Uploaded pictures: checked, made smaller, and kept in the database, because a host's disk does not last.
+
+Every picture is drawn anew from its pixels, so nothing that an upload may hide (metadata with a place in it,
+a script behind the image) is ever served.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from io import BytesIO
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+from sqlalchemy import select
+from sqlalchemy.orm import undefer
+
+from domain import clock
+from domain.errors import DomainError, NotFound
+from extensions import db
+from models import Picture
+
+MAX_BYTES = 5 * 1024 * 1024
+MAX_SIDE = 1600
+# A small file can unpack to an enormous picture; more pixels than a large camera's are refused unread.
+_MAX_PIXELS = 60_000_000
+_PAPER = (248, 239, 224)
+
+
+def store(data: bytes) -> Picture:
+    """Keep a PNG, JPEG or WebP of at most 5 MB as a JPEG of at most 1600 pixels a side.
+
+    The same picture is kept once. Flushes, does not commit. DomainError in words when it cannot be used.
+    """
+    encoded, width, height = _encode(data)
+    sha256 = hashlib.sha256(encoded).hexdigest()
+    known = db.session.scalar(select(Picture).filter_by(sha256=sha256))
+    if known is not None:
+        return known
+    picture = Picture(
+        content_type="image/jpeg",
+        sha256=sha256,
+        width=width,
+        height=height,
+        data=encoded,
+        created_at=clock.now(),
+    )
+    db.session.add(picture)
+    db.session.flush()
+    return picture
+
+
+def find(sha256: str) -> Picture:
+    """The picture with its data. NotFound when there is none."""
+    picture = db.session.scalar(select(Picture).filter_by(sha256=sha256).options(undefer(Picture.data)))
+    if picture is None:
+        raise NotFound("no_picture", "There is no such picture.")
+    return picture
+
+
+def _encode(data: bytes) -> tuple[bytes, int, int]:
+    if len(data) > MAX_BYTES:
+        raise DomainError("picture", "The picture is too large: at most 5 MB. Save it smaller and try again.")
+    try:
+        with Image.open(BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as opened:
+            if opened.width * opened.height > _MAX_PIXELS:
+                raise DomainError(
+                    "picture", "The picture has too many pixels. Save it smaller and try again."
+                )
+            image = ImageOps.exif_transpose(opened).convert("RGBA")
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DomainError("picture", "That is not a picture we can read. Use a PNG, JPEG or WebP.") from error
+    image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
+    flat = Image.new("RGB", image.size, _PAPER)
+    flat.paste(image, mask=image.getchannel("A"))
+    out = BytesIO()
+    flat.save(out, "JPEG", quality=84, optimize=True, progressive=True)
+    return out.getvalue(), flat.width, flat.height
