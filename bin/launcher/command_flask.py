@@ -11,7 +11,7 @@ from launcher import place, say
 from launcher.install import packages_are_current, venv_command
 from launcher.instance import Instance
 from launcher.place import ROOT, Home
-from launcher.processes import clean_leftovers
+from launcher.processes import clean_leftovers, read_noted, started_at
 from launcher.say import Stop
 
 
@@ -24,9 +24,20 @@ def main(arguments: list[str]) -> int:
     if not packages_are_current("requirements-local.txt") or not home_path.is_dir():
         raise Stop(f"There is no Kassa in {home_path} yet. Start it once: ./bin/run")
     home = Home(home_path)
-    if home.is_running():
+    if home.is_running() or _left_running(home):
         return _flask(arguments, _running_env(home))
     return _with_services(home, arguments)
+
+
+def _left_running(home: Home) -> bool:
+    """Whether a launcher that was killed has left its services running: they can be used as they are."""
+    noted = read_noted(home)
+    alive = [name for name, note in noted.items() if started_at(int(note["pid"])) == note["started"]]
+    return (
+        home.env_file.exists()
+        and bool(alive)
+        and all(name in alive for name in ("postgres", "redis") if name in noted)
+    )
 
 
 def _running_env(home: Home) -> dict[str, str]:

@@ -16,8 +16,8 @@ from launcher.processes import Keeper
 from launcher.say import Step
 from launcher.servers import Postgres, Redis
 
-DESCRIPTION = """Check and test everything: ruff, mypy, then pytest on two processes, with Chromium, PostgreSQL
-and Redis. Given arguments, they go to pytest, and pytest alone runs: ./bin/test tests/domain -k refund"""
+DESCRIPTION = """Check and test everything: ruff, mypy, then pytest on two processes, with Chromium,
+PostgreSQL and Redis. Given arguments, they go to pytest, and pytest alone runs: ./bin/test tests -k refund"""
 CHECKS = (
     ("Lint", ["ruff", "check", "."]),
     ("Format", ["ruff", "format", "--check", "."]),

@@ -122,7 +122,10 @@ class Keeper:
                 running.pause = 0.5
             running.restart_at = now + running.pause
             cause = _cause(process.returncode)
-            say.line(f"  {program.name} stopped ({cause}); starting it again in {running.pause:.1f} s")
+            say.line(
+                f"  {program.name} stopped ({cause}); starting it again in {running.pause:.1f} s "
+                f"(its log: {self.home.log / program.name}.log)"
+            )
             running.pause = min(running.pause * 2, LONGEST_PAUSE)
             # gunicorn's workers hold the port for a while after their master was killed.
             end_session(process.pid, 1.0)

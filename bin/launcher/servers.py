@@ -154,7 +154,8 @@ def _account(postgres: Path, folder: Path) -> _Account:
     if os.geteuid() != 0:
         return _Account()
     nobody = pwd.getpwnam("nobody").pw_uid
-    capability = ("--inh-caps=+dac_override", "--ambient-caps=+dac_override")
+    # Without the secure bit, access(2), which initdb asks, would not count the capability.
+    capability = ("--securebits=+no_setuid_fixup", "--inh-caps=+dac_override", "--ambient-caps=+dac_override")
     words = ("setpriv", f"--reuid={nobody}", f"--regid={nobody}", "--clear-groups", *capability)
     for account in (_Account(nobody, switch_to=nobody), _Account(nobody, words=words)):
         if _can_run(account, postgres, folder):
