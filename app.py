@@ -16,6 +16,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 import config
 import extensions
+import logs
 from domain import money
 from domain.errors import DomainError, NotFound
 
@@ -28,11 +29,13 @@ def create_app(settings: config.Settings | None = None) -> Flask:
     """Build the application. Raises config.ConfigError, in the operator's words, when a setting is wrong."""
     settings = settings or config.get()
     config.use(settings)
+    logs.configure(settings)
     app = Flask(__name__)
     app.config.update(_flask_settings(settings))
     app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
         app.wsgi_app, x_for=settings.trusted_proxies, x_proto=settings.trusted_proxies
     )
+    logs.watch(app)
     _bind(app, settings)
     for name in BLUEPRINTS:
         if find_spec(f"blueprints.{name}"):

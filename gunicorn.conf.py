@@ -1,0 +1,24 @@
+"""Read by gunicorn at its start. The rest of its settings are on the Procfile's command line.
+
+Each web process counts requests by itself; the counts are shared through files in a directory of this
+start's own, so that /metrics tells the sum whichever process answers it.
+"""
+
+import os
+import shutil
+import tempfile
+
+_shared = tempfile.mkdtemp(prefix="kassa-metrics-")
+# Set before the package is first imported, which is when it chooses how to count.
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = _shared
+
+from prometheus_client import multiprocess  # noqa: E402
+
+
+def child_exit(server, worker):  # type: ignore[no-untyped-def]
+    """A web process ended: its gauges end with it, its counts stay in the sum."""
+    multiprocess.mark_process_dead(worker.pid)
+
+
+def on_exit(server):  # type: ignore[no-untyped-def]
+    shutil.rmtree(_shared, ignore_errors=True)
