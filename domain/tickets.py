@@ -1,0 +1,183 @@
+"""Tickets: issuing them, changing their state, and what their QR codes say.
+
+The QR text is `TICKET:<order code>-<number>|ORDER:<order code>|EVENT:<event id>|VALID:<seal>`. The seal is
+the ticket's short code followed by an 80-bit keyed signature over all four, so a genuine text is known
+without the database, and no part of one ticket's text can be moved into another's. Nothing here commits.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy.dialects.postgresql import insert
+
+import config
+from domain import clock
+from domain.errors import DomainError
+from extensions import db
+from models import LineKind, Order, Ticket, TicketState
+
+# No character looks like another: of 0 and O, 1 and I and L, 2 and Z, 5 and S, 8 and B at most one is in.
+ALPHABET = "23456789ACDEFGHJKMNPQRTVWXY"
+CODE_LENGTH = 8
+_LOOK_ALIKES = str.maketrans({"Z": "2", "S": "5", "B": "8"})
+_SIGNATURE_BYTES = 10
+_TRIES = 5
+_QR = re.compile(
+    r"TICKET:(?P<order>[A-Z0-9-]{1,20})-(?P<number>[1-9][0-9]{0,5})"
+    r"\|ORDER:(?P=order)\|EVENT:(?P<event>[1-9][0-9]{0,9})"
+    rf"\|VALID:(?P<code>[{ALPHABET}]{{{CODE_LENGTH}}})(?P<signature>[A-Z2-7]{{16}})"
+)
+
+
+class ClaimKind(StrEnum):
+    """What somebody at a door has shown or typed."""
+
+    GENUINE = "genuine"
+    FORGED = "forged"
+    SHORT_CODE = "short_code"
+    NOT_A_TICKET = "not_a_ticket"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a scanned or typed text says. Only a genuine one carries more than its `kind` and `code`.
+
+    `code` is the ticket's short code, for GENUINE and SHORT_CODE. Genuine means that Kassa made the text; whether
+    the ticket is still valid is in the database.
+    """
+
+    kind: ClaimKind
+    code: str = ""
+    order_code: str = ""
+    number: int = 0
+    event_id: int = 0
+
+
+def issue(order: Order) -> list[Ticket]:
+    """One ticket for each unit of the order's ticket lines, numbered from 1, in one INSERT whatever their number.
+
+    The order must be flushed. A second call for one order fails on the numbers' unique constraint.
+    """
+    wanted = _rows(order)
+    issued: list[Ticket] = []
+    for _ in range(_TRIES):
+        if not wanted:
+            break
+        statement = insert(Ticket).on_conflict_do_nothing(index_elements=["code"]).returning(Ticket)
+        issued += db.session.scalars(statement, wanted).all()
+        # A code that was taken already left its row out: it gets another code.
+        done = {ticket.number for ticket in issued}
+        wanted = [row | {"code": _new_code()} for row in wanted if row["number"] not in done]
+    if wanted:
+        raise DomainError("no_free_code", "No free ticket code was found. Try again.")
+    db.session.expire(order, ["tickets"])
+    return sorted(issued, key=lambda ticket: ticket.number)
+
+
+def _rows(order: Order) -> list[dict[str, Any]]:
+    now = clock.now()
+    units = [line for line in order.lines if line.kind is LineKind.TICKET for _ in range(line.quantity)]
+    return [
+        {
+            "order_id": order.id,
+            "order_line_id": line.id,
+            "event_id": order.event_id,
+            "ticket_type_id": line.ticket_type_id,
+            "number": number,
+            "code": _new_code(),
+            "holder": order.name,
+            "state": TicketState.VALID,
+            "state_reason": "",
+            "issued_at": now,
+            "checked_in_by": "",
+        }
+        for number, line in enumerate(units, start=1)
+    ]
+
+
+def _new_code() -> str:
+    return "".join(secrets.choice(ALPHABET) for _ in range(CODE_LENGTH))
+
+
+# --- State ----------------------------------------------------------------------------------------------
+
+
+def void(some: Iterable[Ticket], reason: str) -> None:
+    """End tickets for good unless they are restored; the door turns them away with `reason`."""
+    _set(some, TicketState.VOID, reason)
+
+
+def suspend(some: Iterable[Ticket], reason: str) -> None:
+    """Turn tickets away while something about their money is open, such as a dispute."""
+    _set(some, TicketState.SUSPENDED, reason)
+
+
+def restore(some: Iterable[Ticket]) -> None:
+    """Make void or suspended tickets valid again. Who was let in stays let in."""
+    _set(some, TicketState.VALID, "")
+
+
+def _set(some: Iterable[Ticket], state: TicketState, reason: str) -> None:
+    for ticket in some:
+        ticket.state = state
+        ticket.state_reason = reason[:200]
+
+
+# --- What the QR code says ------------------------------------------------------------------------------
+
+
+def qr_text(ticket: Ticket, order_code: str) -> str:
+    """The text of a ticket's QR code."""
+    signature = _signature(order_code, ticket.number, ticket.event_id, ticket.code)
+    return (
+        f"TICKET:{order_code}-{ticket.number}|ORDER:{order_code}|EVENT:{ticket.event_id}|VALID:{ticket.code}{signature}"
+    )
+
+
+def read(text: str) -> Claim:
+    """Tell what a scanned QR text or a typed short code claims. Never raises, whatever the text is."""
+    text = text.strip()
+    if text.upper().startswith("TICKET:"):
+        return _read_qr(text)
+    code = clean_code(text)
+    return Claim(ClaimKind.SHORT_CODE, code=code) if code else Claim(ClaimKind.NOT_A_TICKET)
+
+
+def _read_qr(text: str) -> Claim:
+    found = _QR.fullmatch(text)
+    if found is None:
+        return Claim(ClaimKind.FORGED)
+    order_code, number, event_id, code = found["order"], int(found["number"]), int(found["event"]), found["code"]
+    if not hmac.compare_digest(found["signature"], _signature(order_code, number, event_id, code)):
+        return Claim(ClaimKind.FORGED)
+    return Claim(ClaimKind.GENUINE, code=code, order_code=order_code, number=number, event_id=event_id)
+
+
+def clean_code(text: str) -> str:
+    """A short code as a person types it, in its one form; empty when it cannot be one.
+
+    Case, spaces and dashes do not matter, and a letter that looks like a digit of the alphabet is read as it.
+    """
+    code = re.sub(r"[\s\-–—_.]", "", text[:100]).upper().translate(_LOOK_ALIKES)
+    return code if len(code) == CODE_LENGTH and set(code) <= set(ALPHABET) else ""
+
+
+def show_code(code: str) -> str:
+    """A short code in two groups, as it is printed: `7KQ2 M4XP`."""
+    return f"{code[:4]} {code[4:]}"
+
+
+def _signature(order_code: str, number: int, event_id: int, code: str) -> str:
+    """80 bits in 16 characters of base 32; the parts are joined by a character that none of them can hold."""
+    said = f"{order_code}|{number}|{event_id}|{code}".encode()
+    digest = hashlib.blake2b(said, key=config.get().derived_key("ticket-qr"), digest_size=_SIGNATURE_BYTES)
+    return base64.b32encode(digest.digest()).decode()
