@@ -53,7 +53,9 @@ def qr_data_uri(text: str, *, scale: int = 8) -> str:
 
 def qr_svg(text: str) -> str:
     """An `<svg>` of one path that takes the size of its box; black on white, quiet zone included."""
-    return _qr(text).svg_inline(border=_QUIET_ZONE, light="#fff", omitsize=True, svgclass=None, lineclass=None)
+    return _qr(text).svg_inline(
+        border=_QUIET_ZONE, light="#fff", omitsize=True, svgclass=None, lineclass=None
+    )
 
 
 # --- The tickets' PDF -----------------------------------------------------------------------------------

@@ -17,7 +17,13 @@ import config
 
 logger = structlog.get_logger(__name__)
 
-_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".gif": "image/gif", ".svg": "image/svg+xml"}
+_TYPES = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".gif": "image/gif",
+    ".svg": "image/svg+xml",
+}
 _MOST_BYTES = 200_000
 _KEEP_SECONDS = 3600
 

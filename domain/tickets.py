@@ -138,9 +138,7 @@ def _set(some: Iterable[Ticket], state: TicketState, reason: str) -> None:
 def qr_text(ticket: Ticket, order_code: str) -> str:
     """The text of a ticket's QR code."""
     signature = _signature(order_code, ticket.number, ticket.event_id, ticket.code)
-    return (
-        f"TICKET:{order_code}-{ticket.number}|ORDER:{order_code}|EVENT:{ticket.event_id}|VALID:{ticket.code}{signature}"
-    )
+    return f"TICKET:{order_code}-{ticket.number}|ORDER:{order_code}|EVENT:{ticket.event_id}|VALID:{ticket.code}{signature}"
 
 
 def read(text: str) -> Claim:
@@ -156,7 +154,12 @@ def _read_qr(text: str) -> Claim:
     found = _QR.fullmatch(text)
     if found is None:
         return Claim(ClaimKind.FORGED)
-    order_code, number, event_id, code = found["order"], int(found["number"]), int(found["event"]), found["code"]
+    order_code, number, event_id, code = (
+        found["order"],
+        int(found["number"]),
+        int(found["event"]),
+        found["code"],
+    )
     if not hmac.compare_digest(found["signature"], _signature(order_code, number, event_id, code)):
         return Claim(ClaimKind.FORGED)
     return Claim(ClaimKind.GENUINE, code=code, order_code=order_code, number=number, event_id=event_id)
