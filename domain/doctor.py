@@ -1,0 +1,383 @@
+"""What is wrong with this installation, in words, each with what to do about it.
+
+Every look is bounded by a timeout and catches only what it expects to go wrong: the doctor must be able to
+speak when half of Kassa is down.
+"""
+
+from __future__ import annotations
+
+import shutil
+import smtplib
+import socket
+import ssl
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+from alembic.script import ScriptDirectory
+from redis.exceptions import RedisError
+from sqlalchemy import func, select, text
+from sqlalchemy.exc import SQLAlchemyError
+
+import config
+from domain import checks, health, providers
+from domain.providers import ProviderError
+from extensions import db, queue
+from models import Role, User
+
+OK, WARN, FAIL = "ok", "warning", "failure"
+TIMEOUT = 5
+POSTGRES_LEAST = 130000
+REDIS_LEAST = (6, 2)
+DISK_LEAST = 200 * 1024 * 1024
+# Stripe's signatures and idempotency keys bear some seconds; its webhooks are refused beyond five minutes.
+SKEW_WARN, SKEW_FAIL = 30, 240
+# Where rq-scheduler keeps its jobs: a sorted set of job ids by the time they are due.
+SCHEDULED = "rq:scheduler:scheduled_jobs"
+_STRIPE = "https://api.stripe.com/healthcheck"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One look: what was looked at, its state (ok, warning, failure), what was seen, and the fix if any."""
+
+    code: str
+    title: str
+    state: str
+    words: str
+    fix: str = ""
+
+
+def findings(scheduled: Iterable[str] = ()) -> list[Finding]:
+    """Look at everything. `scheduled` are the ids of the jobs that rq-scheduler must have. Takes some seconds."""
+    found = [*_settings(), *_mail(), *_database()]
+    if any(f.code == "database" and f.state == FAIL for f in found):
+        return [*found, _redis(scheduled), *_tickets(), _disk()]
+    return [
+        *found,
+        _redis(scheduled),
+        *_providers(),
+        *_running(),
+        *_invariants(),
+        *_tickets(),
+        _disk(),
+    ]
+
+
+# --- Settings -------------------------------------------------------------------------------------------
+
+
+def _settings() -> list[Finding]:
+    return [_public_url(), _stripe_keys(), _webhook()]
+
+
+def _public_url() -> Finding:
+    url, title = config.get().public_url, "Public address"
+    if config.get().development or (config.get().https and "localhost" not in url):
+        return Finding("public_url", title, OK, f"Links begin with {url}.")
+    fix = "Set PUBLIC_URL to the address that buyers type, beginning with https://."
+    if "localhost" in url:
+        return Finding("public_url", title, FAIL, f"Links in mails would lead to {url}.", fix)
+    return Finding("public_url", title, FAIL, f"{url} is not encrypted; logins and order links leak.", fix)
+
+
+def _stripe_keys() -> Finding:
+    settings, title = config.get(), "Stripe keys"
+    if not settings.stripe_ready:
+        return Finding(
+            "stripe_keys",
+            title,
+            FAIL,
+            "No key is set, so nothing that costs money is sold.",
+            "Set STRIPE_SECRET_KEY and STRIPE_PUBLISHABLE_KEY from dashboard.stripe.com > Developers > API keys.",
+        )
+    if settings.livemode:
+        return Finding("stripe_keys", title, OK, "Live keys are set: payments move real money.")
+    if settings.development:
+        return Finding("stripe_keys", title, OK, "Test keys are set: no real money.")
+    return Finding(
+        "stripe_keys",
+        title,
+        WARN,
+        "Test keys are set, so buyers get tickets without real money.",
+        "Set the two live keys when you are ready to sell.",
+    )
+
+
+def _webhook() -> Finding:
+    title = "Stripe webhook secret"
+    if config.get().stripe_webhook_secret:
+        return Finding("webhook_secret", title, OK, "It is set, so Stripe can ring when something happens.")
+    return Finding(
+        "webhook_secret",
+        title,
+        WARN,
+        "It is not set. Payments are still verified on return and by the sweep.",
+        f"In dashboard.stripe.com > Developers > Webhooks add {config.get().public_url}/stripe/webhook/ and set its "
+        "signing secret as STRIPE_WEBHOOK_SECRET.",
+    )
+
+
+# --- Mail -----------------------------------------------------------------------------------------------
+
+
+def _mail() -> list[Finding]:
+    settings, title = config.get(), "Mail"
+    if not settings.mail_ready:
+        return [
+            Finding(
+                "mail",
+                title,
+                FAIL,
+                "No way to send mail is set, so nothing that costs money is sold.",
+                "Set MAIL_SERVER with its MAIL_ settings, or MAIL_API_KEY for sending over HTTPS.",
+            )
+        ]
+    try:
+        words = _try_api() if settings.mail_api_key else _try_smtp()
+    except (OSError, smtplib.SMTPException, httpx.HTTPError) as error:
+        where = settings.mail_api_base if settings.mail_api_key else settings.mail_server
+        fix = "Check the MAIL_ settings. Where the host blocks SMTP, use MAIL_API_KEY."
+        return [
+            Finding("mail", title, FAIL, f"{where} cannot be reached or refuses us: {_brief(error)}.", fix)
+        ]
+    test = "" if settings.alert_email else "Set PAYMENT_ALERT_EMAIL."
+    return [Finding("mail", title, OK, f"{words} Alerts go to {settings.alert_email}.", test)]
+
+
+def _try_smtp() -> str:
+    """Connect, encrypt and log in as sending does; send nothing."""
+    settings = config.get()
+    context = ssl.create_default_context()
+    if settings.mail_use_ssl:
+        server: smtplib.SMTP = smtplib.SMTP_SSL(
+            settings.mail_server, settings.mail_port, timeout=TIMEOUT, context=context
+        )
+    else:
+        server = smtplib.SMTP(settings.mail_server, settings.mail_port, timeout=TIMEOUT)
+    with server:
+        server.ehlo()
+        if settings.mail_use_tls:
+            server.starttls(context=context)
+        if settings.mail_username:
+            server.login(settings.mail_username, settings.mail_password)
+        server.noop()
+    return f"{settings.mail_server}:{settings.mail_port} answers."
+
+
+def _try_api() -> str:
+    base = config.get().mail_api_base
+    httpx.get(base, timeout=TIMEOUT)
+    return f"{base} answers; `flask mail test ADDRESS` proves the key."
+
+
+def _brief(error: BaseException) -> str:
+    return f"{type(error).__name__} {error}".strip()[:150]
+
+
+# --- Database and Redis ---------------------------------------------------------------------------------
+
+
+def _database() -> list[Finding]:
+    try:
+        version = int(db.session.scalar(text("SHOW server_version_num")) or 0)
+        name = db.session.scalar(text("SHOW server_version"))
+    except SQLAlchemyError as error:
+        fix = "Check DATABASE_URL, and that the database runs and lets this machine in."
+        return [Finding("database", "Database", FAIL, f"It does not answer: {type(error).__name__}.", fix)]
+    finally:
+        db.session.rollback()
+    if version < POSTGRES_LEAST:
+        fix = "Move to PostgreSQL 13 or newer."
+        return [Finding("database", "Database", FAIL, f"PostgreSQL {name} is too old.", fix), _migrations()]
+    return [Finding("database", "Database", OK, f"PostgreSQL {name} answers."), _migrations(), _admin()]
+
+
+def _migrations() -> Finding:
+    title, fix = "Migrations", "Run `flask db upgrade`."
+    heads = ScriptDirectory(str(config.ROOT / "migrations")).get_heads()
+    try:
+        current = set(db.session.scalars(text("SELECT version_num FROM alembic_version")))
+    except SQLAlchemyError:
+        return Finding("migrations", title, FAIL, "The database has no tables of ours.", fix)
+    finally:
+        db.session.rollback()
+    if current != set(heads):
+        words = f"The database is at {', '.join(current) or 'nothing'}, this program at {', '.join(heads)}."
+        return Finding("migrations", title, FAIL, words, fix)
+    return Finding("migrations", title, OK, f"The tables are this program's ({', '.join(heads)}).")
+
+
+def _admin() -> Finding:
+    title = "Administrator"
+    try:
+        count = db.session.scalar(
+            select(func.count()).where(
+                User.role == Role.ADMIN, User.confirmed_at.is_not(None), User.disabled_at.is_(None)
+            )
+        )
+    except SQLAlchemyError:
+        return Finding("admin", title, FAIL, "The accounts cannot be read.", "Run `flask db upgrade`.")
+    finally:
+        db.session.rollback()
+    if count:
+        return Finding("admin", title, OK, f"{count} may log in at /admin/.")
+    fix = "Run `flask users admin EMAIL` and open the link that it prints."
+    return Finding("admin", title, WARN, "Nobody can log in as an administrator yet.", fix)
+
+
+def _redis(scheduled: Iterable[str]) -> Finding:
+    title = "Redis"
+    try:
+        facts: Any = queue.redis.info("server")
+        version = str(facts["redis_version"])
+        jobs = {key.decode() for key in queue.redis.zrange(SCHEDULED, 0, -1)}
+    except RedisError as error:
+        fix = "Check REDIS_URL. Buying goes on without it; mail and sweeps wait, or run `flask payments sweep` by cron."
+        return Finding("redis", title, FAIL, f"It does not answer: {_brief(error)}.", fix)
+    if tuple(int(part) for part in version.split(".")[:2]) < REDIS_LEAST:
+        fix = "RQ needs Redis 6.2 or newer."
+        return Finding("redis", title, FAIL, f"Redis {version} is too old.", fix)
+    missing = sorted(set(scheduled) - jobs)
+    if missing:
+        fix = "Start `flask clock`: it puts them back within a minute."
+        return Finding("redis", title, FAIL, f"Not scheduled: {', '.join(missing)}.", fix)
+    return Finding("redis", title, OK, f"Redis {version} answers, {len(jobs)} jobs are scheduled.")
+
+
+# --- Providers ------------------------------------------------------------------------------------------
+
+
+def _providers() -> list[Finding]:
+    found = []
+    for name in providers.names():
+        provider = providers.get(name)
+        if not provider.immediate and provider.ready:
+            found.append(_provider(name))
+            found.append(_clock_skew())
+    return found
+
+
+def _provider(name: str) -> Finding:
+    title = f"Connection to {name.capitalize()}"
+    try:
+        facts = providers.get(name).health()
+    except ProviderError as error:
+        fix = "Check the key, and that this machine may reach the provider. Its status page tells of outages."
+        return Finding(f"{name}_reachable", title, FAIL, f"No usable answer: {error}", fix)
+    words = f"Account {facts.get('account')}, {facts.get('mode')} mode, API {facts.get('api_version')}."
+    if facts.get("charges_enabled") is False:
+        fix = "Finish the account's set-up in the provider's dashboard."
+        return Finding(f"{name}_reachable", title, FAIL, f"{words} It may not take payments yet.", fix)
+    return Finding(f"{name}_reachable", title, OK, words)
+
+
+def _clock_skew() -> Finding:
+    """This machine's real clock against the Date header of Stripe's answer, whose status does not matter."""
+    title = "This machine's clock"
+    try:
+        answer = httpx.get(config.get().stripe_api_base or _STRIPE, timeout=TIMEOUT)
+        theirs = parsedate_to_datetime(answer.headers["Date"]).timestamp()
+    except (httpx.HTTPError, KeyError, ValueError) as error:
+        return Finding("clock_skew", title, WARN, f"It could not be compared: {_brief(error)}.")
+    off = round(abs(time.time() - theirs))
+    if off > SKEW_WARN:
+        fix = "Let the machine set its clock by NTP."
+        return Finding(
+            "clock_skew", title, FAIL if off > SKEW_FAIL else WARN, f"It is {off} seconds off.", fix
+        )
+    return Finding("clock_skew", title, OK, "It agrees with Stripe's.")
+
+
+# --- Running parts --------------------------------------------------------------------------------------
+
+_PARTS: Mapping[str, tuple[str, str]] = {
+    "worker": ("Worker", "Start `flask worker`: it sends mail and runs the sweep."),
+    "clock": ("Clock", "Start `flask clock`: it starts the sweep every few minutes."),
+    "sweep": ("Sweep", "Run `flask payments sweep --verbose` once, and see that clock and worker run."),
+    "outbox": ("Mail waiting", "See /admin/mail; `flask mail test ADDRESS` shows what the server says."),
+    "incidents": ("Money inbox", "Decide them at /admin/incidents."),
+}
+_STATES = {health.OK: OK, health.STARTING: WARN, health.DEGRADED: FAIL, health.DOWN: FAIL}
+
+
+def _running() -> list[Finding]:
+    try:
+        report = health.report()
+    except SQLAlchemyError as error:
+        return [Finding("running", "Running parts", FAIL, f"They cannot be read: {type(error).__name__}.")]
+    found = []
+    for name, (title, fix) in _PARTS.items():
+        check = report.checks[name]
+        state = _STATES[check.state]
+        found.append(Finding(name, title, state, check.words, fix if state != OK else ""))
+    return found
+
+
+def _invariants() -> list[Finding]:
+    title = "Invariants"
+    try:
+        violations = checks.run()
+    except SQLAlchemyError as error:
+        db.session.rollback()
+        return [Finding("invariants", title, FAIL, f"They cannot be checked: {type(error).__name__}.")]
+    fix = "This is a bug or a hand in the database. Read the orders' timelines, and do not mend rows by hand."
+    found = []
+    for violation in violations:
+        rows = ", ".join(str(row.get("row")) for row in violation.sample[:5])
+        found.append(Finding(f"invariant_{violation.code}", title, FAIL, f"{violation.words} ({rows})", fix))
+    return found or [Finding("invariants", title, OK, f"All {len(checks.INVARIANTS)} hold.")]
+
+
+# --- This machine ---------------------------------------------------------------------------------------
+
+
+def _tickets() -> list[Finding]:
+    """What WeasyPrint needs from the system; without harfbuzz-subset its PDFs carry whole fonts, or fail."""
+    title = "Ticket PDFs"
+    try:
+        from weasyprint.text import ffi
+    except (OSError, ImportError) as error:
+        fix = "Install pango: `apt-get install libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0`."
+        return [Finding("weasyprint", title, FAIL, f"WeasyPrint cannot be loaded: {_brief(error)}.", fix)]
+    if ffi.harfbuzz_subset is None:
+        fix = "Install it: `apt-get install libharfbuzz-subset0` (Heroku: in Aptfile; Railway: in railpack.json)."
+        words = "libharfbuzz-subset is missing: every ticket PDF carries whole fonts and is slow and large."
+        return [Finding("harfbuzz_subset", title, FAIL, words, fix)]
+    return [Finding("weasyprint", title, OK, "WeasyPrint and libharfbuzz-subset are there.")]
+
+
+def _disk() -> Finding:
+    places = [
+        Path(tempfile.gettempdir()),
+        *([Path(config.get().log_file).parent] if config.get().log_file else []),
+    ]
+    for place in places:
+        try:
+            free = shutil.disk_usage(place).free
+        except OSError as error:
+            return Finding("disk", "Disk", WARN, f"{place} cannot be read: {error.strerror}.")
+        if free < DISK_LEAST:
+            return Finding("disk", "Disk", WARN, f"{place} has {free // 2**20} MB left.", "Make room there.")
+    return Finding("disk", "Disk", OK, f"There is room ({socket.gethostname()}).")
+
+
+def failed(found: Iterable[Finding]) -> bool:
+    """Whether any look found a failure."""
+    return any(finding.state == FAIL for finding in found)
+
+
+def table(found: Iterable[Finding], paint: Callable[[str, str], str] = lambda state, text: text) -> str:
+    """The findings as lines for a terminal; `paint` may colour a state's mark."""
+    lines = []
+    for finding in found:
+        mark = {OK: "ok  ", WARN: "warn", FAIL: "FAIL"}[finding.state]
+        lines.append(f"{paint(finding.state, mark)}  {finding.title:<22}  {finding.words}")
+        if finding.fix and finding.state != OK:
+            lines.append(f"      {'':<22}  -> {finding.fix}")
+    return "\n".join(lines)

@@ -1,0 +1,254 @@
+"""How Kassa is: what /healthz and `flask doctor` say about the parts that must keep running, and the alarm
+that the web process raises when nobody sweeps any more.
+
+Grades are ok, starting (it is early), degraded (somebody should look) and down (the database is gone).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from threading import Lock
+from time import monotonic
+from typing import Any
+
+import structlog
+from redis.exceptions import RedisError
+from sqlalchemy import func, select, text
+from sqlalchemy.exc import SQLAlchemyError
+
+import config
+from domain import clock, outbox
+from extensions import db, queue
+from models import CheckRun, Heartbeat, Incident, MailState, OutboxMail, SweepRun
+
+OK, STARTING, DEGRADED, DOWN = "ok", "starting", "degraded", "down"
+# A sweep, or a heartbeat, is missed when it is this many intervals late.
+INTERVALS = 3
+HEARTBEAT_LATE = {"clock": timedelta(minutes=5), "worker": timedelta(minutes=10)}
+CHECKS_LATE = timedelta(minutes=35)
+MAIL_LATE = timedelta(minutes=15)
+MAIL_FAILED_FOR = timedelta(days=1)
+INCIDENT_OLD = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One part: its grade, and the words for a person."""
+
+    state: str
+    words: str
+
+
+@dataclass(frozen=True)
+class Health:
+    """The whole, graded as its worst part, where `starting` counts as less than `degraded`."""
+
+    status: str
+    checks: dict[str, Check]
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class _Process:
+    """When this process began, so that an instance before its first sweep is starting and not failed."""
+
+    began: datetime | None = None
+
+
+def process_began() -> None:
+    """Remember that this process starts now."""
+    _Process.began = clock.now()
+
+
+def alive() -> bool:
+    """Whether the database answers."""
+    try:
+        db.session.execute(text("SELECT 1"))
+    except SQLAlchemyError as error:
+        structlog.get_logger(__name__).error("database_down", error=type(error).__name__)
+        return False
+    finally:
+        db.session.rollback()
+    return True
+
+
+def report() -> Health:
+    """Grade every part. Never raises for a part that is down."""
+    if not alive():
+        return Health(DOWN, {"database": Check(DOWN, "The database does not answer.")})
+    parts: dict[str, Callable[[], Check]] = {
+        "redis": _redis,
+        "worker": lambda: _heartbeat("worker"),
+        "clock": lambda: _heartbeat("clock"),
+        "sweep": sweep,
+        "outbox": _outbox,
+        "incidents": _incidents,
+        "invariants": _invariants,
+    }
+    checks = {"database": Check(OK, "The database answers.")}
+    checks |= {name: look() for name, look in parts.items()}
+    states = {check.state for check in checks.values()}
+    status = DEGRADED if DEGRADED in states else STARTING if STARTING in states else OK
+    return Health(status, checks)
+
+
+def _redis() -> Check:
+    try:
+        queue.redis.ping()
+    except RedisError as error:
+        return Check(DEGRADED, f"Redis does not answer ({type(error).__name__}); buying goes on, jobs wait.")
+    return Check(OK, "Redis answers.")
+
+
+def _young(patience: timedelta) -> bool:
+    return _Process.began is not None and clock.now() - _Process.began < patience
+
+
+def _ago(moment: datetime) -> str:
+    seconds = max(0, int((clock.now() - moment).total_seconds()))
+    if seconds < 120:
+        return f"{seconds} seconds ago"
+    return f"{seconds // 60} minutes ago" if seconds < 7200 else f"{seconds // 3600} hours ago"
+
+
+def _heartbeat(name: str) -> Check:
+    beat = db.session.get(Heartbeat, name, populate_existing=True)
+    if beat is not None and clock.now() - beat.at < HEARTBEAT_LATE[name]:
+        return Check(OK, f"The {name} was there {_ago(beat.at)}.")
+    if _young(HEARTBEAT_LATE[name]):
+        return Check(STARTING, f"The {name} has not reported yet.")
+    since = "has never reported" if beat is None else f"last reported {_ago(beat.at)}"
+    return Check(DEGRADED, f"The {name} {since}: start it again (`flask {name}`).")
+
+
+def last_sweep() -> SweepRun | None:
+    """The last sweep that came to its end without an error of its own."""
+    query = select(SweepRun).where(SweepRun.finished_at.is_not(None), SweepRun.error == "")
+    return db.session.scalar(query.order_by(SweepRun.started_at.desc()).limit(1))
+
+
+def sweep() -> Check:
+    """Whether sweeps go on: the backstop that credits those who paid and never came back."""
+    patience = timedelta(seconds=config.get().sweep_interval) * INTERVALS
+    last = last_sweep()
+    if last is not None and clock.now() - last.started_at < patience:
+        return Check(OK, f"The last sweep began {_ago(last.started_at)}.")
+    if _young(patience) and (last is None or _Process.began is None or last.started_at < _Process.began):
+        return Check(STARTING, "The first sweep is still to come.")
+    since = (
+        "has ever finished" if last is None else f"has finished since one that began {_ago(last.started_at)}"
+    )
+    return Check(
+        DEGRADED, f"No sweep {since}: see whether clock and worker run, then `flask payments sweep`."
+    )
+
+
+def _outbox() -> Check:
+    now = clock.now()
+    due, late, failed = db.session.execute(
+        select(
+            func.count().filter(OutboxMail.state == MailState.DUE),
+            func.count().filter(OutboxMail.state == MailState.DUE, OutboxMail.created_at < now - MAIL_LATE),
+            func.count().filter(
+                OutboxMail.state == MailState.FAILED, OutboxMail.created_at > now - MAIL_FAILED_FOR
+            ),
+        ).where(OutboxMail.state != MailState.SENT)
+    ).one()
+    if failed:
+        return Check(DEGRADED, f"{failed} mails of the last day failed for good: see /admin/mail.")
+    if late:
+        minutes = int(MAIL_LATE.total_seconds()) // 60
+        return Check(DEGRADED, f"{late} mails have waited for more than {minutes} minutes: see /admin/mail.")
+    return Check(OK, f"{due} mails are waiting to be sent.")
+
+
+def _incidents() -> Check:
+    count, oldest = db.session.execute(
+        select(func.count(), func.min(Incident.created_at)).where(Incident.resolved_at.is_(None))
+    ).one()
+    if not count:
+        return Check(OK, "The money inbox is empty.")
+    words = (
+        f"{count} incidents wait in the money inbox, the oldest came {_ago(oldest)}: see /admin/incidents."
+    )
+    return Check(DEGRADED if clock.now() - oldest > INCIDENT_OLD else OK, words)
+
+
+def _invariants() -> Check:
+    last = db.session.scalar(select(CheckRun).order_by(CheckRun.at.desc()).limit(1))
+    if last is not None and last.violations:
+        broken = ", ".join(violation["code"] for violation in last.violations)
+        return Check(DEGRADED, f"Violated {_ago(last.at)}: {broken}. Run `flask doctor`.")
+    if last is not None and clock.now() - last.at < CHECKS_LATE:
+        return Check(OK, f"All held {_ago(last.at)}.")
+    if _young(CHECKS_LATE):
+        return Check(STARTING, "They have not been checked yet.")
+    return Check(DEGRADED, "They have not been checked lately: see whether clock and worker run.")
+
+
+# --- The dead man's switch ------------------------------------------------------------------------------
+
+
+class SweepAlarm:
+    """Raises one alert for each time that sweeps stop. The worker cannot: it may be what is dead.
+
+    `due()` says whether it is time to look again (at most once a minute in a process, cheap enough for every
+    request), `look()` looks, and `deliver()` sends that one alert from here. A late sweep counts only when
+    two looks in a row, some real time apart, saw it late: a clock that jumps is not a stopped sweep.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._next = 0.0
+        self._late: tuple[int, float] | None = None
+
+    def due(self) -> bool:
+        """Whether this caller should look now; True for one caller only."""
+        interval = min(60, config.get().sweep_interval)
+        with self._lock:
+            if monotonic() < self._next:
+                return False
+            self._next = monotonic() + interval
+            return True
+
+    def look(self) -> str | None:
+        """Stage the alert when sweeps have stopped. The key of an alert still to be sent, else None."""
+        check, last = sweep(), last_sweep()
+        if check.state != DEGRADED:
+            self._late = None
+            db.session.rollback()
+            return None
+        which = last.id if last is not None else 0
+        if self._late is None or self._late[0] != which:
+            self._late = (which, monotonic())
+        confirmed = monotonic() - self._late[1] >= min(60, config.get().sweep_interval) * 0.9
+        db.session.rollback()
+        return _raise_alarm(which, check.words) if confirmed else None
+
+
+def _raise_alarm(which: int, words: str) -> str | None:
+    key = f"sweep-stopped:{which}"
+    settings = config.get()
+    outbox.alert(
+        "Payments are not being checked",
+        f"{words}\n\nBuyers who return from the payment page are still served. Those who closed it are not, "
+        "until a sweep runs, and mail may be waiting too.\n\n"
+        "1. Look whether the processes `clock` and `worker` run, and start them.\n"
+        "2. Run `flask payments sweep --verbose` once.\n"
+        "3. `flask doctor` says what is still wrong.\n\n"
+        f"{settings.public_url}/admin/sweeps",
+        key=key,
+        critical=True,
+    )
+    db.session.commit()
+    waiting = db.session.scalar(
+        select(OutboxMail.id).where(OutboxMail.key == key, OutboxMail.state == MailState.DUE)
+    )
+    db.session.rollback()
+    return key if waiting is not None else None
+
+
+alarm = SweepAlarm()

@@ -1,0 +1,163 @@
+"""The business numbers that /metrics shows, read from the database, so that every process tells the same.
+
+`METRICS` is the list of them; docs/operating.md explains each, and a test compares. One read of them all is a
+handful of grouped counts, bounded in time, and kept for a few seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from threading import Lock
+from time import monotonic
+from typing import Any
+
+from sqlalchemy import ColumnElement, func, select, text
+from sqlalchemy.orm import InstrumentedAttribute
+
+from domain import clock
+from extensions import db
+from models import (
+    PAYMENT_ACTIVE,
+    CheckRun,
+    Dispute,
+    Heartbeat,
+    Incident,
+    Order,
+    OutboxMail,
+    Payment,
+    Refund,
+    SweepRun,
+    Ticket,
+    WebhookEvent,
+)
+
+SECONDS = 5
+KEEP_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A gauge: its name, what it tells, and the names of its labels."""
+
+    name: str
+    help: str
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A metric's value for one set of label values, in the order of the metric's labels."""
+
+    metric: Metric
+    values: tuple[str, ...]
+    number: float
+
+
+PAYMENTS = Metric("kassa_payments", "Payments by provider and state.", ("provider", "state"))
+ORDERS = Metric("kassa_orders", "Orders by state.", ("state",))
+REFUNDS = Metric("kassa_refunds", "Refunds by state.", ("state",))
+DISPUTES = Metric("kassa_disputes", "Disputes by state.", ("state",))
+TICKETS = Metric("kassa_tickets", "Tickets by state.", ("state",))
+OUTBOX = Metric("kassa_outbox", "Mails by state.", ("state",))
+WEBHOOKS = Metric(
+    "kassa_webhook_events", "Webhook events by provider, and whether acted on.", ("provider", "done")
+)
+INCIDENTS = Metric("kassa_incidents_open", "Incidents that wait in the money inbox.")
+OLDEST = Metric("kassa_oldest_pending_seconds", "Age of the oldest payment without a final word.")
+DUE = Metric("kassa_payments_due", "Payments whose next check is due.")
+SWEEP_AGE = Metric("kassa_sweep_age_seconds", "Seconds since the last finished sweep began.")
+SWEEP_SECONDS = Metric("kassa_sweep_duration_seconds", "How long the last finished sweep took.")
+SWEEP = Metric(
+    "kassa_sweep_payments", "Payments of the last finished sweep, by what it came to.", ("outcome",)
+)
+SWEEP_CALLS = Metric("kassa_sweep_provider_calls", "Provider calls of the last finished sweep.")
+HEARTBEAT = Metric("kassa_heartbeat_age_seconds", "Seconds since a process last reported.", ("process",))
+VIOLATIONS = Metric("kassa_invariant_violations", "Invariants that did not hold when last checked.")
+METRICS = (
+    PAYMENTS,
+    ORDERS,
+    REFUNDS,
+    DISPUTES,
+    TICKETS,
+    OUTBOX,
+    WEBHOOKS,
+    INCIDENTS,
+    OLDEST,
+    DUE,
+    SWEEP_AGE,
+    SWEEP_SECONDS,
+    SWEEP,
+    SWEEP_CALLS,
+    HEARTBEAT,
+    VIOLATIONS,
+)
+
+
+class _Kept:
+    """The last read, so that eager scrapers do not load the database."""
+
+    lock = Lock()
+    until = 0.0
+    samples: tuple[Sample, ...] = ()
+
+
+def read(*, fresh: bool = False) -> tuple[Sample, ...]:
+    """Every sample, at most ten seconds old; `fresh` reads anew. Leaves no transaction open."""
+    with _Kept.lock:
+        if fresh or monotonic() >= _Kept.until:
+            db.session.rollback()
+            try:
+                db.session.execute(text(f"SET LOCAL statement_timeout = '{SECONDS}s'"))
+                _Kept.samples = tuple(_counts()) + tuple(_gauges()) + tuple(_sweep())
+            finally:
+                db.session.rollback()
+            _Kept.until = monotonic() + KEEP_SECONDS
+        return _Kept.samples
+
+
+def _counts() -> Iterable[Sample]:
+    grouped: tuple[tuple[Metric, tuple[InstrumentedAttribute[Any] | ColumnElement[Any], ...]], ...] = (
+        (PAYMENTS, (Payment.provider, Payment.state)),
+        (ORDERS, (Order.state,)),
+        (REFUNDS, (Refund.state,)),
+        (DISPUTES, (Dispute.state,)),
+        (TICKETS, (Ticket.state,)),
+        (OUTBOX, (OutboxMail.state,)),
+        (WEBHOOKS, (WebhookEvent.provider, WebhookEvent.done_at.is_not(None))),
+    )
+    for metric, columns in grouped:
+        for *labels, number in db.session.execute(select(*columns, func.count()).group_by(*columns)):
+            yield Sample(metric, tuple(_label(label) for label in labels), number)
+
+
+def _label(value: object) -> str:
+    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
+
+
+def _gauges() -> Iterable[Sample]:
+    now = clock.now()
+    oldest = select(func.min(Payment.created_at)).where(Payment.state.in_(PAYMENT_ACTIVE))
+    due = select(func.count()).select_from(Payment).where(Payment.next_check_at <= now)
+    waiting = select(func.count()).select_from(Incident).where(Incident.resolved_at.is_(None))
+    created = db.session.scalar(oldest)
+    yield Sample(OLDEST, (), (now - created).total_seconds() if created is not None else 0)
+    yield Sample(DUE, (), db.session.scalar(due) or 0)
+    yield Sample(INCIDENTS, (), db.session.scalar(waiting) or 0)
+    for name, at in db.session.execute(select(Heartbeat.name, Heartbeat.at)):
+        yield Sample(HEARTBEAT, (name,), (now - at).total_seconds())
+    violations = db.session.scalar(select(CheckRun.violations).order_by(CheckRun.at.desc()).limit(1))
+    if violations is not None:
+        yield Sample(VIOLATIONS, (), len(violations))
+
+
+def _sweep() -> Iterable[Sample]:
+    query = select(SweepRun).where(SweepRun.finished_at.is_not(None)).order_by(SweepRun.started_at.desc())
+    last = db.session.scalar(query.limit(1))
+    if last is None or last.finished_at is None:
+        return
+    yield Sample(SWEEP_AGE, (), (clock.now() - last.started_at).total_seconds())
+    yield Sample(SWEEP_SECONDS, (), (last.finished_at - last.started_at).total_seconds())
+    yield Sample(SWEEP_CALLS, (), last.provider_calls)
+    for outcome in ("found", "verified", "failed", "pending", "errors"):
+        yield Sample(SWEEP, (outcome,), getattr(last, outcome))
