@@ -54,7 +54,7 @@ class Finding:
 
 
 def findings(scheduled: Iterable[str] = ()) -> list[Finding]:
-    """Look at everything. `scheduled` are the ids of the jobs that rq-scheduler must have. Takes some seconds."""
+    """Look at everything; takes some seconds. `scheduled` are the job ids that rq-scheduler must have."""
     found = [*_settings(), *_mail(), *_database()]
     if any(f.code == "database" and f.state == FAIL for f in found):
         return [*found, _redis(scheduled), *_tickets(), _disk()]
@@ -94,7 +94,7 @@ def _stripe_keys() -> Finding:
             title,
             FAIL,
             "No key is set, so nothing that costs money is sold.",
-            "Set STRIPE_SECRET_KEY and STRIPE_PUBLISHABLE_KEY from dashboard.stripe.com > Developers > API keys.",
+            "Set STRIPE_SECRET_KEY and STRIPE_PUBLISHABLE_KEY: dashboard.stripe.com > Developers > API keys.",
         )
     if settings.livemode:
         return Finding("stripe_keys", title, OK, "Live keys are set: payments move real money.")
@@ -118,8 +118,8 @@ def _webhook() -> Finding:
         title,
         WARN,
         "It is not set. Payments are still verified on return and by the sweep.",
-        f"In dashboard.stripe.com > Developers > Webhooks add {config.get().public_url}/stripe/webhook/ and set its "
-        "signing secret as STRIPE_WEBHOOK_SECRET.",
+        f"In dashboard.stripe.com > Developers > Webhooks add {config.get().public_url}/stripe/webhook/ and "
+        "set its signing secret as STRIPE_WEBHOOK_SECRET.",
     )
 
 
@@ -146,8 +146,7 @@ def _mail() -> list[Finding]:
         return [
             Finding("mail", title, FAIL, f"{where} cannot be reached or refuses us: {_brief(error)}.", fix)
         ]
-    test = "" if settings.alert_email else "Set PAYMENT_ALERT_EMAIL."
-    return [Finding("mail", title, OK, f"{words} Alerts go to {settings.alert_email}.", test)]
+    return [Finding("mail", title, OK, f"{words} Alerts go to {settings.alert_email}.")]
 
 
 def _try_smtp() -> str:
@@ -236,9 +235,10 @@ def _redis(scheduled: Iterable[str]) -> Finding:
     try:
         facts: Any = queue.redis.info("server")
         version = str(facts["redis_version"])
-        jobs = {key.decode() for key in queue.redis.zrange(SCHEDULED, 0, -1)}
+        members: Any = queue.redis.zrange(SCHEDULED, 0, -1)
+        jobs = {member.decode() for member in members}
     except RedisError as error:
-        fix = "Check REDIS_URL. Buying goes on without it; mail and sweeps wait, or run `flask payments sweep` by cron."
+        fix = "Check REDIS_URL. Buying goes on; sweeps and mail wait, or run `flask payments sweep` by cron."
         return Finding("redis", title, FAIL, f"It does not answer: {_brief(error)}.", fix)
     if tuple(int(part) for part in version.split(".")[:2]) < REDIS_LEAST:
         fix = "RQ needs Redis 6.2 or newer."
@@ -346,7 +346,7 @@ def _tickets() -> list[Finding]:
         fix = "Install pango: `apt-get install libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0`."
         return [Finding("weasyprint", title, FAIL, f"WeasyPrint cannot be loaded: {_brief(error)}.", fix)]
     if ffi.harfbuzz_subset is None:
-        fix = "Install it: `apt-get install libharfbuzz-subset0` (Heroku: in Aptfile; Railway: in railpack.json)."
+        fix = "`apt-get install libharfbuzz-subset0` (Heroku: in Aptfile; Railway: in railpack.json)."
         words = "libharfbuzz-subset is missing: every ticket PDF carries whole fonts and is slow and large."
         return [Finding("harfbuzz_subset", title, FAIL, words, fix)]
     return [Finding("weasyprint", title, OK, "WeasyPrint and libharfbuzz-subset are there.")]
