@@ -2,8 +2,87 @@
 
 from __future__ import annotations
 
+import click
 from flask import Flask
+from flask.cli import AppGroup
+
+import worker as time_edge
+from domain import money, payments, refunds, sweep
+from domain.errors import DomainError
+from models import Payment
+
+payments_group = AppGroup("payments", help="Ask the providers about payments, and send money back.")
+
+
+@payments_group.command("sweep")
+@click.option("--verbose", is_flag=True, help="Show each payment's checks, age and last error.")
+@click.option(
+    "--all", "everything", is_flag=True, help="Ask about every payment that is not final, due or not."
+)
+def payments_sweep(verbose: bool, everything: bool) -> None:
+    """Verify what is due and deliver what is owed. Needs no Redis; made for cron too."""
+    run = sweep.run("command", tell=click.echo, verbose=verbose, everything=everything)
+    if run.errors:
+        click.echo(f"{run.errors} could not be read; they are asked about again in the next sweep.", err=True)
+
+
+@payments_group.command("verify")
+@click.argument("code")
+def payments_verify(code: str) -> None:
+    """Ask the provider about one order (ORD-…), payment reference or provider id, and settle what it says."""
+    payment = _payment(code)
+    outcome = payments.reconcile(payment.id, door="command", patient=True)
+    payment = _payment(code)
+    amount = money.show(payment.amount_minor, payment.currency)
+    click.echo(f"Order {payment.order.code}: {outcome.verdict}")
+    click.echo(f"  Payment {payment.reference} ({payment.provider}, {amount}): {payment.state}")
+    click.echo(f"  Order state: {payment.order.state}")
+    if payment.reason:
+        click.echo(f"  Reason: {payment.reason}")
+    if outcome.error is not None:
+        raise click.ClickException(f"The provider gave no usable answer: {outcome.error}")
+
+
+@payments_group.command("refund")
+@click.argument("code")
+@click.option("--amount", help="How much, such as 12.50. Without it: all that is left.")
+@click.option("--reason", required=True, help="Kept with the refund and on the timeline.")
+def payments_refund(code: str, amount: str | None, reason: str) -> None:
+    """Send money back for a paid order (ORD-…) or payment reference."""
+    payment = _payment(code)
+    try:
+        minor = money.parse(amount, payment.currency) if amount else refunds.refundable_minor(payment)
+        refund = refunds.request(payment.id, minor, actor_id=None, reason=reason)
+    except DomainError as error:
+        raise click.ClickException(error.message) from error
+    click.echo(f"Refund of {money.show(refund.amount_minor, refund.currency)}: {refund.state}")
+    if refund.failure_reason:
+        raise click.ClickException(refund.failure_reason)
+
+
+def _payment(code: str) -> Payment:
+    found = payments.by_code(code.strip())
+    if found is None:
+        raise click.ClickException(
+            f"There is no payment for “{code}”. Give an order code such as ORD-7KQ2MPXA."
+        )
+    return found
+
+
+@click.command("worker")
+def worker() -> None:
+    """Run the jobs: sweeps, mail, checks."""
+    time_edge.run_worker()
+
+
+@click.command("clock")
+def clock() -> None:
+    """Enqueue the jobs at their times; sweeps once at its start."""
+    time_edge.run_clock()
 
 
 def register(app: Flask) -> None:
     """Add every command to the application."""
+    app.cli.add_command(payments_group)
+    app.cli.add_command(worker)
+    app.cli.add_command(clock)

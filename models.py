@@ -364,6 +364,8 @@ class Payment(Base):
     url: Mapped[str | None] = mapped_column(Text)
     expires_at: Mapped[datetime | None] = mapped_column(Time)
     charge_id: Mapped[str | None] = mapped_column(String(255))
+    # What the provider says it took, in minor units of the payment's currency; NULL until it is paid.
+    received_minor: Mapped[int | None] = mapped_column(BigInteger)
     # Whether this payment's money bought the order's goods; at most one does (see the index below).
     fulfilled: Mapped[bool] = mapped_column(Boolean, default=False)
     amount_minor: Mapped[int] = mapped_column(BigInteger)

@@ -91,12 +91,16 @@ def _claim(wanted: dict[int, int], *, held: int, sold: int) -> None:
     db.session.flush()
     got = _move(wanted, held=held, sold=sold, only_if_free=True)
     if got != len(wanted):
-        raise SoldOut("sold_out", "Somebody was faster: there are not enough tickets left. Nothing was charged.")
+        raise SoldOut(
+            "sold_out", "Somebody was faster: there are not enough tickets left. Nothing was charged."
+        )
 
 
 def _move(wanted: dict[int, int], *, held: int, sold: int, only_if_free: bool = False) -> int:
     """Add `held` and `sold` times the wanted quantities; how many rows that changed."""
-    rows = values(column("id", Integer), column("quantity", Integer), name="wanted").data(sorted(wanted.items()))
+    rows = values(column("id", Integer), column("quantity", Integer), name="wanted").data(
+        sorted(wanted.items())
+    )
     change = (
         update(TicketType)
         .where(TicketType.id == rows.c.id)
@@ -113,7 +117,9 @@ def sellable_still(order: Order) -> bool:
     return order.event is None or order.event.state is not EventState.CANCELLED
 
 
-def fulfil(order: Order, payment: Payment | None, *, door: str, source: str | None, actor_id: int | None) -> None:
+def fulfil(
+    order: Order, payment: Payment | None, *, door: str, source: str | None, actor_id: int | None
+) -> None:
     """Hand over what the order is for. `source` is the ledger account that the money comes from.
 
     Raises SoldOut when the stock is gone; the caller's savepoint then undoes everything.

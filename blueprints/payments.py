@@ -1,0 +1,42 @@
+"""Where the providers send people and rings: success, cancel, and the webhook."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Flask, flash, redirect, request, url_for
+from werkzeug.wrappers import Response
+
+from domain import doorbell, orders, payments
+from extensions import csrf, limiter
+
+bp = Blueprint("payments", __name__)
+
+
+@bp.get("/pay/success/<code>/<secret>")
+def success(code: str, secret: str) -> Response:
+    """The provider sends the buyer here: ask it at once whether the money arrived, then show the order."""
+    order = orders.find(code, secret)
+    payments.returned(order, request.args.get("session_id", ""))
+    return redirect(url_for("shop.order", code=code, secret=secret), 303)
+
+
+@bp.get("/pay/cancel/<code>/<secret>")
+def cancel(code: str, secret: str) -> Response:
+    """The buyer came back without paying: nothing is lost, the same session can be resumed."""
+    order = orders.find(code, secret)
+    payments.refresh(order, door="cancel")
+    flash("You have not paid yet. Your tickets are kept for you while the clock below runs.", "info")
+    return redirect(url_for("shop.order", code=code, secret=secret), 303)
+
+
+@bp.post("/stripe/webhook/")
+@csrf.exempt
+@limiter.exempt  # type: ignore[untyped-decorator]
+def stripe_webhook() -> tuple[str, int]:
+    """Stripe's doorbell. The body is never believed: the payment it names is read from the API."""
+    status = doorbell.ring("stripe", request.get_data(), request.headers.get("Stripe-Signature", ""))
+    return "", status
+
+
+def register(app: Flask) -> None:
+    """Add these routes to the application."""
+    app.register_blueprint(bp)

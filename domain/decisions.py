@@ -1,0 +1,157 @@
+"""What a person decides about money in the inbox: hand over the goods, refund, credit a wallet, or dismiss.
+
+Every decision needs a reason, is written on the order's timeline with who made it, and happens once.
+"""
+
+from __future__ import annotations
+
+import structlog
+from sqlalchemy import select
+
+import config
+from domain import accounts, clock, fulfilment, ledger, locks, outbox, payments, refunds, timeline
+from domain.errors import DomainError, NotFound
+from extensions import db, queue
+from models import Incident, Order, OrderState, Payment
+
+log = structlog.get_logger(__name__)
+
+WAYS = ("issue", "refund", "wallet", "dismiss")
+
+
+def resolve(incident_id: int, *, how: str, reason: str, actor_id: int | None) -> Incident:
+    """Decide an incident. Commits; raises DomainError with the words for whoever decides."""
+    if how not in WAYS:
+        raise DomainError("unknown_decision", f"Choose one of {', '.join(WAYS)}.")
+    if not reason.strip():
+        raise DomainError("reason_needed", "Say why: the reason is kept on the order's timeline.")
+    if how == "refund":
+        _refund(incident_id, reason, actor_id)
+    locks.in_one_transaction(lambda: _decide(incident_id, how, reason.strip(), actor_id))
+    queue.soon("deliver_mail")
+    return db.session.get_one(Incident, incident_id, populate_existing=True)
+
+
+def _open(incident_id: int) -> Incident:
+    incident = db.session.scalar(
+        select(Incident)
+        .where(Incident.id == incident_id)
+        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
+    )
+    if incident is None:
+        raise NotFound("no_incident", "There is no such incident.")
+    if incident.resolved_at is not None:
+        raise DomainError("already_decided", f"This was decided before: {incident.resolution}.")
+    return incident
+
+
+def _refund(incident_id: int, reason: str, actor_id: int | None) -> None:
+    """Send back all that is left of the incident's payment; a refused refund leaves the incident open."""
+    incident = db.session.get(Incident, incident_id, populate_existing=True)
+    if incident is None or incident.resolved_at is not None or incident.payment_id is None:
+        return
+    payment = db.session.get_one(Payment, incident.payment_id)
+    left = refunds.refundable_minor(payment)
+    if payment.received_minor is None or left <= 0:
+        return
+    refund = refunds.request(incident.payment_id, left, actor_id=actor_id, reason=reason)
+    if refund.failure_reason:
+        raise DomainError("refund_refused", f"The provider refused the refund: {refund.failure_reason}")
+
+
+def _decide(incident_id: int, how: str, reason: str, actor_id: int | None) -> None:
+    payment_id = db.session.scalars(
+        select(Incident.payment_id).where(Incident.id == incident_id)
+    ).one_or_none()
+    if payment_id is None:
+        payment, order = None, None
+    else:
+        payment, order = locks.payment_and_order(payment_id)
+    incident = _open(incident_id)
+    if payment is not None and order is not None:
+        if how == "issue":
+            _issue(incident, payment, order, actor_id)
+        elif how == "wallet":
+            _credit(incident, payment, order)
+        timeline.note(order, "decided", f"{how}: {reason}", door="admin", payment=payment, actor_id=actor_id)
+        if how != "issue":
+            _end(order, payment, how)
+    incident.resolution = how
+    incident.resolution_reason = reason
+    incident.resolved_at = clock.now()
+    incident.resolved_by_id = actor_id
+
+
+def _issue(incident: Incident, payment: Payment, order: Order, actor_id: int | None) -> None:
+    """Hand over the goods for what arrived; the order must still lack them."""
+    if any(other.fulfilled for other in order.payments):
+        raise DomainError(
+            "already_issued", "This order has its goods already. Refund or credit the second payment."
+        )
+    # The sum that arrived is what the goods were sold for, by this person's decision.
+    _from_suspense(incident, payment, order, ledger_account=None)
+    payments.accept(payment, order, actor_id=actor_id)
+
+
+def _credit(incident: Incident, payment: Payment, order: Order) -> None:
+    """Credit what arrived to the buyer's wallet."""
+    user = order.user or accounts.by_confirmed_email(order.email)
+    if user is None:
+        raise DomainError(
+            "no_member", f"{order.email} has no confirmed account, so there is no wallet to credit."
+        )
+    if payment.received_minor is None:
+        raise DomainError("not_paid", "No money arrived, so there is nothing to credit.")
+    _from_suspense(incident, payment, order, ledger_account=ledger.wallet_account(user.id))
+    outbox.stage(
+        "top_up",
+        key=f"incident:{incident.id}:wallet",
+        to=order.email,
+        order=order,
+        context={"amount_minor": incident.amount_minor, "currency": incident.currency},
+    )
+
+
+def _from_suspense(incident: Incident, payment: Payment, order: Order, ledger_account: str | None) -> None:
+    """Move the incident's money out of suspense, where it arrived, to whom it belongs now."""
+    if payment.received_minor is None:
+        return
+    ledger.post(
+        key=f"incident:{incident.id}:decided",
+        debit=ledger.SUSPENSE,
+        credit=ledger_account or fulfilment.account_for(order, order.lines[0].kind),
+        amount_minor=incident.amount_minor,
+        currency=incident.currency,
+        kind="decision",
+        description=f"{incident.kind} {order.code}",
+        order_id=order.id,
+        payment_id=payment.id,
+    )
+
+
+def _end(order: Order, payment: Payment, how: str) -> None:
+    """An order that waited for this decision, and gets no goods, ends and gives its stock back."""
+    if order.state is not OrderState.REVIEW or any(other.fulfilled for other in order.payments):
+        return
+    order.state = OrderState.CANCELLED if how == "dismiss" else OrderState.REFUNDED
+    fulfilment.release(order)
+
+
+def decide_late_money() -> None:
+    """Where the setting LATE_MONEY says so, decide late money at once: refund it, or credit the wallet.
+
+    What cannot be decided by rule (no member to credit, a refused refund) stays for a person.
+    """
+    how = config.get().late_money
+    if how == "person":
+        return
+    waiting = db.session.scalars(
+        select(Incident.id).where(Incident.kind == "late_money", Incident.resolved_at.is_(None)).limit(50)
+    ).all()
+    for incident_id in waiting:
+        try:
+            resolve(incident_id, how=how, reason=f"By the setting LATE_MONEY={how}.", actor_id=None)
+        except DomainError as error:
+            db.session.rollback()
+            log.info("late_money_left", incident=incident_id, why=error.message)

@@ -1,0 +1,78 @@
+"""Webhooks: a ring tells which payment to look at, and is never evidence of anything itself."""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+
+from domain import clock, payments, providers
+from extensions import db
+from models import Payment, WebhookEvent
+
+
+def ring(provider_name: str, body: bytes, signature: str) -> int:
+    """A webhook: look at the payment it speaks of. Returns the HTTP status to answer with.
+
+    The event is marked done in the transaction that settled it; 503 makes the provider ring again.
+    """
+    provider = providers.get(provider_name)
+    if not isinstance(provider, providers.Doorbell) or not provider.rings:
+        return 404
+    try:
+        rung = provider.ring(body, signature)
+    except providers.BadSignature:
+        return 400
+    event = _remember(provider_name, rung)
+    if event.done_at is not None:
+        return 200
+    event_id = event.id
+    payment = _behind(provider_name, rung)
+    if payment is None:
+        payments.mark_done(event_id, "no payment of ours")
+        db.session.commit()
+        return 200
+    outcome = payments.reconcile(payment.id, door="webhook", ring_id=event_id)
+    if outcome.error is not None:
+        return 503
+    payments.mark_done(event_id, outcome.state.value)
+    db.session.commit()
+    return 200
+
+
+def _remember(provider_name: str, rung: providers.Ring) -> WebhookEvent:
+    """The row of an event, made at its first ring."""
+    query = select(WebhookEvent).filter_by(provider=provider_name, event_id=rung.event_id)
+    found = db.session.scalar(query)
+    if found is None:
+        db.session.execute(
+            insert(WebhookEvent)
+            .values(
+                provider=provider_name,
+                event_id=rung.event_id,
+                type=rung.type,
+                object_id=rung.object_id,
+                received_at=clock.now(),
+                outcome="",
+            )
+            .on_conflict_do_nothing()
+        )
+        db.session.commit()
+        found = db.session.scalars(query).one()
+    return found
+
+
+def _behind(provider_name: str, rung: providers.Ring) -> Payment | None:
+    """The payment an event speaks of, by whichever of its names we know."""
+    names = (
+        (Payment.provider_id, rung.provider_id),
+        (Payment.charge_id, rung.charge_id),
+        (Payment.reference, rung.reference),
+    )
+    for column, value in names:
+        if value is not None:
+            found = db.session.scalar(
+                select(Payment).where(Payment.provider == provider_name, column == value)
+            )
+            if found is not None:
+                return found
+    return None

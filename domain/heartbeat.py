@@ -1,0 +1,28 @@
+"""Who lives: processes write down when they last worked, and the web process reads it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+
+from domain import clock
+from extensions import db
+from models import Heartbeat
+
+
+def beat(name: str) -> None:
+    """Write down that the process `name` ('worker', 'clock') lives. Commits."""
+    now = clock.now()
+    db.session.execute(
+        insert(Heartbeat)
+        .values(name=name, at=now, detail={})
+        .on_conflict_do_update(index_elements=["name"], set_={"at": now})
+    )
+    db.session.commit()
+
+
+def last() -> dict[str, datetime]:
+    """When each process last said that it lives."""
+    return {row.name: row.at for row in db.session.scalars(select(Heartbeat))}

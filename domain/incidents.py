@@ -1,0 +1,109 @@
+"""Money that no rule could map to goods: written down with its evidence, to wait for a person.
+
+What the person decides is in `domain/decisions.py`. Nothing here commits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy.dialects.postgresql import insert
+
+from domain import alerts, clock, ledger, outbox, timeline
+from domain.providers import Report
+from extensions import db
+from models import Incident, Order, OrderState, Payment
+
+# Kind -> what it means, for the inbox, the timeline and the mail.
+KINDS = {
+    "mismatch": "The provider's record does not match our payment.",
+    "changed_after_payment": "The provider's record changed after the goods were handed over.",
+    "double_payment": "A second payment arrived for an order that was already paid.",
+    "late_money": "The payment arrived after its hold ended, and the tickets are gone.",
+    "event_cancelled": "The payment arrived for an event that was cancelled.",
+    "refund_failed": "A refund failed after its tickets were sold to somebody else.",
+    "refund_unclear": "The provider did not say whether a refund was made.",
+    "unknown_payment": "The provider has a paid payment of ours that is not in the database.",
+}
+
+
+def open_incident(
+    kind: str,
+    order: Order,
+    payment: Payment,
+    report: Report,
+    *,
+    door: str,
+    what: str = "",
+    amount_minor: int = 0,
+) -> None:
+    """Open an incident about a payment, once for each kind; move money that arrived into `suspense`."""
+    amount = amount_minor or report.amount_minor
+    evidence = _evidence(payment, report, what)
+    added = db.session.scalar(
+        insert(Incident)
+        .values(
+            key=f"{kind}:{payment.id}",
+            kind=kind,
+            order_id=order.id,
+            payment_id=payment.id,
+            provider=payment.provider,
+            charge_id=report.charge_id,
+            amount_minor=amount,
+            currency=report.currency,
+            evidence=evidence,
+            created_at=clock.now(),
+            resolution="",
+            resolution_reason="",
+        )
+        .on_conflict_do_nothing()
+        .returning(Incident.id)
+    )
+    if added is None:
+        return
+    timeline.note(
+        order, "incident", f"{KINDS[kind]} {what}".strip(), door=door, payment=payment, data=evidence
+    )
+    if order.state not in (OrderState.COMPLETED, OrderState.PARTIALLY_REFUNDED, OrderState.REFUNDED):
+        order.state = OrderState.REVIEW
+    if report.state == "paid" and not payment.fulfilled:
+        ledger.post(
+            key=f"incident:{added}",
+            debit=ledger.provider_account(payment.provider, payment.account),
+            credit=ledger.SUSPENSE,
+            amount_minor=amount,
+            currency=report.currency,
+            kind="suspense",
+            description=f"{kind} {order.code}",
+            order_id=order.id,
+            payment_id=payment.id,
+            provider_reference=report.provider_id,
+        )
+    if kind in ("mismatch", "changed_after_payment"):
+        subject, text = alerts.amount_mismatch(order, payment, report.amount_minor, report.currency, what)
+    else:
+        subject, text = alerts.incident(order, KINDS[kind], amount, report.currency)
+    outbox.alert(subject, text, key=f"incident:{kind}:{payment.id}", critical=True)
+
+
+def _evidence(payment: Payment, report: Report, what: str) -> dict[str, Any]:
+    """Ours and theirs side by side, as a person compares them."""
+    return {
+        "what": what,
+        "ours": {
+            "reference": payment.reference,
+            "amount_minor": payment.amount_minor,
+            "currency": payment.currency,
+            "account": payment.account,
+            "livemode": payment.livemode,
+        },
+        "theirs": {
+            "reference": report.reference,
+            "amount_minor": report.amount_minor,
+            "currency": report.currency,
+            "account": report.account,
+            "livemode": report.livemode,
+            "state": report.state,
+        },
+        "provider": dict(report.raw),
+    }

@@ -1,0 +1,355 @@
+"""From a form to an order, and what its buyer may do with it afterwards."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+from email_validator import EmailNotValidError, validate_email
+from sqlalchemy import func, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import selectinload
+
+import config
+from domain import clock, fulfilment, locks, money, outbox, payments, selling, starting, timeline
+from domain.errors import DomainError, NotFound
+from extensions import db, queue
+from models import (
+    Event,
+    LineKind,
+    Order,
+    OrderLine,
+    OrderState,
+    Payment,
+    PaymentState,
+    StockState,
+    TicketType,
+    User,
+)
+
+# No letters or digits that look like others.
+CODE_ALPHABET = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
+_PAYABLE = (OrderState.PENDING, OrderState.PENDING_VERIFICATION)
+_CLOSED = (OrderState.FAILED, OrderState.EXPIRED, OrderState.CANCELLED)
+
+
+def place(
+    event: Event,
+    quantities: Mapping[int, int],
+    *,
+    name: str,
+    email: str,
+    user: User | None = None,
+    provider: str | None = None,
+    form_token: str | None = None,
+    client_address: str = "",
+) -> Order:
+    """Make an order for tickets with its hold and, where it costs money, its payment row. Commits.
+
+    `quantities` maps ticket type ids to how many. The same `form_token` gives the same order again. A free
+    order is complete when this returns. Raises DomainError in the buyer's words; SoldOut when it is too late.
+    """
+    repeated = _by_form_token(form_token)
+    if repeated is not None:
+        return repeated
+    now = clock.now()
+    chosen = _choose(event, quantities, now)
+    lines = [
+        OrderLine(
+            kind=LineKind.TICKET,
+            ticket_type=ticket_type,
+            description=f"{event.title}: {ticket_type.name}"[:250],
+            quantity=quantity,
+            unit_minor=ticket_type.price_minor,
+        )
+        for ticket_type, quantity in chosen
+    ]
+    order = _new_order(event.currency, lines, name, email, user, form_token, client_address, now)
+    order.event = event
+    return _commit(order, provider, form_token)
+
+
+def place_top_up(
+    user: User, amount_minor: int, *, form_token: str | None = None, client_address: str = ""
+) -> Order:
+    """Make an order for wallet money, with its payment row. Commits. Only the settings' amounts pass."""
+    repeated = _by_form_token(form_token)
+    if repeated is not None:
+        return repeated
+    settings = config.get()
+    currency = settings.wallet_currency
+    allowed = [amount * 10 ** money.decimals(currency) for amount in settings.topup_amounts]
+    if amount_minor not in allowed:
+        words = ", ".join(money.show(amount, currency) for amount in allowed)
+        raise DomainError("amount_not_offered", f"Choose one of {words}.")
+    line = OrderLine(
+        kind=LineKind.TOP_UP,
+        description=f"{settings.site_name} wallet top-up",
+        quantity=1,
+        unit_minor=amount_minor,
+    )
+    order = _new_order(currency, [line], user.name, user.email, user, form_token, client_address, clock.now())
+    return _commit(order, "stripe", form_token)
+
+
+def _by_form_token(form_token: str | None) -> Order | None:
+    if not form_token:
+        return None
+    return db.session.scalar(select(Order).filter_by(form_token=form_token[:64]))
+
+
+def _choose(event: Event, quantities: Mapping[int, int], now: datetime) -> list[tuple[TicketType, int]]:
+    """The ticket types asked for, each sold now and within its limits. DomainError says which is not."""
+    sale = selling.selling(event, now)
+    if not sale.is_open:
+        raise DomainError(sale.state.value, sale.words)
+    types = {offer.ticket_type.id: offer for offer in sale.types}
+    chosen = []
+    for type_id, quantity in sorted(quantities.items()):
+        if quantity == 0:
+            continue
+        if type_id not in types:
+            raise DomainError(
+                "unknown_ticket_type", "That ticket is not sold here any more. Reload the page."
+            )
+        _check_quantity(types[type_id], quantity)
+        chosen.append((types[type_id].ticket_type, quantity))
+    if not chosen:
+        raise DomainError("nothing_chosen", "Choose how many tickets you want.")
+    return chosen
+
+
+def _check_quantity(offer: selling.TypeSelling, quantity: int) -> None:
+    kind = offer.ticket_type
+    if quantity < 0 or quantity > kind.per_order_limit:
+        raise DomainError(
+            "over_limit", f"{kind.name}: one order may have at most {kind.per_order_limit}. Choose fewer."
+        )
+    if offer.state in (selling.Sale.SOLD_OUT, selling.Sale.ALL_HELD):
+        raise fulfilment.SoldOut(offer.state.value, f"{kind.name}: {offer.words}.")
+    if offer.state is not selling.Sale.OPEN:
+        raise DomainError(offer.state.value, f"{kind.name}: {offer.words}.")
+    if quantity > offer.most:
+        raise fulfilment.SoldOut("too_few_left", f"{kind.name}: only {offer.most} left. Choose fewer.")
+
+
+def _new_order(
+    currency: str,
+    lines: list[OrderLine],
+    name: str,
+    email: str,
+    user: User | None,
+    form_token: str | None,
+    client_address: str,
+    now: datetime,
+) -> Order:
+    return Order(
+        code="ORD-" + "".join(secrets.choice(CODE_ALPHABET) for _ in range(8)),
+        secret=secrets.token_urlsafe(24),
+        form_token=form_token[:64] if form_token else None,
+        user_id=user.id if user is not None else None,
+        name=_clean_name(name),
+        email=clean_email(email),
+        currency=currency,
+        total_minor=sum(line.total_minor for line in lines),
+        lines=lines,
+        client_address=client_address[:45],
+        created_at=now,
+        state=OrderState.PENDING,
+        stock_state=StockState.NONE,
+    )
+
+
+def _commit(order: Order, provider: str | None, form_token: str | None) -> Order:
+    """Write the order, its payment and its hold together; the stock last, as everybody wants that row."""
+    try:
+        db.session.add(order)
+        if order.total_minor:
+            starting.prepare(order, provider or "stripe")
+        db.session.flush()
+        timeline.note(
+            order, "ordered", f"Order of {money.show(order.total_minor, order.currency)}.", door="checkout"
+        )
+        if order.total_minor:
+            if order.event is not None:
+                outbox.stage("order_received", key=f"order:{order.id}:received", to=order.email, order=order)
+            fulfilment.hold(order)
+        else:
+            fulfilment.fulfil(order, None, door="checkout", source=None, actor_id=None)
+        db.session.commit()
+    except IntegrityError:
+        # The same form was posted twice at the same moment: the other one's order is this one.
+        db.session.rollback()
+        repeated = _by_form_token(form_token)
+        if repeated is None:
+            raise
+        return repeated
+    except BaseException:
+        db.session.rollback()
+        raise
+    queue.soon("deliver_mail")
+    return order
+
+
+def _clean_name(name: str) -> str:
+    cleaned = " ".join(name.split())
+    if not cleaned:
+        raise DomainError("name_missing", "Type your name: it is printed on the tickets.")
+    if len(cleaned) > 200:
+        raise DomainError("name_too_long", "That name is too long. Use at most 200 characters.")
+    return cleaned
+
+
+def clean_email(email: str) -> str:
+    """The address as it will be written to; DomainError when it cannot be one."""
+    try:
+        found = validate_email(email.strip(), check_deliverability=False, test_environment=True)
+    except EmailNotValidError as error:
+        raise DomainError("email_invalid", f"That e-mail address does not look right: {error}") from error
+    return found.normalized.lower()
+
+
+# --- Afterwards -----------------------------------------------------------------------------------------
+
+
+def find(code: str, secret: str) -> Order:
+    """The order behind a link, with what its page shows. NotFound alike for wrong code and wrong secret."""
+    order = db.session.scalar(
+        select(Order)
+        .where(Order.code == code.upper())
+        .options(selectinload(Order.payments), selectinload(Order.tickets), selectinload(Order.lines))
+    )
+    if order is None or not hmac.compare_digest(order.secret.encode(), secret.encode()):
+        raise NotFound("no_order", "There is no order at this address. Check that the link is complete.")
+    return order
+
+
+def cancel(order: Order, *, door: str, actor_id: int | None = None) -> Order:
+    """Close the order's payment at the provider and give its tickets back. Commits. Paid in between wins."""
+    order_id = order.id
+    if order.state not in _PAYABLE:
+        raise DomainError("not_cancellable", "This order cannot be cancelled any more.")
+    payment = payments.active(order)
+    if payment is not None:
+        outcome = payments.reconcile(payment.id, door=door, actor_id=actor_id, closing=True)
+        if outcome.error is not None:
+            raise DomainError(
+                "provider_silent", "We could not reach the payment provider. Wait a minute, then try again."
+            )
+    return db.session.get_one(Order, order_id, populate_existing=True)
+
+
+def pay_again(order_id: int, provider_name: str, *, door: str = "order_page") -> Payment | None:
+    """A new attempt to pay an order that failed, expired or was cancelled; or the one that is open."""
+    order = db.session.get_one(Order, order_id)
+    current = payments.active(order)
+    if current is not None and current.provider != provider_name:
+        payments.reconcile(current.id, door=door, closing=True)
+    elif current is not None and current.state is not PaymentState.CREATED:
+        return current
+
+    def work() -> Order:
+        order = locks.order(order_id)
+        db.session.expire(order, ["payments"])
+        if payments.active(order) is None:
+            if order.state not in (
+                OrderState.FAILED,
+                OrderState.EXPIRED,
+                OrderState.CANCELLED,
+            ):
+                raise DomainError("not_payable", "This order does not need another payment.")
+            if not fulfilment.sellable_still(order):
+                raise DomainError(
+                    "event_cancelled", "The event was cancelled, so this order cannot be paid any more."
+                )
+            starting.prepare(order, provider_name)
+            order.state = OrderState.PENDING
+            order.failure_reason = ""
+            timeline.note(order, "retry", "The buyer tries again.", door=door)
+            fulfilment.hold(order)
+        return order
+
+    return payments.open_at_provider(locks.in_one_transaction(work), door=door)
+
+
+def correct_email(order: Order, email: str) -> None:
+    """Send the order's mails to another address, until it is paid. Commits and mails the link there."""
+    address = clean_email(email)
+
+    def work() -> None:
+        locked = locks.order(order.id)
+        if locked.state not in (*_PAYABLE, *_CLOSED):
+            raise DomainError(
+                "too_late",
+                f"The tickets are sent already. Write to {config.get().support_email} to change the address.",
+            )
+        if address == locked.email:
+            return
+        timeline.note(locked, "address_corrected", f"{locked.email} -> {address}", door="order_page")
+        locked.email = address
+        outbox.stage("order_received", key=f"order:{locked.id}:received:{address}", to=address, order=locked)
+
+    locks.in_one_transaction(work)
+    queue.soon("deliver_mail")
+
+
+def resend(order: Order, *, door: str, actor_id: int | None = None) -> None:
+    """Owe the buyer the tickets' mail once more. Commits."""
+
+    def work() -> None:
+        locked = locks.order(order.id)
+        if not locked.tickets:
+            raise DomainError("no_tickets", "This order has no tickets to send.")
+        sent = sum(1 for entry in locked.timeline if entry.what == "resent") + 1
+        outbox.stage("tickets", key=f"order:{locked.id}:fulfilled:{sent}", to=locked.email, order=locked)
+        timeline.note(
+            locked, "resent", f"Tickets sent again to {locked.email}.", door=door, actor_id=actor_id
+        )
+
+    locks.in_one_transaction(work)
+    queue.soon("deliver_mail")
+
+
+def url(order: Order) -> str:
+    """The order's own page: whoever has this address has the order."""
+    return f"{config.get().public_url}/o/{order.code}/{order.secret}"
+
+
+def mail_links(email: str) -> None:
+    """Mail an address the links to its recent orders, if there are any. Says nothing either way. Commits."""
+    address = clean_email(email)
+    now = clock.now()
+    found = db.session.scalars(
+        select(Order)
+        .where(func.lower(Order.email) == address, Order.created_at >= now - timedelta(days=400))
+        .order_by(Order.id.desc())
+        .limit(20)
+    ).all()
+    if found:
+        links = [
+            {
+                "code": order.code,
+                "title": order.event.title if order.event is not None else order.lines[0].description,
+                "url": url(order),
+            }
+            for order in found
+        ]
+        # One such mail in a minute at most, however often the form is sent.
+        key = f"links:{address}:{now:%Y-%m-%dT%H:%M}"
+        outbox.stage("order_links", key=key, to=address, context={"links": links})
+        db.session.commit()
+        queue.soon("deliver_mail")
+
+
+def claim_for(user: User) -> int:
+    """Give a member the guest orders of their newly confirmed address; how many. No commit."""
+    claimed = db.session.execute(
+        update(Order)
+        .where(func.lower(Order.email) == user.email.lower(), Order.user_id.is_(None))
+        .values(user_id=user.id)
+        .returning(Order.id)
+        .execution_options(synchronize_session=False)
+    )
+    return len(claimed.all())

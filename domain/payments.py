@@ -1,0 +1,553 @@
+"""Start, reconcile, settle: how money becomes goods, and the only writer of `payment.state`.
+
+Every door (success page, webhook, sweep, recheck, command) calls `reconcile`, which asks the provider and
+gives the answer to `settle`. Settling twice, late, out of order and side by side has the same outcome,
+because it happens under the order's and the payment's row locks, in one transaction. docs/payments.md
+tells the whole story.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from time import perf_counter
+from typing import Any
+
+from sqlalchemy import func, or_, select, update
+
+from domain import (
+    alerts,
+    clock,
+    fulfilment,
+    incidents,
+    ledger,
+    locks,
+    outbox,
+    providers,
+    refunds,
+    suspicion,
+    timeline,
+)
+from domain.errors import DomainError, NotFound
+from domain.providers import Missing, ProviderError, Report
+from extensions import db, queue
+from models import (
+    PAYMENT_ACTIVE,
+    Order,
+    OrderState,
+    Payment,
+    PaymentState,
+    StockState,
+    WebhookEvent,
+)
+
+# A row is leased to one sweep for twice the longest chain of calls: read, close, read, each tried twice.
+LEASE = timedelta(seconds=160)
+# The waiting page asks the provider at most this often.
+ASK_EVERY = timedelta(seconds=2)
+# After this a provider may have forgotten our idempotency key, so a lost create is only looked for.
+KEY_LIFE = timedelta(hours=23)
+# A payment that is final is read again for late money, refunds and disputes.
+REREADS = (timedelta(hours=1), timedelta(days=1))
+_FINAL_WORDS = {
+    PaymentState.FAILED: (OrderState.FAILED, "payment_failed"),
+    PaymentState.EXPIRED: (OrderState.EXPIRED, "order_expired"),
+    PaymentState.CANCELLED: (OrderState.CANCELLED, "order_cancelled"),
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a reconcile came to. `verdict` is one of verified, failed, still_pending, review, error."""
+
+    payment_id: int
+    state: PaymentState
+    changed: bool
+    error: ProviderError | None = None
+
+    @property
+    def verdict(self) -> str:
+        if self.error is not None:
+            return "error"
+        if self.state is PaymentState.PAID:
+            return "verified"
+        if self.state is PaymentState.REVIEW:
+            return "review"
+        return "still_pending" if self.state in PAYMENT_ACTIVE else "failed"
+
+
+# --- Start ----------------------------------------------------------------------------------------------
+
+
+def open_at_provider(order: Order, *, door: str = "checkout") -> Payment | None:
+    """Steps 2 and 3 of Start: make the call outside any transaction, then commit the provider's id and URL.
+
+    Returns the order's active or just paid payment; its `url` is None where the provider did not answer,
+    and then the sweep or the order page finishes the start. Raises InsufficientFunds for a wallet.
+    """
+    payment = active(order)
+    if payment is None or payment.state is not PaymentState.CREATED:
+        return payment
+    payment_id = payment.id
+    try:
+        finish_start(payment_id, door=door, patient=False)
+    except ledger.InsufficientFunds as error:
+        _give_up(payment_id, door, error.message)
+        raise
+    return db.session.get(Payment, payment_id, populate_existing=True)
+
+
+def active(order: Order) -> Payment | None:
+    """The order's payment that is created, open or processing; there is at most one."""
+    return next((payment for payment in order.payments if payment.is_active), None)
+
+
+def finish_start(payment_id: int, *, door: str, patient: bool) -> Outcome:
+    """Open a `created` payment by repeating the stored call, or find what a lost call made."""
+    payment = _read(payment_id)
+    provider = providers.get(payment.provider)
+    params, key, created_at = payment.params, payment.idempotency_key, payment.created_at
+    reference = payment.reference
+    db.session.rollback()
+    started = perf_counter()
+    try:
+        if clock.now() - created_at < KEY_LIFE:
+            try:
+                report: Report | None = provider.create(params, key, patient=patient)
+            except ProviderError as error:
+                if not patient and not error.permanent:
+                    raise
+                # Refused, or failing again: what the first call made is in the provider's list.
+                report = provider.find(reference, created_at)
+                if report is None:
+                    return _give_up(payment_id, door, str(error))
+        else:
+            report = provider.find(reference, created_at)
+    except ProviderError as error:
+        return unanswered(payment_id, error, door=door)
+    if report is None:
+        return _give_up(payment_id, door, "The payment was never opened at the provider.")
+    return settle(payment_id, report, door=door, latency=perf_counter() - started)
+
+
+def _give_up(payment_id: int, door: str, why: str) -> Outcome:
+    """Fail a `created` payment of which the provider certainly has nothing."""
+
+    def work() -> Outcome:
+        payment, order = locks.payment_and_order(payment_id)
+        if payment.state is PaymentState.CREATED:
+            _close(order, payment, PaymentState.FAILED, why, door=door, actor_id=None, quietly=True)
+            return Outcome(payment_id, payment.state, True)
+        return Outcome(payment_id, payment.state, False)
+
+    return locks.in_one_transaction(work)
+
+
+# --- Reconcile ------------------------------------------------------------------------------------------
+
+
+def reconcile(
+    payment_id: int,
+    *,
+    door: str,
+    actor_id: int | None = None,
+    patient: bool = False,
+    ring_id: int | None = None,
+    closing: bool = False,
+) -> Outcome:
+    """Ask the provider about a payment and settle what it says. Commits; raises NotFound for no such payment.
+
+    `closing` asks the provider to close the payment where it is still open, and reads it again. `ring_id` is
+    a webhook event to be marked done in the same transaction. An unanswered call changes no state.
+    """
+    payment = _read(payment_id)
+    if payment.state is PaymentState.CREATED:
+        outcome = finish_start(payment_id, door=door, patient=patient)
+        if not closing or outcome.state is not PaymentState.OPEN:
+            return outcome
+        payment = _read(payment_id)
+    provider = providers.get(payment.provider)
+    if provider.immediate or payment.provider_id is None:
+        return Outcome(payment_id, payment.state, False)
+    provider_id, count = payment.provider_id, payment.check_count
+    due_to_close = closing or (payment.closes_at is not None and payment.closes_at <= clock.now())
+    thorough = payment.state is PaymentState.PAID
+    db.session.rollback()
+    started = perf_counter()
+    try:
+        report = provider.fetch(provider_id, patient=patient, thorough=thorough)
+        if report.state == "open" and due_to_close:
+            # Paid in between wins: whatever closing answers, the second reading has the last word.
+            provider.close(provider_id, f"close-{provider_id[-40:]}-{count}")
+            report = provider.fetch(provider_id, patient=patient)
+    except ProviderError as error:
+        return unanswered(payment_id, error, door=door)
+    return settle(
+        payment_id,
+        report,
+        door=door,
+        actor_id=actor_id,
+        latency=perf_counter() - started,
+        ring_id=ring_id,
+        closed_by_us=closing,
+    )
+
+
+def refresh(order: Order, *, door: str) -> None:
+    """What the order page does as it loads: ask about the active payment, at most every two seconds."""
+    payment = active(order)
+    if payment is None or providers.get(payment.provider).immediate:
+        return
+    now = clock.now()
+    mine = db.session.scalar(
+        update(Payment)
+        .where(
+            Payment.id == payment.id,
+            Payment.state == payment.state,
+            or_(Payment.last_checked_at.is_(None), Payment.last_checked_at <= now - ASK_EVERY),
+        )
+        .values(last_checked_at=now)
+        .returning(Payment.id)
+    )
+    db.session.commit()
+    if mine is not None:
+        reconcile(mine, door=door)
+
+
+def returned(order: Order, provider_id: str) -> None:
+    """The buyer comes back from the provider: ask it at once about the payment that `provider_id` names.
+
+    An id that is not of this order is not believed; then the order's own payment is asked about.
+    """
+    named = next((p for p in order.payments if p.provider_id == provider_id), None) or active(order)
+    if named is not None and named.state is not PaymentState.PAID:
+        reconcile(named.id, door="success")
+
+
+def _read(payment_id: int) -> Payment:
+    payment = db.session.get(Payment, payment_id, populate_existing=True)
+    if payment is None:
+        raise NotFound("no_payment", "There is no such payment.")
+    return payment
+
+
+def unanswered(payment_id: int, error: ProviderError, *, door: str) -> Outcome:
+    """Unknown is not unpaid: keep the state, say when to ask again, and tell somebody of a missing record."""
+
+    def work() -> Outcome:
+        payment, order = locks.payment_and_order(payment_id)
+        now = clock.now()
+        payment.error_count += 1
+        payment.check_count += 1
+        payment.last_checked_at = now
+        payment.last_error = f"{error.code}: {error}"[:300]
+        payment.leased_until = None
+        if payment.next_check_at is not None:
+            payment.next_check_at = next_check(payment, now)
+        if isinstance(error, Missing) or payment.error_count in (1, 10, 100):
+            timeline.note(order, "unanswered", payment.last_error, door=door, payment=payment)
+        if isinstance(error, Missing):
+            outbox.alert(*alerts.missing_record(order, payment), key=f"missing:{payment.id}", critical=True)
+        return Outcome(payment_id, payment.state, False, error)
+
+    return locks.in_one_transaction(work)
+
+
+def next_check(payment: Payment, now: datetime) -> datetime | None:
+    """When the sweep looks again, after a check at `now`. None: at rest.
+
+    Young payments are asked about in every sweep; older ones ever less often.
+    """
+    if payment.state in PAYMENT_ACTIVE:
+        age = now - payment.created_at
+        if age < timedelta(hours=3):
+            return now
+        return now + (timedelta(minutes=15) if age < timedelta(days=1) else timedelta(minutes=30))
+    if payment.state is PaymentState.REVIEW or payment.provider == "wallet":
+        return None
+    later = (payment.state_since + delay for delay in REREADS)
+    return next((moment for moment in later if moment > now), None)
+
+
+# --- Settle ---------------------------------------------------------------------------------------------
+
+
+def settle(
+    payment_id: int,
+    report: Report,
+    *,
+    door: str,
+    actor_id: int | None = None,
+    latency: float = 0.0,
+    ring_id: int | None = None,
+    closed_by_us: bool = False,
+) -> Outcome:
+    """Apply a report to a payment, in one transaction: the only door through which money becomes goods."""
+
+    def work() -> Outcome:
+        payment, order = locks.payment_and_order(payment_id)
+        before = payment.state
+        _observe(payment, report)
+        seen = {"report": dict(report.raw), "state": report.state, "latency_ms": round(latency * 1000)}
+        problem = mismatch(payment, report)
+        if problem is not None:
+            _quarantine(order, payment, report, problem, door=door)
+        else:
+            _apply(order, payment, report, door=door, actor_id=actor_id, seen=seen, closed_by_us=closed_by_us)
+        if ring_id is not None:
+            mark_done(ring_id, f"{before} -> {payment.state}")
+        payment.next_check_at = next_check(payment, clock.now())
+        return Outcome(payment_id, payment.state, payment.state is not before)
+
+    outcome = locks.in_one_transaction(work)
+    if outcome.changed:
+        queue.soon("deliver_mail")
+    return outcome
+
+
+def _observe(payment: Payment, report: Report) -> None:
+    """Keep what every report tells, whatever it says."""
+    payment.last_checked_at = clock.now()
+    payment.check_count += 1
+    payment.error_count = 0
+    payment.last_error = ""
+    payment.leased_until = None
+    if payment.provider_id is None:
+        payment.provider_id = report.provider_id
+        payment.provider_created_at = report.created_at
+        payment.expires_at = report.expires_at
+    payment.url = report.url
+    if report.charge_id is not None:
+        payment.charge_id = report.charge_id
+    if report.state == "paid" and report.currency == payment.currency:
+        payment.received_minor = report.amount_minor
+
+
+def mismatch(payment: Payment, report: Report) -> str | None:
+    """In which way the report is not about this payment; None when it is."""
+    pairs: tuple[tuple[str, Any, Any], ...] = (
+        ("provider id", payment.provider_id, report.provider_id),
+        ("amount", payment.amount_minor, report.amount_minor),
+        ("currency", payment.currency, report.currency),
+        ("reference", payment.reference, report.reference),
+        ("account", payment.account, report.account),
+        ("mode", payment.livemode, report.livemode),
+    )
+    return next((name for name, ours, theirs in pairs if ours != theirs), None)
+
+
+def _apply(
+    order: Order,
+    payment: Payment,
+    report: Report,
+    *,
+    door: str,
+    actor_id: int | None,
+    seen: dict[str, Any],
+    closed_by_us: bool,
+) -> None:
+    state = PaymentState(report.state)
+    if state is PaymentState.EXPIRED and closed_by_us and payment.state in PAYMENT_ACTIVE:
+        state = PaymentState.CANCELLED
+    if state is payment.state or not payment.allows(state) or payment.state is PaymentState.REVIEW:
+        _declined(order, payment, report, door=door)
+    elif state is PaymentState.PAID:
+        _paid(order, payment, report, door=door, actor_id=actor_id, seen=seen)
+    elif state in (PaymentState.OPEN, PaymentState.PROCESSING):
+        _enter(payment, state)
+        if order.state not in (OrderState.COMPLETED, OrderState.REVIEW):
+            order.state = OrderState.PENDING_VERIFICATION
+        timeline.note(
+            order, state.value, _OPENED[state], door=door, payment=payment, data=seen, actor_id=actor_id
+        )
+    else:
+        _close(order, payment, state, report.reason, door=door, actor_id=actor_id, data=seen)
+    if payment.state is PaymentState.PAID:
+        refunds.mirror(order, payment, report, door=door)
+
+
+_OPENED = {
+    PaymentState.OPEN: "The provider's page is open.",
+    PaymentState.PROCESSING: "Paid by a method that takes time; the bank is confirming.",
+}
+
+
+def _enter(payment: Payment, state: PaymentState) -> None:
+    payment.state = state
+    payment.state_since = clock.now()
+
+
+def _declined(order: Order, payment: Payment, report: Report, *, door: str) -> None:
+    """A refused card leaves the payment as it is, but the buyer and the timeline see why."""
+    if report.reason and report.reason != payment.reason and payment.state in PAYMENT_ACTIVE:
+        payment.reason = report.reason[:300]
+        timeline.note(order, "declined", report.reason, door=door, payment=payment)
+        suspicion.look(order)
+
+
+def _paid(
+    order: Order, payment: Payment, report: Report, *, door: str, actor_id: int | None, seen: dict[str, Any]
+) -> None:
+    """The money is there: hand over the goods, or put the money into the inbox when there are none."""
+    late = payment.state not in PAYMENT_ACTIVE
+    _enter(payment, PaymentState.PAID)
+    payment.paid_at = payment.state_since
+    payment.reason = ""
+    timeline.note(
+        order,
+        "paid",
+        "Paid" + (", after it was closed here." if late else "."),
+        door=door,
+        payment=payment,
+        data=seen,
+        actor_id=actor_id,
+    )
+    provider = providers.get(payment.provider)
+    source = (
+        payment.account if provider.immediate else ledger.provider_account(payment.provider, payment.account)
+    )
+    if order.state in (OrderState.COMPLETED, OrderState.PARTIALLY_REFUNDED, OrderState.REFUNDED):
+        incidents.open_incident("double_payment", order, payment, report, door=door)
+    elif not fulfilment.sellable_still(order):
+        incidents.open_incident("event_cancelled", order, payment, report, door=door)
+    elif order.stock_state is not StockState.RELEASED:
+        fulfilment.fulfil(order, payment, door=door, source=source, actor_id=actor_id)
+    else:
+        try:
+            with db.session.begin_nested():
+                fulfilment.fulfil(order, payment, door=door, source=source, actor_id=actor_id)
+        except fulfilment.SoldOut:
+            incidents.open_incident("late_money", order, payment, report, door=door)
+
+
+def _close(
+    order: Order,
+    payment: Payment,
+    state: PaymentState,
+    reason: str,
+    *,
+    door: str,
+    actor_id: int | None,
+    data: dict[str, Any] | None = None,
+    quietly: bool = False,
+) -> None:
+    """The provider's last word was no: say so, and give the stock back. `quietly`: no mail to the buyer."""
+    _enter(payment, state)
+    payment.reason = reason[:300]
+    payment.url = None
+    payment.next_check_at = next_check(payment, payment.state_since)
+    timeline.note(
+        order,
+        state.value,
+        reason or f"Payment {state}.",
+        door=door,
+        payment=payment,
+        data=data,
+        actor_id=actor_id,
+    )
+    if order.state not in (OrderState.PENDING, OrderState.PENDING_VERIFICATION):
+        return
+    order.state, kind = _FINAL_WORDS[state]
+    order.failure_reason = payment.reason
+    if not quietly:
+        outbox.stage(
+            kind,
+            key=f"payment:{payment.id}:{state}",
+            to=order.email,
+            order=order,
+            context={"reason": payment.reason},
+        )
+    if state is PaymentState.FAILED:
+        suspicion.look(order)
+    fulfilment.release(order)
+
+
+def _quarantine(order: Order, payment: Payment, report: Report, problem: str, *, door: str) -> None:
+    """A report that is not about this payment: no goods, a person looks."""
+    if payment.state is PaymentState.REVIEW:
+        return
+    _enter(payment, PaymentState.REVIEW)
+    payment.reason = f"The provider's {problem} differs from ours."
+    incidents.open_incident(
+        "mismatch" if not payment.fulfilled else "changed_after_payment",
+        order,
+        payment,
+        report,
+        door=door,
+        what=problem,
+    )
+
+
+# --- Doors ----------------------------------------------------------------------------------------------
+
+
+def decide(payment_id: int, *, state: PaymentState, actor_id: int, note: str) -> Outcome:
+    """A person takes a payment out of review: back to open or processing, or closed. Recorded; commits.
+
+    Goods for a payment in review are handed over by `decisions.resolve(how="issue")`.
+    """
+    if not note.strip():
+        raise DomainError("note_needed", "Say why: the note is kept on the order's timeline.")
+
+    def work() -> Outcome:
+        payment, order = locks.payment_and_order(payment_id)
+        if (
+            payment.state is not PaymentState.REVIEW
+            or state is PaymentState.PAID
+            or not payment.allows(state)
+        ):
+            raise DomainError("not_in_review", f"This payment is {payment.state}; it cannot become {state}.")
+        timeline.note(order, "decided", f"{state}: {note}", door="admin", payment=payment, actor_id=actor_id)
+        if state in PAYMENT_ACTIVE:
+            _enter(payment, state)
+            payment.next_check_at = clock.now()
+            order.state = OrderState.PENDING_VERIFICATION
+        else:
+            order.state = OrderState.PENDING_VERIFICATION
+            _close(order, payment, state, note, door="admin", actor_id=actor_id)
+        return Outcome(payment_id, payment.state, True)
+
+    return locks.in_one_transaction(work)
+
+
+def accept(payment: Payment, order: Order, *, actor_id: int | None) -> None:
+    """A person hands over the goods for money that no rule could map, whose ledger entry the caller makes.
+
+    Rows locked by the caller; no commit. Raises SoldOut when the places are gone.
+    """
+    if payment.state is not PaymentState.PAID:
+        _enter(payment, PaymentState.PAID)
+        payment.paid_at = payment.state_since
+    payment.next_check_at = next_check(payment, clock.now())
+    fulfilment.fulfil(order, payment, door="admin", source=None, actor_id=actor_id)
+
+
+def by_provider_id(provider: str, provider_id: str) -> Payment | None:
+    """The payment that has this id at its provider."""
+    return db.session.scalar(select(Payment).filter_by(provider=provider, provider_id=provider_id))
+
+
+def by_code(code: str) -> Payment | None:
+    """The newest payment of an order code, or the payment of a reference or provider id."""
+    return db.session.scalar(
+        select(Payment)
+        .join(Order)
+        .where(
+            or_(
+                func.upper(Order.code) == code.upper(),
+                Payment.reference == code.upper(),
+                Payment.provider_id == code,
+            )
+        )
+        .order_by(Payment.attempt.desc())
+        .limit(1)
+    )
+
+
+def mark_done(event_id: int, outcome: str) -> None:
+    """Mark a webhook event as acted on, once. Does not commit."""
+    db.session.execute(
+        update(WebhookEvent)
+        .where(WebhookEvent.id == event_id, WebhookEvent.done_at.is_(None))
+        .values(done_at=clock.now(), outcome=outcome[:200])
+    )

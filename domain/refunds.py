@@ -1,0 +1,511 @@
+"""Money going back: refunds that a person asks for here, those made at the provider, and disputes.
+
+A refund is an intent row, committed before the provider is called, with a key of its own, so that a crash
+or a lost answer can be followed up without sending money twice. Refunds belong to payments: giving back a
+duplicate payment leaves the order's tickets alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from sqlalchemy import or_, select, update
+
+from domain import (
+    alerts,
+    clock,
+    fulfilment,
+    incidents,
+    ledger,
+    locks,
+    money,
+    outbox,
+    providers,
+    tickets,
+    timeline,
+)
+from domain.errors import DomainError
+from domain.providers import DisputeReport, ProviderError, RefundReport, Report
+from extensions import db, queue
+from models import (
+    Dispute,
+    DisputeState,
+    LineKind,
+    Order,
+    OrderState,
+    Payment,
+    Refund,
+    RefundState,
+    Ticket,
+    TicketState,
+)
+
+# Intents whose outcome is not known yet, and money that is gone or going.
+UNRESOLVED = (RefundState.CREATED, RefundState.PENDING)
+COUNTED = (*UNRESOLVED, RefundState.SUCCEEDED, RefundState.REVIEW)
+# How often an unclear or pending refund is looked at, and when a person must.
+_AGAIN = timedelta(minutes=5)
+_AGAIN_LATER = timedelta(hours=6)
+_UNCLEAR_AFTER = 12
+_LEASE = timedelta(seconds=160)
+
+
+# --- Asking for one -------------------------------------------------------------------------------------
+
+
+def request(
+    payment_id: int,
+    amount_minor: int,
+    *,
+    actor_id: int | None,
+    reason: str,
+    void_ticket_ids: Iterable[int] = (),
+) -> Refund:
+    """Send money back for a paid payment. Commits the intent, calls the provider once, settles its answer.
+
+    Raises DomainError when the amount is more than is left, when another refund is under way, or when a
+    wallet that was topped up no longer has the money. An unanswered call leaves the refund `created`: the
+    sweep follows it up.
+    """
+    ids = sorted(set(void_ticket_ids))
+    refund_id = locks.in_one_transaction(
+        lambda: _intend(payment_id, amount_minor, actor_id, reason.strip(), ids)
+    )
+    follow_up(refund_id, patient=False)
+    return db.session.get_one(Refund, refund_id, populate_existing=True)
+
+
+def _intend(
+    payment_id: int, amount_minor: int, actor_id: int | None, reason: str, ticket_ids: list[int]
+) -> int:
+    payment, order = locks.payment_and_order(payment_id)
+    if not reason:
+        raise DomainError("reason_needed", "Say why: the reason is kept with the refund.")
+    if payment.received_minor is None:
+        raise DomainError("not_paid", "This payment was not paid, so there is nothing to give back.")
+    left = refundable_minor(payment)
+    if not 0 < amount_minor <= left:
+        raise DomainError("too_much", f"At most {money.show(left, payment.currency)} can be given back.")
+    if any(refund.state in UNRESOLVED and not refund.made_at_provider for refund in payment.refunds):
+        raise DomainError(
+            "refund_under_way", "A refund of this payment is under way. Wait until it has ended."
+        )
+    now = clock.now()
+    number = len(payment.refunds) + 1
+    refund = Refund(
+        payment=payment,
+        amount_minor=amount_minor,
+        currency=payment.currency,
+        idempotency_key=f"refund-{payment.reference}-{number}",
+        refunded_before_minor=payment.received_minor - left,
+        reason=reason[:300],
+        void_ticket_ids=_own_tickets(order, payment, ticket_ids, everything=amount_minor == left),
+        actor_id=actor_id,
+        created_at=now,
+        next_check_at=now + timedelta(minutes=1),
+    )
+    db.session.add(refund)
+    db.session.flush()
+    _take_from_wallet(order, payment, refund)
+    timeline.note(
+        order,
+        "refund_asked",
+        f"Refund of {money.show(amount_minor, payment.currency)}: {reason}",
+        door="admin",
+        payment=payment,
+        actor_id=actor_id,
+    )
+    return refund.id
+
+
+def refundable_minor(payment: Payment) -> int:
+    """What is left of a payment after every refund that succeeded or may yet succeed, in minor units."""
+    taken = payment.amount_minor if payment.received_minor is None else payment.received_minor
+    return taken - sum(r.amount_minor for r in payment.refunds if r.state in COUNTED)
+
+
+def _own_tickets(order: Order, payment: Payment, ids: list[int], *, everything: bool) -> list[int]:
+    """The tickets to void: those asked for, or all of them where nothing of their payment is left."""
+    if not payment.fulfilled:
+        return []
+    own = {ticket.id for ticket in order.tickets if ticket.state is not TicketState.VOID}
+    if set(ids) - own:
+        raise DomainError("not_its_ticket", "One of these tickets is not of this order, or is void already.")
+    return sorted(own) if everything else ids
+
+
+def _take_from_wallet(order: Order, payment: Payment, refund: Refund) -> None:
+    """A top-up is given back from the wallet it went to, at once, so that it cannot be spent meanwhile."""
+    if payment.fulfilled and _is_top_up(order):
+        ledger.post(
+            key=f"refund:{refund.id}:taken",
+            debit=fulfilment.account_for(order, LineKind.TOP_UP),
+            credit=ledger.SUSPENSE,
+            amount_minor=refund.amount_minor,
+            currency=refund.currency,
+            kind="refund",
+            description=f"Refund of top-up {order.code}",
+            order_id=order.id,
+            payment_id=payment.id,
+        )
+
+
+def _is_top_up(order: Order) -> bool:
+    return any(line.kind is LineKind.TOP_UP for line in order.lines)
+
+
+# --- Following up ---------------------------------------------------------------------------------------
+
+
+def follow_up(refund_id: int, *, patient: bool) -> None:
+    """Call the provider for an intent, or look what became of it; settle what it answers. Commits."""
+    refund = db.session.get_one(Refund, refund_id, populate_existing=True)
+    payment = refund.payment
+    provider = providers.get(payment.provider)
+    provider_id, key, amount = payment.provider_id or "", refund.idempotency_key, refund.amount_minor
+    fresh = refund.state is RefundState.CREATED
+    db.session.rollback()
+    try:
+        if fresh:
+            report: RefundReport | None = provider.refund(provider_id, amount, key, patient=patient)
+        else:
+            report = provider.find_refund(provider_id, key)
+    except ProviderError as error:
+        failure = error
+        locks.in_one_transaction(lambda: _unanswered(refund_id, failure))
+        return
+    if report is not None:
+        locks.in_one_transaction(lambda: _settle(refund_id, report, door="refund"))
+        queue.soon("deliver_mail")
+
+
+def _locked(refund_id: int) -> tuple[Refund, Payment, Order]:
+    payment_id = db.session.scalars(select(Refund.payment_id).where(Refund.id == refund_id)).one()
+    payment, order = locks.payment_and_order(payment_id)
+    return db.session.get_one(Refund, refund_id, populate_existing=True), payment, order
+
+
+def _unanswered(refund_id: int, error: ProviderError) -> None:
+    """A refusal ends the intent; silence is asked about again under the same key, and then by a person."""
+    refund, payment, order = _locked(refund_id)
+    refund.check_count += 1
+    refund.leased_until = None
+    now = clock.now()
+    if refund.state is RefundState.CREATED and error.permanent:
+        _failed(refund, payment, order, str(error), door="refund")
+    elif refund.check_count >= _UNCLEAR_AFTER and refund.state is RefundState.CREATED:
+        refund.state = RefundState.REVIEW
+        refund.next_check_at = None
+        outbox.alert(
+            *alerts.incident(order, incidents.KINDS["refund_unclear"], refund.amount_minor, refund.currency),
+            key=f"refund_unclear:{refund.id}",
+            critical=True,
+        )
+    else:
+        refund.next_check_at = now + _AGAIN
+    if refund.check_count == 1:
+        timeline.note(order, "refund_unanswered", str(error)[:300], door="refund", payment=payment)
+
+
+def _settle(refund_id: int, report: RefundReport, *, door: str) -> None:
+    refund, payment, order = _locked(refund_id)
+    apply(refund, payment, order, report, door=door)
+
+
+def apply(refund: Refund, payment: Payment, order: Order, report: RefundReport, *, door: str) -> None:
+    """Write what the provider says of a refund, and what follows. Rows locked by the caller; no commit."""
+    refund.provider_id = report.provider_id
+    refund.check_count += 1
+    refund.leased_until = None
+    before, after = refund.state, RefundState(report.state)
+    refund.next_check_at = _next_check(refund, after)
+    if after is before:
+        return
+    refund.state = after
+    if after in (RefundState.PENDING, RefundState.SUCCEEDED) and before not in (
+        RefundState.PENDING,
+        RefundState.SUCCEEDED,
+    ):
+        _accepted(refund, payment, order, door=door)
+    if after is RefundState.SUCCEEDED:
+        _succeeded(refund, payment, order, door=door)
+    elif after in (RefundState.FAILED, RefundState.CANCELLED):
+        _failed(refund, payment, order, report.reason or f"Refund {after}.", door=door, before=before)
+    _order_state(order, payment)
+
+
+def _next_check(refund: Refund, state: RefundState) -> datetime | None:
+    """A pending refund is watched; one that succeeded may still fail, and is read once more after a day."""
+    now = clock.now()
+    if state is RefundState.PENDING:
+        return now + (_AGAIN if refund.check_count < 6 else _AGAIN_LATER)
+    if state is RefundState.SUCCEEDED and now - refund.created_at < timedelta(days=1):
+        return now + timedelta(days=1)
+    return None
+
+
+def _accepted(refund: Refund, payment: Payment, order: Order, *, door: str) -> None:
+    """The money is on its way: the tickets it was paid for stop being valid now."""
+    timeline.note(
+        order,
+        "refund",
+        f"Refund of {money.show(refund.amount_minor, refund.currency)} accepted by the provider.",
+        door=door,
+        payment=payment,
+        actor_id=refund.actor_id,
+    )
+    outbox.stage(
+        "refund",
+        key=f"refund:{refund.id}",
+        to=order.email,
+        order=order,
+        context={
+            "amount_minor": refund.amount_minor,
+            "currency": refund.currency,
+            "refund_id": refund.id,
+            "full": refundable_minor(payment) == 0,
+            "made_at_provider": refund.made_at_provider,
+        },
+    )
+    chosen = [ticket for ticket in order.tickets if ticket.id in refund.void_ticket_ids]
+    fulfilment.take_back(order, chosen, "refunded")
+
+
+def _succeeded(refund: Refund, payment: Payment, order: Order, *, door: str) -> None:
+    refund.resolved_at = clock.now()
+    ledger.post(
+        key=f"refund:{refund.id}",
+        debit=_from_account(refund, payment, order),
+        credit=_to_account(payment),
+        amount_minor=refund.amount_minor,
+        currency=refund.currency,
+        kind="refund",
+        description=f"Refund {order.code}",
+        order_id=order.id,
+        payment_id=payment.id,
+        provider_reference=refund.provider_id or "",
+        may_overdraw=True,
+    )
+
+
+def _from_account(refund: Refund, payment: Payment, order: Order) -> str:
+    """Where a refund's money comes from: suspense for what never bought goods, else whom it was sold for."""
+    if not payment.fulfilled or (_is_top_up(order) and not refund.made_at_provider):
+        return ledger.SUSPENSE
+    return fulfilment.account_for(order, order.lines[0].kind)
+
+
+def _to_account(payment: Payment) -> str:
+    if providers.get(payment.provider).immediate:
+        return payment.account
+    return ledger.provider_account(payment.provider, payment.account)
+
+
+def _failed(
+    refund: Refund,
+    payment: Payment,
+    order: Order,
+    why: str,
+    *,
+    door: str,
+    before: RefundState = RefundState.CREATED,
+) -> None:
+    """The money stays here: put everything back that the refund had changed, and tell the operator."""
+    refund.state = RefundState.FAILED if refund.state is not RefundState.CANCELLED else refund.state
+    refund.failure_reason = why[:300]
+    refund.resolved_at = clock.now()
+    refund.next_check_at = None
+    if before is RefundState.SUCCEEDED:
+        ledger.post(
+            key=f"refund:{refund.id}:failed",
+            debit=_to_account(payment),
+            credit=_from_account(refund, payment, order),
+            amount_minor=refund.amount_minor,
+            currency=refund.currency,
+            kind="refund_failed",
+            description=f"Failed refund {order.code}",
+            order_id=order.id,
+            payment_id=payment.id,
+        )
+    if payment.fulfilled and _is_top_up(order) and not refund.made_at_provider:
+        ledger.post(
+            key=f"refund:{refund.id}:returned",
+            debit=ledger.SUSPENSE,
+            credit=fulfilment.account_for(order, LineKind.TOP_UP),
+            amount_minor=refund.amount_minor,
+            currency=refund.currency,
+            kind="refund_failed",
+            description=f"Refund of top-up {order.code} failed",
+            order_id=order.id,
+            payment_id=payment.id,
+        )
+    timeline.note(order, "refund_failed", why, door=door, payment=payment)
+    outbox.alert(
+        *alerts.refund_failed(order, refund.amount_minor, refund.currency, why),
+        key=f"refund_failed:{refund.id}",
+    )
+    if before in (RefundState.PENDING, RefundState.SUCCEEDED):
+        _restore(refund, order)
+
+
+def _restore(refund: Refund, order: Order) -> None:
+    """The tickets become valid again where their places are still free; otherwise a person is told."""
+    voided = [t for t in order.tickets if t.id in refund.void_ticket_ids and t.state is TicketState.VOID]
+    if not voided:
+        return
+    try:
+        with db.session.begin_nested():
+            fulfilment.resell(voided)
+            tickets.restore(voided)
+    except fulfilment.SoldOut:
+        subject, text = alerts.incident(
+            order, incidents.KINDS["refund_failed"], refund.amount_minor, refund.currency
+        )
+        outbox.alert(subject, text, key=f"refund_unrestored:{refund.id}", critical=True)
+
+
+def _order_state(order: Order, payment: Payment) -> None:
+    """What the order's state says is derived from the refunds of the payment that bought its goods."""
+    if not payment.fulfilled:
+        return
+    gone = sum(
+        refund.amount_minor
+        for refund in payment.refunds
+        if refund.state in (RefundState.PENDING, RefundState.SUCCEEDED)
+    )
+    if gone >= payment.amount_minor:
+        order.state = OrderState.REFUNDED
+    elif gone:
+        order.state = OrderState.PARTIALLY_REFUNDED
+    else:
+        order.state = OrderState.COMPLETED
+
+
+def due(now: datetime, limit: int) -> list[int]:
+    """Claim refunds that want following up, oldest first, under a lease. Commits."""
+    rows = (
+        select(Refund.id)
+        .where(Refund.next_check_at <= now, or_(Refund.leased_until.is_(None), Refund.leased_until <= now))
+        .order_by(Refund.next_check_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    ids = list(
+        db.session.scalars(
+            update(Refund).where(Refund.id.in_(rows)).values(leased_until=now + _LEASE).returning(Refund.id)
+        )
+    )
+    db.session.commit()
+    return ids
+
+
+# --- What the provider tells ----------------------------------------------------------------------------
+
+
+def mirror(order: Order, payment: Payment, report: Report, *, door: str) -> None:
+    """Take over the refunds and disputes of a report. Rows locked by the caller; no commit."""
+    for told in report.refunds:
+        known = next(
+            (
+                r
+                for r in payment.refunds
+                if told.provider_id == r.provider_id or told.our_key == r.idempotency_key
+            ),
+            None,
+        )
+        if known is None:
+            known = _made_at_provider(order, payment, told)
+        if known.state is not RefundState.REVIEW or told.state != "pending":
+            apply(known, payment, order, told, door=door)
+    for claim in report.disputes:
+        _dispute(order, payment, claim, door=door)
+
+
+def _made_at_provider(order: Order, payment: Payment, told: RefundReport) -> Refund:
+    """A refund made in the provider's dashboard. Tickets are voided when it gives back all that is left."""
+    everything = told.amount_minor >= refundable_minor(payment)
+    refund = Refund(
+        payment=payment,
+        amount_minor=told.amount_minor,
+        currency=told.currency,
+        state=RefundState.CREATED,
+        idempotency_key=f"provider-{told.provider_id}"[:100],
+        made_at_provider=True,
+        reason="Made at the provider",
+        void_ticket_ids=_own_tickets(order, payment, [], everything=everything) if everything else [],
+        created_at=clock.now(),
+    )
+    db.session.add(refund)
+    db.session.flush()
+    return refund
+
+
+def _dispute(order: Order, payment: Payment, claim: DisputeReport, *, door: str) -> None:
+    known = next((d for d in payment.disputes if d.provider_id == claim.provider_id), None)
+    if known is None:
+        known = Dispute(
+            payment=payment,
+            provider_id=claim.provider_id,
+            amount_minor=claim.amount_minor,
+            currency=claim.currency,
+            reason=claim.reason[:100],
+            created_at=clock.now(),
+            state=DisputeState.OPEN,
+        )
+        db.session.add(known)
+        db.session.flush()
+        _dispute_opened(order, payment, known, door=door)
+    known.provider_status = claim.status
+    state = DisputeState(claim.state)
+    if state is not known.state and known.state is DisputeState.OPEN:
+        _dispute_closed(order, payment, known, state, door=door)
+
+
+def _dispute_opened(order: Order, payment: Payment, dispute: Dispute, *, door: str) -> None:
+    """The bank has taken the money back for now: the tickets wait, and a person is told."""
+    _move_disputed(order, payment, dispute, back=False)
+    amount = money.show(dispute.amount_minor, dispute.currency)
+    words = f"Disputed: {amount} ({dispute.reason or 'no reason given'})."
+    timeline.note(order, "dispute", words, door=door, payment=payment)
+    outbox.alert(
+        *alerts.dispute(order, dispute.amount_minor, dispute.currency, dispute.reason),
+        key=f"dispute:{dispute.id}",
+    )
+    if payment.fulfilled:
+        tickets.suspend(_in_state(order, TicketState.VALID), "disputed")
+
+
+def _dispute_closed(
+    order: Order, payment: Payment, dispute: Dispute, state: DisputeState, *, door: str
+) -> None:
+    dispute.state = state
+    dispute.closed_at = clock.now()
+    timeline.note(order, "dispute", f"Dispute {state}.", door=door, payment=payment)
+    suspended = _in_state(order, TicketState.SUSPENDED)
+    if state is DisputeState.WON:
+        _move_disputed(order, payment, dispute, back=True)
+        tickets.restore(suspended)
+    elif payment.fulfilled:
+        fulfilment.take_back(order, suspended, "disputed and lost")
+
+
+def _in_state(order: Order, state: TicketState) -> list[Ticket]:
+    return [ticket for ticket in order.tickets if ticket.state is state]
+
+
+def _move_disputed(order: Order, payment: Payment, dispute: Dispute, *, back: bool) -> None:
+    ours = fulfilment.account_for(order, order.lines[0].kind) if payment.fulfilled else ledger.SUSPENSE
+    theirs = _to_account(payment)
+    ledger.post(
+        key=f"dispute:{dispute.id}:{'back' if back else 'taken'}",
+        debit=theirs if back else ours,
+        credit=ours if back else theirs,
+        amount_minor=dispute.amount_minor,
+        currency=dispute.currency,
+        kind="dispute",
+        description=f"Dispute {'won' if back else 'opened'} {order.code}",
+        order_id=order.id,
+        payment_id=payment.id,
+        may_overdraw=True,
+    )

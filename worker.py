@@ -1,0 +1,179 @@
+"""The time edge: thin RQ jobs, and `periodic()`, the list that rq-scheduler is reconciled to.
+
+`flask worker` runs the jobs, `flask clock` enqueues them at their times. Each job opens its own application
+context, makes one domain call, and says that the worker lives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache, wraps
+from threading import Event, Thread
+from time import monotonic, sleep, time
+from typing import ParamSpec
+
+import structlog
+from flask import Flask
+from redis.exceptions import RedisError
+from rq import Queue, SimpleWorker
+from rq_scheduler import Scheduler
+
+import config
+from domain import checks, heartbeat, outbox
+from domain import sweep as sweeping
+from extensions import connect_redis, queue
+
+P = ParamSpec("P")
+log = structlog.get_logger(__name__)
+
+# The sweep's own budget is 240 seconds; RQ ends a job that forgot it.
+JOB_TIMEOUT = 290
+# How often the clock looks for what is due, and how often it compares the schedule with `periodic()`.
+_TICK = 2
+_RECONCILE = 60
+# How long to wait before Redis is tried again.
+_REDIS_AGAIN = 3
+
+
+@dataclass(frozen=True)
+class Periodic:
+    """A job that is enqueued every `seconds` under its own fixed id."""
+
+    id: str
+    function: str
+    seconds: int
+
+
+def periodic() -> tuple[Periodic, ...]:
+    """What runs by itself, and how often; docs/operating.md lists it."""
+    return (
+        Periodic("kassa-sweep", "worker.sweep", config.get().sweep_interval),
+        Periodic("kassa-mail", "worker.deliver_mail", 60),
+        Periodic("kassa-checks", "worker.check_invariants", 600),
+    )
+
+
+# --- Jobs -----------------------------------------------------------------------------------------------
+
+
+@cache
+def _app() -> Flask:
+    from app import create_app  # app.py imports the commands, which import this module
+
+    return create_app()
+
+
+def _job(work: Callable[P, None]) -> Callable[P, None]:
+    """A job in its own application context, with the worker's heartbeat before and after it."""
+
+    @wraps(work)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        with _app().app_context():
+            heartbeat.beat("worker")
+            work(*args, **kwargs)
+            heartbeat.beat("worker")
+
+    return run
+
+
+@_job
+def sweep() -> None:
+    """Reconcile what is due and deliver what is owed."""
+    sweeping.run("clock")
+
+
+@_job
+def deliver_mail() -> None:
+    """Deliver the outbox."""
+    outbox.deliver_due()
+
+
+@_job
+def check_invariants() -> None:
+    """Run the invariants over the live data."""
+    checks.run()
+
+
+# --- Processes ------------------------------------------------------------------------------------------
+
+
+def run_worker() -> None:
+    """Run jobs until told to stop; a Redis that is away is waited for.
+
+    Jobs run in this process, not in a fork of it: the ticket's fonts and stylesheet stay loaded, which makes
+    a PDF several times cheaper, and a job that dies takes only a worker that is started again.
+    """
+    _app()
+    while True:
+        connection = connect_redis(config.get().redis_url, timeout=None)
+        try:
+            worker = SimpleWorker([Queue(queue.name, connection=connection)], connection=connection)
+            worker.work(logging_level="WARNING")
+            return
+        except (RedisError, OSError) as error:
+            log.warning("worker_without_redis", error=type(error).__name__)
+            sleep(_REDIS_AGAIN)
+
+
+def run_clock() -> None:
+    """Sweep once, then keep the schedule and enqueue what is due, until told to stop.
+
+    The schedule lives in Redis. It is compared with `periodic()` every minute, so that a flushed Redis heals.
+    """
+    Thread(target=_sweep_at_start, name="first-sweep", daemon=True).start()
+    connection = connect_redis(config.get().redis_url, timeout=10)
+    scheduler = Scheduler(queue_name=queue.name, connection=connection, interval=_TICK)
+    reconciled_at = float("-inf")
+    wake = Event()
+    while not wake.wait(_TICK):
+        try:
+            if monotonic() - reconciled_at >= _RECONCILE:
+                reconcile_schedule(scheduler)
+                reconciled_at = monotonic()
+                _beat()
+            # Only one of several clocks holds this lock at a time.
+            if scheduler.acquire_lock():
+                scheduler.enqueue_jobs()
+                scheduler.remove_lock()
+        except RedisError as error:
+            log.warning("clock_without_redis", error=type(error).__name__)
+            reconciled_at = float("-inf")
+            sleep(_REDIS_AGAIN)
+
+
+def _sweep_at_start() -> None:
+    with _app().app_context():
+        sweeping.run("start")
+
+
+def _beat() -> None:
+    with _app().app_context():
+        heartbeat.beat("clock")
+
+
+def reconcile_schedule(scheduler: Scheduler) -> None:
+    """Make the schedule in Redis what `periodic()` says: add what is missing or changed, drop the rest."""
+    wanted = {job.id: job for job in periodic()}
+    for job in list(scheduler.get_jobs()):
+        expected = wanted.get(job.id)
+        same = (
+            expected is not None
+            and job.func_name == expected.function
+            and job.meta.get("interval") == expected.seconds
+        )
+        if same:
+            wanted.pop(job.id)
+        else:
+            scheduler.cancel(job)
+    for missing in wanted.values():
+        scheduler.schedule(
+            # rq-scheduler wants naive UTC, and real time: a clock moved for tests does not move Redis.
+            scheduled_time=datetime.fromtimestamp(time(), UTC).replace(tzinfo=None),
+            func=missing.function,
+            interval=missing.seconds,
+            id=missing.id,
+            result_ttl=600,
+            timeout=JOB_TIMEOUT,
+        )
