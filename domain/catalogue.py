@@ -95,14 +95,12 @@ def event(slug: str, *, drafts: bool = False) -> Event:
 
 
 def ways_to_pay(event: Event, user: User | None = None) -> tuple[Way, ...]:
-    """The ways to pay for `event`, in its order. The wallet is one for a member who has money in it."""
-    found = []
-    for name in event.providers if event.providers is not None else providers.names():
-        provider = providers.get(name)
+    """The ways to pay for `event`, in its order; then the wallet, for a member with money in one."""
+    found = [Way(p.name, p.label) for p in _selling_providers(event) if p.ready]
+    # An event's choice is between outside providers: what is in a wallet was taken by one of them before.
+    for provider in (providers.get(name) for name in providers.names()):
         if provider.immediate:
             found.extend(_wallet_way(event, user, provider))
-        elif provider.ready and provider.supports(event.currency):
-            found.append(Way(name, provider.label))
     return tuple(found)
 
 

@@ -128,6 +128,7 @@ def _type_state(event: Event, kind: TicketType, now: datetime) -> Sale:
     return Sale.OPEN
 
 
+_DAY_AND_TIME = "EEEE d MMMM y, HH:mm"
 # Of several ticket types, the event is in the first of these that any of them is in.
 _PRECEDENCE = (Sale.OPEN, Sale.ALL_HELD, Sale.NOT_YET, Sale.PAYMENTS_OFF, Sale.SOLD_OUT, Sale.CLOSED)
 
@@ -155,6 +156,16 @@ def _held_until(type_ids: Sequence[int], now: datetime) -> dict[int, datetime]:
 def say_when(moment: datetime, timezone: str) -> str:
     """A time as a reader there says it: `Friday 4 December 2026 at 19:30`."""
     return _format(moment, timezone, "EEEE d MMMM y 'at' HH:mm")
+
+
+def say_span(event: Event) -> str:
+    """From when to when, in the event's own time: `Friday 4 December 2026, 19:30 to 22:30, Jersey time`."""
+    zone = ZoneInfo(event.timezone)
+    one_day = event.starts_at.astimezone(zone).date() == event.ends_at.astimezone(zone).date()
+    starts = _format(event.starts_at, event.timezone, _DAY_AND_TIME)
+    ends = _format(event.ends_at, event.timezone, "HH:mm" if one_day else _DAY_AND_TIME)
+    city = event.timezone.rsplit("/", 1)[-1].replace("_", " ")
+    return f"{starts} to {ends}, {city}" + ("" if city == "UTC" else " time")
 
 
 def _format(moment: datetime, timezone: str, pattern: str) -> str:

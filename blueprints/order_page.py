@@ -1,0 +1,249 @@
+"""The order page: the one address a buyer needs, from before the payment until after the event.
+
+It verifies as it loads, so that whoever looks at it sees what the payment provider says, not what we last
+heard.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response, flash, jsonify, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response as BaseResponse
+
+from blueprints.visitor import signed_in
+from domain import catalogue, clock, documents, orders, payments, tickets
+from domain.errors import DomainError
+from domain.selling import say_span
+from extensions import limiter
+from models import LineKind, Order, OrderState, Payment, PaymentState, Ticket, TicketState
+
+bp = Blueprint("order", __name__, url_prefix="/o/<code>/<secret>")
+
+# What the page shows for each final state of an order; the others depend on the latest payment.
+_FACES = {
+    OrderState.COMPLETED: "paid",
+    OrderState.PARTIALLY_REFUNDED: "paid",
+    OrderState.REFUNDED: "refunded",
+    OrderState.REVIEW: "review",
+    OrderState.FAILED: "closed",
+    OrderState.EXPIRED: "closed",
+    OrderState.CANCELLED: "closed",
+}
+_PAYING = {
+    PaymentState.CREATED: "starting",
+    PaymentState.OPEN: "open",
+    PaymentState.PROCESSING: "waiting",
+    PaymentState.PAID: "waiting",
+    PaymentState.REVIEW: "review",
+}
+
+
+def _order_key() -> str:
+    return f"order:{(request.view_args or {}).get('code', '')}"
+
+
+@bp.get("")
+def show(code: str, secret: str) -> str:
+    order = _checked(code, secret)
+    payment = _latest(order)
+    face = _face(order, payment)
+    ways = catalogue.ways_to_pay(order.event, signed_in()) if face == "closed" and order.event else ()
+    return render_template(
+        "shop/order.html",
+        order=order,
+        payment=payment,
+        face=face,
+        ways=ways,
+        now=clock.now(),
+        version=_version(order, payment),
+        is_top_up=any(line.kind is LineKind.TOP_UP for line in order.lines),
+        span=say_span(order.event) if order.event is not None else "",
+        type_names=_type_names(order),
+        qr=lambda ticket: documents.qr_data_uri(tickets.qr_text(ticket, order.code), scale=4),
+        show_code=tickets.show_code,
+    )
+
+
+@bp.get(".json")
+def status(code: str, secret: str) -> Response:
+    order = _checked(code, secret)
+    payment = _latest(order)
+    names = _type_names(order)
+    response = jsonify(
+        code=order.code,
+        state=order.state,
+        payment_state=payment.state if payment is not None else None,
+        reference=payment.reference if payment is not None else None,
+        amount_minor=order.total_minor,
+        currency=order.currency,
+        version=_version(order, payment),
+        tickets=[_ticket_json(ticket, order, names) for ticket in order.tickets],
+    )
+    response.headers["Cache-Control"] = "private, no-store"
+    return response
+
+
+@bp.post("/check")
+@limiter.limit("60 per minute", key_func=_order_key)
+def check(code: str, secret: str) -> BaseResponse:
+    before = _latest(orders.find(code, secret))
+    order = _checked(code, secret)
+    if before is not None and before.is_active:
+        flash("Still no final word. We keep asking, and will e-mail you.", "info")
+    return _back(order)
+
+
+@bp.post("/pay")
+@limiter.limit("30 per minute", key_func=_order_key)
+def pay(code: str, secret: str) -> BaseResponse:
+    order = orders.find(code, secret)
+    try:
+        payment = orders.pay_again(order.id, request.form.get("provider") or _last_provider(order))
+    except DomainError as error:
+        flash(error.message, "error")
+        return _back(order)
+    return redirect(_payable_at(payment) or url_for("order.show", code=code, secret=secret), 303)
+
+
+@bp.post("/cancel")
+@limiter.limit("30 per minute", key_func=_order_key)
+def cancel(code: str, secret: str) -> BaseResponse:
+    order = orders.find(code, secret)
+    try:
+        orders.cancel(order, door="order_page")
+    except DomainError as error:
+        flash(error.message, "error")
+    return _back(order)
+
+
+@bp.post("/email")
+@limiter.limit("10 per hour", key_func=_order_key)
+def correct_email(code: str, secret: str) -> BaseResponse:
+    order = orders.find(code, secret)
+    try:
+        orders.correct_email(order, request.form.get("email", ""))
+    except DomainError as error:
+        flash(error.message, "error")
+    else:
+        flash("Thank you. We have sent this order's link to the new address.", "success")
+    return _back(order)
+
+
+@bp.post("/resend")
+@limiter.limit("5 per hour", key_func=_order_key)
+def resend(code: str, secret: str) -> BaseResponse:
+    order = orders.find(code, secret)
+    try:
+        orders.resend(order, door="order_page")
+    except DomainError as error:
+        flash(error.message, "error")
+    else:
+        flash("Your tickets are on their way once more. Look in the spam folder too.", "success")
+    return _back(order)
+
+
+@bp.get("/tickets.pdf")
+@limiter.limit("60 per minute", key_func=_order_key)
+def tickets_pdf(code: str, secret: str) -> BaseResponse:
+    order = orders.find(code, secret)
+    if not _admitting(order):
+        flash("There are no tickets to print.", "error")
+        return _back(order)
+    return attachment(documents.tickets_pdf(order), "application/pdf", f"tickets-{order.code}.pdf")
+
+
+@bp.get("/event.ics")
+def calendar(code: str, secret: str) -> Response:
+    order = orders.find(code, secret)
+    return attachment(documents.calendar(order), "text/calendar; charset=utf-8", f"{order.code}.ics")
+
+
+def onward(order: Order) -> str:
+    """Where the buyer goes after ordering: to the provider's page, or to the order's where there is none."""
+    if order.total_minor:
+        try:
+            payment = payments.open_at_provider(order)
+        except DomainError as error:
+            flash(error.message, "error")
+        else:
+            return _payable_at(payment) or _address(order)
+    return _address(order)
+
+
+def _payable_at(payment: Payment | None) -> str | None:
+    """The provider's page, while the payment can be made there."""
+    return payment.url if payment is not None and payment.state is PaymentState.OPEN else None
+
+
+def attachment(data: bytes, content_type: str, filename: str) -> Response:
+    """A file to keep. Never stored by caches in between, because an order's are behind a secret address."""
+    headers = {
+        "Content-Disposition": f'attachment; filename="{filename}"',
+        "Cache-Control": "private, no-cache",
+    }
+    return Response(data, content_type=content_type, headers=headers)
+
+
+def _checked(code: str, secret: str) -> Order:
+    """The order as the payment provider knows it now."""
+    order = orders.find(code, secret)
+    payments.refresh(order, door="order_page")
+    return orders.find(code, secret)
+
+
+def _address(order: Order) -> str:
+    return url_for("order.show", code=order.code, secret=order.secret)
+
+
+def _back(order: Order) -> BaseResponse:
+    return redirect(_address(order), 303)
+
+
+def _latest(order: Order) -> Payment | None:
+    """The payment that the buyer is told about: the one that bought the goods, else the latest attempt."""
+    bought = [payment for payment in order.payments if payment.fulfilled]
+    return (bought or order.payments or [None])[-1]
+
+
+def _last_provider(order: Order) -> str:
+    payment = _latest(order)
+    return payment.provider if payment is not None else ""
+
+
+def _face(order: Order, payment: Payment | None) -> str:
+    if order.state in _FACES:
+        return _FACES[order.state]
+    return _PAYING.get(payment.state, "closed") if payment is not None else "starting"
+
+
+def _version(order: Order, payment: Payment | None) -> str:
+    """Changes whenever the page would look different."""
+    used = sum(1 for ticket in order.tickets if ticket.checked_in_at is not None)
+    valid = sum(1 for ticket in order.tickets if ticket.state is TicketState.VALID)
+    paying = (
+        f"{payment.attempt}.{payment.state}.{bool(payment.url)}.{bool(payment.reason)}" if payment else "-"
+    )
+    return f"{order.state}/{paying}/{valid}.{used}"
+
+
+def _type_names(order: Order) -> dict[int, str]:
+    """Ticket type id -> name, read with the event's types at once and not ticket by ticket."""
+    return {kind.id: kind.name for kind in order.event.ticket_types} if order.event is not None else {}
+
+
+def _admitting(order: Order) -> list[Ticket]:
+    return [ticket for ticket in order.tickets if ticket.state is TicketState.VALID]
+
+
+def _ticket_json(ticket: Ticket, order: Order, names: dict[int, str]) -> dict[str, Any]:
+    valid = ticket.state is TicketState.VALID
+    return {
+        "code": ticket.code,
+        "number": ticket.number,
+        "type": names.get(ticket.ticket_type_id, ""),
+        "holder": ticket.holder,
+        "state": ticket.state,
+        "checked_in_at": ticket.checked_in_at.isoformat() if ticket.checked_in_at is not None else None,
+        "qr": tickets.qr_text(ticket, order.code) if valid else None,
+    }

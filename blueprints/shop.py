@@ -1,0 +1,187 @@
+"""The public pages: what is on, an event with its one form, finding tickets again, the operator's texts."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+
+from flask import Blueprint, Flask, Response, flash, redirect, render_template, request, url_for
+from werkzeug.datastructures import MultiDict
+from werkzeug.wrappers import Response as BaseResponse
+
+from blueprints import order_page
+from blueprints.visitor import is_admin, signed_in
+from domain import catalogue, documents, money, orders, pages, pictures
+from domain.errors import DomainError
+from domain.fulfilment import SoldOut
+from domain.selling import Selling, say_span
+from extensions import limiter
+from models import Event
+
+bp = Blueprint("shop", __name__)
+
+# By network address generously: a whole school may buy from behind one.
+_BUYS_BY_ADDRESS = "600 per minute"
+_BUYS_BY_EMAIL = "20 per hour"
+# Which field a refusal of the domain is shown beside; everything else is about the order as a whole.
+_FIELDS = {"name_missing": "name", "name_too_long": "name", "email_invalid": "email"}
+
+
+def register(app: Flask) -> None:
+    """Add the public pages and the order page."""
+    app.register_blueprint(bp)
+    app.register_blueprint(order_page.bp)
+
+
+@bp.get("/")
+def index() -> str:
+    return render_template("shop/index.html", listings=catalogue.upcoming())
+
+
+@bp.get("/events/<slug>")
+def event(slug: str) -> Response:
+    found = catalogue.event(slug, drafts=is_admin())
+    user = signed_in()
+    typed = {"name": user.name, "email": user.email} if user is not None else {}
+    return _event_page(found, catalogue.selling(found), typed, {}, 200)
+
+
+def _email_key() -> str:
+    return "email:" + request.form.get("email", "").strip().lower()
+
+
+def _was_made(response: Response) -> bool:
+    return response.status_code == 303
+
+
+@bp.post("/events/<slug>")
+@limiter.limit(_BUYS_BY_ADDRESS)
+@limiter.limit(_BUYS_BY_EMAIL, key_func=_email_key, deduct_when=_was_made)
+def buy(slug: str) -> BaseResponse:
+    found = catalogue.event(slug, drafts=is_admin())
+    selling = catalogue.selling(found)
+    if not selling.is_open:
+        return _event_page(found, selling, request.form, {}, 409)
+    errors = _buyer_errors(request.form)
+    quantities = _quantities(selling, request.form, errors)
+    if errors:
+        return _event_page(found, selling, request.form, errors, 400)
+    try:
+        order = orders.place(
+            found,
+            quantities,
+            name=request.form["name"],
+            email=request.form["email"],
+            user=signed_in(),
+            provider=request.form.get("provider") or None,
+            form_token=_order_token(),
+            client_address=request.remote_addr or "",
+        )
+    except DomainError as error:
+        return _refused(slug, error)
+    return redirect(order_page.onward(order), 303)
+
+
+@bp.get("/events/<slug>/calendar.ics")
+def event_calendar(slug: str) -> Response:
+    found = catalogue.event(slug, drafts=is_admin())
+    return order_page.attachment(documents.calendar(found), "text/calendar; charset=utf-8", f"{slug}.ics")
+
+
+@bp.get("/pictures/<sha256>")
+def picture(sha256: str) -> Response:
+    # The address is the content's hash, so whatever a browser has kept under it is still right.
+    if request.if_none_match.contains(sha256):
+        response = Response(status=304)
+    else:
+        found = pictures.find(sha256)
+        response = Response(found.data, content_type=found.content_type)
+    response.set_etag(sha256)
+    response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+    return response
+
+
+@bp.get("/tickets/find")
+def find() -> str:
+    return render_template("shop/find.html", typed="", error="")
+
+
+@bp.post("/tickets/find")
+@limiter.limit("60 per hour")
+@limiter.limit("6 per hour", key_func=_email_key)
+def send_links() -> tuple[str, int] | BaseResponse:
+    typed = request.form.get("email", "").strip()
+    try:
+        orders.mail_links(typed)
+    except DomainError as error:
+        return render_template("shop/find.html", typed=typed, error=error.message), 400
+    flash(f"If {typed} has bought anything here, a mail with its links is on its way.", "success")
+    return redirect(url_for("shop.find"), 303)
+
+
+@bp.get("/<any(terms, privacy, contact):slug>")
+def page(slug: str) -> str:
+    return render_template("shop/page.html", page=pages.read(slug))
+
+
+def _event_page(
+    event: Event, selling: Selling, typed: Mapping[str, str], errors: dict[str, str], status: int
+) -> Response:
+    html = render_template(
+        "shop/event.html",
+        event=event,
+        selling=selling,
+        ways=catalogue.ways_to_pay(event, signed_in()) if selling.costs_money else (),
+        typed=typed,
+        errors=errors,
+        span=say_span(event),
+        decimals=money.decimals(event.currency),
+        form_token=secrets.token_urlsafe(16),
+    )
+    return Response(html, status, headers={"Cache-Control": "private, no-cache"})
+
+
+def _buyer_errors(form: MultiDict[str, str]) -> dict[str, str]:
+    """What is wrong with who buys, by field, all of it at once."""
+    errors: dict[str, str] = {}
+    if not form.get("name", "").strip():
+        errors["name"] = "Type your name: it is printed on the tickets."
+    try:
+        orders.clean_email(form.get("email", ""))
+    except DomainError as error:
+        errors["email"] = error.message
+    return errors
+
+
+def _quantities(selling: Selling, form: MultiDict[str, str], errors: dict[str, str]) -> dict[int, int]:
+    """Ticket type id -> how many are wanted; what cannot be had is said in `errors`, by field."""
+    wanted: dict[int, int] = {}
+    for kind in selling.types:
+        field = f"quantity-{kind.ticket_type.id}"
+        text = form.get(field, "").strip() or "0"
+        if not (text.isascii() and text.isdigit() and len(text) < 6):
+            errors[field] = "Type how many you want as a whole number."
+        elif int(text) > kind.ticket_type.per_order_limit:
+            errors[field] = f"One order may have at most {kind.ticket_type.per_order_limit} of these."
+        elif int(text):
+            wanted[kind.ticket_type.id] = int(text)
+    if not wanted and not any(name.startswith("quantity-") for name in errors):
+        errors["quantities"] = "Choose how many tickets you want."
+    return wanted
+
+
+def _refused(slug: str, error: DomainError) -> Response:
+    """The page again, as things are now, with the reason beside the field that it concerns."""
+    found = catalogue.event(slug, drafts=is_admin())
+    errors = {_FIELDS.get(error.code, "form"): error.message}
+    status = 409 if isinstance(error, SoldOut) else 400
+    return _event_page(found, catalogue.selling(found), request.form, errors, status)
+
+
+def _order_token() -> str | None:
+    """The form's token with what was typed: the same form sent twice is one order, a changed one another."""
+    if not request.form.get("form_token"):
+        return None
+    content = [(name, value) for name, value in sorted(request.form.items()) if name != "csrf_token"]
+    return hashlib.sha256(repr((request.path, content)).encode()).hexdigest()

@@ -1,0 +1,20 @@
+"""Who is looking at the page."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from flask_login import current_user
+
+from models import Role, User
+
+
+def signed_in() -> User | None:
+    """The member who is logged in, or None for a guest."""
+    return cast(User, current_user._get_current_object()) if current_user.is_authenticated else None
+
+
+def is_admin() -> bool:
+    """Whether the visitor is logged in as an admin."""
+    user = signed_in()
+    return user is not None and user.role is Role.ADMIN

@@ -1,0 +1,73 @@
+"""The texts an operator edits (terms, privacy, contact), and our own for as long as there are no others."""
+
+from __future__ import annotations
+
+import config
+from domain import clock
+from domain.errors import NotFound
+from extensions import db
+from models import Page
+
+_TERMS = """\
+{site} sells tickets in the name of the people who put on each event.
+
+When your payment is confirmed, your order is complete, and your tickets are sent to the address you gave. \
+A ticket admits one person, once. Keep its code to yourself: whoever shows it first is let in.
+
+Prices are in the event's currency and include all taxes and fees. While you pay, your tickets are kept for \
+you; what is not paid for in time goes back on sale.
+
+If an event is cancelled, you get your money back by the way you paid. If you cannot come, write to \
+{support}: whether a ticket can be returned is for the organiser to decide.
+
+Money in a wallet can be spent here. Write to {support} to have it paid back the way it came."""
+
+_PRIVACY = """\
+To sell you a ticket, {site} keeps your name, your e-mail address, what you bought and when, and the network \
+address you bought it from. They are used to deliver the tickets, to let you in, to answer your questions, \
+and to keep the accounts that the law asks for. They are not sold, and not used for advertising.
+
+You pay on the payment provider's own page. Your card's number never reaches us: we only learn whether the \
+payment arrived.
+
+We set one cookie. It keeps you logged in and your forms safe. There is no tracking.
+
+Write to {support} to see, correct or delete what we keep about you. What the law makes us keep, such as \
+records of payments, stays for as long as it says."""
+
+_CONTACT = """\
+Write to {support}. Say your order's code if you have one: it is in every mail we sent you, and on your \
+order's page.
+
+Lost your tickets? “Find my tickets” at the top of this page mails you their links.
+
+Paid, and no tickets yet? You do not need to pay again. Some banks take a while to confirm a payment, and we \
+keep asking; your order's page says how far it is."""
+
+DEFAULTS = {
+    "terms": ("Terms of sale", _TERMS),
+    "privacy": ("Privacy", _PRIVACY),
+    "contact": ("Contact", _CONTACT),
+}
+
+
+def read(slug: str) -> Page:
+    """The text at `slug`: the operator's, or our own. NotFound for any other slug."""
+    found = db.session.get(Page, slug)
+    return found if found is not None else _default(slug)
+
+
+def ensure() -> None:
+    """Put the texts that are missing into the database, where they can be edited. Does not commit."""
+    for slug in DEFAULTS:
+        if db.session.get(Page, slug) is None:
+            db.session.add(_default(slug))
+
+
+def _default(slug: str) -> Page:
+    if slug not in DEFAULTS:
+        raise NotFound("no_page", "There is no such page.")
+    settings = config.get()
+    title, body = DEFAULTS[slug]
+    words = body.format(site=settings.site_name, support=settings.support_email)
+    return Page(slug=slug, title=title, body=words, updated_at=clock.now())
