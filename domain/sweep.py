@@ -210,7 +210,7 @@ def _window(work: _Work, name: str) -> tuple[datetime, datetime, int] | None:
 
 
 def _read_pages(work: _Work, name: str, pages: Iterator[list[Report]], count: int) -> bool:
-    """Settle page after page while the next one is on its way. False when the list is not worth reading on."""
+    """Settle page after page while the next one is on its way. False when the list is not worth more."""
     hits = read = 0
     with ThreadPoolExecutor(1) as ahead:
         coming = ahead.submit(next, pages, None)

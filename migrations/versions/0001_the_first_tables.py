@@ -2,12 +2,12 @@
 
 Revision ID: 0001
 Revises:
-Create Date: 2026-11-21 10:32:37.415407
+Create Date: 2026-11-21 10:57:42.605440
 
 """
 
-import sqlalchemy as sa
 from alembic import op
+import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 # revision identifiers, used by Alembic.
@@ -471,6 +471,8 @@ def upgrade():
         sa.Column("url", sa.Text(), nullable=True),
         sa.Column("expires_at", postgresql.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("charge_id", sa.String(length=255), nullable=True),
+        sa.Column("received_minor", sa.BigInteger(), nullable=True),
+        sa.Column("fulfilled", sa.Boolean(), nullable=False),
         sa.Column("amount_minor", sa.BigInteger(), nullable=False),
         sa.Column("currency", sa.String(length=3), nullable=False),
         sa.Column(
@@ -532,6 +534,9 @@ def upgrade():
             ["order_id"],
             unique=True,
             postgresql_where=sa.text("state IN ('created', 'open', 'processing')"),
+        )
+        batch_op.create_index(
+            "payments_one_fulfils", ["order_id"], unique=True, postgresql_where=sa.text("fulfilled")
         )
         batch_op.create_index("payments_state", ["state", "created_at"], unique=False)
 
@@ -836,6 +841,7 @@ def downgrade():
     op.drop_table("disputes")
     with op.batch_alter_table("payments", schema=None) as batch_op:
         batch_op.drop_index("payments_state")
+        batch_op.drop_index("payments_one_fulfils", postgresql_where=sa.text("fulfilled"))
         batch_op.drop_index(
             "payments_one_active", postgresql_where=sa.text("state IN ('created', 'open', 'processing')")
         )
