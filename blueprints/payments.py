@@ -16,7 +16,7 @@ def success(code: str, secret: str) -> Response:
     """The provider sends the buyer here: ask it at once whether the money arrived, then show the order."""
     order = orders.find(code, secret)
     payments.returned(order, request.args.get("session_id", ""))
-    return redirect(url_for("shop.order", code=code, secret=secret), 303)
+    return redirect(url_for("order.show", code=code, secret=secret), 303)
 
 
 @bp.get("/pay/cancel/<code>/<secret>")
@@ -25,7 +25,7 @@ def cancel(code: str, secret: str) -> Response:
     order = orders.find(code, secret)
     payments.refresh(order, door="cancel")
     flash("You have not paid yet. Your tickets are kept for you while the clock below runs.", "info")
-    return redirect(url_for("shop.order", code=code, secret=secret), 303)
+    return redirect(url_for("order.show", code=code, secret=secret), 303)
 
 
 @bp.post("/stripe/webhook/")
