@@ -40,14 +40,14 @@ def _qr(text: str) -> segno.QRCode:
 
 
 def qr_png(text: str, *, scale: int = 8) -> bytes:
-    """A PNG of `scale` pixels a module, with the quiet zone that readers need. Around 500 bytes for a ticket."""
+    """A PNG of `scale` pixels a module, with the quiet zone that readers need."""
     out = io.BytesIO()
     _qr(text).save(out, kind="png", scale=scale, border=_QUIET_ZONE)
     return out.getvalue()
 
 
 def qr_data_uri(text: str, *, scale: int = 8) -> str:
-    """The PNG as an address for `<img src>`. With `scale=1` the page must say `image-rendering: pixelated`."""
+    """The PNG as an address for `<img src>`. With `scale=1` the page says `image-rendering: pixelated`."""
     return "data:image/png;base64," + base64.b64encode(qr_png(text, scale=scale)).decode()
 
 

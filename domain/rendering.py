@@ -41,6 +41,6 @@ def environment() -> Environment:
     return made
 
 
-def render(name: str, **context: object) -> str:
+def render(template: str, /, **context: object) -> str:
     """A template of `templates/`, with the settings at hand as `settings`."""
-    return environment().get_template(name).render(settings=config.get(), **context)
+    return environment().get_template(template).render(settings=config.get(), **context)

@@ -51,8 +51,8 @@ class ClaimKind(StrEnum):
 class Claim:
     """What a scanned or typed text says. Only a genuine one carries more than its `kind` and `code`.
 
-    `code` is the ticket's short code, for GENUINE and SHORT_CODE. Genuine means that Kassa made the text; whether
-    the ticket is still valid is in the database.
+    `code` is the ticket's short code, for GENUINE and SHORT_CODE. Genuine means that Kassa made the text;
+    whether the ticket is still valid is in the database.
     """
 
     kind: ClaimKind
@@ -63,7 +63,7 @@ class Claim:
 
 
 def issue(order: Order) -> list[Ticket]:
-    """One ticket for each unit of the order's ticket lines, numbered from 1, in one INSERT whatever their number.
+    """One ticket for each unit of the order's ticket lines, numbered from 1, in one INSERT for all of them.
 
     The order must be flushed. A second call for one order fails on the numbers' unique constraint.
     """
@@ -138,7 +138,8 @@ def _set(some: Iterable[Ticket], state: TicketState, reason: str) -> None:
 def qr_text(ticket: Ticket, order_code: str) -> str:
     """The text of a ticket's QR code."""
     signature = _signature(order_code, ticket.number, ticket.event_id, ticket.code)
-    return f"TICKET:{order_code}-{ticket.number}|ORDER:{order_code}|EVENT:{ticket.event_id}|VALID:{ticket.code}{signature}"
+    name = f"TICKET:{order_code}-{ticket.number}|ORDER:{order_code}|EVENT:{ticket.event_id}"
+    return f"{name}|VALID:{ticket.code}{signature}"
 
 
 def read(text: str) -> Claim:

@@ -1,0 +1,181 @@
+"""What each kind of mail says: its subject, its template pair in templates/mail/, its pictures and files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import joinedload, selectinload
+
+import config
+from domain import documents, rendering, tickets
+from domain.mailing import Attachment, Letter
+from extensions import db
+from models import Event, Order, OrderLine, OutboxMail, Payment, Refund, Ticket, TicketState, User
+
+Context = dict[str, Any]
+# Larger orders show the first codes in the mail; the PDF has them all.
+_MOST_INLINE = 20
+
+
+@dataclass(frozen=True)
+class _Said:
+    """A kind's subject, what its templates need besides the common things, and its files."""
+
+    subject: str
+    context: Context
+    files: tuple[Attachment, ...] = ()
+
+
+def compose(mail: OutboxMail) -> Letter:
+    """The letter for a row of the outbox, from what the database says now. Only reads."""
+    order = _order(mail.order_id) if mail.order_id is not None else None
+    said = _SAY[mail.kind](mail, order)
+    context: Context = {
+        "subject": said.subject,
+        "order": order,
+        "event": order.event if order is not None else None,
+        "order_url": order_url(order) if order is not None else "",
+        "name": _name(order, mail.user),
+        "reason": "",
+        **mail.context,
+        **said.context,
+    }
+    return Letter(
+        to=mail.to,
+        subject=said.subject,
+        text=rendering.render(f"mail/{mail.kind}.txt", **context).strip() + "\n",
+        html=rendering.render(f"mail/{mail.kind}.html", **context),
+        message_id=mail.message_id,
+        date=mail.created_at,
+        attachments=said.files,
+    )
+
+
+def order_url(order: Order) -> str:
+    """The order's own page, by its secret link."""
+    return f"{config.get().public_url}/o/{order.code}/{order.secret}"
+
+
+def _order(order_id: int) -> Order:
+    """The order with all that a mail or a PDF shows, in a number of queries that does not grow with it."""
+    return db.session.scalars(
+        select(Order)
+        .where(Order.id == order_id)
+        .options(
+            joinedload(Order.event),
+            selectinload(Order.lines).joinedload(OrderLine.ticket_type),
+            selectinload(Order.tickets).joinedload(Ticket.ticket_type),
+        )
+        .execution_options(populate_existing=True)
+    ).one()
+
+
+def _name(order: Order | None, user: User | None) -> str:
+    """Whom to greet, or an empty text."""
+    return (order.name if order is not None else "") or (user.name if user is not None else "")
+
+
+def _what(order: Order | None) -> str:
+    """What an order is about, for a subject: the event's title, or its first line."""
+    if order is None:
+        return config.get().site_name
+    event: Event | None = order.event
+    return event.title if event is not None else order.lines[0].description
+
+
+def _code(order: Order | None) -> str:
+    return order.code if order is not None else ""
+
+
+# --- The kinds ------------------------------------------------------------------------------------------
+
+
+def _order_received(mail: OutboxMail, order: Order | None) -> _Said:
+    return _Said(f"Your order {_code(order)}: {_what(order)}", {})
+
+
+def _tickets(mail: OutboxMail, order: Order | None) -> _Said:
+    assert order is not None
+    valid = [ticket for ticket in order.tickets if ticket.state is TicketState.VALID]
+    shown, files = [], []
+    for ticket in valid[:_MOST_INLINE]:
+        content_id = f"ticket-{ticket.number}@{order.code.lower()}"
+        picture = documents.qr_png(tickets.qr_text(ticket, order.code), scale=6)
+        shown.append({"ticket": ticket, "content_id": content_id})
+        files.append(Attachment(f"ticket-{ticket.number}.png", "image/png", picture, content_id))
+    if valid:
+        files.append(Attachment(f"tickets-{order.code}.pdf", "application/pdf", documents.tickets_pdf(order)))
+    if order.event is not None:
+        files.append(Attachment("event.ics", "text/calendar", documents.calendar(order)))
+    noun = "ticket" if len(valid) == 1 else "tickets"
+    context = {"valid": valid, "shown": shown, "noun": noun}
+    return _Said(f"Your {noun} for {_what(order)} ({order.code})", context, tuple(files))
+
+
+def _payment_failed(mail: OutboxMail, order: Order | None) -> _Said:
+    reason = mail.context.get("reason") or (order.failure_reason if order is not None else "")
+    return _Said(f"Your payment did not go through: order {_code(order)}", {"reason": reason})
+
+
+def _order_expired(mail: OutboxMail, order: Order | None) -> _Said:
+    return _Said(f"Your order {_code(order)} has expired", {})
+
+
+def _order_cancelled(mail: OutboxMail, order: Order | None) -> _Said:
+    return _Said(f"Your order {_code(order)} was cancelled", {})
+
+
+def _refund(mail: OutboxMail, order: Order | None) -> _Said:
+    refund = db.session.get(Refund, mail.context.get("refund_id"))
+    payment: Payment | None = refund.payment if refund is not None else None
+    void_ids = set(refund.void_ticket_ids) if refund is not None else set()
+    tickets_of = order.tickets if order is not None else []
+    context = {
+        "full": mail.context.get(
+            "full", order is not None and mail.context["amount_minor"] >= order.total_minor
+        ),
+        "void": [ticket for ticket in tickets_of if ticket.id in void_ids],
+        "left": [
+            ticket for ticket in tickets_of if ticket.state is TicketState.VALID and ticket.id not in void_ids
+        ],
+        "to_wallet": payment is not None and payment.provider == "wallet",
+    }
+    return _Said(f"Your refund for order {_code(order)}", context)
+
+
+def _top_up(mail: OutboxMail, order: Order | None) -> _Said:
+    context: Context = {"wallet_url": f"{config.get().public_url}/wallet/"}
+    if "amount_minor" not in mail.context and order is not None:
+        context |= {"amount_minor": order.total_minor, "currency": order.currency}
+    return _Said("Your wallet was topped up", context)
+
+
+def _plain(subject: str) -> Callable[[OutboxMail, Order | None], _Said]:
+    """A kind whose words are all in its templates."""
+    return lambda mail, order: _Said(subject.format(site=config.get().site_name), {})
+
+
+def _alert(mail: OutboxMail, order: Order | None) -> _Said:
+    return _Said(mail.context["subject"], {})
+
+
+_SAY: dict[str, Callable[[OutboxMail, Order | None], _Said]] = {
+    "order_received": _order_received,
+    "tickets": _tickets,
+    "payment_failed": _payment_failed,
+    "order_expired": _order_expired,
+    "order_cancelled": _order_cancelled,
+    "refund": _refund,
+    "top_up": _top_up,
+    "order_links": _plain("Your orders at {site}"),
+    "confirm_address": _plain("Confirm your address at {site}"),
+    "reset_password": _plain("Choose a new password for {site}"),
+    "password_changed": _plain("Your password at {site} was changed"),
+    "already_registered": _plain("You already have an account at {site}"),
+    "alert": _alert,
+    "test": _plain("Test mail from {site}"),
+}
+KINDS = frozenset(_SAY)

@@ -1,0 +1,340 @@
+"""How a letter leaves: by SMTP, or over HTTPS through Resend's API where a host blocks SMTP.
+
+Flask-Mail holds the SMTP settings and is asked for them, but neither its connection nor its message is used.
+Its sockets have no time limit, so a mail server that stops answering would hold a worker for ever, and its
+message cannot put pictures inside the HTML part, where every mail client looks for them. The standard
+library does both.
+
+A transport is opened for a batch of letters and reused: `with transport() as sending: sending.send(letter)`.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import smtplib
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from email.errors import HeaderParseError, MessageError
+from email.headerregistry import Address
+from email.message import EmailMessage, MIMEPart
+from email.policy import SMTP as SMTP_POLICY
+from email.utils import format_datetime, parseaddr
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import httpx
+import structlog
+
+import config
+from extensions import mail as flask_mail
+
+logger = structlog.get_logger(__name__)
+
+# For each answer of the server. Sending one letter waits for five at most, which outbox.LEASE exceeds.
+TIMEOUT_SECONDS = 20
+_SUBJECT_LENGTH = 200
+_NAME_LENGTH = 100
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """A file of a letter. With a `content_id` it is a picture that the HTML shows as `cid:<content_id>`."""
+
+    name: str
+    content_type: str
+    data: bytes
+    content_id: str = ""
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A mail that is ready to leave. `message_id` is the same in every copy, angle brackets included."""
+
+    to: str
+    subject: str
+    text: str
+    html: str
+    message_id: str
+    date: datetime
+    attachments: tuple[Attachment, ...] = ()
+
+
+class MailError(Exception):
+    """A letter did not leave; the text says why, for an operator.
+
+    `permanent`: trying this letter again cannot help. `everyone`: the fault is not this letter's, so the next
+    ones need not be tried now.
+    """
+
+    def __init__(self, words: str, *, permanent: bool = False, everyone: bool = False) -> None:
+        super().__init__(words)
+        self.permanent = permanent
+        self.everyone = everyone
+
+
+class Transport(Protocol):
+    """A way out."""
+
+    def ready(self) -> None:
+        """Have a connection that is known to answer. MailError when there is none to be had."""
+
+    def send(self, letter: Letter) -> None:
+        """Hand one letter over. MailError when it was not accepted, or may not have been."""
+
+    def close(self) -> None:
+        """End the connection. Never raises."""
+
+
+@contextmanager
+def transport() -> Iterator[Transport]:
+    """The way out that the settings name, closed at the end."""
+    way: Transport = Resend() if config.get().mail_api_key else Smtp()
+    try:
+        yield way
+    finally:
+        way.close()
+
+
+def describe() -> str:
+    """Where mail goes, in words: `mail.example.org, port 587`."""
+    settings = config.get()
+    if settings.mail_api_key:
+        return urlsplit(settings.mail_api_base).netloc
+    return f"{settings.mail_server}, port {settings.mail_port}"
+
+
+# --- SMTP -----------------------------------------------------------------------------------------------
+
+
+class Smtp:
+    """One SMTP connection, opened when first needed and again when it has died."""
+
+    def __init__(self) -> None:
+        self._server: smtplib.SMTP | None = None
+
+    def ready(self) -> None:
+        if self._server is not None and self._answers(self._server):
+            return
+        self.close()
+        try:
+            self._server = _connect()
+        except (OSError, smtplib.SMTPException, ValueError) as error:
+            raise MailError(f"{describe()}: {_say(error)}", everyone=True) from error
+
+    @staticmethod
+    def _answers(server: smtplib.SMTP) -> bool:
+        try:
+            return server.noop()[0] == 250
+        except (OSError, smtplib.SMTPException):
+            return False
+
+    def send(self, letter: Letter) -> None:
+        message = compose(letter)
+        if self._server is None:
+            self.ready()
+        assert self._server is not None
+        try:
+            self._server.send_message(message, from_addr=_sender(), to_addrs=[_ascii_domain(letter.to)])
+        except smtplib.SMTPRecipientsRefused as error:
+            raise _refused(*next(iter(error.recipients.values()))) from error
+        except smtplib.SMTPSenderRefused as error:
+            raise MailError(f"Sender {_sender()} refused: {_say(error)}", everyone=True) from error
+        except smtplib.SMTPResponseException as error:
+            raise MailError(_say(error), permanent=500 <= error.smtp_code < 600) from error
+        except smtplib.SMTPNotSupportedError as error:
+            raise MailError("The mail server does not take this address.", permanent=True) from error
+        except (OSError, smtplib.SMTPException) as error:
+            # Whether it was accepted is unknown; the next copy carries the same Message-ID.
+            self.close()
+            raise MailError(_say(error)) from error
+
+    def close(self) -> None:
+        server, self._server = self._server, None
+        if server is not None:
+            try:
+                server.quit()
+            except (OSError, smtplib.SMTPException):
+                server.close()
+
+
+def _connect() -> smtplib.SMTP:
+    """A connection with Flask-Mail's settings, encrypted and logged in as they say."""
+    state = flask_mail.connect().mail
+    hello = urlsplit(config.get().public_url).hostname or "localhost"
+    if state.use_ssl:
+        context = ssl.create_default_context()
+        server: smtplib.SMTP = smtplib.SMTP_SSL(
+            state.server, state.port, hello, timeout=TIMEOUT_SECONDS, context=context
+        )
+    else:
+        server = smtplib.SMTP(state.server, state.port, hello, timeout=TIMEOUT_SECONDS)
+    try:
+        if state.use_tls:
+            server.starttls(context=ssl.create_default_context())
+        if state.username and state.password:
+            server.login(state.username, state.password)
+    except BaseException:
+        server.close()
+        raise
+    return server
+
+
+def _refused(code: int, answer: bytes) -> MailError:
+    """A refused recipient: the address's own fault for good, unless the server refuses us rather than it."""
+    words = f"{code} {answer.decode(errors='replace')}"
+    # 5.7.x is policy (no relaying, log in first): a matter of settings, which the operator can mend.
+    ours = code in (530, 535, 538) or re.match(r"5\.7\.", answer.decode(errors="replace"))
+    return MailError(words, permanent=500 <= code < 600 and not ours, everyone=bool(ours))
+
+
+def _say(error: Exception) -> str:
+    if isinstance(error, smtplib.SMTPResponseException):
+        answer = error.smtp_error
+        return f"{error.smtp_code} {answer.decode(errors='replace') if isinstance(answer, bytes) else answer}"
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+# --- The message ----------------------------------------------------------------------------------------
+
+
+def compose(letter: Letter) -> EmailMessage:
+    """The letter as a message: text and HTML side by side, pictures inside the HTML, files attached.
+
+    MailError, permanent, when its address is none.
+    """
+    settings = config.get()
+    message = EmailMessage(policy=SMTP_POLICY)
+    try:
+        message["From"] = Address(one_line(settings.site_name, _NAME_LENGTH), addr_spec=_sender())
+        message["To"] = Address(addr_spec=_ascii_domain(letter.to))
+    except (ValueError, IndexError, HeaderParseError, MessageError) as error:
+        raise MailError(
+            f"“{letter.to}” is not an address that mail can be sent to.", permanent=True
+        ) from error
+    message["Reply-To"] = settings.support_email
+    message["Subject"] = one_line(letter.subject, _SUBJECT_LENGTH)
+    message["Message-ID"] = letter.message_id
+    message["Date"] = format_datetime(letter.date)
+    message["Auto-Submitted"] = "auto-generated"
+    message.set_content(letter.text)
+    message.add_alternative(letter.html, subtype="html")
+    html = message.get_payload(1)
+    assert isinstance(html, MIMEPart)
+    for part in letter.attachments:
+        main, sub = part.content_type.split("/")
+        if part.content_id:
+            cid = f"<{part.content_id}>"
+            html.add_related(part.data, main, sub, cid=cid, filename=part.name, disposition="inline")
+        else:
+            message.add_attachment(part.data, main, sub, filename=part.name)
+    return message
+
+
+def one_line(text: str, length: int) -> str:
+    """`text` fit for a header: no line breaks or control characters, and not endless."""
+    plain = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return plain if len(plain) <= length else plain[: length - 1] + "…"
+
+
+def _sender() -> str:
+    """The bare address that mail comes from; MAIL_SENDER may carry a name of its own."""
+    return parseaddr(config.get().mail_sender)[1]
+
+
+def sender_domain() -> str:
+    """The domain that Message-IDs end in."""
+    return _sender().rpartition("@")[2] or urlsplit(config.get().public_url).hostname or "localhost"
+
+
+def _ascii_domain(address: str) -> str:
+    """An address with an international domain as the mail system spells it; others unchanged."""
+    local, at, domain = address.rpartition("@")
+    if not at or domain.isascii():
+        return address
+    try:
+        return f"{local}@{domain.encode('idna').decode()}"
+    except UnicodeError as error:
+        raise MailError(f"“{address}” is not an address that mail can be sent to.", permanent=True) from error
+
+
+# --- Resend ---------------------------------------------------------------------------------------------
+
+
+class Resend:
+    """Resend's HTTP API (https://resend.com/docs/api-reference/emails/send-email)."""
+
+    def __init__(self) -> None:
+        settings = config.get()
+        self._client = httpx.Client(
+            base_url=settings.mail_api_base,
+            headers={"Authorization": f"Bearer {settings.mail_api_key}"},
+            timeout=TIMEOUT_SECONDS,
+        )
+
+    def ready(self) -> None:
+        """Nothing to do: the client connects with the first letter and keeps the connection."""
+
+    def send(self, letter: Letter) -> None:
+        compose(letter)  # For its checks: the same addresses are refused by either way out.
+        try:
+            # The key makes Resend answer a repeated request within a day without sending it again.
+            answer = self._client.post(
+                "/emails", json=_payload(letter), headers={"Idempotency-Key": letter.message_id}
+            )
+        except httpx.HTTPError as error:
+            raise MailError(
+                f"{describe()}: {_say(error)}", everyone=isinstance(error, httpx.ConnectError)
+            ) from error
+        if answer.is_success:
+            return
+        name, words = _error_of(answer)
+        if name == "invalid_idempotent_request":
+            # An earlier copy of this letter was taken; this one differs from it in a few bytes.
+            logger.info("mail_taken_before", message_id=letter.message_id)
+            return
+        raise MailError(
+            f"{answer.status_code} {words}",
+            permanent=answer.status_code in (400, 413, 422),
+            everyone=answer.status_code in (401, 403, 404, 429) or answer.status_code >= 500,
+        )
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def _payload(letter: Letter) -> dict[str, Any]:
+    settings = config.get()
+    sender = Address(one_line(settings.site_name, _NAME_LENGTH), addr_spec=_sender())
+    return {
+        "from": str(sender),
+        "to": [_ascii_domain(letter.to)],
+        "reply_to": settings.support_email,
+        "subject": one_line(letter.subject, _SUBJECT_LENGTH),
+        "text": letter.text,
+        "html": letter.html,
+        "headers": {"Message-ID": letter.message_id, "Auto-Submitted": "auto-generated"},
+        "attachments": [
+            {
+                "filename": part.name,
+                "content": base64.b64encode(part.data).decode(),
+                "content_type": part.content_type,
+                **({"content_id": part.content_id} if part.content_id else {}),
+            }
+            for part in letter.attachments
+        ],
+    }
+
+
+def _error_of(answer: httpx.Response) -> tuple[str, str]:
+    """Resend's name of the error and its words: `{"statusCode": 422, "name": ..., "message": ...}`."""
+    try:
+        body = answer.json()
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        return "", answer.text[:200]
+    return str(body.get("name", "")), str(body.get("message", ""))[:300]

@@ -1,0 +1,321 @@
+"""Mail owed: rows written in the transaction of their cause, delivered later, at least once.
+
+`stage()` and `alert()` only add a row. `deliver_due()` claims rows one at a time with a lease, so any number
+of processes share the work, and talks to the mail server outside of any transaction. A process that dies
+after the server took a letter and before that was committed leaves the row due: its second copy carries the
+same Message-ID.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+from time import monotonic
+from typing import Any
+
+import structlog
+from sqlalchemy import func, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+import config
+from domain import alerts, clock, letters, mailing
+from domain.errors import DomainError, NotFound
+from domain.mailing import Letter, MailError
+from extensions import db
+from models import MailState, Order, OutboxMail, User
+
+logger = structlog.get_logger(__name__)
+
+# After the n-th attempt the next one waits this many minutes; after the last, nearly three days on, it fails.
+BACK_OFF_MINUTES = (1, 5, 15, 60, 180, 360, 720, 720, 720, 720, 720)
+MOST_ATTEMPTS = len(BACK_OFF_MINUTES) + 1
+# Longer than five waits of mailing.TIMEOUT_SECONDS, which is what handing over one letter can take.
+LEASE = timedelta(seconds=120)
+# A claim that is older than this when the connection stands is renewed before the letter goes.
+_RENEW_AFTER_SECONDS = 15
+# A mail that failed this often, or a fault of the mail server that lasts this long, is told to a person.
+_ALERT_ATTEMPTS = 3
+_ALERT_AFTER = timedelta(minutes=10)
+
+
+@dataclass
+class Delivery:
+    """What a run of `deliver_due()` did: mails that left, failed for good, or will be tried again."""
+
+    sent: int = 0
+    failed: int = 0
+    retried: int = 0
+
+    @property
+    def tried(self) -> int:
+        return self.sent + self.failed + self.retried
+
+
+class _Outcome(Enum):
+    SENT = "sent"
+    FAILED = "failed"
+    RETRIED = "retried"
+    STOP = "stop"
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """A row that is ours until `until`; `since` is this process's monotonic time."""
+
+    mail_id: int
+    attempt: int
+    until: datetime
+    since: float
+
+
+# --- Owing ----------------------------------------------------------------------------------------------
+
+
+def stage(
+    kind: str,
+    *,
+    key: str,
+    to: str,
+    order: Order | None = None,
+    user: User | None = None,
+    context: dict[str, Any] | None = None,
+) -> None:
+    """Owe somebody a mail of a `kind` of letters.KINDS. Does nothing when `key` was staged before. No commit.
+
+    `context` is what the kind's templates need besides the order and the user; it must be JSON.
+    """
+    if kind not in letters.KINDS:
+        raise ValueError(f"There is no mail of kind {kind!r}.")
+    if (order is not None and order.id is None) or (user is not None and user.id is None):
+        db.session.flush()
+    now = clock.now()
+    row = {
+        "key": key[:200],
+        "kind": kind,
+        "to": mailing.one_line(to, 254),
+        "order_id": order.id if order is not None else None,
+        "user_id": user.id if user is not None else None,
+        "context": context or {},
+        "message_id": _new_message_id(),
+        "state": MailState.DUE,
+        "attempts": 0,
+        "created_at": now,
+        "next_attempt_at": now,
+        "last_error": "",
+    }
+    db.session.execute(insert(OutboxMail).values(row).on_conflict_do_nothing(index_elements=["key"]))
+
+
+def alert(subject: str, text: str, *, key: str, critical: bool = False) -> None:
+    """Owe the operators an alert at PAYMENT_ALERT_EMAIL, once for each `key`. No commit."""
+    settings = config.get()
+    prefix = f"[{settings.site_name} {'CRITICAL' if critical else 'Alert'}]"
+    stage("alert", key=key, to=settings.alert_email, context={"subject": f"{prefix} {subject}", "text": text})
+    logger.warning("alert", subject=subject, key=key, critical=critical)
+
+
+def _new_message_id() -> str:
+    return f"<{secrets.token_hex(16)}@{mailing.sender_domain()}>"
+
+
+# --- Delivering -----------------------------------------------------------------------------------------
+
+
+def deliver_due(*, budget_seconds: float = 60, limit: int | None = None, only: str | None = None) -> Delivery:
+    """Send what is due, oldest first, until nothing is, `limit` mails were tried, or the budget has passed.
+
+    `only` is the key of the one mail to send, for a process that must not take on the others' work.
+
+    Must be called outside of a transaction: it commits for each mail. Without mail settings everything stays
+    due. A mail server that cannot be reached ends the run; a single bad mail does not.
+    """
+    done = Delivery()
+    if not config.get().mail_ready:
+        return done
+    ends = monotonic() + budget_seconds
+    with mailing.transport() as way:
+        while (limit is None or done.tried < limit) and monotonic() < ends:
+            claim = _claim(only)
+            if claim is None:
+                break
+            outcome = _deliver(claim, way)
+            done.sent += outcome is _Outcome.SENT
+            done.failed += outcome is _Outcome.FAILED
+            done.retried += outcome in (_Outcome.RETRIED, _Outcome.STOP)
+            if outcome is _Outcome.STOP:
+                break
+    return done
+
+
+def _claim(only: str | None) -> _Claim | None:
+    """Take the mail that has waited longest, for LEASE. Commits.
+
+    The attempt is counted and the next one set before anything is tried, so that a letter that kills its
+    process is not tried for ever.
+    """
+    now = clock.now()
+    first = (
+        select(OutboxMail.id)
+        .where(OutboxMail.state == MailState.DUE, OutboxMail.next_attempt_at <= now)
+        .where(or_(OutboxMail.leased_until.is_(None), OutboxMail.leased_until < now))
+        .order_by(OutboxMail.next_attempt_at, OutboxMail.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+    if only is not None:
+        first = first.where(OutboxMail.key == only)
+    mail = db.session.scalar(first.with_only_columns(OutboxMail).execution_options(populate_existing=True))
+    if mail is None:
+        db.session.rollback()
+        return None
+    mail.attempts += 1
+    mail.leased_until = now + LEASE
+    mail.next_attempt_at = now + _wait(mail.attempts)
+    claim = _Claim(mail.id, mail.attempts, mail.leased_until, monotonic())
+    db.session.commit()
+    return claim
+
+
+def _wait(attempts: int) -> timedelta:
+    """How long after attempt number `attempts` the next one is made."""
+    return timedelta(minutes=BACK_OFF_MINUTES[min(attempts, len(BACK_OFF_MINUTES)) - 1])
+
+
+def _deliver(claim: _Claim, way: mailing.Transport) -> _Outcome:
+    if claim.attempt > MOST_ATTEMPTS:
+        return _not_sent(claim, MailError("Whatever tried to send it died.", permanent=True))
+    try:
+        letter = _compose(claim)
+        way.ready()
+        if not _still_ours(claim):
+            return _Outcome.RETRIED
+        way.send(letter)
+    except MailError as error:
+        return _not_sent(claim, error)
+    return _sent(claim)
+
+
+def _compose(claim: _Claim) -> Letter:
+    """The letter of a claimed row, with no transaction left open. MailError when it cannot be written."""
+    try:
+        return letters.compose(db.session.get_one(OutboxMail, claim.mail_id))
+    except Exception as error:
+        # Whatever a template or a document stumbles over concerns this mail only: the others must go on.
+        logger.exception("mail_not_composed", mail_id=claim.mail_id)
+        raise MailError(f"It could not be written: {type(error).__name__}: {error}") from error
+    finally:
+        db.session.rollback()
+
+
+def _still_ours(claim: _Claim) -> bool:
+    """Renew a claim that connecting has made old; False when another process has taken the row meanwhile."""
+    if monotonic() - claim.since < _RENEW_AFTER_SECONDS:
+        return True
+    renewed = db.session.scalar(
+        update(OutboxMail)
+        .where(OutboxMail.id == claim.mail_id, OutboxMail.leased_until == claim.until)
+        .values(leased_until=clock.now() + LEASE)
+        .returning(OutboxMail.id)
+        .execution_options(synchronize_session=False)
+    )
+    db.session.commit()
+    return renewed is not None
+
+
+def _sent(claim: _Claim) -> _Outcome:
+    mail = _locked(claim.mail_id)
+    mail.state = MailState.SENT
+    mail.sent_at = clock.now()
+    mail.leased_until = None
+    mail.last_error = ""
+    logger.info("mail_sent", kind=mail.kind, mail_id=mail.id, order_id=mail.order_id, attempt=mail.attempts)
+    db.session.commit()
+    return _Outcome.SENT
+
+
+def _not_sent(claim: _Claim, error: MailError) -> _Outcome:
+    """Write down why, fail what cannot succeed, and tell a person where that is due. Commits."""
+    mail = _locked(claim.mail_id)
+    mail.last_error = str(error)[:500]
+    mail.leased_until = None
+    given_up = error.permanent or mail.attempts >= MOST_ATTEMPTS
+    if given_up:
+        mail.state = MailState.FAILED
+        mail.next_attempt_at = None
+    log = logger.error if given_up else logger.warning
+    log("mail_not_sent", kind=mail.kind, mail_id=mail.id, attempt=mail.attempts, error=mail.last_error)
+    if error.everyone:
+        _tell_of_outage(mail)
+    elif given_up or mail.attempts >= _ALERT_ATTEMPTS:
+        _tell_of_mail(mail, given_up)
+    db.session.commit()
+    if given_up:
+        return _Outcome.FAILED
+    return _Outcome.STOP if error.everyone else _Outcome.RETRIED
+
+
+def _locked(mail_id: int) -> OutboxMail:
+    return db.session.get_one(OutboxMail, mail_id, with_for_update=True, populate_existing=True)
+
+
+# --- Telling somebody -----------------------------------------------------------------------------------
+
+
+def _tell_of_outage(mail: OutboxMail) -> None:
+    """One alert for each outage, which is what lies between two mails that left."""
+    due = OutboxMail.state == MailState.DUE
+    waiting, oldest = db.session.execute(
+        select(func.count(), func.min(OutboxMail.created_at)).where(due)
+    ).one()
+    if oldest is None or (clock.now() - oldest < _ALERT_AFTER and mail.attempts < _ALERT_ATTEMPTS):
+        return
+    last_sent = db.session.scalar(select(func.max(OutboxMail.sent_at)))
+    since = last_sent.isoformat() if last_sent is not None else "ever"
+    alert(*alerts.mail_failing(waiting, oldest, mail.last_error), key=f"mail-failing:{since}")
+
+
+def _tell_of_mail(mail: OutboxMail, given_up: bool) -> None:
+    """One alert for a mail that keeps failing. An alert that cannot be sent makes no further ones."""
+    if mail.kind == "alert":
+        return
+    code = mail.order.code if mail.order is not None else ""
+    words = alerts.mail_failed(mail.kind, mail.to, mail.last_error, order_code=code, given_up=given_up)
+    alert(*words, key=f"mail:{mail.id}:{'failed' if given_up else 'failing'}")
+
+
+# --- By hand --------------------------------------------------------------------------------------------
+
+
+def retry(mail_id: int) -> None:
+    """Make a mail due at once, with all its attempts before it. Commits. DomainError when it has left."""
+    mail = db.session.get(OutboxMail, mail_id, with_for_update=True, populate_existing=True)
+    if mail is None:
+        raise NotFound("no_mail", "There is no such mail.")
+    if mail.state is MailState.SENT:
+        db.session.rollback()
+        raise DomainError("already_sent", "This mail has been sent. Send the order's tickets again instead.")
+    mail.state = MailState.DUE
+    mail.attempts = 0
+    mail.next_attempt_at = clock.now()
+    mail.leased_until = None
+    db.session.commit()
+
+
+def send_test(address: str) -> str:
+    """Send a test mail to `address` now, past the outbox. A sentence of what happened, or DomainError."""
+    settings = config.get()
+    if not settings.mail_ready:
+        raise DomainError("mail_not_set", "Mail is not set up. Set MAIL_SERVER, or MAIL_API_KEY for Resend.")
+    row = OutboxMail(kind="test", to=mailing.one_line(address, 254), context={})
+    row.message_id, row.created_at = _new_message_id(), clock.now()
+    try:
+        with mailing.transport() as way:
+            way.ready()
+            way.send(letters.compose(row))
+    except MailError as error:
+        raise DomainError("mail_failed", f"The test mail to {address} was not accepted. {error}") from error
+    return (
+        f"{mailing.describe()} accepted a test mail to {address}. Look in its inbox, and in its spam folder."
+    )
