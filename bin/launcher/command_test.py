@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -65,7 +66,8 @@ def _services(home: Home, keeper: Keeper) -> dict[str, str]:
         redis = server.url()
     step.done()
     env.update(KASSA_ENV="development", KASSA_HOME=str(home.path), PYTHONUNBUFFERED="1")
-    env.update(KASSA_TEST_DATABASE_URL=database, KASSA_TEST_REDIS_URL=redis)
+    # The tests choose Redis's databases themselves, so the address is given without one.
+    env.update(KASSA_TEST_DATABASE_URL=database, KASSA_TEST_REDIS_URL=re.sub(r"/\d*$", "", redis))
     env["PATH"] = f"{VENV / 'bin'}:{env.get('PATH', '/usr/bin:/bin')}"
     env["CHROMIUM"] = env.get("CHROMIUM") or install.find_browser()
     return env
