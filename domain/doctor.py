@@ -7,9 +7,7 @@ speak when half of Kassa is down.
 from __future__ import annotations
 
 import shutil
-import smtplib
 import socket
-import ssl
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -25,7 +23,8 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 import config
-from domain import checks, health, providers
+from domain import checks, health, jobs, mailing, providers
+from domain.mailing import MailError
 from domain.providers import ProviderError
 from extensions import db, queue
 from models import Role, User
@@ -37,9 +36,29 @@ REDIS_LEAST = (6, 2)
 DISK_LEAST = 200 * 1024 * 1024
 # Stripe's signatures and idempotency keys bear some seconds; its webhooks are refused beyond five minutes.
 SKEW_WARN, SKEW_FAIL = 30, 240
-# Where rq-scheduler keeps its jobs: a sorted set of job ids by the time they are due.
-SCHEDULED = "rq:scheduler:scheduled_jobs"
+
+
 _STRIPE = "https://api.stripe.com/healthcheck"
+# What to choose for Stripe's webhook: each tells that something about a payment may have changed.
+WEBHOOK_EVENTS = (
+    "checkout.session.completed",
+    "checkout.session.async_payment_succeeded",
+    "checkout.session.async_payment_failed",
+    "checkout.session.expired",
+    "payment_intent.succeeded",
+    "payment_intent.payment_failed",
+    "payment_intent.processing",
+    "payment_intent.canceled",
+    "charge.refunded",
+    "refund.created",
+    "refund.updated",
+    "refund.failed",
+    "charge.dispute.created",
+    "charge.dispute.updated",
+    "charge.dispute.closed",
+    "charge.dispute.funds_withdrawn",
+    "charge.dispute.funds_reinstated",
+)
 
 
 @dataclass(frozen=True)
@@ -73,7 +92,7 @@ def findings(scheduled: Iterable[str] = ()) -> list[Finding]:
 
 
 def _settings() -> list[Finding]:
-    return [_public_url(), _stripe_keys(), _webhook()]
+    return [_public_url(), _stripe_keys(), _publishable_key(), _webhook(), *_addresses()]
 
 
 def _public_url() -> Finding:
@@ -109,6 +128,45 @@ def _stripe_keys() -> Finding:
     )
 
 
+def _publishable_key() -> Finding:
+    settings, title = config.get(), "Stripe publishable key"
+    if settings.stripe_publishable_key or not settings.stripe_ready:
+        words = "It is set." if settings.stripe_publishable_key else "It comes with the secret key."
+        return Finding("publishable_key", title, OK if settings.stripe_ready else WARN, words)
+    fix = "Set STRIPE_PUBLISHABLE_KEY, of the same mode as the secret key."
+    return Finding("publishable_key", title, WARN, "It is not set. Stripe's own page works without it.", fix)
+
+
+def _addresses() -> list[Finding]:
+    """Who is written to. Where a variable is not set another stands in, so buyers always see an address."""
+    settings, found = config.get(), []
+    for code, title, variable, value, words in (
+        ("admin_email", "Admin's address", "ADMIN_EMAIL", settings.admin_email, "is the first admin."),
+        (
+            "alert_email",
+            "Alerts",
+            "PAYMENT_ALERT_EMAIL",
+            settings.alert_email,
+            "gets the alerts about payments.",
+        ),
+        (
+            "support_email",
+            "Support",
+            "SUPPORT_EMAIL",
+            settings.support_email,
+            "is what buyers in trouble write to.",
+        ),
+    ):
+        if value and (settings.development or not value.endswith("@example.org")):
+            found.append(Finding(code, title, OK, f"{value} {words}"))
+        else:
+            missing = "No address is set." if not value else f"{value} is only an example."
+            found.append(
+                Finding(code, title, WARN, missing, f"Set {variable} to an address that somebody reads.")
+            )
+    return found
+
+
 def _webhook() -> Finding:
     title = "Stripe webhook secret"
     if config.get().stripe_webhook_secret:
@@ -139,40 +197,13 @@ def _mail() -> list[Finding]:
             )
         ]
     try:
-        words = _try_api() if settings.mail_api_key else _try_smtp()
-    except (OSError, smtplib.SMTPException, httpx.HTTPError) as error:
-        where = settings.mail_api_base if settings.mail_api_key else settings.mail_server
+        with mailing.transport() as way:
+            way.ready()
+    except MailError as error:
         fix = "Check the MAIL_ settings. Where the host blocks SMTP, use MAIL_API_KEY."
-        return [
-            Finding("mail", title, FAIL, f"{where} cannot be reached or refuses us: {_brief(error)}.", fix)
-        ]
-    return [Finding("mail", title, OK, f"{words} Alerts go to {settings.alert_email}.")]
-
-
-def _try_smtp() -> str:
-    """Connect, encrypt and log in as sending does; send nothing."""
-    settings = config.get()
-    context = ssl.create_default_context()
-    if settings.mail_use_ssl:
-        server: smtplib.SMTP = smtplib.SMTP_SSL(
-            settings.mail_server, settings.mail_port, timeout=TIMEOUT, context=context
-        )
-    else:
-        server = smtplib.SMTP(settings.mail_server, settings.mail_port, timeout=TIMEOUT)
-    with server:
-        server.ehlo()
-        if settings.mail_use_tls:
-            server.starttls(context=context)
-        if settings.mail_username:
-            server.login(settings.mail_username, settings.mail_password)
-        server.noop()
-    return f"{settings.mail_server}:{settings.mail_port} answers."
-
-
-def _try_api() -> str:
-    base = config.get().mail_api_base
-    httpx.get(base, timeout=TIMEOUT)
-    return f"{base} answers; `flask mail test ADDRESS` proves the key."
+        return [Finding("mail", title, FAIL, f"It would not leave: {error}", fix)]
+    words = f"{mailing.describe()} answers. Alerts go to {settings.alert_email}."
+    return [Finding("mail", title, OK, words)]
 
 
 def _brief(error: BaseException) -> str:
@@ -235,19 +266,19 @@ def _redis(scheduled: Iterable[str]) -> Finding:
     try:
         facts: Any = queue.redis.info("server")
         version = str(facts["redis_version"])
-        members: Any = queue.redis.zrange(SCHEDULED, 0, -1)
-        jobs = {member.decode() for member in members}
+        members: Any = queue.redis.zrange(jobs.SCHEDULED, 0, -1)
+        there = {member.decode() for member in members}
     except RedisError as error:
         fix = "Check REDIS_URL. Buying goes on; sweeps and mail wait, or run `flask payments sweep` by cron."
         return Finding("redis", title, FAIL, f"It does not answer: {_brief(error)}.", fix)
     if tuple(int(part) for part in version.split(".")[:2]) < REDIS_LEAST:
         fix = "RQ needs Redis 6.2 or newer."
         return Finding("redis", title, FAIL, f"Redis {version} is too old.", fix)
-    missing = sorted(set(scheduled) - jobs)
+    missing = sorted(set(scheduled) - there)
     if missing:
         fix = "Start `flask clock`: it puts them back within a minute."
         return Finding("redis", title, FAIL, f"Not scheduled: {', '.join(missing)}.", fix)
-    return Finding("redis", title, OK, f"Redis {version} answers, {len(jobs)} jobs are scheduled.")
+    return Finding("redis", title, OK, f"Redis {version} answers, {len(there)} jobs are scheduled.")
 
 
 # --- Providers ------------------------------------------------------------------------------------------

@@ -1,0 +1,282 @@
+"""The back office's reading: what whoever answers the buyers, and whoever runs Kassa, must see.
+
+Everything here only reads. What a person may do about it is in orders.py, payments.py, refunds.py,
+decisions.py and outbox.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, time
+from decimal import Decimal, InvalidOperation
+from typing import Any, Generic, TypeVar
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
+from sqlalchemy.orm import joinedload, selectinload
+
+import config
+from domain import clock, health, money, providers
+from domain.errors import NotFound
+from domain.providers import ProviderError
+from extensions import db
+from models import (
+    PAYMENT_ACTIVE,
+    Event,
+    Incident,
+    MailState,
+    Order,
+    OrderState,
+    OutboxMail,
+    Payment,
+    PaymentState,
+    SweepRun,
+    TimelineEntry,
+    WebhookEvent,
+)
+
+PAGE = 50
+SWEEPS = 50
+EVENTS = 20
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Rows(Generic[T]):
+    """A page of a list, newest first. `more` is the `before` of the next page; None: this is the last."""
+
+    rows: Sequence[T]
+    more: int | None
+
+
+@dataclass(frozen=True)
+class Takings:
+    """What was paid today in one currency, in minor units, and by how many payments."""
+
+    currency: str
+    minor: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Dashboard:
+    """The front page of the back office."""
+
+    takings: list[Takings]
+    pending: int
+    review: int
+    incidents: int
+    mail_due: int
+    mail_failed: int
+    sweep: SweepRun | None
+    health: health.Health
+
+
+@dataclass(frozen=True)
+class OrderFile:
+    """Everything that is kept about one order."""
+
+    order: Order
+    timeline: list[TimelineEntry]
+    incidents: list[Incident]
+    mails: list[OutboxMail]
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A provider as seen from here. `facts` never holds a key; `problem` is "" when it answered."""
+
+    ready: bool
+    problem: str
+    facts: Mapping[str, Any]
+    webhook_secret: bool
+    events: list[WebhookEvent]
+
+
+# --- The front page -------------------------------------------------------------------------------------
+
+
+def dashboard() -> Dashboard:
+    """Today's takings and what wants somebody's eyes."""
+    pending, review = db.session.execute(
+        select(
+            func.count().filter(Payment.state.in_(PAYMENT_ACTIVE)),
+            func.count().filter(Payment.state == PaymentState.REVIEW),
+        ).where(Payment.state.in_((*PAYMENT_ACTIVE, PaymentState.REVIEW)))
+    ).one()
+    due, failed = db.session.execute(
+        select(
+            func.count().filter(OutboxMail.state == MailState.DUE),
+            func.count().filter(OutboxMail.state == MailState.FAILED),
+        ).where(OutboxMail.state != MailState.SENT)
+    ).one()
+    waiting = select(func.count()).select_from(Incident).where(Incident.resolved_at.is_(None))
+    takings, last = _takings(), health.last_sweep()
+    open_incidents = db.session.scalar(waiting) or 0
+    return Dashboard(takings, pending, review, open_incidents, due, failed, last, health.report())
+
+
+def _takings() -> list[Takings]:
+    """Paid since midnight in the box office's time zone, without what was top-up of a wallet spent again."""
+    zone = ZoneInfo(config.get().timezone)
+    midnight = datetime.combine(clock.now().astimezone(zone).date(), time.min, zone)
+    rows = db.session.execute(
+        select(Payment.currency, func.sum(Payment.amount_minor), func.count())
+        .where(Payment.paid_at >= midnight, Payment.fulfilled, Payment.provider != "wallet")
+        .group_by(Payment.currency)
+        .order_by(Payment.currency)
+    )
+    return [Takings(currency, int(minor), count) for currency, minor, count in rows]
+
+
+# --- Orders ---------------------------------------------------------------------------------------------
+
+
+def orders(words: str = "", state: OrderState | None = None, before: int | None = None) -> Rows[Order]:
+    """Orders by code, reference, name, address, provider's id, charge id or amount; and by state."""
+    query = select(Order).options(joinedload(Order.event))
+    if words.strip():
+        query = query.where(_matches(words.strip()))
+    if state is not None:
+        query = query.where(Order.state == state)
+    return _page(query, Order.id, before)
+
+
+def _matches(words: str) -> ColumnElement[bool]:
+    like = "%" + words.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_") + "%"
+    paid_as = exists().where(
+        Payment.order_id == Order.id,
+        or_(Payment.provider_id == words, Payment.charge_id == words, Payment.reference == words.upper()),
+    )
+    return or_(
+        Order.code.ilike(like[1:]),
+        func.lower(Order.email).like(like.lower()),
+        Order.name.ilike(like),
+        paid_as,
+        *_of_amount(words),
+    )
+
+
+def _of_amount(words: str) -> list[ColumnElement[bool]]:
+    """`45.00` as a total, in whatever currency the order is in."""
+    try:
+        amount = Decimal(words.replace(",", "."))
+    except InvalidOperation:
+        return []
+    if not amount.is_finite() or abs(amount) > 10**9:
+        return []
+    found = []
+    for places, named in ((0, money.ZERO_DECIMAL), (3, money.THREE_DECIMAL)):
+        scaled = amount.scaleb(places)
+        if scaled == scaled.to_integral_value():
+            found.append(and_(Order.currency.in_(named), Order.total_minor == int(scaled)))
+    hundredths = amount.scaleb(2)
+    if hundredths == hundredths.to_integral_value():
+        others = Order.currency.not_in(money.ZERO_DECIMAL | money.THREE_DECIMAL)
+        found.append(and_(others, Order.total_minor == int(hundredths)))
+    return found
+
+
+def order_file(code: str) -> OrderFile:
+    """All about one order. NotFound when there is none of this code."""
+    order = db.session.scalar(
+        select(Order)
+        .where(Order.code == code.upper())
+        .options(
+            joinedload(Order.event),
+            joinedload(Order.user),
+            selectinload(Order.lines),
+            selectinload(Order.tickets),
+            selectinload(Order.payments).selectinload(Payment.refunds),
+            selectinload(Order.payments).selectinload(Payment.disputes),
+            selectinload(Order.timeline).joinedload(TimelineEntry.actor),
+        )
+    )
+    if order is None:
+        raise NotFound("no_order", f"There is no order {code}.")
+    incidents = select(Incident).where(Incident.order_id == order.id).order_by(Incident.id)
+    mails = select(OutboxMail).where(OutboxMail.order_id == order.id).order_by(OutboxMail.id)
+    return OrderFile(
+        order, list(order.timeline), list(db.session.scalars(incidents)), list(db.session.scalars(mails))
+    )
+
+
+# --- Payments, incidents, mail --------------------------------------------------------------------------
+
+
+def payments(state: PaymentState | None = None, before: int | None = None) -> Rows[Payment]:
+    """Payments that have no final word, or wait for a person; of one state where asked."""
+    states = (state,) if state is not None else (*PAYMENT_ACTIVE, PaymentState.REVIEW)
+    query = select(Payment).options(joinedload(Payment.order)).where(Payment.state.in_(states))
+    return _page(query, Payment.id, before)
+
+
+def incidents(*, decided: bool = False, before: int | None = None) -> Rows[Incident]:
+    """The money inbox, or what was decided before."""
+    query = select(Incident).options(
+        joinedload(Incident.order), joinedload(Incident.payment), joinedload(Incident.resolved_by)
+    )
+    past = Incident.resolved_at.is_not(None)
+    return _page(query.where(past if decided else ~past), Incident.id, before)
+
+
+def incident(incident_id: int) -> Incident:
+    """One incident. NotFound when there is none."""
+    found = db.session.get(Incident, incident_id)
+    if found is None:
+        raise NotFound("no_incident", "There is no such incident.")
+    return found
+
+
+def mails(state: MailState | None = None, before: int | None = None) -> Rows[OutboxMail]:
+    """Mail that is due or failed; of one state where asked."""
+    states = (state,) if state is not None else (MailState.DUE, MailState.FAILED)
+    query = select(OutboxMail).options(joinedload(OutboxMail.order)).where(OutboxMail.state.in_(states))
+    return _page(query, OutboxMail.id, before)
+
+
+def sweeps() -> list[SweepRun]:
+    """The last fifty sweeps, newest first."""
+    return list(db.session.scalars(select(SweepRun).order_by(SweepRun.id.desc()).limit(SWEEPS)))
+
+
+def event(slug: str) -> Event:
+    """An event in any state. NotFound when there is none at this address."""
+    found = db.session.scalar(select(Event).filter_by(slug=slug))
+    if found is None:
+        raise NotFound("no_event", "There is no event at this address.")
+    return found
+
+
+def _page(query: Select[T], key: Any, before: int | None) -> Rows[T]:
+    """A page by keyset: as quick on the thousandth page as on the first."""
+    if before is not None:
+        query = query.where(key < before)
+    rows = list(db.session.scalars(query.order_by(key.desc()).limit(PAGE + 1)))
+    more = getattr(rows[PAGE - 1], "id", None) if len(rows) > PAGE else None
+    return Rows(rows[:PAGE], more)
+
+
+# --- Providers ------------------------------------------------------------------------------------------
+
+
+def connection(name: str) -> Connection:
+    """Ask a provider who we are to it, and show the last rings of its doorbell."""
+    provider = providers.get(name)
+    rings = isinstance(provider, providers.Doorbell) and provider.rings
+    events = list(
+        db.session.scalars(
+            select(WebhookEvent)
+            .where(WebhookEvent.provider == name)
+            .order_by(WebhookEvent.id.desc())
+            .limit(EVENTS)
+        )
+    )
+    if not provider.ready:
+        return Connection(False, "No key is set.", {}, rings, events)
+    try:
+        facts = provider.health()
+    except ProviderError as error:
+        return Connection(True, f"No usable answer: {error}", {}, rings, events)
+    return Connection(True, "", facts, rings, events)
