@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import click
 from flask import Flask
 from flask.cli import AppGroup
 
+import config
 import worker as time_edge
-from domain import money, payments, refunds, sweep
+from domain import demo, money, payments, refunds, sweep
 from domain.errors import DomainError
 from models import Payment
 
@@ -69,6 +73,44 @@ def _payment(code: str) -> Payment:
     return found
 
 
+# --- The demo -------------------------------------------------------------------------------------------
+
+demo_group = AppGroup("demo", help="Data to try Kassa with; in development only.")
+
+
+@demo_group.command("seed")
+def demo_seed() -> None:
+    """Make the demo's accounts and events, as far as they are missing."""
+    with _words_of_the_domain():
+        demo.seed()
+    people = ", ".join(f"{name}@example.org" for name in demo.NAMES)
+    click.echo(f"The demo is there. Log in as {people} with the password {demo.PASSWORD}.")
+
+
+@demo_group.command("event")
+@click.option("--slug", required=True, help="Its address: /events/<slug>.")
+@click.option("--capacity", type=click.IntRange(min=0), default=100, show_default=True)
+@click.option("--price-minor", type=click.IntRange(min=0), default=2500, show_default=True)
+@click.option("--currency", default="EUR", show_default=True)
+@click.option("--provider", help="The only way to pay that is offered; without it, all are.")
+def demo_event(slug: str, capacity: int, price_minor: int, currency: str, provider: str | None) -> None:
+    """Make, or change, a published event with one ticket type, and print its address."""
+    with _words_of_the_domain():
+        made = demo.event(
+            slug, capacity=capacity, price_minor=price_minor, currency=currency, provider=provider
+        )
+    click.echo(f"{config.get().public_url}/events/{made.slug}")
+
+
+@contextmanager
+def _words_of_the_domain() -> Iterator[None]:
+    """A rule that says no ends the command with its words and a non-zero exit."""
+    try:
+        yield
+    except DomainError as error:
+        raise click.ClickException(error.message) from error
+
+
 @click.command("worker")
 def worker() -> None:
     """Run the jobs: sweeps, mail, checks."""
@@ -84,5 +126,6 @@ def clock() -> None:
 def register(app: Flask) -> None:
     """Add every command to the application."""
     app.cli.add_command(payments_group)
+    app.cli.add_command(demo_group)
     app.cli.add_command(worker)
     app.cli.add_command(clock)

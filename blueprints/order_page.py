@@ -202,8 +202,8 @@ def _back(order: Order) -> BaseResponse:
 
 def _latest(order: Order) -> Payment | None:
     """The payment that the buyer is told about: the one that bought the goods, else the latest attempt."""
-    bought = [payment for payment in order.payments if payment.fulfilled]
-    return (bought or order.payments or [None])[-1]
+    bought = next((payment for payment in order.payments if payment.fulfilled), None)
+    return bought or (order.payments[-1] if order.payments else None)
 
 
 def _last_provider(order: Order) -> str:

@@ -1,0 +1,268 @@
+"""A small believable box office, for development only: accounts, events with pictures, and a few guests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import select
+
+import config
+from domain import accounts, agents, catalogue, clock, money, orders, pages, posters
+from domain.errors import DomainError
+from extensions import db
+from models import Event, EventState, Role
+
+# Printed by bin/run; these accounts exist in development only.
+PASSWORD = "kassa-demo"
+_PEOPLE = (
+    ("admin", Role.ADMIN, "Ada Admin"),
+    ("organiser", Role.ORGANISER, "Otto Organiser"),
+    ("door", Role.DOOR, "Dora Doorkeeper"),
+    ("buyer", Role.BUYER, "Bea Buyer"),
+)
+NAMES = tuple(name for name, _, _ in _PEOPLE)
+
+
+@dataclass(frozen=True)
+class _Kind:
+    name: str
+    price: str
+    capacity: int
+    description: str = ""
+    opens_in_days: int | None = None
+
+
+@dataclass(frozen=True)
+class _Show:
+    slug: str
+    title: str
+    poster: str
+    venue: str
+    address: str
+    timezone: str
+    currency: str
+    in_days: int
+    starts: tuple[int, int]
+    hours: float
+    description: str
+    kinds: tuple[_Kind, ...]
+    # Guests who have booked the first kind already, which is free: name, address, number of tickets.
+    guests: tuple[tuple[str, str, int], ...] = ()
+
+
+_SHOWS = (
+    _Show(
+        slug="lantern-night",
+        title="Lantern Night: Strings by Candlelight",
+        poster="lanterns",
+        venue="The Old Ropeworks",
+        address="4 Harbour Lane, St Helier, Jersey",
+        timezone="Europe/Jersey",
+        currency="GBP",
+        in_days=12,
+        starts=(19, 30),
+        hours=2,
+        description=(
+            "Four players, two hundred lanterns, and no other light. The Tidewater Quartet plays "
+            "Ravel, Caroline Shaw and a set of sea songs they collected on the island's piers.\n\n"
+            "Doors at 18:45. Hot cider in the interval. The hall is heated, if only just: bring a "
+            "coat you like."
+        ),
+        kinds=(
+            _Kind("Front rows", "34", 40, "Rows A to D, numbered at the door"),
+            _Kind("Seat", "22", 160),
+            _Kind("Under 16", "9", 40, "With a grown-up"),
+        ),
+    ),
+    _Show(
+        slug="desert-jazz",
+        title="Desert Jazz under the Stars",
+        poster="dunes",
+        venue="Al Marmoom Dune Stage",
+        address="Gate 2, Al Qudra Road, Dubai",
+        timezone="Asia/Dubai",
+        currency="AED",
+        in_days=19,
+        starts=(20, 0),
+        hours=3.5,
+        description=(
+            "The Leila Haddad Trio on a stage of sand, an hour after sunset. Rugs, lanterns, and "
+            "the band close enough to hear the bass player count.\n\nBuses leave from Gate 2 every "
+            "twenty minutes. Trainers beat heels."
+        ),
+        kinds=(
+            _Kind("Rug", "120", 200, "A place on the carpets in front"),
+            _Kind("Table seat", "260", 60, "With dinner"),
+        ),
+    ),
+    _Show(
+        slug="lighthouse-walk",
+        title="An Evening with the Lighthouse Keeper",
+        poster="lighthouse",
+        venue="Farol do Cabo",
+        address="Estrada do Farol, Cascais",
+        timezone="Europe/Lisbon",
+        currency="EUR",
+        in_days=9,
+        starts=(18, 0),
+        hours=1.5,
+        description=(
+            "Ninety-six steps, one lamp, and Senhor Tomé, who has kept it lit for thirty-one "
+            "years. Twelve visitors, once a month, free of charge."
+        ),
+        kinds=(_Kind("Visitor", "0", 12),),
+        guests=(
+            ("Mara Lindqvist", "mara@example.net", 5),
+            ("João Pires", "joao@example.net", 4),
+            ("Amara Okafor", "amara@example.net", 3),
+        ),
+    ),
+    _Show(
+        slug="open-rehearsal",
+        title="Open Rehearsal: Brass and Bread",
+        poster="brass",
+        venue="Mercado Velho",
+        address="Largo do Mercado 1, Lisbon",
+        timezone="Europe/Lisbon",
+        currency="EUR",
+        in_days=26,
+        starts=(11, 0),
+        hours=2,
+        description=(
+            "The City Brass rehearse where people shop, between the bakers and the fish. Standing "
+            "costs nothing. A seat comes with coffee and a roll, and feeds the band."
+        ),
+        kinds=(_Kind("Standing", "0", 300), _Kind("Seat with breakfast", "7.50", 48)),
+        guests=(("Rui Tavares", "rui@example.net", 2),),
+    ),
+    _Show(
+        slug="night-train",
+        title="Night Train: Twelve Hours of Film",
+        poster="night-train",
+        venue="Depot 9",
+        address="88 Yard Street, Brooklyn, New York",
+        timezone="America/New_York",
+        currency="USD",
+        in_days=33,
+        starts=(20, 0),
+        hours=12,
+        description=(
+            "Seven films about people who cannot sleep, shown in a carriage shed from dusk to "
+            "breakfast. The programme is secret; the pancakes at 6 are not.\n\nIn and out all "
+            "night with your wristband."
+        ),
+        kinds=(
+            _Kind("All night", "42", 220),
+            _Kind("Sleeper berth", "95", 8, "A bunk at the back, with curtains"),
+            _Kind("Late ticket", "18", 100, "From 2 in the morning", opens_in_days=20),
+        ),
+    ),
+    _Show(
+        slug="paper-theatre",
+        title="The Paper Theatre: A Sea in One Sheet",
+        poster="paper",
+        venue="Kawa Hall",
+        address="2-14 Sumida, Tokyo",
+        timezone="Asia/Tokyo",
+        currency="JPY",
+        in_days=45,
+        starts=(15, 0),
+        hours=1.25,
+        description=(
+            "One puppeteer, one sheet of paper, and a storm. For everyone over four, and for "
+            "those who are not and can sit still."
+        ),
+        kinds=(_Kind("Adult", "3500", 80), _Kind("Child", "1500", 40)),
+    ),
+)
+
+
+def seed() -> None:
+    """Make the demo's accounts, events, agents and pages, as far as they are missing. Commits."""
+    _refuse_production()
+    for name, role, full_name in _PEOPLE:
+        if accounts.find(f"{name}@example.org") is None:
+            accounts.create(f"{name}@example.org", PASSWORD, role, full_name, confirmed=True)
+    for show in _SHOWS:
+        if _find(show.slug) is None:
+            _stage(show)
+    agents.seed()
+    pages.ensure()
+    db.session.commit()
+
+
+def event(slug: str, *, capacity: int, price_minor: int, currency: str, provider: str | None = None) -> Event:
+    """A published event in 30 days with one ticket type like this; made, or changed to it. Commits."""
+    _refuse_production()
+    starts_at = (clock.now() + timedelta(days=30)).replace(minute=0, second=0, microsecond=0)
+    values: dict[str, Any] = {
+        "currency": currency.strip().upper(),
+        "starts_at": starts_at,
+        "ends_at": starts_at + timedelta(hours=3),
+        "state": EventState.PUBLISHED,
+        "providers": [provider] if provider else None,
+    }
+    found = _find(slug)
+    if found is None:
+        title = slug.replace("-", " ").capitalize()
+        made = catalogue.create_event(title=title, slug=slug, venue="Demo Hall", **values)
+        catalogue.add_ticket_type(made, name="Admission", price_minor=price_minor, capacity=capacity)
+        return made
+    # The price goes first to what every currency takes, so that currency and price may change together.
+    kind = found.ticket_types[0]
+    if found.currency != values["currency"]:
+        catalogue.update_ticket_type(kind, price_minor=0)
+    catalogue.update_event(found, **values)
+    catalogue.update_ticket_type(kind, price_minor=price_minor, capacity=capacity)
+    return found
+
+
+def _refuse_production() -> None:
+    if config.get().production:
+        raise DomainError("development_only", "Demo data is for development only: set KASSA_ENV=development.")
+
+
+def _find(slug: str) -> Event | None:
+    return db.session.scalar(select(Event).filter_by(slug=slug))
+
+
+def _stage(show: _Show) -> None:
+    starts_at = _moment(show)
+    event = catalogue.create_event(
+        title=show.title,
+        slug=show.slug,
+        description=show.description,
+        venue=show.venue,
+        address=show.address,
+        timezone=show.timezone,
+        currency=show.currency,
+        starts_at=starts_at,
+        ends_at=starts_at + timedelta(hours=show.hours),
+    )
+    for kind in show.kinds:
+        opens_in = kind.opens_in_days
+        catalogue.add_ticket_type(
+            event,
+            name=kind.name,
+            description=kind.description,
+            price_minor=money.parse(kind.price, show.currency),
+            capacity=kind.capacity,
+            sales_open_at=_midnight(show, opens_in) if opens_in is not None else None,
+        )
+    catalogue.set_picture(event, posters.draw(show.poster))
+    catalogue.update_event(event, state=EventState.PUBLISHED)
+    for name, address, count in show.guests:
+        orders.place(event, {event.ticket_types[0].id: count}, name=name, email=address)
+
+
+def _moment(show: _Show) -> datetime:
+    hour, minute = show.starts
+    return _midnight(show, show.in_days) + timedelta(hours=hour, minutes=minute)
+
+
+def _midnight(show: _Show, in_days: int) -> datetime:
+    there = clock.now().astimezone(ZoneInfo(show.timezone)) + timedelta(days=in_days)
+    return there.replace(hour=0, minute=0, second=0, microsecond=0)
