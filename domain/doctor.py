@@ -142,20 +142,8 @@ def _addresses() -> list[Finding]:
     settings, found = config.get(), []
     for code, title, variable, value, words in (
         ("admin_email", "Admin's address", "ADMIN_EMAIL", settings.admin_email, "is the first admin."),
-        (
-            "alert_email",
-            "Alerts",
-            "PAYMENT_ALERT_EMAIL",
-            settings.alert_email,
-            "gets the alerts about payments.",
-        ),
-        (
-            "support_email",
-            "Support",
-            "SUPPORT_EMAIL",
-            settings.support_email,
-            "is what buyers in trouble write to.",
-        ),
+        ("alert_email", "Alerts", "PAYMENT_ALERT_EMAIL", settings.alert_email, "gets the payment alerts."),
+        ("support_email", "Support", "SUPPORT_EMAIL", settings.support_email, "answers buyers in trouble."),
     ):
         if value and (settings.development or not value.endswith("@example.org")):
             found.append(Finding(code, title, OK, f"{value} {words}"))

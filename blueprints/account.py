@@ -1,0 +1,220 @@
+"""Becoming a member, logging in and out, passwords, and a member's own orders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from flask import Blueprint, Flask, flash, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response
+
+from blueprints import access
+from blueprints.visitor import signed_in
+from domain import accounts, links
+from domain.errors import DomainError, NotFound
+from models import LinkPurpose, User
+
+bp = Blueprint("account", __name__, url_prefix="/account")
+
+# Which field a refusal of the domain is shown beside; everything else is shown above the form.
+_FIELDS = {
+    "name_missing": "name",
+    "name_too_long": "name",
+    "email_invalid": "email",
+    "password_short": "password",
+    "password_long": "password",
+    "password_common": "password",
+    "password_is_address": "password",
+    "wrong_password": "old_password",
+}
+
+
+def register(app: Flask) -> None:
+    """Add these pages, and Flask-Login's way of finding users."""
+    app.register_blueprint(bp)
+    access.register(app)
+
+
+@bp.after_request
+def _not_kept(response: Response) -> Response:
+    """Nothing here may stay in a cache or behind the Back button: it belongs to one person."""
+    response.headers.setdefault("Cache-Control", "no-store")
+    return response
+
+
+@bp.get("/")
+@access.members_only
+def index() -> str:
+    before = request.args.get("before", type=int)
+    user = _me()
+    return render_template("account/index.html", user=user, page=accounts.orders_of(user, before))
+
+
+# --- Becoming a member ----------------------------------------------------------------------------------
+
+
+@bp.get("/register")
+def register_form() -> str | Response:
+    return redirect(url_for(".index")) if signed_in() else _page("register", {})
+
+
+@bp.post("/register")
+def register_account() -> tuple[str, int] | Response:
+    email = request.form.get("email", "").strip()
+    try:
+        accounts.register(email, _typed("password"), _typed("name"), client_address=request.remote_addr or "")
+    except DomainError as error:
+        return _refused("register", error)
+    flash(f"We have sent a mail to {email}. Open its link to finish.", "success")
+    return redirect(url_for(".mailed"), 303)
+
+
+@bp.get("/mailed")
+def mailed() -> str:
+    """What to do next, the same whether or not the address was known."""
+    return render_template("account/mailed.html")
+
+
+@bp.get("/confirm/<token>")
+def confirm_form(token: str) -> str | tuple[str, int]:
+    try:
+        link = links.look(token, links.TO_CONFIRM)
+    except DomainError as error:
+        return _link_gone(error, url_for(".login"))
+    return render_template("account/confirm.html", email=link.user.email)
+
+
+@bp.post("/confirm/<token>")
+def confirm(token: str) -> tuple[str, int] | Response:
+    try:
+        user = accounts.confirm(token)
+    except DomainError as error:
+        return _link_gone(error, url_for(".login"))
+    access.begin_session(user)
+    flash("Your e-mail address is confirmed, and you are logged in.", "success")
+    return redirect(url_for(".index"), 303)
+
+
+# --- Logging in and out ---------------------------------------------------------------------------------
+
+
+@bp.get("/login")
+def login() -> str | Response:
+    onward = access.safe_next(request.args.get("next"), "")
+    if signed_in():
+        return redirect(onward or url_for(".index"))
+    return _page("login", {"next": onward})
+
+
+@bp.post("/login")
+def log_in() -> tuple[str, int] | Response:
+    try:
+        user = accounts.authenticate(
+            _typed("email"), _typed("password"), client_address=request.remote_addr or ""
+        )
+    except DomainError as error:
+        return _refused("login", error)
+    access.begin_session(user, remember=bool(request.form.get("remember")))
+    onward = request.form.get("next") or request.args.get("next")
+    return redirect(access.safe_next(onward, url_for(".index")), 303)
+
+
+@bp.post("/logout")
+def logout() -> Response:
+    access.end_session()
+    flash("You are logged out.", "success")
+    return redirect("/", 303)
+
+
+# --- Passwords ------------------------------------------------------------------------------------------
+
+
+@bp.get("/password")
+@access.members_only
+def password_form() -> str:
+    return _page("password", {"email": _me().email})
+
+
+@bp.post("/password")
+@access.members_only
+def change_password() -> tuple[str, int] | Response:
+    user = _me()
+    try:
+        accounts.change_password(user, _typed("old_password"), _typed("password"))
+    except DomainError as error:
+        return _refused("password", error)
+    access.begin_session(user)
+    flash("Your password is changed. Everywhere else you are logged out.", "success")
+    return redirect(url_for(".index"), 303)
+
+
+@bp.get("/forgot")
+def forgot() -> str:
+    return _page("forgot", {})
+
+
+@bp.post("/forgot")
+def mail_reset() -> tuple[str, int] | Response:
+    email = request.form.get("email", "").strip()
+    try:
+        accounts.request_reset(email)
+    except DomainError as error:
+        return _refused("forgot", error)
+    flash(f"If {email} has an account here, a link to choose a new password is on its way.", "success")
+    return redirect(url_for(".mailed"), 303)
+
+
+@bp.get("/reset/<token>")
+def reset_form(token: str) -> str | tuple[str, int]:
+    try:
+        link = links.look(token, links.TO_CHOOSE_A_PASSWORD)
+    except DomainError as error:
+        return _link_gone(error, url_for(".forgot"))
+    return _page("reset", {"email": link.user.email, "first_admin": _is_first_admin(link.purpose)})
+
+
+@bp.post("/reset/<token>")
+def reset(token: str) -> tuple[str, int] | Response:
+    try:
+        link = links.look(token, links.TO_CHOOSE_A_PASSWORD)
+        onward = "/admin/setup" if _is_first_admin(link.purpose) else url_for(".index")
+        user = accounts.reset(token, _typed("password"))
+    except DomainError as error:
+        return _refused("reset", error) if error.code in _FIELDS else _link_gone(error, url_for(".forgot"))
+    access.begin_session(user)
+    flash("Your new password is set, and you are logged in.", "success")
+    return redirect(onward, 303)
+
+
+# --- Shared ---------------------------------------------------------------------------------------------
+
+
+def _me() -> User:
+    user = signed_in()
+    if user is None:
+        raise NotFound("no_user", "Log in first.")
+    return user
+
+
+def _typed(field: str) -> str:
+    return request.form.get(field, "")
+
+
+def _is_first_admin(purpose: LinkPurpose) -> bool:
+    return purpose is LinkPurpose.FIRST_ADMIN
+
+
+def _page(name: str, typed: Mapping[str, object], problems: Mapping[str, str] | None = None) -> str:
+    return render_template(f"account/{name}.html", typed=typed, problems=problems or {})
+
+
+def _refused(name: str, error: DomainError) -> tuple[str, int]:
+    """The form again, with what was typed but for passwords, and the reason at its place."""
+    typed = {field: value for field, value in request.form.items() if "password" not in field}
+    status = 429 if error.code.startswith("too_many") else 400
+    return _page(name, typed, {_FIELDS.get(error.code, "form"): error.message}), status
+
+
+def _link_gone(error: DomainError, another: str) -> tuple[str, int]:
+    """Why a link does not work, and where to get another."""
+    status = 404 if isinstance(error, NotFound) else 410
+    return render_template("account/link_gone.html", words=error.message, another=another), status

@@ -1,0 +1,370 @@
+"""People: who they are, how they prove it, and what they may do.
+
+Nothing here tells a stranger which addresses have accounts: registering, asking for a new password and a
+wrong login answer the same, in about the same time. Whoever opens a link that was mailed to an address has
+proven that the address is theirs; before that an account cannot be used, nor does it get anybody's orders.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import Select, func, select, text
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy.orm import joinedload, selectinload
+
+import config
+from domain import attempts, clock, links, orders, outbox, passwords
+from domain.errors import DomainError
+from extensions import db, queue
+from models import LinkPurpose, Order, Role, User
+
+# Mails of one kind to one person in an hour; a stranger can ask for them, so they are few.
+MAILS_PER_HOUR = 3
+ORDERS_PER_PAGE = 50
+_HOUR = timedelta(hours=1)
+# Held while it is decided who is an admin: of several processes starting at once one prints a link, and two
+# admins who demote each other do not both succeed.
+_ADMINS_LOCK = 0x6B617373
+_MAIL_KINDS = {LinkPurpose.CONFIRM: "confirm_address", LinkPurpose.RESET: "reset_password"}
+
+
+# --- Finding people -------------------------------------------------------------------------------------
+
+
+def find(email: str) -> User | None:
+    """The user of an address, whatever its capitals."""
+    return db.session.scalar(select(User).where(func.lower(User.email) == email.strip().lower()))
+
+
+def by_confirmed_email(email: str) -> User | None:
+    """The member who has proven that this address is theirs, and may use their account."""
+    user = find(email)
+    return user if user is not None and user.confirmed_at is not None and user.is_active else None
+
+
+def by_session_id(session_id: str) -> User | None:
+    """The user that a login cookie names, unless they were disabled or their password changed since."""
+    number, _, epoch = session_id.partition(":")
+    if not (number.isascii() and number.isdigit() and epoch.isascii() and epoch.isdigit()):
+        return None
+    user = db.session.get(User, int(number))
+    return user if user is not None and user.is_active and user.login_epoch == int(epoch) else None
+
+
+def people() -> list[User]:
+    """Everybody with more than a buyer's role, then the newest hundred buyers."""
+    staff = select(User).where(User.role != Role.BUYER).order_by(User.role, User.email)
+    buyers = select(User).where(User.role == Role.BUYER).order_by(User.id.desc()).limit(100)
+    return [*db.session.scalars(staff), *db.session.scalars(buyers)]
+
+
+@dataclass(frozen=True)
+class OrderPage:
+    """Some of a person's orders, the newest first. `older` is the id to ask for those before, if any."""
+
+    orders: list[Order]
+    older: int | None
+
+
+def orders_of(user: User, before: int | None = None) -> OrderPage:
+    """Up to ORDERS_PER_PAGE orders with their events and lines, in three queries however many there are."""
+    query = (
+        select(Order)
+        .where(Order.user_id == user.id)
+        .order_by(Order.id.desc())
+        .limit(ORDERS_PER_PAGE + 1)
+        .options(joinedload(Order.event), selectinload(Order.lines))
+    )
+    if before is not None:
+        query = query.where(Order.id < before)
+    found = list(db.session.scalars(query))
+    page = found[:ORDERS_PER_PAGE]
+    return OrderPage(page, page[-1].id if len(found) > ORDERS_PER_PAGE else None)
+
+
+# --- Becoming a member ----------------------------------------------------------------------------------
+
+
+def create(
+    email: str, password: str, role: Role = Role.BUYER, name: str = "", *, confirmed: bool = True
+) -> User:
+    """Make an account as it is, without mails: for the demo and for tests. Commits.
+
+    Raises DomainError `address_taken`.
+    """
+    address = orders.clean_email(email)
+    user = _insert(address, name, passwords.hashed(password), role, confirmed=confirmed)
+    if user is None:
+        raise DomainError("address_taken", f"{address} has an account already.")
+    db.session.commit()
+    return user
+
+
+def register(email: str, password: str, name: str, *, client_address: str = "") -> None:
+    """Make an account that its address still has to confirm, or mail whoever has it already. Commits.
+
+    Answers the same in both cases. An address that was registered and never confirmed gets a link to choose
+    the password with, for it is not known which of the two who registered it reads its mail.
+    """
+    address = orders.clean_email(email)
+    name = _clean_name(name)
+    passwords.check(password, address)
+    if not attempts.count(attempts.REGISTER_NETWORK, attempts.network(client_address)):
+        raise DomainError("too_many_accounts", "Too many new accounts from here. Try again in an hour.")
+    kept = passwords.hashed(password)
+    user = _insert(address, name, kept, Role.BUYER, confirmed=False)
+    if user is not None:
+        _mail_link(user, LinkPurpose.CONFIRM)
+    elif (known := find(address)) is not None and known.is_active:
+        known = links.lock(known.id)
+        if known.confirmed_at is None:
+            links.void(known, links.TO_CONFIRM)
+        _mail_link(known, LinkPurpose.RESET, kind="already_registered")
+    _commit()
+
+
+def confirm(token: str) -> User:
+    """Use a confirmation link: the account works, and has the orders its address made as a guest. Commits."""
+    user = links.use(token, links.TO_CONFIRM)
+    _refuse_disabled(user)
+    links.void(user, links.TO_CONFIRM)
+    _confirmed(user)
+    _commit()
+    return user
+
+
+def _confirmed(user: User) -> None:
+    user.confirmed_at = user.confirmed_at or clock.now()
+    orders.claim_for(user)
+
+
+def _clean_name(name: str) -> str:
+    cleaned = " ".join(name.split())
+    if not cleaned:
+        raise DomainError("name_missing", "Type your name.")
+    if len(cleaned) > 200:
+        raise DomainError("name_too_long", "That name is too long. Use at most 200 characters.")
+    return cleaned
+
+
+def _insert(address: str, name: str, kept: str, role: Role, *, confirmed: bool) -> User | None:
+    """A new row in users, or None where the address has one. No commit."""
+    now = clock.now()
+    values = {"email": address, "name": name, "password_hash": kept, "role": role, "created_at": now}
+    values["confirmed_at"] = now if confirmed else None
+    made = db.session.execute(
+        insert(User).values(values).on_conflict_do_nothing().returning(User.id)
+    ).scalar_one_or_none()
+    return db.session.get(User, made) if made is not None else None
+
+
+# --- Logging in -----------------------------------------------------------------------------------------
+
+
+def authenticate(email: str, password: str, *, client_address: str = "") -> User:
+    """The user whose address and password these are. Commits.
+
+    Raises DomainError `wrong_login` alike for an unknown address and a wrong password, `too_many_attempts`,
+    and only to who knows the password `disabled` or `unconfirmed` (then the confirmation is mailed again).
+    """
+    address = email.strip().lower()
+    place = attempts.network(client_address)
+    if attempts.spent(attempts.LOGIN_NETWORK, place) or not attempts.count(attempts.LOGIN_ACCOUNT, address):
+        raise _too_many()
+    user = find(address)
+    if not passwords.right(user.password_hash if user is not None else "", password) or user is None:
+        attempts.count(attempts.LOGIN_NETWORK, place)
+        raise DomainError(
+            "wrong_login", "The e-mail address or the password is not right. Check both and try again."
+        )
+    attempts.forget(attempts.LOGIN_ACCOUNT, address)
+    _refuse_disabled(user)
+    if user.confirmed_at is None:
+        _mail_link(links.lock(user.id), LinkPurpose.CONFIRM)
+        _commit()
+        raise DomainError(
+            "unconfirmed", "Confirm your e-mail address first: open the link that we have mailed you."
+        )
+    if passwords.outdated(user.password_hash):
+        user.password_hash = passwords.hashed(password)
+    orders.claim_for(user)
+    db.session.commit()
+    return user
+
+
+def _too_many() -> DomainError:
+    return DomainError(
+        "too_many_attempts",
+        "Too many wrong passwords. Wait 15 minutes, or have a link mailed to choose a new password with.",
+    )
+
+
+def _refuse_disabled(user: User) -> None:
+    if not user.is_active:
+        support = config.get().support_email
+        raise DomainError("disabled", f"This account is closed. Write to {support} to have it opened again.")
+
+
+# --- Passwords ------------------------------------------------------------------------------------------
+
+
+def request_reset(email: str) -> None:
+    """Mail a link to choose a new password with, at most three in an hour; nothing to an unknown address.
+
+    Commits. The caller says the same in either case.
+    """
+    found = find(orders.clean_email(email))
+    if found is not None and found.is_active:
+        _mail_link(links.lock(found.id), LinkPurpose.RESET)
+    _commit()
+
+
+def reset(token: str, password: str) -> User:
+    """Use a link to set a new password: it confirms the address and ends every other session. Commits."""
+    passwords.check(password, links.look(token, links.TO_CHOOSE_A_PASSWORD).user.email)
+    kept = passwords.hashed(password)
+    user = links.use(token, links.TO_CHOOSE_A_PASSWORD)
+    _refuse_disabled(user)
+    _set_password(user, kept)
+    _confirmed(user)
+    _commit()
+    attempts.forget(attempts.LOGIN_ACCOUNT, user.email.lower())
+    return user
+
+
+def change_password(user: User, old: str, new: str) -> None:
+    """Set a new password for who knows the old one, and end every other session. Commits.
+
+    The caller logs the user in again: their own session has ended too.
+    """
+    if not attempts.count(attempts.LOGIN_ACCOUNT, user.email.lower()):
+        raise _too_many()
+    if not passwords.right(user.password_hash, old):
+        raise DomainError("wrong_password", "That is not your password now. Try again.")
+    attempts.forget(attempts.LOGIN_ACCOUNT, user.email.lower())
+    passwords.check(new, user.email)
+    kept = passwords.hashed(new)
+    _set_password(links.lock(user.id), kept)
+    _commit()
+
+
+def _set_password(user: User, kept: str) -> None:
+    had_one = bool(user.password_hash)
+    user.password_hash = kept
+    user.login_epoch += 1
+    links.void(user, links.TO_CHOOSE_A_PASSWORD | links.TO_CONFIRM)
+    if had_one:
+        key = f"user:{user.id}:password_changed:{user.login_epoch}"
+        forgotten = {"link": f"{config.get().public_url}/account/forgot"}
+        outbox.stage("password_changed", key=key, to=user.email, user=user, context=forgotten)
+
+
+def _mail_link(user: User, purpose: LinkPurpose, *, kind: str = "") -> None:
+    """Stage a mail with a new link, unless enough were sent this hour. The user is locked, or new."""
+    sent = links.made_since(user, purpose, _HOUR)
+    if config.get().limits and sent >= MAILS_PER_HOUR:
+        return
+    if purpose is LinkPurpose.RESET:
+        links.void(user, {LinkPurpose.RESET})
+    link = links.make(user, purpose)
+    key = f"user:{user.id}:link:{links.fingerprint(link)}"
+    outbox.stage(kind or _MAIL_KINDS[purpose], key=key, to=user.email, user=user, context={"link": link})
+
+
+def _commit() -> None:
+    """Commit, and ask for the mails that were staged to leave now rather than with the next sweep."""
+    db.session.commit()
+    queue.soon("deliver_mail")
+
+
+# --- Roles and admins -----------------------------------------------------------------------------------
+
+
+def change_role(user_id: int, role: Role) -> None:
+    """Give a person another role. The last admin stays one. Commits."""
+    _one_at_a_time()
+    user = links.lock(user_id)
+    if role is not Role.ADMIN:
+        _refuse_last_admin(user)
+    user.role = role
+    db.session.commit()
+
+
+def disable(user_id: int) -> None:
+    """Close an account: its sessions end and it cannot log in. Nothing it bought is lost. Commits."""
+    _one_at_a_time()
+    user = links.lock(user_id)
+    _refuse_last_admin(user)
+    user.disabled_at = user.disabled_at or clock.now()
+    user.login_epoch += 1
+    db.session.commit()
+
+
+def enable(user_id: int) -> None:
+    """Open a closed account again. Commits."""
+    links.lock(user_id).disabled_at = None
+    db.session.commit()
+
+
+def _refuse_last_admin(user: User) -> None:
+    others = _admins().where(User.id != user.id)
+    if user.role is Role.ADMIN and db.session.scalar(others.limit(1)) is None:
+        raise DomainError("last_admin", "This is the last admin. Make somebody else an admin first.")
+
+
+def _admins() -> Select[int]:
+    """The ids of the admins who can log in."""
+    return select(User.id).where(
+        User.role == Role.ADMIN, User.confirmed_at.is_not(None), User.disabled_at.is_(None)
+    )
+
+
+def has_admin() -> bool:
+    """Whether some admin can log in."""
+    return db.session.scalar(_admins().limit(1)) is not None
+
+
+def ensure_first_admin() -> str | None:
+    """In production, before any admin can log in: make ADMIN_EMAIL one, and give the link to print. Commits.
+
+    Each web process calls this with its first request. The processes take turns by an advisory lock; the one
+    that comes first gets a link, and the others None, as does everybody while that link still works.
+    Raises DomainError `no_tables` when the database is not there or not migrated, to be asked again later.
+    """
+    settings = config.get()
+    if settings.development or not settings.admin_email:
+        return None
+    try:
+        _one_at_a_time()
+        found = find(settings.admin_email)
+        waiting = found is not None and links.waiting(found, LinkPurpose.FIRST_ADMIN)
+        if not has_admin() and not waiting:
+            return admin_link(settings.admin_email)
+    except (OperationalError, ProgrammingError) as error:
+        db.session.rollback()
+        raise DomainError("no_tables", "The database has no tables yet: run `flask db upgrade`.") from error
+    db.session.rollback()
+    return None
+
+
+def admin_link(email: str) -> str:
+    """Make the person an admin, new or known, and give a link to choose a password with. Commits."""
+    address = orders.clean_email(email)
+    user = _insert(address, "", "", Role.ADMIN, confirmed=False) or find(address)
+    if user is None:
+        raise DomainError("account_gone", f"{address} was removed at this moment. Try again.")
+    user = links.lock(user.id)
+    user.role = Role.ADMIN
+    user.disabled_at = None
+    links.void(user, {LinkPurpose.FIRST_ADMIN})
+    link = links.make(user, LinkPurpose.FIRST_ADMIN)
+    db.session.commit()
+    return link
+
+
+def _one_at_a_time() -> None:
+    """Take turns, until the end of the transaction, at deciding who is an admin."""
+    db.session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADMINS_LOCK})

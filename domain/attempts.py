@@ -1,0 +1,70 @@
+"""Counts of wrong attempts, in Redis; in this process's memory while Redis is away.
+
+Only failures are counted, so that 400 people logging in behind one address are no attack, and a person who
+knows the password is never kept waiting by their own typing for long.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv6Address, ip_address, ip_network
+
+import structlog
+from limits import RateLimitItem, RateLimitItemPerMinute
+from limits.errors import StorageError
+from limits.storage import MemoryStorage, RedisStorage
+from limits.strategies import FixedWindowRateLimiter, RateLimiter
+from redis.exceptions import RedisError
+
+import config
+from extensions import queue
+
+# Wrong passwords for one address of mail, and from one network.
+LOGIN_ACCOUNT = RateLimitItemPerMinute(10, 15, namespace="kassa_login_account")
+LOGIN_NETWORK = RateLimitItemPerMinute(500, 15, namespace="kassa_login_network")
+# New accounts from one network: a room of people registering fits in, a script does not.
+REGISTER_NETWORK = RateLimitItemPerMinute(500, 60, namespace="kassa_register_network")
+
+_memory = FixedWindowRateLimiter(MemoryStorage())
+
+
+def spent(limit: RateLimitItem, who: str) -> bool:
+    """Whether `who` has used up `limit`. Never, where limits are off."""
+    return config.get().limits and not _ask("test", limit, who)
+
+
+def count(limit: RateLimitItem, who: str) -> bool:
+    """Count one attempt; False when it is one too many."""
+    return not config.get().limits or _ask("hit", limit, who)
+
+
+def forget(limit: RateLimitItem, who: str) -> None:
+    """Begin again for `who`: they have shown that they are the right person."""
+    if config.get().limits:
+        _ask("clear", limit, who)
+
+
+def network(client_address: str) -> str:
+    """What counts as one place: an IPv4 address, or the /64 that one subscriber of IPv6 has."""
+    try:
+        address = ip_address(client_address)
+    except ValueError:
+        return "unknown"
+    if isinstance(address, IPv6Address):
+        return str(ip_network((address, 64), strict=False))
+    return str(address)
+
+
+def _ask(what: str, limit: RateLimitItem, who: str) -> bool:
+    try:
+        shared = RedisStorage("redis://", connection_pool=queue.redis.connection_pool)
+        return _do(FixedWindowRateLimiter(shared), what, limit, who)
+    except (RedisError, StorageError) as error:
+        structlog.get_logger(__name__).warning("attempts_in_memory", error=type(error).__name__)
+        return _do(_memory, what, limit, who)
+
+
+def _do(limiter: RateLimiter, what: str, limit: RateLimitItem, who: str) -> bool:
+    if what == "clear":
+        limiter.clear(limit, who)
+        return True
+    return limiter.hit(limit, who) if what == "hit" else limiter.test(limit, who)
