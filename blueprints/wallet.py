@@ -1,0 +1,160 @@
+"""The wallet: balance and history, topping up, and the agents that are paid from it. Members only."""
+
+from __future__ import annotations
+
+import secrets
+
+from flask import Blueprint, Flask, Response, flash, redirect, render_template, request, url_for
+from flask_login import current_user
+from werkzeug.wrappers import Response as BaseResponse
+
+import config
+from blueprints import order_page
+from blueprints.access import members_only
+from blueprints.visitor import signed_in
+from domain import agents, topups, wallet
+from domain.errors import DomainError
+from domain.ledger import InsufficientFunds
+from extensions import limiter
+from models import Agent, User
+
+bp = Blueprint("wallet", __name__, url_prefix="/wallet")
+
+
+def register(app: Flask) -> None:
+    """Add the wallet's pages."""
+    app.register_blueprint(bp)
+
+
+@bp.before_request
+@members_only
+def _members_only() -> None:
+    """Every page here is about somebody's money."""
+
+
+@bp.after_request
+def _not_kept(response: Response) -> Response:
+    response.headers.setdefault("Cache-Control", "private, no-store")
+    return response
+
+
+def _member() -> User:
+    member = signed_in()
+    if member is None:
+        raise RuntimeError("A page of the wallet was reached without a login.")
+    return member
+
+
+def _member_key() -> str:
+    return f"member:{current_user.get_id()}"
+
+
+@bp.get("/")
+def index() -> str:
+    before = request.args.get("before", "")
+    member = _member()
+    return render_template(
+        "wallet/index.html",
+        purses=wallet.purses(member),
+        history=wallet.history(member, before_id=int(before) if _is_id(before) else None),
+        paged=_is_id(before),
+        unfinished=topups.unfinished(member),
+    )
+
+
+def _is_id(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 18
+
+
+# --- Topping up -----------------------------------------------------------------------------------------
+
+
+@bp.get("/topup/")
+def topup() -> str:
+    return _topup_page()
+
+
+@bp.post("/topup/")
+@limiter.limit("60 per hour", key_func=_member_key)
+def start_topup() -> BaseResponse | tuple[str, int]:
+    try:
+        order = topups.start_top_up(
+            _member(),
+            topups.chosen_amount(request.form.get("amount", "")),
+            form_token=request.form.get("form_token", ""),
+            client_address=request.remote_addr or "",
+        )
+    except DomainError as error:
+        return _topup_page(error.message), 400
+    return redirect(order_page.onward(order), 303)
+
+
+def _topup_page(problem: str = "") -> str:
+    settings = config.get()
+    return render_template(
+        "wallet/topup.html",
+        choices=list(zip(settings.topup_amounts, topups.amounts(), strict=True)),
+        purse=wallet.purses(_member())[0],
+        closed="" if settings.sales_open else topups.closed_words(),
+        unfinished=topups.unfinished(_member()),
+        problem=problem,
+        form_token=secrets.token_urlsafe(16),
+    )
+
+
+@bp.get("/top-up/success/")
+@limiter.limit("120 per minute", key_func=_member_key)
+def topup_success() -> BaseResponse:
+    back = topups.confirm_top_up(_member(), request.args.get("session_id", ""))
+    flash(back.words, "warning" if back.is_problem else "success")
+    return redirect(url_for("wallet.index"), 303)
+
+
+@bp.get("/top-up/cancel/")
+def topup_cancel() -> BaseResponse:
+    flash(topups.cancelled_words(_member()), "info")
+    return redirect(url_for("wallet.topup"), 303)
+
+
+# --- Agents ---------------------------------------------------------------------------------------------
+
+
+@bp.get("/agents/")
+def agent_list() -> str:
+    return render_template("wallet/agents.html", agents=agents.catalogue(), purses=wallet.purses(_member()))
+
+
+@bp.get("/agents/<slug>/")
+def agent(slug: str) -> str:
+    return _agent_page(agents.find(slug))
+
+
+@bp.post("/agents/<slug>/")
+@limiter.limit("60 per minute", key_func=_member_key)
+def use_agent(slug: str) -> str | tuple[str, int]:
+    found, text = agents.find(slug), request.form.get("text", "")
+    try:
+        use = agents.use(
+            _member(), found, text, token=request.form.get("form_token", "") or secrets.token_hex()
+        )
+    except InsufficientFunds as error:
+        return _agent_page(agents.find(slug), typed=text, problem=error.message, poor=True), 402
+    except DomainError as error:
+        return _agent_page(agents.find(slug), typed=text, problem=error.message), 400
+    return _agent_page(agents.find(slug), typed=text, use=use)
+
+
+def _agent_page(
+    found: Agent, *, typed: str = "", problem: str = "", poor: bool = False, use: agents.Use | None = None
+) -> str:
+    return render_template(
+        "wallet/agent.html",
+        agent=found,
+        service=agents.SERVICES[found.service],
+        available_minor=wallet.available_minor(_member(), found.currency),
+        typed=typed,
+        problem=problem,
+        poor=poor,
+        use=use,
+        form_token=secrets.token_urlsafe(16),
+    )
