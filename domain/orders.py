@@ -31,6 +31,7 @@ from models import (
 
 # No letters or digits that look like others.
 CODE_ALPHABET = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
+_GONE = (selling.Sale.SOLD_OUT, selling.Sale.ALL_HELD)
 _PAYABLE = (OrderState.PENDING, OrderState.PENDING_VERIFICATION)
 _CLOSED = (OrderState.FAILED, OrderState.EXPIRED, OrderState.CANCELLED)
 
@@ -103,6 +104,8 @@ def _by_form_token(form_token: str | None) -> Order | None:
 def _choose(event: Event, quantities: Mapping[int, int], now: datetime) -> list[tuple[TicketType, int]]:
     """The ticket types asked for, each sold now and within its limits. DomainError says which is not."""
     sale = selling.selling(event, now)
+    if sale.state in _GONE:
+        raise fulfilment.SoldOut(sale.state.value, sale.words)
     if not sale.is_open:
         raise DomainError(sale.state.value, sale.words)
     types = {offer.ticket_type.id: offer for offer in sale.types}
@@ -127,7 +130,7 @@ def _check_quantity(offer: selling.TypeSelling, quantity: int) -> None:
         raise DomainError(
             "over_limit", f"{kind.name}: one order may have at most {kind.per_order_limit}. Choose fewer."
         )
-    if offer.state in (selling.Sale.SOLD_OUT, selling.Sale.ALL_HELD):
+    if offer.state in _GONE:
         raise fulfilment.SoldOut(offer.state.value, f"{kind.name}: {offer.words}.")
     if offer.state is not selling.Sale.OPEN:
         raise DomainError(offer.state.value, f"{kind.name}: {offer.words}.")
