@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Barrier
 from typing import TypeVar
 
@@ -14,21 +14,24 @@ from extensions import db
 T = TypeVar("T")
 
 
-def at_once(app: Flask, count: int, work: Callable[[int], T]) -> list[T | Exception]:
+def at_once(app: Flask, count: int, work: Callable[[int], T]) -> list[T | BaseException]:
     """Run `work(0)` ... `work(count - 1)` side by side; each one's result, or what it raised."""
     barrier = Barrier(count)
     # The caller's own connection goes back to the pool, which is as small as production's.
     db.session.rollback()
 
-    def one(number: int) -> T | Exception:
+    def one(number: int) -> T:
         with app.app_context():
             barrier.wait(30)
             try:
                 return work(number)
-            except Exception as error:
-                return error
             finally:
                 db.session.remove()
 
     with ThreadPoolExecutor(count) as pool:
-        return list(pool.map(one, range(count)))
+        running = [pool.submit(one, number) for number in range(count)]
+    return [_ended(each) for each in running]
+
+
+def _ended(call: Future[T]) -> T | BaseException:
+    return call.exception() or call.result()
