@@ -1,0 +1,94 @@
+"""Everything the sandbox is made of, put together."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+
+from flask import Flask, render_template
+
+from sandbox import control, mail_pages, resend
+from sandbox.calls import Calls
+from sandbox.clock import Clock
+from sandbox.edge import Edge
+from sandbox.faults import Faults
+from sandbox.mail import Mailbox, smtp_server
+from sandbox.settings import Settings
+from sandbox.store import Store
+from sandbox.stripe import api, hosted
+from sandbox.stripe.dashboard import StripeDashboard
+from sandbox.stripe.world import World
+from sandbox.webhooks import Webhooks
+
+TICK_SECONDS = 1.0
+_LOG = logging.getLogger(__name__)
+
+
+class Sandbox:
+    """The parts and their threads. A further provider adds its blueprint and its dashboard here."""
+
+    def __init__(self, settings: Settings) -> None:
+        settings.home.mkdir(parents=True, exist_ok=True)
+        self._stopping = threading.Event()
+        self.store = Store(settings.home / "sandbox.db")
+        clock = Clock(settings.home)
+        self.faults = Faults()
+        calls = Calls()
+        mailbox = Mailbox(self.store, clock)
+        self.webhooks = Webhooks(self.store, clock, self.faults, settings.webhook_url)
+        self.world = World(self.store, clock, self.webhooks.ring)
+        self.smtp = smtp_server(mailbox, self.faults, settings.smtp_port)
+        self._ticker = threading.Thread(target=self._tick, daemon=True)
+        stripe_api = api.StripeApi(self.world, self.webhooks, settings.public_url, self.faults)
+        mail_api = resend.Resend(self.store, clock, mailbox, self.faults)
+        controlled = control.Controlled(
+            settings=settings,
+            store=self.store,
+            clock=clock,
+            faults=self.faults,
+            calls=calls,
+            webhooks=self.webhooks,
+            mailbox=mailbox,
+            dashboards=[StripeDashboard(self.world, settings.public_url)],
+        )
+        self.app = Flask(__name__)
+        self.app.json.sort_keys = False  # type: ignore[attr-defined]
+        self.app.register_blueprint(
+            api.blueprint(stripe_api, lambda refusal: Edge("stripe", calls, self.faults, refusal))
+        )
+        self.app.register_blueprint(
+            resend.blueprint(mail_api, lambda refusal: Edge("resend", calls, self.faults, refusal))
+        )
+        self.app.register_blueprint(hosted.blueprint(self.world))
+        self.app.register_blueprint(control.blueprint(controlled))
+        self.app.register_blueprint(mail_pages.blueprint(mailbox))
+
+        @self.app.get("/")
+        def index() -> str:
+            return render_template("index.html", payments=controlled.payments(20), mails=mailbox.list(10))
+
+    def start(self) -> None:
+        """Start what works besides the HTTP server. Raises OSError where the SMTP port is taken."""
+        self.smtp.start()
+        self.webhooks.start()
+        self._ticker.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self.faults.stop()
+        self.smtp.stop(no_assert=True)
+        self.webhooks.stop()
+        self._ticker.join(timeout=2)
+        self.store.close()
+
+    def _tick(self) -> None:
+        """Let happen what time brings, a hundred things at a time so that requests come in between."""
+        while not self._stopping.is_set():
+            try:
+                with self.store.transaction():
+                    done = self.world.run_due(limit=100)
+            except sqlite3.Error:
+                _LOG.exception("What was due could not be done")
+                done = 0
+            self._stopping.wait(0.01 if done else TICK_SECONDS)
