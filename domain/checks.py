@@ -145,7 +145,7 @@ INVARIANTS = (
         SELECT 'order:' || o.id AS row, o.code AS "order", o.completed_at AS since
         FROM orders o
         WHERE o.state = 'completed' AND o.completed_at > :recent
-          AND NOT EXISTS (SELECT 1 FROM outbox m WHERE m.key = 'order:' || o.id || ':fulfilled')
+          AND NOT EXISTS (SELECT 1 FROM outbox m WHERE m.key = 'order:' || o.id || ':' || 'fulfilled')
         UNION ALL
         SELECT 'mail:' || m.id, m.kind, m.next_attempt_at
         FROM outbox m
