@@ -125,7 +125,8 @@ def home_path(environ: Mapping[str, str]) -> Path:
 
 def environment() -> dict[str, str]:
     """The process's environment, with `.env` behind it: a variable that is set and not empty wins."""
-    merged = dotenv(ROOT / ".env")
+    # An empty line of .env is a setting not made, and gunicorn for one would stumble over an empty number.
+    merged = {name: value for name, value in dotenv(ROOT / ".env").items() if value}
     merged.update({name: value for name, value in os.environ.items() if value or name not in merged})
     return merged
 

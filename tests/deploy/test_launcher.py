@@ -84,12 +84,13 @@ def test_dotenv_reads_the_usual_forms(tmp_path: Path) -> None:
 def test_a_variable_that_is_set_wins_over_dotenv_and_an_empty_one_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / ".env").write_text("PORT=9000\nSITE_NAME=File\n")
+    (tmp_path / ".env").write_text("PORT=9000\nSITE_NAME=File\nKASSA_TEST_EMPTY=\n")
     monkeypatch.setattr(place, "ROOT", tmp_path)
     monkeypatch.setenv("PORT", "")
     monkeypatch.setenv("SITE_NAME", "Environment")
     environ = place.environment()
     assert (environ["PORT"], environ["SITE_NAME"]) == ("9000", "Environment")
+    assert "KASSA_TEST_EMPTY" not in environ
 
 
 @pytest.mark.parametrize("text", ["abc", "0", "65536", "-1", "8000.5"])
