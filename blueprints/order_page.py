@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, Response, flash, jsonify, redirect, render_template, request, url_for
+from flask import Blueprint, Flask, Response, flash, jsonify, redirect, render_template, request, url_for
+from werkzeug.routing import BaseConverter
 from werkzeug.wrappers import Response as BaseResponse
 
 from blueprints.visitor import signed_in
@@ -18,7 +19,20 @@ from domain.selling import say_span
 from extensions import limiter
 from models import LineKind, Order, OrderState, Payment, PaymentState, Ticket, TicketState
 
-bp = Blueprint("order", __name__, url_prefix="/o/<code>/<secret>")
+bp = Blueprint("order", __name__, url_prefix="/o/<code>/<undotted:secret>")
+
+
+class UndottedConverter(BaseConverter):
+    """A part of a path without a dot, so that `/o/…/…` and `/o/…/….json` are told apart."""
+
+    regex = "[^/.]+"
+
+
+def register(app: Flask) -> None:
+    """Add the order page."""
+    app.url_map.converters["undotted"] = UndottedConverter
+    app.register_blueprint(bp)
+
 
 # What the page shows for each final state of an order; the others depend on the latest payment.
 _FACES = {

@@ -31,7 +31,7 @@ _FIELDS = {"name_missing": "name", "name_too_long": "name", "email_invalid": "em
 def register(app: Flask) -> None:
     """Add the public pages and the order page."""
     app.register_blueprint(bp)
-    app.register_blueprint(order_page.bp)
+    order_page.register(app)
 
 
 @bp.get("/")
