@@ -11,7 +11,7 @@ from flask.cli import AppGroup
 
 import config
 import worker as time_edge
-from domain import demo, money, payments, refunds, sweep
+from domain import accounts, demo, money, payments, refunds, sweep
 from domain.errors import DomainError
 from models import Payment
 
@@ -102,6 +102,26 @@ def demo_event(slug: str, capacity: int, price_minor: int, currency: str, provid
     click.echo(f"{config.get().public_url}/events/{made.slug}")
 
 
+users_group = AppGroup("users", help="Who may log in, and who is an admin.")
+
+
+@users_group.command("admin")
+@click.argument("email")
+def users_admin(email: str) -> None:
+    """Make EMAIL an admin, and print a link to choose a password with. It works once, for 7 days."""
+    with _words_of_the_domain():
+        click.echo(accounts.admin_link(email))
+
+
+@users_group.command("list")
+def users_list() -> None:
+    """List everybody with more than a buyer's role, and the newest hundred buyers."""
+    for user in accounts.people():
+        notes = [] if user.confirmed_at else ["not confirmed"]
+        notes += [] if user.is_active else ["closed"]
+        click.echo(f"{user.role:<10} {user.email}{' (' + ', '.join(notes) + ')' if notes else ''}")
+
+
 @contextmanager
 def _words_of_the_domain() -> Iterator[None]:
     """A rule that says no ends the command with its words and a non-zero exit."""
@@ -127,5 +147,6 @@ def register(app: Flask) -> None:
     """Add every command to the application."""
     app.cli.add_command(payments_group)
     app.cli.add_command(demo_group)
+    app.cli.add_command(users_group)
     app.cli.add_command(worker)
     app.cli.add_command(clock)
