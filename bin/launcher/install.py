@@ -215,6 +215,8 @@ def install_system(packages: list[str], *, yes: bool) -> None:
         )
     root = os.geteuid() == 0
     command = ["apt-get", "install", "-y", "--no-install-recommends", *packages]
+    if not root and not shutil.which("sudo"):
+        raise Stop(f"Please have this line run as root, then start again:\n  {' '.join(command)}")
     _install_with(command if root else ["sudo", *command], packages, yes=yes or root, update=True)
 
 
