@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 from flask import Blueprint, Flask, Response, flash, jsonify, redirect, render_template, request, url_for
-from werkzeug.routing import BaseConverter
 from werkzeug.wrappers import Response as BaseResponse
 
 from blueprints.visitor import signed_in
@@ -19,18 +18,12 @@ from domain.selling import say_span
 from extensions import limiter
 from models import LineKind, Order, OrderState, Payment, PaymentState, Ticket, TicketState
 
-bp = Blueprint("order", __name__, url_prefix="/o/<code>/<undotted:secret>")
-
-
-class UndottedConverter(BaseConverter):
-    """A part of a path without a dot, so that `/o/…/…` and `/o/…/….json` are told apart."""
-
-    regex = "[^/.]+"
+bp = Blueprint("order", __name__)
+_PAGE = "/o/<code>/<secret>"
 
 
 def register(app: Flask) -> None:
     """Add the order page."""
-    app.url_map.converters["undotted"] = UndottedConverter
     app.register_blueprint(bp)
 
 
@@ -57,7 +50,7 @@ def _order_key() -> str:
     return f"order:{(request.view_args or {}).get('code', '')}"
 
 
-@bp.get("")
+@bp.get(_PAGE)
 def show(code: str, secret: str) -> str:
     order = _checked(code, secret)
     payment = _latest(order)
@@ -79,7 +72,7 @@ def show(code: str, secret: str) -> str:
     )
 
 
-@bp.get(".json")
+@bp.get(f"{_PAGE}.json")
 def status(code: str, secret: str) -> Response:
     order = _checked(code, secret)
     payment = _latest(order)
@@ -98,7 +91,7 @@ def status(code: str, secret: str) -> Response:
     return response
 
 
-@bp.post("/check")
+@bp.post(f"{_PAGE}/check")
 @limiter.limit("60 per minute", key_func=_order_key)
 def check(code: str, secret: str) -> BaseResponse:
     before = _latest(orders.find(code, secret))
@@ -108,7 +101,7 @@ def check(code: str, secret: str) -> BaseResponse:
     return _back(order)
 
 
-@bp.post("/pay")
+@bp.post(f"{_PAGE}/pay")
 @limiter.limit("30 per minute", key_func=_order_key)
 def pay(code: str, secret: str) -> BaseResponse:
     order = orders.find(code, secret)
@@ -120,7 +113,7 @@ def pay(code: str, secret: str) -> BaseResponse:
     return redirect(_payable_at(payment) or url_for("order.show", code=code, secret=secret), 303)
 
 
-@bp.post("/cancel")
+@bp.post(f"{_PAGE}/cancel")
 @limiter.limit("30 per minute", key_func=_order_key)
 def cancel(code: str, secret: str) -> BaseResponse:
     order = orders.find(code, secret)
@@ -131,7 +124,7 @@ def cancel(code: str, secret: str) -> BaseResponse:
     return _back(order)
 
 
-@bp.post("/email")
+@bp.post(f"{_PAGE}/email")
 @limiter.limit("10 per hour", key_func=_order_key)
 def correct_email(code: str, secret: str) -> BaseResponse:
     order = orders.find(code, secret)
@@ -144,7 +137,7 @@ def correct_email(code: str, secret: str) -> BaseResponse:
     return _back(order)
 
 
-@bp.post("/resend")
+@bp.post(f"{_PAGE}/resend")
 @limiter.limit("5 per hour", key_func=_order_key)
 def resend(code: str, secret: str) -> BaseResponse:
     order = orders.find(code, secret)
@@ -157,7 +150,7 @@ def resend(code: str, secret: str) -> BaseResponse:
     return _back(order)
 
 
-@bp.get("/tickets.pdf")
+@bp.get(f"{_PAGE}/tickets.pdf")
 @limiter.limit("60 per minute", key_func=_order_key)
 def tickets_pdf(code: str, secret: str) -> BaseResponse:
     order = orders.find(code, secret)
@@ -167,7 +160,7 @@ def tickets_pdf(code: str, secret: str) -> BaseResponse:
     return attachment(documents.tickets_pdf(order), "application/pdf", f"tickets-{order.code}.pdf")
 
 
-@bp.get("/event.ics")
+@bp.get(f"{_PAGE}/event.ics")
 def calendar(code: str, secret: str) -> Response:
     order = orders.find(code, secret)
     return attachment(documents.calendar(order), "text/calendar; charset=utf-8", f"{order.code}.ics")
