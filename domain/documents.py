@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import segno
 from icalendar import Calendar
 from icalendar import Event as CalendarEvent
+from PIL import Image
 
 import config
 from domain import logo, rendering, tickets
@@ -49,6 +50,15 @@ def qr_png(text: str, *, scale: int = 8) -> bytes:
 def qr_data_uri(text: str, *, scale: int = 8) -> str:
     """The PNG as an address for `<img src>`. With `scale=1` the page says `image-rendering: pixelated`."""
     return "data:image/png;base64," + base64.b64encode(qr_png(text, scale=scale)).decode()
+
+
+def _qr_for_pdf(text: str) -> str:
+    """One pixel for each module, in 8-bit grey: WeasyPrint turns pictures of two tones into colours."""
+    rows = _qr(text).matrix_iter(border=_QUIET_ZONE)
+    grey = [bytes(0 if dark else 255 for dark in row) for row in rows]
+    out = io.BytesIO()
+    Image.frombytes("L", (len(grey[0]), len(grey)), b"".join(grey)).save(out, "png")
+    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
 
 
 def qr_svg(text: str) -> str:
@@ -87,7 +97,7 @@ def _shown(ticket: Ticket, order: Order, prices: dict[int, int]) -> dict[str, An
         "holder": ticket.holder,
         "type": ticket.ticket_type.name,
         "price_minor": prices[ticket.order_line_id],
-        "qr": qr_data_uri(tickets.qr_text(ticket, order.code), scale=1),
+        "qr": _qr_for_pdf(tickets.qr_text(ticket, order.code)),
     }
 
 

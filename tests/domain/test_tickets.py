@@ -1,0 +1,204 @@
+"""Issuing tickets, and what their QR codes and typed codes are read as."""
+
+from __future__ import annotations
+
+import base64
+import re
+
+import pytest
+from flask import Flask
+from sqlalchemy.exc import IntegrityError
+
+import config
+from domain import tickets
+from domain.tickets import ClaimKind
+from extensions import db
+from models import LineKind, OrderLine, Ticket, TicketState, TicketType
+from tests.support import queries
+from tests.support.shop import make_event, place
+
+
+def issued(app: Flask, quantity: int = 3) -> list[Ticket]:
+    return tickets.issue(place(make_event(limit=100, capacity=200), quantity))
+
+
+# --- Issuing --------------------------------------------------------------------------------------------
+
+
+def test_one_ticket_for_each_unit_numbered_from_one(app: Flask) -> None:
+    order = place(make_event(), 2)
+    second = TicketType(event_id=order.event_id, name="Balcony", price_minor=0, capacity=5)
+    db.session.add(second)
+    db.session.flush()
+    extra = OrderLine(
+        order_id=order.id,
+        kind=LineKind.TICKET,
+        ticket_type_id=second.id,
+        description="Balcony",
+        quantity=1,
+        unit_minor=0,
+    )
+    db.session.add(extra)
+    db.session.flush()
+    db.session.refresh(order)
+    made = tickets.issue(order)
+    assert [(t.number, t.ticket_type.name, t.holder, t.state) for t in made] == [
+        (1, "Standard", "Ada Buyer", TicketState.VALID),
+        (2, "Standard", "Ada Buyer", TicketState.VALID),
+        (3, "Balcony", "Ada Buyer", TicketState.VALID),
+    ]
+    assert [t.id for t in order.tickets] == [t.id for t in made]
+    assert len({t.code for t in made}) == 3
+    assert all(len(t.code) == 8 and set(t.code) <= set(tickets.ALPHABET) for t in made)
+
+
+def test_issuing_twice_is_refused_by_the_database(app: Flask) -> None:
+    order = place(make_event())
+    tickets.issue(order)
+    with pytest.raises(IntegrityError), db.session.begin_nested():
+        tickets.issue(order)
+
+
+def test_the_number_of_queries_does_not_grow_with_the_number_of_tickets(app: Flask) -> None:
+    event = make_event(limit=100, capacity=200)
+    counts = []
+    for quantity in (1, 100):
+        order = place(event, quantity)
+        assert order.lines
+        with queries.recorded() as statements:
+            assert len(tickets.issue(order)) == quantity
+        counts.append(len(statements))
+    assert counts == [1, 1]
+
+
+def test_a_code_that_is_taken_is_drawn_again(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    event = make_event()
+    first = tickets.issue(place(event))[0]
+    db.session.commit()
+    draws = iter([first.code, "22222222", "33333333", "44444444"])
+    monkeypatch.setattr(tickets, "_new_code", lambda: next(draws))
+    made = tickets.issue(place(event, 2))
+    assert sorted(ticket.code for ticket in made) == ["22222222", "33333333"]
+    assert [ticket.number for ticket in made] == [1, 2]
+
+
+def test_states_change_with_their_reason(app: Flask) -> None:
+    one, two, three = issued(app)
+    tickets.void([one], "refunded")
+    tickets.suspend([two], "disputed")
+    db.session.commit()
+    found = db.session.query(Ticket).order_by(Ticket.number).all()
+    assert [(t.state, t.state_reason) for t in found] == [
+        (TicketState.VOID, "refunded"),
+        (TicketState.SUSPENDED, "disputed"),
+        (TicketState.VALID, ""),
+    ]
+    tickets.restore([one, two, three])
+    assert {(t.state, t.state_reason) for t in found} == {(TicketState.VALID, "")}
+
+
+# --- The QR text ----------------------------------------------------------------------------------------
+
+
+def test_the_qr_text_has_the_fixed_form_and_a_signature_of_80_bits(app: Flask) -> None:
+    ticket = issued(app)[1]
+    text = tickets.qr_text(ticket, ticket.order.code)
+    form = rf"TICKET:{ticket.order.code}-2\|ORDER:{ticket.order.code}\|EVENT:{ticket.event_id}\|VALID:(\w+)"
+    found = re.fullmatch(form, text)
+    assert found is not None
+    seal = found[1]
+    assert seal.startswith(ticket.code)
+    assert len(base64.b32decode(seal.removeprefix(ticket.code))) * 8 == 80
+
+
+def test_a_genuine_text_is_read_with_all_it_says(app: Flask) -> None:
+    ticket = issued(app)[2]
+    claim = tickets.read(f" {tickets.qr_text(ticket, ticket.order.code)}\n")
+    assert claim.kind is ClaimKind.GENUINE
+    assert (claim.order_code, claim.number, claim.event_id, claim.code) == (
+        ticket.order.code,
+        3,
+        ticket.event_id,
+        ticket.code,
+    )
+
+
+def test_changing_any_one_character_makes_it_forged(app: Flask) -> None:
+    ticket = issued(app)[0]
+    text = tickets.qr_text(ticket, ticket.order.code)
+    for place_, char in enumerate(text[len("TICKET:") :], start=len("TICKET:")):
+        for other in {"A", "7", "2"} - {char}:
+            changed = text[:place_] + other + text[place_ + 1 :]
+            assert tickets.read(changed).kind is ClaimKind.FORGED, changed
+
+
+def test_no_part_can_be_moved_into_another_ticket(app: Flask) -> None:
+    one, two, _ = issued(app)
+    other_event = make_event("other")
+    first, second = (
+        dict(part.split(":") for part in tickets.qr_text(t, t.order.code).split("|")) for t in (one, two)
+    )
+    for name in first:
+        mixed = "|".join(f"{key}:{second[key] if key == name else value}" for key, value in first.items())
+        if first[name] != second[name]:
+            assert tickets.read(mixed).kind is ClaimKind.FORGED, mixed
+    elsewhere = "|".join(
+        f"{key}:{other_event.id if key == 'EVENT' else value}" for key, value in first.items()
+    )
+    assert tickets.read(elsewhere).kind is ClaimKind.FORGED
+
+
+def test_another_secret_key_makes_every_code_forged(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticket = issued(app)[0]
+    text = tickets.qr_text(ticket, ticket.order.code)
+    monkeypatch.setattr(config.Settings, "derived_key", lambda self, purpose: b"another key")
+    assert tickets.read(text).kind is ClaimKind.FORGED
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "TICKET:",
+        "TICKET:ORD-1-1|ORDER:ORD-1|EVENT:1|VALID:",
+        "ticket:x",
+        "TICKET:ORD-A-1|ORDER:ORD-A|EVENT:1|VALID:a1b2c3d4",
+    ],
+)
+def test_what_looks_like_a_ticket_and_is_none_is_forged(app: Flask, text: str) -> None:
+    assert tickets.read(text).kind is ClaimKind.FORGED
+
+
+# --- Typed codes ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "typed", ["7K2QM4XP", "7k2q m4xp", " 7K2Q-M4XP ", "7KZQ M4XP", "7k2q–m4xp", "7K2Q.M4XP"]
+)
+def test_a_typed_code_is_read_however_it_is_written(typed: str) -> None:
+    claim = tickets.read(typed.replace("Q", "R").replace("q", "r"))
+    assert claim == tickets.Claim(ClaimKind.SHORT_CODE, code="7K2RM4XP")
+
+
+@pytest.mark.parametrize(
+    "typed", ["", "7K2RM4X", "7K2RM4XPP", "Ada Buyer", "ORD-7K2RM4XP", "https://x.org", "0OIL1UUU", "\0" * 8]
+)
+def test_other_texts_are_not_tickets(typed: str) -> None:
+    assert tickets.read(typed) == tickets.Claim(ClaimKind.NOT_A_TICKET)
+
+
+def test_no_two_characters_of_the_alphabet_look_alike() -> None:
+    for alike in ("0OQD", "1IL", "2Z", "5S", "8B", "UV"):
+        assert sum(char in tickets.ALPHABET for char in alike) <= (2 if alike == "0OQD" else 1)
+    assert len(tickets.ALPHABET) == len(set(tickets.ALPHABET))
+
+
+def test_a_code_is_shown_in_two_groups() -> None:
+    assert tickets.show_code("7K2RM4XP") == "7K2R M4XP"
+
+
+def test_reading_needs_no_database(app: Flask) -> None:
+    ticket = issued(app)[0]
+    text = tickets.qr_text(ticket, ticket.order.code)
+    with queries.recorded() as statements:
+        assert tickets.read(text).kind is ClaimKind.GENUINE
+    assert statements == []
