@@ -46,7 +46,7 @@ def create_app(settings: config.Settings | None = None) -> Flask:
     app.after_request(_secure)
     app.add_template_filter(money.show, "money")
     app.add_template_filter(when, "when")
-    app.context_processor(lambda: {"settings": settings, "csp_nonce": lambda: g.get("csp_nonce", "")})
+    app.context_processor(lambda: {"settings": config.get(), "csp_nonce": lambda: g.get("csp_nonce", "")})
     if all(find_spec(f"domain.{name}") for name in ("outbox", "wallet", "accounts", "checks")):
         import_module("cli").register(app)
     return app

@@ -19,6 +19,7 @@ bp = Blueprint("account", __name__, url_prefix="/account")
 _FIELDS = {
     "name_missing": "name",
     "name_too_long": "name",
+    "name_strange": "name",
     "email_invalid": "email",
     "password_short": "password",
     "password_long": "password",

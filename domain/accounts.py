@@ -7,6 +7,7 @@ proven that the address is theirs; before that an account cannot be used, nor do
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -25,6 +26,8 @@ from models import LinkPurpose, Order, Role, User
 MAILS_PER_HOUR = 3
 ORDERS_PER_PAGE = 50
 _HOUR = timedelta(hours=1)
+# A name is repeated in a mail to an address that anybody may type, so it must not be able to carry a link.
+_WEB_ADDRESS = re.compile(r"[@<>]|//|\w{2,}\.\w{2,}")
 # Held while it is decided who is an admin: of several processes starting at once one prints a link, and two
 # admins who demote each other do not both succeed.
 _ADMINS_LOCK = 0x6B617373
@@ -147,6 +150,8 @@ def _clean_name(name: str) -> str:
         raise DomainError("name_missing", "Type your name.")
     if len(cleaned) > 200:
         raise DomainError("name_too_long", "That name is too long. Use at most 200 characters.")
+    if _WEB_ADDRESS.search(cleaned):
+        raise DomainError("name_strange", "That does not look like a name. Type it without web addresses.")
     return cleaned
 
 

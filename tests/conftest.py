@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -17,11 +18,26 @@ from flask import Flask
 from flask.testing import FlaskClient
 from flask_migrate import upgrade
 from sqlalchemy.engine import make_url
-from tests.support.sandbox import Sandbox, start_sandbox
+from werkzeug.test import TestResponse
 
 import config
 from app import create_app
 from extensions import Base, db
+from tests.support.sandbox import Sandbox, start_sandbox
+
+
+class Browser(FlaskClient):
+    """A browser whose every request has an application context of its own, as in production.
+
+    The test's own context would be shared otherwise, and with it whoever was logged in by the request before.
+    """
+
+    def open(self, *args: Any, **kwargs: Any) -> TestResponse:
+        with self.application.app_context():
+            answer = super().open(*args, **kwargs)
+        # What the test has loaded may have been changed by the request.
+        db.session.expire_all()
+        return answer
 
 
 @pytest.fixture(scope="session")
@@ -98,6 +114,7 @@ def migrated(environ: dict[str, str]) -> Flask:
     """An application over a database that was made by the migrations, as production's is."""
     application = create_app(config.load(environ))
     application.testing = True
+    application.test_client_class = Browser
     with application.app_context():
         upgrade()
         db.engine.dispose()

@@ -1,0 +1,276 @@
+"""The account's pages, as a browser without JavaScript sees them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import event
+
+import config
+from blueprints import access
+from domain import accounts
+from extensions import db
+from models import Role
+from tests.support.people import PASSWORD, log_in, mailed_link, mails, make_member, post
+from tests.support.shop import make_event, place
+from tests.support.threads import at_once
+
+
+def new_account(client: FlaskClient, email: str = "ann@example.org") -> None:
+    answer = post(client, "/account/register", name="Ann Example", email=email, password=PASSWORD)
+    assert answer.status_code == 303
+
+
+def test_from_registering_to_logging_out(client: FlaskClient) -> None:
+    new_account(client)
+    link = mailed_link("confirm_address")
+    assert "Yes, confirm it" in client.get(link).text
+    assert client.get("/account/").status_code == 303
+    assert post(client, link).location == "/account/"
+    assert "Nothing here yet" in client.get("/account/").text
+    assert post(client, "/account/logout", page="/account/").location == "/"
+    assert client.get("/account/").status_code == 303
+    assert log_in(client).location == "/account/"
+    assert "Ann Example" in client.get("/account/").text
+
+
+def test_registering_answers_the_same_for_a_known_address(app: Flask) -> None:
+    make_member("known@example.org")
+    pages = []
+    for email in ("known@example.org", "unknown@example.org"):
+        client = app.test_client()
+        new_account(client, email)
+        page = client.get("/account/mailed").text.replace(email, "...")
+        pages.append(re.sub(r'nonce="[^"]+"|value="[^"]+"', "", page))
+    assert pages[0] == pages[1]
+    assert "We have sent a mail to ..." in pages[0]
+
+
+def test_a_refused_form_comes_back_with_what_was_typed_but_no_password(client: FlaskClient) -> None:
+    answer = post(client, "/account/register", name="Ann", email="not an address", password=PASSWORD)
+    assert answer.status_code == 400
+    assert 'value="not an address"' in answer.text
+    assert 'aria-describedby="email-problem email-help"' in answer.text
+    assert PASSWORD not in answer.text
+
+
+def test_forms_without_their_token_are_refused(client: FlaskClient) -> None:
+    make_member()
+    for path in ("/account/login", "/account/register", "/account/forgot", "/account/logout"):
+        assert client.post(path, data={"email": "ann@example.org", "password": PASSWORD}).status_code == 400
+    assert client.get("/account/logout").status_code == 405
+
+
+def test_scanners_that_open_links_use_nothing_up(client: FlaskClient) -> None:
+    new_account(client)
+    link = mailed_link("confirm_address")
+    for _ in range(2):
+        assert client.get(link).status_code == 200
+        assert client.head(link).status_code == 200
+    assert post(client, link).status_code == 303
+
+
+def test_a_link_that_is_gone_says_what_to_do(client: FlaskClient) -> None:
+    new_account(client)
+    link = mailed_link("confirm_address")
+    post(client, link)
+    again = client.get(link)
+    assert again.status_code == 410
+    assert "used already" in again.text
+    assert config.get().support_email in again.text
+    assert client.get("/account/reset/made-up").status_code == 404
+
+
+def test_a_reset_from_the_form_to_the_account(app: Flask, client: FlaskClient) -> None:
+    make_member()
+    elsewhere = app.test_client()
+    log_in(elsewhere)
+    assert elsewhere.get("/account/").status_code == 200
+    post(client, "/account/forgot", email="Ann@Example.org")
+    assert "If Ann@Example.org has an account" in client.get("/account/mailed").text
+    link = mailed_link("reset_password")
+    refused = post(client, link, password="short")
+    assert (refused.status_code, "at least 8" in refused.text) == (400, True)
+    assert post(client, link, password="a new password").location == "/account/"
+    assert "your new password is set" in client.get("/account/").text.lower()
+    assert elsewhere.get("/account/").status_code == 303
+    assert post(client, link, page="/account/forgot", password="once more please").status_code == 410
+
+
+def test_changing_the_password_keeps_this_session_and_ends_the_others(app: Flask) -> None:
+    make_member()
+    here, there = app.test_client(), app.test_client()
+    log_in(here)
+    log_in(there)
+    wrong = post(here, "/account/password", old_password="not this", password="a new password")
+    assert (wrong.status_code, "That is not your password now" in wrong.text) == (400, True)
+    assert (
+        post(here, "/account/password", old_password=PASSWORD, password="a new password").status_code == 303
+    )
+    assert here.get("/account/").status_code == 200
+    assert there.get("/account/").status_code == 303
+
+
+def test_a_login_begins_an_empty_session(client: FlaskClient) -> None:
+    make_member()
+    with client.session_transaction() as planted:
+        planted["planted"] = "by somebody else"
+    log_in(client)
+    with client.session_transaction() as now:
+        assert "planted" not in now
+        assert now["_user_id"] == "1:0"
+
+
+def test_a_remembered_login_outlives_the_session_until_the_password_changes(client: FlaskClient) -> None:
+    make_member()
+    form = {"email": "ann@example.org", "password": PASSWORD, "remember": "yes"}
+    post(client, "/account/login", **form)
+    client.delete_cookie("session")
+    assert client.get("/account/").status_code == 200
+    accounts.request_reset("ann@example.org")
+    accounts.reset(mailed_link("reset_password").rsplit("/", 1)[1], "a new password")
+    client.delete_cookie("session")
+    assert client.get("/account/").status_code == 303
+
+
+def test_logging_out_forgets_a_remembered_login(client: FlaskClient) -> None:
+    make_member()
+    post(client, "/account/login", email="ann@example.org", password=PASSWORD, remember="yes")
+    post(client, "/account/logout", page="/account/")
+    assert client.get_cookie("remember_token") is None
+    assert client.get("/account/").status_code == 303
+
+
+def test_an_unconfirmed_login_is_told_to_look_in_the_mail(client: FlaskClient) -> None:
+    new_account(client)
+    answer = log_in(client)
+    assert (answer.status_code, "Confirm your e-mail address first" in answer.text) == (400, True)
+    assert len(mails("confirm_address")) == 2
+
+
+def test_too_many_wrong_passwords_are_a_429(app: Flask, client: FlaskClient) -> None:
+    config.use(replace(config.get(), limits=True))
+    make_member()
+    answers = [log_in(client, password="wrong password") for _ in range(11)]
+    assert [answer.status_code for answer in answers] == [400] * 10 + [429]
+    assert "Wait 15 minutes" in answers[-1].text
+
+
+def test_side_by_side_logins_are_counted_one_by_one(app: Flask) -> None:
+    config.use(replace(config.get(), limits=True))
+    make_member()
+    done = at_once(app, 14, lambda _: log_in(app.test_client(), password="wrong password").status_code)
+    assert sorted(done) == [400] * 10 + [429] * 4  # type: ignore[type-var]
+
+
+# --- Where a login leads --------------------------------------------------------------------------------
+
+
+def test_a_login_leads_back_to_where_it_was_asked_for(client: FlaskClient) -> None:
+    make_member()
+    asked = client.get("/account/password?from=mail")
+    assert asked.location == "/account/login?next=/account/password?from%3Dmail"
+    assert 'name="next" value="/account/password?from=mail"' in client.get(asked.location).text
+    answer = post(
+        client,
+        "/account/login",
+        email="ann@example.org",
+        password=PASSWORD,
+        next="/account/password?from=mail",
+    )
+    assert answer.location == "/account/password?from=mail"
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "https://evil.example",
+        "//evil.example",
+        "/\\evil.example",
+        "\\\\evil.example",
+        "/\t/evil.example",
+        "/\n/evil.example",
+        " //evil.example",
+        "javascript:alert(1)",
+        "evil",
+        "",
+        None,
+    ],
+)
+def test_a_login_never_leads_away(target: str | None) -> None:
+    assert access.safe_next(target, "/account/") == "/account/"
+
+
+@pytest.mark.parametrize("target", ["/", "/events/concert?x=1#top", "/o/ORD-1/secret", "/a//b"])
+def test_a_login_leads_anywhere_here(target: str) -> None:
+    assert access.safe_next(target, "/account/") == target
+
+
+def test_programs_are_told_with_a_401(client: FlaskClient) -> None:
+    answer = client.get("/account/", headers={"Accept": "application/json"})
+    assert (answer.status_code, answer.get_json()["error"]) == (401, "login_required")
+
+
+@pytest.mark.parametrize(
+    ("role", "status"), [(Role.BUYER, 403), (Role.ORGANISER, 403), (Role.DOOR, 200), (Role.ADMIN, 200)]
+)
+def test_a_page_for_a_role(app: Flask, role: Role, status: int) -> None:
+    page = access.role_required(Role.DOOR)(lambda: "the door")
+    user = make_member(role=role)
+    with app.test_request_context("/door"):
+        access.begin_session(user)
+        if status == 200:
+            assert page() == "the door"
+        else:
+            with pytest.raises(Exception, match="403"):
+                page()
+
+
+# --- My orders ------------------------------------------------------------------------------------------
+
+
+def test_guest_orders_appear_once_the_address_is_confirmed(client: FlaskClient) -> None:
+    order = place(make_event(title="The Grand Concert"), email="ann@example.org")
+    new_account(client)
+    post(client, mailed_link("confirm_address"))
+    page = client.get("/account/").text
+    assert "The Grand Concert" in page
+    assert f"/o/{order.code}/{order.secret}" in page
+    assert "€25.00" in page
+
+
+def test_the_queries_of_the_account_page_do_not_grow_with_its_orders(app: Flask, client: FlaskClient) -> None:
+    user, concert = make_member(), make_event(capacity=100)
+    place(concert, user=user)
+    log_in(client)
+    counts = []
+    for more in (0, 12):
+        for _ in range(more):
+            place(concert, user=user)
+        counts.append(queries_of(lambda: client.get("/account/")))
+    assert counts[0] == counts[1]
+
+
+def queries_of(work: Callable[[], object]) -> int:
+    """How many statements `work` sends to the database."""
+    asked: list[str] = []
+
+    def listen(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        asked.append(statement)
+
+    event.listen(db.engine, "before_cursor_execute", listen)
+    try:
+        work()
+    finally:
+        event.remove(db.engine, "before_cursor_execute", listen)
+    return len(asked)
+
+
+def test_account_pages_are_kept_by_no_cache(client: FlaskClient) -> None:
+    assert client.get("/account/login").headers["Cache-Control"] == "no-store"
