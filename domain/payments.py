@@ -307,7 +307,9 @@ def settle(
 
 def _observe(payment: Payment, report: Report) -> None:
     """Keep what every report tells, whatever it says."""
-    payment.last_checked_at = clock.now()
+    # Opening a payment is not yet asking about it: the first look at the order page asks.
+    if payment.state is not PaymentState.CREATED:
+        payment.last_checked_at = clock.now()
     payment.check_count += 1
     payment.error_count = 0
     payment.last_error = ""

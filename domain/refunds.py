@@ -203,7 +203,8 @@ def _unanswered(refund_id: int, error: ProviderError) -> None:
             critical=True,
         )
     else:
-        refund.next_check_at = now + _AGAIN
+        # The next sweep asks again; an intent that nobody has seen must not wait.
+        refund.next_check_at = now if refund.state is RefundState.CREATED else now + _AGAIN
     if refund.check_count == 1:
         timeline.note(order, "refund_unanswered", str(error)[:300], door="refund", payment=payment)
 

@@ -234,7 +234,9 @@ class Throttle:
             now = monotonic()
             place = max(now, self._next)
             if place - now > longest:
-                raise ProviderError("Too many calls are waiting for this account.", permanent=False, code="throttled")
+                raise ProviderError(
+                    "Too many calls are waiting for this account.", permanent=False, code="throttled"
+                )
             self._next = place + self.spacing
         sleep(place - now)
 

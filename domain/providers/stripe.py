@@ -203,7 +203,9 @@ class StripeProvider:
         with self._calling(patient) as client:
             session = client.v1.checkout.sessions.retrieve(provider_id).to_dict()
         if not session.get("payment_intent"):
-            raise ProviderError("The session has no payment to refund.", permanent=True, code="no_payment_intent")
+            raise ProviderError(
+                "The session has no payment to refund.", permanent=True, code="no_payment_intent"
+            )
         return str(session["payment_intent"])
 
     def _refunds(self, intent: str, patient: bool) -> tuple[RefundReport, ...]:
@@ -228,7 +230,9 @@ class StripeProvider:
         except stripe.StripeError as error:
             raise _provider_error(error) from error
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ProviderError(f"Unreadable answer: {error!r}", permanent=False, code="unreadable") from error
+            raise ProviderError(
+                f"Unreadable answer: {error!r}", permanent=False, code="unreadable"
+            ) from error
 
     def _report(self, session: Mapping[str, Any]) -> Report:
         intent = _object(session.get("payment_intent"))
@@ -249,7 +253,7 @@ class StripeProvider:
             created_at=datetime.fromtimestamp(session["created"], UTC),
             expires_at=datetime.fromtimestamp(session["expires_at"], UTC),
             url=session.get("url"),
-            charge_id=charge.get("id"),
+            charge_id=charge.get("id") if state == "paid" else None,
             reason=reason,
             raw=_evidence(session, intent),
         )
@@ -260,15 +264,16 @@ def _state(session: Mapping[str, Any], intent: Mapping[str, Any]) -> tuple[str, 
     status, payment_status = session["status"], session["payment_status"]
     if payment_status in ("paid", "no_payment_required") and status != "open":
         return "paid", ""
+    failure = _object(intent.get("last_payment_error"))
     if status == "open":
-        return "open", ""
+        # A refused card leaves the session open: the reason is told, and the buyer may try another.
+        return "open", str(failure.get("message") or "")
     if status == "expired":
         return "expired", ""
     if status != "complete":
         raise ValueError(f"unknown session status {status!r}")
     # Complete but unpaid: a delayed method. Its payment intent has the last word.
     if intent.get("status") in ("requires_payment_method", "canceled"):
-        failure = _object(intent.get("last_payment_error"))
         return "failed", str(failure.get("message") or "The bank did not make the payment.")
     return "processing", ""
 
@@ -332,7 +337,7 @@ def _provider_error(error: stripe.StripeError) -> ProviderError:
     """Which of the SDK's errors cannot be helped by asking again."""
     status = error.http_status
     code = str(getattr(error.error, "code", None) or error.code or type(error).__name__)
-    words = str(error.user_message or error)[:300]
+    words = str(error.user_message or error).split("\n\n")[0][:300]
     if status == 404 or code == "resource_missing":
         return Missing(words)
     permanent = isinstance(error, stripe.InvalidRequestError | stripe.IdempotencyError | stripe.CardError)

@@ -73,7 +73,9 @@ class WalletProvider:
 
     def refund(self, provider_id: str, amount_minor: int, key: str, *, patient: bool = False) -> RefundReport:
         """The money moves in the ledger, where the refund's success is recorded."""
-        return RefundReport(provider_id=key, amount_minor=amount_minor, currency="", state="succeeded", our_key=key)
+        return RefundReport(
+            provider_id=key, amount_minor=amount_minor, currency="", state="succeeded", our_key=key
+        )
 
     def find_refund(self, provider_id: str, key: str) -> RefundReport | None:
         return None

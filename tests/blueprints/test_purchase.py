@@ -1,0 +1,346 @@
+"""Buying over HTTP with Stripe's API answered by the sandbox: every door, every end."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import func, select
+
+from domain import payments, refunds, sweep
+from extensions import db
+from models import (
+    Incident,
+    Order,
+    OrderState,
+    OutboxMail,
+    Payment,
+    PaymentState,
+    Refund,
+    RefundState,
+    SweepRun,
+    Ticket,
+    TicketState,
+    TicketType,
+    Transfer,
+    WebhookEvent,
+)
+from tests.support.sandbox import Sandbox
+from tests.support.shop import make_event
+from tests.support.web import buy, newest_order, newest_payment, path_of, ring, status
+
+
+def count(table: type[Any]) -> int:
+    db.session.rollback()
+    return db.session.scalars(select(func.count()).select_from(table)).one()
+
+
+def started(client: FlaskClient, quantity: int = 1, **event: Any) -> Payment:
+    """A buyer who has been sent to the provider's page."""
+    answer = buy(client, make_event(**event), quantity)
+    payment = newest_payment()
+    assert answer.status_code == 303
+    assert answer.headers["Location"] == payment.url
+    return payment
+
+
+def come_back(client: FlaskClient, sandbox: Sandbox, payment: Payment) -> str:
+    """Follow the provider's redirect; the order page that it leads to."""
+    told = next(p for p in sandbox.get("payments") if p["id"] == payment.provider_id)
+    answer = client.get(path_of(told["success_url"]))
+    assert answer.status_code == 303
+    return client.get(answer.headers["Location"]).text
+
+
+def test_two_tickets_are_bought(client: FlaskClient, sandbox: Sandbox) -> None:
+    payment = started(client, 2)
+    assert (payment.state, payment.order.state) == (PaymentState.OPEN, OrderState.PENDING_VERIFICATION)
+    sandbox.do(payment.provider_id or "", "pay")
+    page = come_back(client, sandbox, payment)
+    order = newest_order()
+    assert order.state is OrderState.COMPLETED
+    assert all(ticket.code in page.replace(" ", "").replace("-", "") for ticket in order.tickets)
+    told = status(client, order)
+    assert (told["state"], told["payment_state"], told["amount_minor"]) == ("completed", "paid", 5000)
+    assert len(told["tickets"]) == 2
+
+
+def test_the_session_says_what_it_is_for(client: FlaskClient, sandbox: Sandbox) -> None:
+    payment = started(client, 2)
+    params = payment.params
+    assert params["client_reference_id"] == payment.reference
+    assert params["metadata"] == params["payment_intent_data"]["metadata"]
+    assert [line["quantity"] for line in params["line_items"]] == [2]
+    call = next(
+        c for c in sandbox.calls() if c["method"] == "POST" and c["path"].endswith("/checkout/sessions")
+    )
+    assert call["idempotency_key"] == payment.idempotency_key
+
+
+def test_pay_and_close_the_tab_then_the_sweep_finds_it(client: FlaskClient, sandbox: Sandbox) -> None:
+    payment = started(client)
+    sandbox.do(payment.provider_id or "", "pay")
+    lines: list[str] = []
+    run = sweep.run("command", tell=lines.append)
+    order = newest_order()
+    assert (order.state, len(order.tickets)) == (OrderState.COMPLETED, 1)
+    assert f"Order {order.code}: verified" in lines
+    assert "Found 1 pending orders to verify" in lines
+    assert (run.verified, run.errors) == (1, 0)
+    assert [mail["subject"] for mail in sandbox.mail("ada@example.org")]
+
+
+def test_a_decline_leaves_the_order_payable(client: FlaskClient, sandbox: Sandbox) -> None:
+    payment = started(client)
+    sandbox.do(payment.provider_id or "", "decline")
+    order = newest_order()
+    page = client.get(f"/o/{order.code}/{order.secret}").text
+    assert payment.url in page
+    assert "declined" in page
+    sandbox.do(payment.provider_id or "", "pay")
+    come_back(client, sandbox, payment)
+    assert newest_order().state is OrderState.COMPLETED
+
+
+@pytest.mark.parametrize(("end", "state"), [("complete_later", "completed"), ("fail_later", "failed")])
+def test_a_delayed_method_waits_for_the_banks_word(
+    client: FlaskClient, sandbox: Sandbox, end: str, state: str
+) -> None:
+    payment = started(client)
+    provider_id = payment.provider_id or ""
+    sandbox.do(provider_id, "pay_later")
+    page = come_back(client, sandbox, payment)
+    assert "Payment received, your bank is still confirming." in page
+    assert newest_payment().state is PaymentState.PROCESSING
+    sandbox.advance(3 * 86400)
+    sweep.run("command")
+    assert newest_order().state is OrderState.PENDING_VERIFICATION
+    sandbox.do(provider_id, end)
+    sandbox.advance(3600)
+    sweep.run("command")
+    assert newest_order().state.value == state
+
+
+def test_an_abandoned_session_expires_and_its_tickets_are_sold_again(
+    client: FlaskClient, sandbox: Sandbox
+) -> None:
+    started(client, capacity=1)
+    sandbox.advance(31 * 60 + 5 * 60 + 10)
+    sweep.run("command")
+    order = newest_order()
+    assert (order.state, order.payments[0].state) == (OrderState.EXPIRED, PaymentState.EXPIRED)
+    assert db.session.scalars(select(TicketType.held)).one() == 0
+
+
+def test_the_stock_is_given_back_only_when_the_provider_says_so(
+    client: FlaskClient, sandbox: Sandbox
+) -> None:
+    """Its time has come, but nobody answers: unknown is not unpaid."""
+    payment = started(client, capacity=1)
+    sandbox.do(payment.provider_id or "", "pay")
+    sandbox.advance(3600)
+    sandbox.faults("http_500", rate=1, match={"path": "/stripe/"})
+    sweep.run("command")
+    assert newest_order().state is OrderState.PENDING_VERIFICATION
+    assert db.session.scalars(select(TicketType.held)).one() == 1
+    sandbox.faults()
+    sweep.run("command")
+    assert newest_order().state is OrderState.COMPLETED
+
+
+def test_a_hundred_returns_at_the_same_moment_credit_once(
+    app: Flask, client: FlaskClient, sandbox: Sandbox
+) -> None:
+    payment = started(client)
+    sandbox.do(payment.provider_id or "", "pay")
+    told = next(p for p in sandbox.get("payments") if p["id"] == payment.provider_id)
+    path = path_of(told["success_url"])
+
+    def visit(_: int) -> int:
+        return app.test_client().get(path).status_code
+
+    with ThreadPoolExecutor(20) as pool:
+        codes = list(pool.map(visit, range(100)))
+    assert set(codes) == {303}
+    assert (count(Ticket), count(Transfer)) == (1, 1)
+    mails = select(func.count()).select_from(OutboxMail).where(OutboxMail.kind == "tickets")
+    assert db.session.scalars(mails).one() == 1
+
+
+def test_a_start_whose_answer_was_lost_is_finished_by_the_sweep(
+    client: FlaskClient, sandbox: Sandbox
+) -> None:
+    sandbox.faults("timeout_after", rate=1, times=1, seconds=6, match={"path": "/stripe/v1/checkout"})
+    answer = buy(client, make_event())
+    order = newest_order()
+    assert answer.headers["Location"].endswith(f"/o/{order.code}/{order.secret}")
+    assert newest_payment().state is PaymentState.CREATED
+    sandbox.faults()
+    sandbox.advance(30)
+    sweep.run("command")
+    payment = newest_payment()
+    assert payment.state is PaymentState.OPEN
+    assert len(sandbox.get("payments")) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"amount_minor": 2499},
+        {"currency": "USD"},
+        {"reference": "ORD-OTHER"},
+        {"livemode": True},
+        {"account": "x"},
+    ],
+)
+def test_a_payment_changed_at_the_provider_waits_for_a_person(
+    client: FlaskClient, sandbox: Sandbox, change: dict[str, Any]
+) -> None:
+    payment = started(client)
+    sandbox.do(payment.provider_id or "", "pay")
+    sandbox.do(payment.provider_id or "", "tamper", set=change)
+    come_back(client, sandbox, payment)
+    order = newest_order()
+    assert (order.state, order.tickets) == (OrderState.REVIEW, [])
+    assert count(Incident) == 1
+    sweep.run("command")
+    (alert,) = [m for m in sandbox.mail("alerts@example.org") if "CRITICAL" in m["subject"]]
+    assert order.code in alert["subject"]
+
+
+# --- The doorbell ---------------------------------------------------------------------------------------
+
+
+def event_body(payment: Payment, kind: str = "checkout.session.completed", event_id: str = "evt_1") -> str:
+    thing = {
+        "id": payment.provider_id,
+        "object": "checkout.session",
+        "metadata": {"reference": payment.reference},
+    }
+    return json.dumps({"id": event_id, "type": kind, "data": {"object": thing}})
+
+
+def test_the_doorbell_credits_once_however_often_it_rings(client: FlaskClient, sandbox: Sandbox) -> None:
+    payment = started(client)
+    sandbox.do(payment.provider_id or "", "pay")
+    assert [ring(client, event_body(payment)).status_code for _ in range(3)] == [200, 200, 200]
+    assert (count(Ticket), count(WebhookEvent)) == (1, 1)
+
+
+def test_a_ring_is_never_evidence(client: FlaskClient, sandbox: Sandbox) -> None:
+    payment = started(client)
+    assert ring(client, event_body(payment)).status_code == 200
+    assert newest_order().state is OrderState.PENDING_VERIFICATION
+
+
+def test_a_ring_that_cannot_be_answered_is_asked_for_again(client: FlaskClient, sandbox: Sandbox) -> None:
+    payment = started(client)
+    sandbox.do(payment.provider_id or "", "pay")
+    sandbox.faults("http_500", rate=1)
+    assert ring(client, event_body(payment)).status_code == 503
+    sandbox.faults()
+    assert ring(client, event_body(payment)).status_code == 200
+    assert newest_order().state is OrderState.COMPLETED
+
+
+@pytest.mark.parametrize(
+    "body", ["", "[]", "null", "{}", "\xff", '{"id": "evt_1"}', '{"object": "v2.core.event"}']
+)
+def test_what_is_not_an_event_is_refused(client: FlaskClient, body: str) -> None:
+    assert ring(client, body).status_code == 400
+    assert client.post("/stripe/webhook/", data=body).status_code == 400
+    assert ring(client, body, secret="whsec_other").status_code == 400
+
+
+# --- Afterwards -----------------------------------------------------------------------------------------
+
+
+def paid(client: FlaskClient, sandbox: Sandbox, quantity: int = 2) -> Payment:
+    payment = started(client, quantity)
+    sandbox.do(payment.provider_id or "", "pay")
+    payments.reconcile(payment.id, door="test")
+    return newest_payment()
+
+
+def test_a_full_refund_voids_the_tickets(client: FlaskClient, sandbox: Sandbox) -> None:
+    payment = paid(client, sandbox)
+    refund = refunds.request(payment.id, 5000, actor_id=None, reason="cannot come")
+    assert refund.state is RefundState.SUCCEEDED
+    order = newest_order()
+    assert order.state is OrderState.REFUNDED
+    assert {ticket.state for ticket in order.tickets} == {TicketState.VOID}
+    assert db.session.scalars(select(TicketType.sold)).one() == 0
+
+
+def test_two_equal_part_refunds_are_two(client: FlaskClient, sandbox: Sandbox) -> None:
+    payment = paid(client, sandbox)
+    for _ in range(2):
+        refunds.request(payment.id, 1000, actor_id=None, reason="a drink was missing")
+    told = next(p for p in sandbox.get("payments") if p["id"] == payment.provider_id)
+    assert told["status"] in ("partially_refunded", "paid", "refunded")
+    assert count(Refund) == 2
+    assert newest_order().state is OrderState.PARTIALLY_REFUNDED
+
+
+def test_a_refund_whose_answer_was_lost_is_made_once(client: FlaskClient, sandbox: Sandbox) -> None:
+    payment = paid(client, sandbox)
+    sandbox.faults("timeout_after", rate=1, times=1, seconds=6, match={"path": "/stripe/v1/refunds"})
+    refund = refunds.request(payment.id, 5000, actor_id=None, reason="cannot come")
+    assert refund.state is RefundState.CREATED
+    sandbox.faults()
+    sandbox.advance(120)
+    sweep.run("command")
+    assert db.session.get_one(Refund, refund.id, populate_existing=True).state is RefundState.SUCCEEDED
+    assert newest_order().state is OrderState.REFUNDED
+
+
+def test_what_is_done_in_the_dashboard_is_found_later(client: FlaskClient, sandbox: Sandbox) -> None:
+    payment = paid(client, sandbox)
+    sandbox.do(payment.provider_id or "", "refund", amount_minor=5000)
+    sandbox.advance(3700)
+    sweep.run("command")
+    assert newest_order().state is OrderState.REFUNDED
+
+
+def test_a_dispute_suspends_and_a_won_one_restores(client: FlaskClient, sandbox: Sandbox) -> None:
+    payment = paid(client, sandbox)
+    sandbox.do(payment.provider_id or "", "dispute")
+    payments.reconcile(payment.id, door="test")
+    assert {ticket.state for ticket in newest_order().tickets} == {TicketState.SUSPENDED}
+    sandbox.do(payment.provider_id or "", "dispute_won")
+    payments.reconcile(payment.id, door="test")
+    assert {ticket.state for ticket in newest_order().tickets} == {TicketState.VALID}
+
+
+def test_a_sweep_leaves_a_record(client: FlaskClient, sandbox: Sandbox) -> None:
+    started(client)
+    sweep.run("command")
+    run = db.session.scalars(select(SweepRun)).one()
+    assert (run.found, run.pending, run.verified) == (1, 1, 0)
+    assert run.finished_at is not None
+
+
+def test_expired_and_paid_again(client: FlaskClient, sandbox: Sandbox) -> None:
+    started(client)
+    sandbox.advance(2400)
+    sweep.run("command")
+    order = newest_order()
+    page = client.get(f"/o/{order.code}/{order.secret}")
+    assert page.status_code == 200
+    from tests.support.people import post
+
+    answer = post(
+        client,
+        f"/o/{order.code}/{order.secret}/pay",
+        page=f"/o/{order.code}/{order.secret}",
+        provider="stripe",
+    )
+    second = newest_payment()
+    assert (answer.status_code, answer.headers["Location"], second.attempt) == (303, second.url, 2)
+    sandbox.do(second.provider_id or "", "pay")
+    come_back(client, sandbox, second)
+    assert db.session.scalars(select(Order.state)).one() is OrderState.COMPLETED
