@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal, InvalidOperation
 
 from babel.numbers import format_currency, get_currency_precision, list_currencies
@@ -86,4 +87,7 @@ def show(minor: int, currency: str, locale: str = "en") -> str:
     """An amount for a person to read, such as €12.50."""
     places = decimals(currency)
     pattern = "¤#,##0" + ("." + "0" * places if places else "")
-    return format_currency(to_major(minor, currency), currency, pattern, locale=locale, currency_digits=False)
+    major = to_major(minor, currency)
+    shown = format_currency(major, currency, pattern, locale=locale, currency_digits=False)
+    # A currency without a sign of its own is written by its letters, which a space keeps from the digits.
+    return re.sub(r"([A-Za-z])(?=\d)", "\\1\u00a0", shown)
