@@ -86,7 +86,12 @@ def test_a_test_mail_goes_to_who_asked_for_it(
     make_member("boss@example.org", Role.ADMIN)
     log_in(client, "boss@example.org")
     sent: list[str] = []
-    monkeypatch.setattr("domain.outbox.send_test", lambda address: sent.append(address) or "Sent.")
+
+    def send(address: str) -> str:
+        sent.append(address)
+        return "Sent."
+
+    monkeypatch.setattr("domain.outbox.send_test", send)
     assert post(client, "/admin/setup/mail", page="/admin/setup").location == "/admin/setup"
     assert sent == ["boss@example.org"]
     assert "Sent." in client.get("/admin/setup").text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from argon2 import PasswordHasher
@@ -174,7 +175,7 @@ def test_looking_at_a_link_does_not_use_it(app: Flask) -> None:
     token = token_in("confirm_address")
     for _ in range(3):
         links.look(token, links.TO_CONFIRM)
-    assert accounts.confirm(token)
+    assert accounts.confirm(token).confirmed_at is not None
 
 
 def test_a_link_works_once(app: Flask) -> None:
@@ -212,7 +213,7 @@ def test_links_expire(
     db.session.commit()
     with monkeypatch.context() as patch:
         later(patch, **good)
-        assert links.look(token, {purpose})
+        assert links.look(token, {purpose}).purpose is purpose
     later(monkeypatch, **gone)
     with refusal("link_expired"):
         links.use(token, {purpose})
@@ -226,7 +227,7 @@ def test_of_many_uses_at_once_one_wins(app: Flask) -> None:
     won = [number for number, result in enumerate(done) if isinstance(result, User)]
     assert len(won) == 1
     assert {e.code for e in done if isinstance(e, DomainError)} == {"link_used"}
-    assert accounts.authenticate("ann@example.org", f"a new password {won[0]}")
+    accounts.authenticate("ann@example.org", f"a new password {won[0]}")
 
 
 def test_of_a_reset_and_a_new_link_at_once_nothing_waits_for_ever(app: Flask) -> None:
@@ -234,10 +235,11 @@ def test_of_a_reset_and_a_new_link_at_once_nothing_waits_for_ever(app: Flask) ->
     accounts.request_reset("ann@example.org")
     token = token_in("reset_password")
 
-    def one(number: int) -> object:
+    def one(number: int) -> None:
         if number % 2:
-            return accounts.request_reset("ann@example.org")
-        return accounts.reset(token, f"a new password {number}")
+            accounts.request_reset("ann@example.org")
+        else:
+            accounts.reset(token, f"a new password {number}")
 
     done = at_once(app, 6, one)
     assert all(not isinstance(e, Exception) or isinstance(e, DomainError) for e in done)
@@ -259,7 +261,12 @@ def test_unknown_addresses_and_wrong_passwords_are_told_the_same(app: Flask) -> 
 def test_an_unknown_address_costs_a_verification_too(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     verify = PasswordHasher.verify
-    monkeypatch.setattr(PasswordHasher, "verify", lambda *given: calls.append(given) or verify(*given))
+
+    def counted(*given: Any) -> bool:
+        calls.append(given)
+        return verify(*given)
+
+    monkeypatch.setattr(PasswordHasher, "verify", counted)
     with refusal("wrong_login"):
         accounts.authenticate("nobody@example.org", PASSWORD)
     assert len(calls) == 1
@@ -289,7 +296,7 @@ def test_a_disabled_member_cannot_log_in_or_go_on(app: Flask) -> None:
     assert len(mails("reset_password")) == 1
     assert not mails("already_registered")
     accounts.enable(user.id)
-    assert accounts.authenticate("ann@example.org", PASSWORD)
+    accounts.authenticate("ann@example.org", PASSWORD)
 
 
 def test_a_password_kept_with_older_parameters_is_kept_anew(app: Flask) -> None:
@@ -322,7 +329,7 @@ def test_ten_wrong_passwords_stop_an_account_whoever_asks(limited: Flask) -> Non
     fail(10)
     with refusal("too_many_attempts"):
         accounts.authenticate("ANN@example.org", PASSWORD, client_address="198.51.100.7")
-    assert accounts.authenticate("bob@example.org", PASSWORD, client_address="192.0.2.1")
+    accounts.authenticate("bob@example.org", PASSWORD, client_address="192.0.2.1")
 
 
 def test_the_right_password_begins_the_count_again(limited: Flask) -> None:
@@ -337,7 +344,7 @@ def test_a_reset_opens_a_stopped_account(limited: Flask) -> None:
     fail(10)
     accounts.request_reset("ann@example.org")
     accounts.reset(token_in("reset_password"), "a new password")
-    assert accounts.authenticate("ann@example.org", "a new password")
+    accounts.authenticate("ann@example.org", "a new password")
 
 
 def test_a_network_is_stopped_by_its_failures_alone(limited: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -349,7 +356,7 @@ def test_a_network_is_stopped_by_its_failures_alone(limited: Flask, monkeypatch:
         fail(1, f"{number}@example.org", f"2001:db8::{number}")
     with refusal("too_many_attempts"):
         accounts.authenticate("ann@example.org", PASSWORD, client_address="2001:db8::9")
-    assert accounts.authenticate("ann@example.org", PASSWORD, client_address="2001:db8:0:1::9")
+    accounts.authenticate("ann@example.org", PASSWORD, client_address="2001:db8:0:1::9")
 
 
 def test_wrong_old_passwords_are_counted_too(limited: Flask) -> None:
@@ -383,7 +390,7 @@ def test_mails_of_a_kind_are_three_an_hour(limited: Flask, monkeypatch: pytest.M
 def test_without_limits_nothing_is_counted(app: Flask) -> None:
     make_member()
     fail(12)
-    assert accounts.authenticate("ann@example.org", PASSWORD)
+    accounts.authenticate("ann@example.org", PASSWORD)
     assert not queue.redis.keys("*kassa_login*")
 
 
@@ -396,7 +403,7 @@ def test_a_reset_sets_the_password_and_ends_other_sessions(app: Flask) -> None:
     accounts.request_reset("ANN@example.org")
     accounts.reset(token_in("reset_password"), "a new password")
     assert accounts.by_session_id(cookie) is None
-    assert accounts.authenticate("ann@example.org", "a new password")
+    accounts.authenticate("ann@example.org", "a new password")
     with refusal("wrong_login"):
         accounts.authenticate("ann@example.org", PASSWORD)
     assert [mail.to for mail in mails("password_changed")] == ["ann@example.org"]
@@ -407,7 +414,7 @@ def test_a_refused_password_leaves_the_link_good(app: Flask) -> None:
     accounts.request_reset("ann@example.org")
     with refusal("password_short"):
         accounts.reset(token_in("reset_password"), "short")
-    assert accounts.reset(token_in("reset_password"), "a new password")
+    accounts.reset(token_in("reset_password"), "a new password")
 
 
 def test_a_newer_reset_link_takes_the_place_of_older_ones(app: Flask) -> None:
@@ -417,11 +424,11 @@ def test_a_newer_reset_link_takes_the_place_of_older_ones(app: Flask) -> None:
     accounts.request_reset("ann@example.org")
     with refusal("link_used"):
         accounts.reset(older, "a new password")
-    assert accounts.reset(token_in("reset_password"), "a new password")
+    accounts.reset(token_in("reset_password"), "a new password")
 
 
 def test_an_unknown_address_gets_no_mail_and_no_other_answer(app: Flask) -> None:
-    assert accounts.request_reset("nobody@example.org") is None
+    accounts.request_reset("nobody@example.org")
     assert not mails("reset_password")
 
 
@@ -440,7 +447,7 @@ def test_changing_a_password_needs_the_old_one_and_voids_links(app: Flask) -> No
 
 def test_composed_and_decomposed_letters_are_one_password(app: Flask) -> None:
     make_member(password="gar\u00e7on caf\u00e9")
-    assert accounts.authenticate("ann@example.org", "garc\u0327on cafe\u0301")
+    accounts.authenticate("ann@example.org", "garc\u0327on cafe\u0301")
 
 
 # --- Roles and admins -----------------------------------------------------------------------------------
