@@ -161,7 +161,8 @@ def test_a_hundred_returns_at_the_same_moment_credit_once(
     path = path_of(told["success_url"])
 
     def visit(_: int) -> int:
-        return app.test_client().get(path).status_code
+        with app.app_context():
+            return app.test_client().get(path).status_code
 
     with ThreadPoolExecutor(20) as pool:
         codes = list(pool.map(visit, range(100)))
