@@ -9,8 +9,8 @@
   const end = clock ? performance.now() + Number(clock.dataset.seconds) * 1000 : 0;
   let asked = 0;
 
-  // Every 2 seconds for the first 20, every 5 for the next minute, then every 30.
-  const pause = () => (asked < 10 ? 2000 : asked < 22 ? 5000 : 30000);
+  // Every 2 seconds (and a little: the server asks at most every 2) for the first 20, every 5 for the next minute, then every 30.
+  const pause = () => (asked < 10 ? 2100 : asked < 22 ? 5000 : 30000);
 
   // Somebody who is typing a corrected address is not interrupted.
   const busy = () => document.activeElement?.closest("form")?.matches(".row-form") ?? false;
