@@ -13,7 +13,7 @@ KEPT = 100_000
 
 @dataclass
 class Call:
-    """One request. `time` is real, in seconds since the epoch; `status` stays None while it was not answered."""
+    """One request. `time` is real, in seconds since the epoch; `status` is None while it is not answered."""
 
     id: int
     time: float

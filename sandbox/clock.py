@@ -27,7 +27,7 @@ class Clock:
         return time.time() + self.offset()
 
     def advance(self, seconds: float) -> float:
-        """Move the clock by `seconds` and return the new offset. The file is replaced whole, never half-written."""
+        """Move the clock by `seconds`; the new offset. The file is replaced whole, never half-written."""
         with self._lock:
             offset = self.offset() + seconds
             new = self._path.with_name(f"clock.{os.getpid()}.new")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
+from asyncio import WriteTransport
 from dataclasses import dataclass
 from email import policy
 from email.headerregistry import Address
@@ -23,7 +23,6 @@ from sandbox.store import Store
 
 Body = dict[str, Any]
 LARGEST_MAIL = 50 * 1024 * 1024
-_LOG = logging.getLogger(__name__)
 _REFUSED = "451 4.3.0 Try again later (a fault of the sandbox)"
 
 
@@ -59,9 +58,12 @@ class Mailbox:
         """Summaries, newest first; only those whose recipients contain `to`."""
         with self._store.transaction():
             rows = self._store.execute(
-                "SELECT summary FROM mails WHERE ? = '' OR instr(lower(json_extract(summary, '$.recipients')), ?) "
-                "ORDER BY seq DESC LIMIT ?",
-                (to, to.lower(), limit),
+                """
+                SELECT summary FROM mails
+                WHERE :to = '' OR instr(lower(json_extract(summary, '$.recipients')), :to)
+                ORDER BY seq DESC LIMIT :limit
+                """,
+                {"to": to.lower(), "limit": limit},
             ).fetchall()
         return [json.loads(row["summary"]) for row in rows]
 
@@ -78,7 +80,7 @@ def parse(raw: bytes) -> EmailMessage:
 
 def parts(message: EmailMessage) -> list[Part]:
     """The files of a mail: attachments, and the pictures its HTML shows."""
-    found = []
+    found: list[Part] = []
     for part in message.walk():
         disposition = part.get_content_disposition()
         text = part.get_content_type() in ("text/plain", "text/html") and disposition != "attachment"
@@ -98,7 +100,7 @@ def parts(message: EmailMessage) -> list[Part]:
 
 
 def body_of(message: EmailMessage, kind: str) -> str | None:
-    """The `plain` or `html` text of a mail; None where it has none. Broken charsets are read as they can be."""
+    """The `plain` or `html` text of a mail, or None. Broken charsets are read as they can be."""
     part = message.get_body((kind,))
     if part is None:
         return None
@@ -207,7 +209,7 @@ class _Handler:
         self._mailbox.keep(content, envelope.mail_from or "", [str(to) for to in envelope.rcpt_tos], "smtp")
         if self._drawn.pop(id(session), None):
             # The mail is here, but whoever sent it will never know.
-            if server.transport is not None:
+            if isinstance(server.transport, WriteTransport):
                 server.transport.abort()
             raise ConnectionResetError("a fault of the sandbox")
         return "250 2.0.0 Caught"

@@ -105,7 +105,8 @@ class Resend:
             body = self._send(fault)
             with self._store.transaction():
                 self._store.execute(
-                    "INSERT OR REPLACE INTO answers (key, fingerprint, status, body, created) VALUES (?,?,200,?,?)",
+                    "INSERT OR REPLACE INTO answers (key, fingerprint, status, body, created) "
+                    "VALUES (?,?,200,?,?)",
                     (kept_as, fingerprint, json.dumps(body), self._clock.now()),
                 )
             return body

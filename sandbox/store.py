@@ -40,12 +40,13 @@ CREATE TABLE IF NOT EXISTS jobs (
 CREATE INDEX IF NOT EXISTS jobs_by_due ON jobs (due);
 CREATE INDEX IF NOT EXISTS jobs_by_object ON jobs (object_id);
 CREATE TABLE IF NOT EXISTS answers (
-    key TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, status INTEGER NOT NULL, body TEXT NOT NULL, created REAL NOT NULL
+    key TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, status INTEGER NOT NULL, body TEXT NOT NULL,
+    created REAL NOT NULL
 );
 CREATE TABLE IF NOT EXISTS deliveries (
     id TEXT PRIMARY KEY, seq INTEGER NOT NULL UNIQUE, event_id TEXT NOT NULL, type TEXT NOT NULL,
-    object_id TEXT NOT NULL, url TEXT NOT NULL, lane INTEGER NOT NULL, state TEXT NOT NULL, attempts INTEGER NOT NULL,
-    last_status INTEGER, last_error TEXT, created REAL NOT NULL, due REAL NOT NULL
+    object_id TEXT NOT NULL, url TEXT NOT NULL, lane INTEGER NOT NULL, state TEXT NOT NULL,
+    attempts INTEGER NOT NULL, last_status INTEGER, last_error TEXT, created REAL NOT NULL, due REAL NOT NULL
 );
 CREATE INDEX IF NOT EXISTS deliveries_by_due ON deliveries (state, lane, due);
 CREATE TABLE IF NOT EXISTS mails (
@@ -56,7 +57,7 @@ CREATE TABLE IF NOT EXISTS mails (
 
 @dataclass
 class Stored:
-    """An API object as the provider would answer it (`body`), and what the provider knows besides (`inner`)."""
+    """An object as the provider would answer it (`body`), and what the provider knows besides (`inner`)."""
 
     id: str
     kind: str
@@ -114,7 +115,8 @@ class Store:
     def add(self, kind: str, body: Body, inner: Body | None = None) -> None:
         """Keep a new object under `body["id"]`."""
         self._db.execute(
-            "INSERT INTO objects (id, kind, created, body, inner, status, payment_intent, charge) VALUES (?,?,?,?,?,?,?,?)",
+            "INSERT INTO objects (id, kind, created, body, inner, status, payment_intent, charge) "
+            "VALUES (?,?,?,?,?,?,?,?)",
             (
                 body["id"],
                 kind,
@@ -176,7 +178,7 @@ class Store:
     def take_due(
         self, now: float, limit: int, object_id: str | None = None, but: str = ""
     ) -> list[tuple[str, str]]:
-        """Remove and return up to `limit` (action, object id) that are due, oldest first; not action `but`."""
+        """Remove and return up to `limit` due (action, object id), oldest first, without the action `but`."""
         only = "AND object_id = :object_id" if object_id else "AND action <> :but"
         rows = self._db.execute(
             f"SELECT id, action, object_id FROM jobs WHERE due <= :now {only} ORDER BY due, id LIMIT :limit",

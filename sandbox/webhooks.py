@@ -98,19 +98,24 @@ class Webhooks:
     def _owe(self, event: Body, lane: int, state: str, delay: float) -> None:
         now = self._clock.now()
         self._store.execute(
-            "INSERT INTO deliveries (id, seq, event_id, type, object_id, url, lane, state, attempts, created, due) "
-            "VALUES (?, (SELECT coalesce(max(seq), 0) + 1 FROM deliveries), ?,?,?,?,?,?,0,?,?)",
-            (
-                ids.new("wh"),
-                event["id"],
-                event["type"],
-                event["data"]["object"]["id"],
-                self.url,
-                lane,
-                state,
-                now,
-                now + delay,
-            ),
+            """
+            INSERT INTO deliveries
+                (id, seq, event_id, type, object_id, url, lane, state, attempts, created, due)
+            VALUES
+                (:id, (SELECT coalesce(max(seq), 0) + 1 FROM deliveries), :event_id, :type, :object_id, :url,
+                :lane, :state, 0, :now, :due)
+            """,
+            {
+                "id": ids.new("wh"),
+                "event_id": event["id"],
+                "type": event["type"],
+                "object_id": event["data"]["object"]["id"],
+                "url": self.url,
+                "lane": lane,
+                "state": state,
+                "now": now,
+                "due": now + delay,
+            },
         )
 
     def _run(self, lane: int) -> None:
@@ -130,7 +135,8 @@ class Webhooks:
     def _next(self, lane: int) -> str | None:
         with self._store.transaction():
             row = self._store.execute(
-                "SELECT id FROM deliveries WHERE state = 'pending' AND lane = ? AND due <= ? ORDER BY due, seq LIMIT 1",
+                "SELECT id FROM deliveries WHERE state = 'pending' AND lane = ? AND due <= ? "
+                "ORDER BY due, seq LIMIT 1",
                 (lane, self._clock.now()),
             ).fetchone()
         return row["id"] if row else None
@@ -149,7 +155,8 @@ class Webhooks:
         state = "delivered" if delivered else "failed" if pause is None else "pending"
         with self._store.transaction():
             self._store.execute(
-                "UPDATE deliveries SET state = ?, attempts = ?, last_status = ?, last_error = ?, due = ? WHERE id = ?",
+                "UPDATE deliveries SET state = ?, attempts = ?, last_status = ?, last_error = ?, due = ? "
+                "WHERE id = ?",
                 (state, attempts, status, error, self._clock.now() + (pause or 0), delivery_id),
             )
 

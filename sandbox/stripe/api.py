@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import json
 import re
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,16 +13,12 @@ from flask import Blueprint, Response, request
 from stripe import params as types
 from stripe.params import checkout as checkout_types
 
-from sandbox import ids, settings
+from sandbox import ids
 from sandbox.edge import Edge
 from sandbox.faults import Fault, Faults
 from sandbox.store import Stored
-from sandbox.stripe import checkout, lists, objects
-from sandbox.stripe.cards import GOOD, Card
-from sandbox.stripe.currencies import check_currency, check_total
-from sandbox.stripe.params import check
-from sandbox.stripe.wire import ApiError, Tree, missing, parse
-from sandbox.stripe.world import (
+from sandbox.stripe import account, checkout, gate, lists, objects
+from sandbox.stripe.books import (
     BALANCE,
     CHARGE,
     DISPUTE,
@@ -35,14 +27,35 @@ from sandbox.stripe.world import (
     REFUND,
     SESSION,
     Impossible,
-    World,
     request_key,
 )
+from sandbox.stripe.cards import BAD, GOOD, Card
+from sandbox.stripe.currencies import check_currency, check_total
+from sandbox.stripe.params import check
+from sandbox.stripe.wire import ApiError, Tree, missing
+from sandbox.stripe.world import World
 from sandbox.webhooks import ENABLED_EVENTS, Webhooks
 
 Body = dict[str, Any]
 # How long an idempotency key is remembered, by the sandbox's clock.
 KEY_SECONDS = 24 * 60 * 60
+_INTENT_PARAMETERS = {
+    "allowed_payment_method_types",
+    "amount",
+    "automatic_payment_methods",
+    "currency",
+    "description",
+    "expand",
+    "metadata",
+    "receipt_email",
+    "statement_descriptor",
+    "statement_descriptor_suffix",
+}
+_TEST_METHODS = {
+    "pm_card_visa": GOOD,
+    "pm_card_mastercard": "5555555555554444",
+    "pm_card_chargeDeclined": BAD,
+}
 
 
 @dataclass(frozen=True)
@@ -128,14 +141,14 @@ class StripeApi:
         """Answer the current request. `fault` is what happens to it inside Stripe."""
         replayed = False
         try:
-            _check_bearer()
-            _check_version()
-            tree = _read_parameters()
-            key = _key()
+            gate.check_bearer()
+            gate.check_version()
+            tree = gate.read_parameters()
+            key = gate.idempotency_key()
             if key is None:
                 self._dawdle(fault)
                 with self.world.ready():
-                    answer = self._work(tree)
+                    answer = self._worked(tree, fault)
             else:
                 answer, replayed = self._once(key, tree, fault)
         except ApiError as error:
@@ -151,8 +164,8 @@ class StripeApi:
         with self._in_flight_lock:
             if key in self._in_flight:
                 raise ApiError(
-                    f"There is currently another in-progress request using this Idempotency Key: {key}. Please try again "
-                    "later.",
+                    f"There is currently another in-progress request using this Idempotency Key: {key}. "
+                    "Please try again later.",
                     status=409,
                     type="idempotency_error",
                     code="idempotency_key_in_use",
@@ -173,11 +186,7 @@ class StripeApi:
     def _work_under(self, key: str, tree: Tree, fault: Fault | None) -> Answer:
         token = request_key.set(key)
         try:
-            broken = fault is not None and fault.kind == "http_500"
-            if not (broken and fault and fault.stored):
-                answer = self._work(tree)
-            if broken:
-                answer = refusal_answer(500)
+            answer = self._worked(tree, fault)
         except ApiError as error:
             if not error.kept:
                 raise
@@ -186,18 +195,26 @@ class StripeApi:
             request_key.reset(token)
         self.world.store.execute(
             "INSERT OR REPLACE INTO answers (key, fingerprint, status, body, created) VALUES (?,?,?,?,?)",
-            (key, _fingerprint(tree), answer.status, json.dumps(answer.body), self.world.clock.now()),
+            (key, gate.fingerprint(tree), answer.status, json.dumps(answer.body), self.world.clock.now()),
         )
         return answer
+
+    def _worked(self, tree: Tree, fault: Fault | None) -> Answer:
+        """The work; or a 500 in its place, or after it."""
+        if fault is None or fault.kind != "http_500":
+            return self._work(tree)
+        if fault.after:
+            self._work(tree)
+        return refusal_answer(500)
 
     def _kept(self, key: str, tree: Tree) -> Answer | None:
         row = self.world.store.execute("SELECT * FROM answers WHERE key = ?", (key,)).fetchone()
         if row is None or row["created"] + KEY_SECONDS < self.world.clock.now():
             return None
-        if row["fingerprint"] != _fingerprint(tree):
+        if row["fingerprint"] != gate.fingerprint(tree):
             raise ApiError(
-                "Keys for idempotent requests can only be used with the same parameters they were first used with. Try using "
-                f"a key other than '{key}' if you meant to execute a different request.",
+                "Keys for idempotent requests can only be used with the same parameters they were first used "
+                f"with. Try using a key other than '{key}' if you meant to execute a different request.",
                 type="idempotency_error",
             )
         return Answer(row["status"], json.loads(row["body"]))
@@ -215,7 +232,8 @@ class StripeApi:
                     raise ApiError(str(error), code=error.code, param=error.param) from error
                 return result if isinstance(result, Answer) else Answer(200, result)
         raise ApiError(
-            f"Unrecognized request URL ({request.method}: {path}). The sandbox imitates only a part of Stripe's API.",
+            f"Unrecognized request URL ({request.method}: {path}). "
+            "The sandbox imitates only a part of Stripe's API.",
             status=404,
             kept=False,
         )
@@ -311,11 +329,11 @@ class StripeApi:
 
     def list_endpoints(self, params: Body) -> Body:
         url = self.webhooks.url
-        data = [objects.webhook_endpoint(url, list(ENABLED_EVENTS))] if url else []
+        data = [account.webhook_endpoint(url, list(ENABLED_EVENTS))] if url else []
         return {"object": "list", "data": data, "has_more": False, "url": "/v1/webhook_endpoints"}
 
     def account(self, params: Body) -> Body:
-        return objects.account()
+        return account.account()
 
     def _shown(self, body: Body, params: Body) -> Body:
         lists.expand_in(self.world, [body], params.get("expand", []))
@@ -331,9 +349,7 @@ class StripeApi:
         return self._shown(self.world.expire(session).body, params)
 
     def create_intent(self, params: Body) -> Body | Answer:
-        copied = {"amount", "currency", "metadata", "automatic_payment_methods", "description", "receipt_email",
-                  "statement_descriptor", "statement_descriptor_suffix", "expand", "allowed_payment_method_types"}  # fmt: skip
-        for name in params.keys() - copied:
+        for name in params.keys() - _INTENT_PARAMETERS:
             raise checkout.not_imitated(name)
         currency = check_currency(params["currency"], "currency")
         check_total(params["amount"], currency, "amount")
@@ -355,11 +371,9 @@ class StripeApi:
         for name in params.keys() - {"payment_method", "return_url", "expand"}:
             raise checkout.not_imitated(name)
         wanted = params.get("payment_method", "pm_card_visa")
-        numbers = {"pm_card_visa": GOOD, "pm_card_mastercard": "5555555555554444",
-                   "pm_card_chargeDeclined": "4000000000000002"}  # fmt: skip
-        if wanted not in numbers:
+        if wanted not in _TEST_METHODS:
             raise missing("PaymentMethod", wanted, "payment_method")
-        decline = self.world.pay_intent(intent, Card(numbers[wanted]))
+        decline = self.world.pay_intent(intent, Card(_TEST_METHODS[wanted]))
         if decline is None:
             return self._shown(intent.body, params)
         error = ApiError(
@@ -401,71 +415,9 @@ class StripeApi:
     def cancel_refund(self, params: Body, refund_id: str) -> Body:
         refund = self.world.get(REFUND, refund_id)
         raise ApiError(
-            f"You cannot cancel this refund: only one in requires_action can be, and it is {refund.body['status']}."
+            "You cannot cancel this refund: only one in requires_action can be, and it is "
+            f"{refund.body['status']}."
         )
-
-
-def _check_bearer() -> None:
-    """The secret key, as a bearer or as the user name of basic authentication."""
-    header = request.headers.get("Authorization", "")
-    scheme, _, given = header.partition(" ")
-    if scheme.lower() == "basic":
-        with suppress(ValueError):
-            given = base64.b64decode(given).decode().partition(":")[0]
-    given = given.strip()
-    if not given:
-        raise ApiError(
-            "You did not provide an API key. You need to provide your API key in the Authorization header, using Bearer auth "
-            "(e.g. 'Authorization: Bearer YOUR_SECRET_KEY').",
-            status=401,
-        )
-    if not hmac.compare_digest(given.encode(), settings.SECRET_KEY.encode()):
-        shown = f"{given[:8]}{'*' * max(4, len(given) - 12)}{given[-4:]}" if len(given) > 12 else "****"
-        raise ApiError(f"Invalid API Key provided: {shown}", status=401)
-
-
-def _check_version() -> None:
-    version = request.headers.get("Stripe-Version", objects.API_VERSION)
-    if version != objects.API_VERSION:
-        raise ApiError(
-            f"Invalid Stripe API version: {version}. The sandbox speaks {objects.API_VERSION}.", kept=False
-        )
-
-
-def _read_parameters() -> Tree:
-    if request.method == "GET":
-        return parse(request.args.items(multi=True))
-    if request.mimetype not in ("application/x-www-form-urlencoded", ""):
-        raise ApiError(
-            "Invalid request (check that your POST content type is application/x-www-form-urlencoded).",
-            kept=False,
-        )
-    tree = parse(request.form.items(multi=True))
-    if "payment_method_types" in tree and "payment_intents" in request.path:
-        raise ApiError(
-            "payment_method_types is no longer supported: use dynamic payment methods, or allowed_payment_method_types.",
-            code="payment_method_types_no_longer_supported",
-            param="payment_method_types",
-            kept=False,
-        )
-    return tree
-
-
-def _key() -> str | None:
-    """The idempotency key of a POST; on a GET it means nothing."""
-    key = request.headers.get("Idempotency-Key")
-    if request.method != "POST" or not key:
-        return None
-    if len(key) > 255:
-        raise ApiError(
-            "Idempotency keys can be at most 255 characters long.", type="idempotency_error", kept=False
-        )
-    return key
-
-
-def _fingerprint(tree: Tree) -> str:
-    text = json.dumps([request.method, request.path, tree], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def refusal_answer(status: int) -> Answer:

@@ -94,7 +94,8 @@ _NOT_A_TEST_CARD = Decline(
 AUTHENTICATION_FAILED = Decline(
     "payment_intent_authentication_failure",
     None,
-    "We are unable to authenticate your payment method. Please choose a different payment method and try again.",
+    "We are unable to authenticate your payment method. Please choose a different payment method and try "
+    "again.",
 )
 DEBIT_FAILED = Decline("payment_intent_payment_attempt_failed", None, "The payment failed.")
 

@@ -35,8 +35,17 @@ _COPIED = (
     "success_url",
     "ui_mode",
 )
-_READ = ("allowed_payment_method_types", "currency", "excluded_payment_method_types", "expand", "expires_at", "line_items",
-         "metadata", "mode", "payment_intent_data")  # fmt: skip
+_READ = (
+    "allowed_payment_method_types",
+    "currency",
+    "excluded_payment_method_types",
+    "expand",
+    "expires_at",
+    "line_items",
+    "metadata",
+    "mode",
+    "payment_intent_data",
+)
 _OFF = ("allow_promotion_codes", "automatic_tax", "invoice_creation", "tax_id_collection")
 _INTENT_COPIED = ("description", "receipt_email", "statement_descriptor", "statement_descriptor_suffix")
 
@@ -138,8 +147,8 @@ def check_metadata(metadata: Body | str | None, param: str) -> dict[str, str]:
             raise ApiError(f"Metadata keys must be at most 40 characters: {key}", param=param)
         if len(value) > 500:
             raise ApiError(
-                f"Metadata values can have up to 500 characters, but you passed in a value that is {len(value)} "
-                f"characters. Invalid value: {value[:12]}...",
+                "Metadata values can have up to 500 characters, but you passed in a value that is "
+                f"{len(value)} characters. Invalid value: {value[:12]}...",
                 param=f"{param}[{key}]",
             )
     return kept
@@ -154,7 +163,9 @@ def _lines(params: Body, now: int) -> tuple[list[Body], str]:
     if len(wanted) > MOST_LINES:
         raise ApiError(f"You can have at most {MOST_LINES} line items.", param="line_items")
     lines = [_line(line, f"line_items[{index}]", now) for index, line in enumerate(wanted)]
-    currencies = {line["currency"] for line in lines} | {params.get("currency", lines[0]["currency"]).lower()}
+    currencies = {line["currency"] for line in lines}
+    if "currency" in params:
+        currencies.add(params["currency"].lower())
     if len(currencies) > 1:
         raise ApiError("All line items must have the same currency.", param="line_items")
     return lines, currencies.pop()

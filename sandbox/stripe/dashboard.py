@@ -8,8 +8,9 @@ from urllib.parse import quote
 from sandbox.dashboards import BadRequest, Conflict, NotFound
 from sandbox.store import Stored
 from sandbox.stripe import cards
+from sandbox.stripe.books import CHARGE, INTENT, REFUND, SESSION, Impossible
 from sandbox.stripe.cards import Card
-from sandbox.stripe.world import CHARGE, INTENT, SESSION, Impossible, World
+from sandbox.stripe.world import World
 
 Body = dict[str, Any]
 
@@ -143,7 +144,7 @@ class StripeDashboard:
         return {"dispute": self._world.close_dispute(self._charge(payment), won=False).id}
 
     def _do_tamper(self, payment: Stored, request: Body) -> None:
-        """Change what Stripe says of a payment. `account` shows as `on_behalf_of` of its PaymentIntent and charge."""
+        """Change what Stripe says. `account` shows as `on_behalf_of` of the PaymentIntent and its charge."""
         changes = request.get("set")
         if not isinstance(changes, dict) or not changes or changes.keys() - set(_TAMPERED):
             raise BadRequest(f"set must be some of {', '.join(_TAMPERED)}.")
@@ -199,7 +200,7 @@ class StripeDashboard:
         intent_id = body["payment_intent"] if session else body["id"]
         refunded = [
             r.body["amount"]
-            for r in self._world.store.select("refund", "payment_intent = ?", [intent_id])
+            for r in self._world.store.select(REFUND, "payment_intent = ?", [intent_id])
             if r.body["status"] in ("pending", "succeeded")
         ]
         return {
@@ -219,8 +220,21 @@ class StripeDashboard:
         }
 
 
-ACTIONS = ("pay", "decline", "pay_later", "complete_later", "fail_later", "cancel", "expire", "refund", "refund_fail", "dispute",
-           "dispute_won", "dispute_lost", "tamper")  # fmt: skip
+ACTIONS = (
+    "pay",
+    "decline",
+    "pay_later",
+    "complete_later",
+    "fail_later",
+    "cancel",
+    "expire",
+    "refund",
+    "refund_fail",
+    "dispute",
+    "dispute_won",
+    "dispute_lost",
+    "tamper",
+)
 _MORE = {
     "pay": {"card", "force"},
     "refund": {"amount_minor"},

@@ -1,7 +1,7 @@
 """The hosted payment page, where the buyer is sent: plain forms, so that it works without JavaScript.
 
-The form posts `number`, `expiry`, `cvc`, `name`, `email` and a button `do` of pay, pay_later or pay_and_close;
-the 3D Secure page posts `do` of authenticate or fail_authentication.
+The form posts `number`, `expiry`, `cvc`, `name`, `email` and a button `do` of pay, pay_later or
+pay_and_close; the 3D Secure page posts `do` of authenticate or fail_authentication.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from werkzeug.wrappers import Response
 
 from sandbox import settings
 from sandbox.store import Stored
+from sandbox.stripe.books import INTENT, SESSION, Impossible
 from sandbox.stripe.cards import AUTHENTICATION_FAILED, Card, Decline, Unreadable, read
 from sandbox.stripe.currencies import show
 from sandbox.stripe.dashboard import substituted
-from sandbox.stripe.world import INTENT, SESSION, Impossible, World
+from sandbox.stripe.world import World
 
 TEST_CARDS = (
     ("4242 4242 4242 4242", "pays"),
@@ -53,6 +54,8 @@ def blueprint(world: World) -> Blueprint:
     @page.post("/<session_id>")
     def confirm(session_id: str) -> str | Response:
         do = request.form.get("do", "")
+        with world.ready():
+            session = _session(world, session_id)
         try:
             with world.ready():
                 session = _session(world, session_id)

@@ -9,8 +9,9 @@ import stripe
 from stripe import ListObject
 
 from sandbox.store import Stored
+from sandbox.stripe.books import CHARGE, DISPUTE, EVENT, INTENT, METHOD, REFUND, SESSION
 from sandbox.stripe.wire import ApiError, missing
-from sandbox.stripe.world import CHARGE, DISPUTE, EVENT, INTENT, METHOD, REFUND, SESSION, World
+from sandbox.stripe.world import World
 
 Body = dict[str, Any]
 _CLASSES: dict[str, type] = {
@@ -68,7 +69,7 @@ def page_size(params: Body) -> int:
 def _found(
     world: World, kind: str, where: str, values: list[Any], limit: int, *, backwards: bool
 ) -> list[Stored]:
-    """The rows, with sessions that are over expired first: those on the page, or all where status is asked."""
+    """The rows. Sessions that are over expire first: those on the page, or all where status is asked."""
     if kind == SESSION and "status" in where:
         while world.run_due():
             pass

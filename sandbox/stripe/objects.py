@@ -16,8 +16,37 @@ from sandbox.stripe.cards import Card
 Body = dict[str, Any]
 API_VERSION = _ApiVersion.CURRENT
 ADDRESS: Body = dict.fromkeys(("city", "country", "line1", "line2", "postal_code", "state"))
-# A day, in which Stripe would not have paid the money out.
+# Seconds until Stripe pays the money out.
 _AVAILABLE_AFTER = 7 * 86400
+_EVIDENCE = (
+    "access_activity_log",
+    "billing_address",
+    "cancellation_policy",
+    "cancellation_policy_disclosure",
+    "cancellation_rebuttal",
+    "customer_communication",
+    "customer_email_address",
+    "customer_name",
+    "customer_purchase_ip",
+    "customer_signature",
+    "duplicate_charge_documentation",
+    "duplicate_charge_explanation",
+    "duplicate_charge_id",
+    "product_description",
+    "receipt",
+    "refund_policy",
+    "refund_policy_disclosure",
+    "refund_refusal_explanation",
+    "service_date",
+    "service_documentation",
+    "shipping_address",
+    "shipping_carrier",
+    "shipping_date",
+    "shipping_documentation",
+    "shipping_tracking_number",
+    "uncategorized_file",
+    "uncategorized_text",
+)
 
 
 def session(values: Body, now: int) -> Body:
@@ -386,14 +415,7 @@ def refund(charge_body: Body, amount_minor: int, values: Body, now: int) -> Body
 
 def dispute(charge_body: Body, amount_minor: int, now: int) -> Body:
     """A cardholder's bank takes the money back and waits for evidence."""
-    evidence = dict.fromkeys(
-        """access_activity_log billing_address cancellation_policy cancellation_policy_disclosure cancellation_rebuttal
-        customer_communication customer_email_address customer_name customer_purchase_ip customer_signature
-        duplicate_charge_documentation duplicate_charge_explanation duplicate_charge_id product_description receipt
-        refund_policy refund_policy_disclosure refund_refusal_explanation service_date service_documentation
-        shipping_address shipping_carrier shipping_date shipping_documentation shipping_tracking_number
-        uncategorized_file uncategorized_text""".split()
-    )
+    evidence = dict.fromkeys(_EVIDENCE)
     card = charge_body["payment_method_details"].get("card") or {"brand": "visa", "network": "visa"}
     return {
         "id": ids.new("du"),
@@ -468,96 +490,4 @@ def event(kind: str, body: Body, before: Body | None, key: str | None, now: int)
         "pending_webhooks": 0,
         "request": {"id": ids.new("req", 14) if key else None, "idempotency_key": key},
         "type": kind,
-    }
-
-
-def account() -> Body:
-    """The account that the sandbox's key belongs to."""
-    nothing_due: Body = {
-        "alternatives": [],
-        "current_deadline": None,
-        "currently_due": [],
-        "disabled_reason": None,
-        "errors": [],
-        "eventually_due": [],
-        "past_due": [],
-        "pending_verification": [],
-    }
-    return {
-        "id": settings.ACCOUNT,
-        "object": "account",
-        "business_profile": {
-            "annual_revenue": None,
-            "estimated_worker_count": None,
-            "mcc": "7922",
-            "minority_owned_business_designation": None,
-            "name": settings.MERCHANT,
-            "support_address": None,
-            "support_email": None,
-            "support_phone": None,
-            "support_url": None,
-            "url": None,
-        },
-        "business_type": "company",
-        "capabilities": {"card_payments": "active", "sepa_debit_payments": "active", "transfers": "active"},
-        "charges_enabled": True,
-        "controller": {"type": "account"},
-        "country": "IE",
-        "created": 1_700_000_000,
-        "default_currency": "eur",
-        "details_submitted": True,
-        "email": "sandbox@example.org",
-        "external_accounts": {
-            "object": "list",
-            "data": [],
-            "has_more": False,
-            "url": "/v1/accounts/external_accounts",
-        },
-        "future_requirements": dict(nothing_due),
-        "metadata": {},
-        "payouts_enabled": True,
-        "requirements": dict(nothing_due),
-        "settings": {
-            "bacs_debit_payments": {"display_name": None, "service_user_number": None},
-            "branding": {"icon": None, "logo": None, "primary_color": None, "secondary_color": None},
-            "card_issuing": {"tos_acceptance": {"date": None, "ip": None}},
-            "card_payments": {
-                "decline_on": {"avs_failure": False, "cvc_failure": False},
-                "statement_descriptor_prefix": None,
-                "statement_descriptor_prefix_kana": None,
-                "statement_descriptor_prefix_kanji": None,
-            },
-            "dashboard": {"display_name": settings.MERCHANT, "timezone": "Etc/UTC"},
-            "invoices": {"default_account_tax_ids": None, "hosted_payment_method_save": None},
-            "payments": {
-                "statement_descriptor": "KASSA SANDBOX",
-                "statement_descriptor_kana": None,
-                "statement_descriptor_kanji": None,
-            },
-            "payouts": {
-                "debit_negative_balances": True,
-                "schedule": {"delay_days": 7, "interval": "daily"},
-                "statement_descriptor": None,
-            },
-            "sepa_debit_payments": {},
-        },
-        "tos_acceptance": {"date": 1_700_000_000, "ip": None, "user_agent": None},
-        "type": "standard",
-    }
-
-
-def webhook_endpoint(url: str, events: list[str]) -> Body:
-    """The one endpoint that the sandbox rings."""
-    return {
-        "id": "we_kassasandbox",
-        "object": "webhook_endpoint",
-        "api_version": API_VERSION,
-        "application": None,
-        "created": 1_700_000_000,
-        "description": "SANDBOX_WEBHOOK_URL",
-        "enabled_events": events,
-        "livemode": False,
-        "metadata": {},
-        "status": "enabled",
-        "url": url,
     }

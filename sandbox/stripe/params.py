@@ -22,6 +22,7 @@ from sandbox.stripe.wire import ApiError, Tree
 
 _INTEGER = re.compile(r"^-?[0-9]{1,18}$")
 _OPTIONS = frozenset(RequestOptions.__annotations__)
+_NOT_REQUIRED: tuple[Any, ...] = (typing.NotRequired, typing_extensions.NotRequired)
 # The SDK inherits RequestOptions' annotations by name, into modules that do not import those names.
 _NAMES_OF_OPTIONS = {**vars(_request_options), "StripeContext": Any}
 
@@ -40,8 +41,7 @@ def _fields(shape: type) -> tuple[dict[str, Any], frozenset[str]]:
     for name, hint in hints.items():
         if name in options:
             continue
-        origin = get_origin(hint)
-        if origin in (typing_extensions.NotRequired, typing.NotRequired):
+        if get_origin(hint) in _NOT_REQUIRED:
             fields[name] = get_args(hint)[0]
         else:
             fields[name] = hint
@@ -66,16 +66,16 @@ def _typed_dict(value: Any, shape: type, path: str) -> dict[str, Any]:
 
 
 def _value(value: Any, hint: Any, path: str) -> Any:
-    """One value, by whichever member of a union describes its form; the words of the last refusal otherwise."""
+    """One value, by whichever member of a union describes its form."""
     members, words = _members(hint)
     if isinstance(value, str):
         if words is not None and value in words:
             return value
         if value == "":
             raise ApiError(
-                f"You passed an empty string for '{path}'. We assume empty values are an attempt to unset a parameter; "
-                f"however '{path}' cannot be unset. You should remove '{path}' from your request or supply a non-empty "
-                "value.",
+                f"You passed an empty string for '{path}'. We assume empty values are an attempt to unset a "
+                f"parameter; however '{path}' cannot be unset. You should remove '{path}' from your request "
+                "or supply a non-empty value.",
                 code="parameter_invalid_empty",
                 param=path,
                 kept=False,
@@ -98,7 +98,7 @@ def _value(value: Any, hint: Any, path: str) -> Any:
 
 @cache
 def _members(hint: Any) -> tuple[tuple[Any, ...], frozenset[str] | None]:
-    """A hint as its alternatives, and the words of its Literals (`Literal[...] | str` is a fixed vocabulary)."""
+    """A hint as its alternatives, and the words of its Literals (with `| str`, too, they are all)."""
     members: list[Any] = []
     words: set[str] | None = None
     for alternative in _alternatives(hint):

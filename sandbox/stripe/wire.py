@@ -16,7 +16,7 @@ DEEPEST = 10
 
 
 class ApiError(Exception):
-    """An error as Stripe answers it. `kept` says whether an idempotency key keeps it: validation is not kept."""
+    """An error as Stripe answers it. `kept`: whether an idempotency key keeps it, as none does validation."""
 
     def __init__(
         self,

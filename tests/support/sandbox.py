@@ -90,7 +90,7 @@ def free_port() -> int:
 def start_sandbox(
     home: Path, webhook_url: str | None = None, *, port: int = 0, smtp_port: int = 0
 ) -> Sandbox:
-    """Start a sandbox with its state in `home`, on free ports unless they are given, and wait until it is ready."""
+    """Start a sandbox with its state in `home`, on free ports unless given, and wait until it is ready."""
     home.mkdir(parents=True, exist_ok=True)
     port, smtp_port = port or free_port(), smtp_port or free_port()
     environ = {
