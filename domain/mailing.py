@@ -142,7 +142,9 @@ class Smtp:
         except smtplib.SMTPRecipientsRefused as error:
             raise _refused(*next(iter(error.recipients.values()))) from error
         except smtplib.SMTPSenderRefused as error:
-            raise MailError(f"Sender {_sender()} refused: {_say(error)}", everyone=True) from error
+            # For good: a matter of settings. For now: some servers let every few letters wait.
+            passing = 400 <= error.smtp_code < 500 and error.smtp_code != 421
+            raise MailError(f"Sender {_sender()} refused: {_say(error)}", everyone=not passing) from error
         except smtplib.SMTPResponseException as error:
             raise MailError(_say(error), permanent=500 <= error.smtp_code < 600) from error
         except smtplib.SMTPNotSupportedError as error:

@@ -86,6 +86,13 @@ def stage(
 
     `context` is what the kind's templates need besides the order and the user; it must be JSON.
     """
+    _add(kind, key, to, order, user, context or {})
+
+
+def _add(
+    kind: str, key: str, to: str, order: Order | None, user: User | None, context: dict[str, Any]
+) -> bool:
+    """Whether the row is new."""
     if kind not in letters.KINDS:
         raise ValueError(f"There is no mail of kind {kind!r}.")
     if (order is not None and order.id is None) or (user is not None and user.id is None):
@@ -97,7 +104,7 @@ def stage(
         "to": mailing.one_line(to, 254),
         "order_id": order.id if order is not None else None,
         "user_id": user.id if user is not None else None,
-        "context": context or {},
+        "context": context,
         "message_id": _new_message_id(),
         "state": MailState.DUE,
         "attempts": 0,
@@ -105,15 +112,17 @@ def stage(
         "next_attempt_at": now,
         "last_error": "",
     }
-    db.session.execute(insert(OutboxMail).values(row).on_conflict_do_nothing(index_elements=["key"]))
+    statement = insert(OutboxMail).values(row).on_conflict_do_nothing(index_elements=["key"])
+    return db.session.scalar(statement.returning(OutboxMail.id)) is not None
 
 
 def alert(subject: str, text: str, *, key: str, critical: bool = False) -> None:
     """Owe the operators an alert at PAYMENT_ALERT_EMAIL, once for each `key`. No commit."""
     settings = config.get()
     prefix = f"[{settings.site_name} {'CRITICAL' if critical else 'Alert'}]"
-    stage("alert", key=key, to=settings.alert_email, context={"subject": f"{prefix} {subject}", "text": text})
-    logger.warning("alert", subject=subject, key=key, critical=critical)
+    context = {"subject": f"{prefix} {subject}", "text": text}
+    if _add("alert", key, settings.alert_email, None, None, context):
+        logger.warning("alert", subject=subject, key=key, critical=critical)
 
 
 def _new_message_id() -> str:
@@ -126,9 +135,7 @@ def _new_message_id() -> str:
 def deliver_due(*, budget_seconds: float = 60, limit: int | None = None, only: str | None = None) -> Delivery:
     """Send what is due, oldest first, until nothing is, `limit` mails were tried, or the budget has passed.
 
-    `only` is the key of the one mail to send, for a process that must not take on the others' work.
-
-    Must be called outside of a transaction: it commits for each mail. Without mail settings everything stays
+    `only` is the key of the one mail to send, for a process that must not take on the others' work. Must be called outside of a transaction: it commits for each mail. Without mail settings everything stays
     due. A mail server that cannot be reached ends the run; a single bad mail does not.
     """
     done = Delivery()

@@ -87,4 +87,4 @@ def text_of(message: EmailMessage, kind: str = "plain") -> str:
     assert body is not None
     content = body.get_content()
     assert isinstance(content, str)
-    return content
+    return content.replace("\r\n", "\n")
