@@ -135,8 +135,9 @@ def _new_message_id() -> str:
 def deliver_due(*, budget_seconds: float = 60, limit: int | None = None, only: str | None = None) -> Delivery:
     """Send what is due, oldest first, until nothing is, `limit` mails were tried, or the budget has passed.
 
-    `only` is the key of the one mail to send, for a process that must not take on the others' work. Must be called outside of a transaction: it commits for each mail. Without mail settings everything stays
-    due. A mail server that cannot be reached ends the run; a single bad mail does not.
+    `only` is the key of the one mail to send, for a process that must not take on the others' work. Must be
+    called outside of a transaction: it commits for each mail. Without mail settings everything stays due. A
+    mail server that cannot be reached ends the run; a single bad mail does not.
     """
     done = Delivery()
     if not config.get().mail_ready:

@@ -311,7 +311,7 @@ def test_a_connection_that_died_between_two_letters_is_opened_again(
     owe(1)
     owe(2)
     with mailing.transport() as way:
-        monkeypatch.setattr(outbox.mailing, "transport", lambda: _kept_open(way))
+        monkeypatch.setattr(mailing, "transport", lambda: _kept_open(way))
         assert outbox.deliver_due(limit=1).sent == 1
         assert isinstance(way, mailing.Smtp) and way._server is not None and way._server.sock is not None
         way._server.sock.shutdown(socket.SHUT_RDWR)
