@@ -129,7 +129,8 @@ class Keeper:
             running.pause = min(running.pause * 2, LONGEST_PAUSE)
             # gunicorn's workers hold the port for a while after their master was killed.
             end_session(process.pid, 1.0)
-        elif now >= running.restart_at:
+        elif now >= running.restart_at and not (self.home.run / f"{program.name}.hold").exists():
+            # `touch $KASSA_HOME/run/redis.hold` keeps Redis down, for those who try what happens then.
             self._launch(program)
 
     def _forget(self, name: str) -> None:

@@ -219,6 +219,19 @@ def test_what_dies_at_once_waits_longer_each_time(keeper: Keeper) -> None:
     assert keeper._running["short"].pause <= processes.LONGEST_PAUSE
 
 
+def test_what_is_held_stays_down_until_it_is_let_go(home: Home, keeper: Keeper) -> None:
+    keeper.start(program("redis", SLEEPER))
+    first = pid_of(home, "redis")
+    hold = home.run / "redis.hold"
+    hold.touch()
+    os.kill(first, signal.SIGKILL)
+    until_later = time.monotonic() + 1.5
+    look_after(keeper, lambda: time.monotonic() > until_later)
+    assert pid_of(home, "redis") == first
+    hold.unlink()
+    look_after(keeper, lambda: pid_of(home, "redis") != first)
+
+
 def test_what_never_gets_ready_stops_the_start_with_its_last_words(keeper: Keeper) -> None:
     words = [sys.executable, "-c", "print('no database here'); raise SystemExit(3)"]
     with pytest.raises(Stop, match=r"(?s)web stopped at once \(exit code 3\).*no database here"):
