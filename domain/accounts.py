@@ -26,6 +26,7 @@ from models import LinkPurpose, Order, Role, User
 MAILS_PER_HOUR = 3
 ORDERS_PER_PAGE = 50
 _HOUR = timedelta(hours=1)
+_LONGEST_ADDRESS = 254
 # A name is repeated in a mail to an address that anybody may type, so it must not be able to carry a link.
 _WEB_ADDRESS = re.compile(r"[@<>]|//|\w{2,}\.\w{2,}")
 # Held while it is decided who is an admin: of several processes starting at once one prints a link, and two
@@ -39,6 +40,8 @@ _MAIL_KINDS = {LinkPurpose.CONFIRM: "confirm_address", LinkPurpose.RESET: "reset
 
 def find(email: str) -> User | None:
     """The user of an address, whatever its capitals."""
+    if "\x00" in email:
+        return None  # PostgreSQL has no such text, and refuses to look for it.
     return db.session.scalar(select(User).where(func.lower(User.email) == email.strip().lower()))
 
 
@@ -145,7 +148,7 @@ def _confirmed(user: User) -> None:
 
 
 def _clean_name(name: str) -> str:
-    cleaned = " ".join(name.split())
+    cleaned = " ".join(name.replace("\x00", "").split())
     if not cleaned:
         raise DomainError("name_missing", "Type your name.")
     if len(cleaned) > 200:
@@ -175,7 +178,7 @@ def authenticate(email: str, password: str, *, client_address: str = "") -> User
     Raises DomainError `wrong_login` alike for an unknown address and a wrong password, `too_many_attempts`,
     and only to who knows the password `disabled` or `unconfirmed` (then the confirmation is mailed again).
     """
-    address = email.strip().lower()
+    address = email.strip().lower()[:_LONGEST_ADDRESS]
     place = attempts.network(client_address)
     if attempts.spent(attempts.LOGIN_NETWORK, place) or not attempts.count(attempts.LOGIN_ACCOUNT, address):
         raise _too_many()

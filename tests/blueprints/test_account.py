@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import event
 
 import config
 from blueprints import access
 from domain import accounts
-from extensions import db
 from models import Role
 from tests.support.people import PASSWORD, log_in, mailed_link, mails, make_member, post
+from tests.support.queries import recorded
 from tests.support.shop import make_event, place
 from tests.support.threads import at_once
 
@@ -253,23 +250,10 @@ def test_the_queries_of_the_account_page_do_not_grow_with_its_orders(app: Flask,
     for more in (0, 12):
         for _ in range(more):
             place(concert, user=user)
-        counts.append(queries_of(lambda: client.get("/account/")))
+        with recorded() as statements:
+            client.get("/account/")
+        counts.append(len(statements))
     assert counts[0] == counts[1]
-
-
-def queries_of(work: Callable[[], object]) -> int:
-    """How many statements `work` sends to the database."""
-    asked: list[str] = []
-
-    def listen(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
-        asked.append(statement)
-
-    event.listen(db.engine, "before_cursor_execute", listen)
-    try:
-        work()
-    finally:
-        event.remove(db.engine, "before_cursor_execute", listen)
-    return len(asked)
 
 
 def test_account_pages_are_kept_by_no_cache(client: FlaskClient) -> None:

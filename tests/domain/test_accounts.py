@@ -101,7 +101,7 @@ def test_names_that_are_refused(app: Flask, name: str) -> None:
 
 
 def test_a_name_with_initials_is_a_name(app: Flask) -> None:
-    accounts.register("jrr@example.org", PASSWORD, "J.R.R.  Tolkien")
+    accounts.register("jrr@example.org", PASSWORD, "J.R.R.\0  Tolkien")
     assert accounts.find("jrr@example.org").name == "J.R.R. Tolkien"  # type: ignore[union-attr]
 
 
@@ -251,7 +251,12 @@ def test_of_a_reset_and_a_new_link_at_once_nothing_waits_for_ever(app: Flask) ->
 def test_unknown_addresses_and_wrong_passwords_are_told_the_same(app: Flask) -> None:
     make_member()
     told = []
-    for email, password in (("ann@example.org", "wrong password"), ("bob@example.org", PASSWORD), ("", "")):
+    for email, password in (
+        ("ann@example.org", "wrong password"),
+        ("bob@example.org", PASSWORD),
+        ("", ""),
+        ("\0", "\0"),
+    ):
         with refusal("wrong_login") as caught:
             accounts.authenticate(email, password)
         told.append(caught.value.message)
