@@ -104,11 +104,14 @@ def body_of(message: EmailMessage, kind: str) -> str | None:
     part = message.get_body((kind,))
     if part is None:
         return None
+    content = part.get_payload(decode=True)
+    raw = content if isinstance(content, bytes) else b""
+    charset = part.get_content_charset("utf-8")
     try:
-        return str(part.get_content()).replace("\r\n", "\n")
-    except (LookupError, ValueError):
-        content = part.get_payload(decode=True)
-        return content.decode("utf-8", "replace") if isinstance(content, bytes) else ""
+        text = raw.decode("utf-8" if charset == "us-ascii" else charset, "replace")
+    except LookupError:
+        text = raw.decode("utf-8", "replace")
+    return text.replace("\r\n", "\n")
 
 
 def _summary(

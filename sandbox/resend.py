@@ -54,6 +54,9 @@ class Refusal(Exception):
         return {"statusCode": self.status, "name": self.name, "message": str(self)}
 
 
+_BROKEN = Refusal(500, "application_error", "An unexpected error occurred.")
+
+
 class Resend:
     """Sends into the catcher, once a key."""
 
@@ -76,7 +79,13 @@ class Resend:
             key = request.headers.get("Idempotency-Key", "")
             if len(key) > 256:
                 raise Refusal(400, "invalid_idempotency_key", "The key must be between 1-256 chars.")
-            return _response(200, self._once(key, fault) if key else self._send(fault))
+            broken = fault is not None and fault.kind == "http_500"
+            if broken and fault is not None and not fault.after:
+                raise _BROKEN
+            body = self._once(key, fault) if key else self._send(fault)
+            if broken:
+                raise _BROKEN
+            return _response(200, body)
         except Refusal as refusal:
             return _response(refusal.status, refusal.body)
 
@@ -125,8 +134,6 @@ class Resend:
             address for _, address in getaddresses([*mail["to"], *mail.get("cc", []), *mail.get("bcc", [])])
         ]
         self._mailbox.keep(raw, getaddresses([mail["from"]])[0][1], recipients, "resend")
-        if fault is not None and fault.kind == "http_500":
-            raise Refusal(500, "application_error", "An unexpected error occurred.")
         return {"id": mail_id}
 
 
@@ -218,7 +225,7 @@ def blueprint(resend: Resend, edge: Callable[[Callable[[int], Response]], Edge])
         429: Refusal(
             429, "rate_limit_exceeded", "Too many requests. You can only make 5 requests per second."
         ),
-        500: Refusal(500, "application_error", "An unexpected error occurred."),
+        500: _BROKEN,
     }
     served = edge(lambda status: _response(status, refusals[status].body))
 

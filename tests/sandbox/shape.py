@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import types
 from decimal import Decimal
-from typing import Any, ClassVar, ForwardRef, Literal, Union, get_args, get_origin
+from typing import Any, ForwardRef, Literal, Union, get_args, get_origin
 
 import stripe
 from stripe import ListObject, StripeObject
@@ -25,7 +25,7 @@ def faults_of(body: Any, shape: type) -> list[str]:
 def _object(body: Any, shape: type, path: str) -> list[str]:
     if not isinstance(body, dict):
         return [f"{path} is no object: {body!r}"]
-    fields = {n: h for n, h in shape.__annotations__.items() if get_origin(h) is not ClassVar}
+    fields = {n: h for n, h in shape.__annotations__.items() if n != "OBJECT_NAME"}
     found = [f"{path}.{name} is not known to the SDK" for name in body if name not in fields]
     for name, hint in fields.items():
         if name in body:

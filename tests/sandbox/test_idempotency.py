@@ -22,7 +22,8 @@ def create(client: stripe.StripeClient, params: Params) -> Create:
     """Creates a session under key-1."""
 
     def under_key(**changes: Any) -> stripe.checkout.Session:
-        return client.v1.checkout.sessions.create({**params, **changes}, KEY)  # type: ignore[typeddict-item]
+        wanted: Params = {**params, **changes}
+        return client.v1.checkout.sessions.create(wanted, KEY)
 
     return under_key
 
@@ -35,7 +36,7 @@ def impatient(box: Sandbox, params: Params) -> Create:
         base_addresses={"api": f"{box.base_url}/stripe"},
         http_client=stripe.RequestsClient(timeout=1),
     )
-    return lambda: client.v1.checkout.sessions.create(params, KEY)  # type: ignore[arg-type]
+    return lambda: client.v1.checkout.sessions.create(params, KEY)
 
 
 def count(client: stripe.StripeClient) -> int:
@@ -84,7 +85,7 @@ def test_a_key_is_forgotten_after_a_day(box: Sandbox, client: stripe.StripeClien
 
 def test_a_key_that_is_too_long(client: stripe.StripeClient, params: Params) -> None:
     with pytest.raises(stripe.IdempotencyError):
-        client.v1.checkout.sessions.create(params, {"idempotency_key": "k" * 256})  # type: ignore[arg-type]
+        client.v1.checkout.sessions.create(params, {"idempotency_key": "k" * 256})
 
 
 def test_side_by_side(box: Sandbox, client: stripe.StripeClient, create: Create) -> None:
@@ -156,5 +157,5 @@ def test_a_client_that_tries_again_has_one_session(box: Sandbox, params: Params)
         max_network_retries=2,
     )
     box.faults("timeout_after", times=1, seconds=1.5, match={"method": "POST", "path": "/v1/checkout"})
-    made = client.v1.checkout.sessions.create(params)  # type: ignore[arg-type]
+    made = client.v1.checkout.sessions.create(params)
     assert [s.id for s in client.v1.checkout.sessions.list().data] == [made.id]

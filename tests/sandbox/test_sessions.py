@@ -1,4 +1,4 @@
-"""Checkout Sessions over the API: what they are made of, what is refused, how they end, how they are listed."""
+"""Checkout Sessions over the API: how they are made, refused, ended and listed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import requests
 import stripe
 
-from tests.sandbox.conftest import Params, submit
+from tests.sandbox.conftest import Params, charge_of, intent_of, submit
 from tests.support.sandbox import Sandbox
 
 Pay = Callable[..., stripe.checkout.Session]
@@ -27,12 +27,11 @@ def test_an_open_session(session: stripe.checkout.Session) -> None:
 
 def test_a_paid_session(pay: Pay) -> None:
     paid = pay()
-    intent = paid.payment_intent
+    intent, charge = intent_of(paid), charge_of(paid)
     assert (paid.status, paid.payment_status, paid.url) == ("complete", "paid", None)
-    assert isinstance(intent, stripe.PaymentIntent) and isinstance(intent.latest_charge, stripe.Charge)
     assert (intent.status, intent.amount_received) == ("succeeded", 2500)
     assert intent.metadata.to_dict() == {"order": "order-1"}
-    assert (intent.latest_charge.amount, intent.latest_charge.amount_refunded) == (2500, 0)
+    assert (charge.amount, charge.amount_refunded) == (2500, 0)
 
 
 def _with(params: Params, **changes: Any) -> Params:
@@ -44,6 +43,7 @@ def _line(**price: Any) -> list[Params]:
     return [{"quantity": 1, "price_data": {k: v for k, v in data.items() if v is not None}}]
 
 
+PRICE = "line_items[0][price_data]"
 REFUSED: list[tuple[Params, str, str | None]] = [
     ({"payment_method_types": ["card"]}, "payment_method_types", "parameter_unknown"),
     ({"colour": "red"}, "colour", "parameter_unknown"),
@@ -66,15 +66,17 @@ REFUSED: list[tuple[Params, str, str | None]] = [
     ({"metadata": {str(n): "v" for n in range(51)}}, "metadata", None),
     ({"line_items": None}, "line_items", "parameter_missing"),
     ({"line_items": _line() * 101}, "line_items", None),
-    ({"line_items": _line(currency=None)}, "line_items[0][price_data][currency]", "parameter_missing"),
-    ({"line_items": _line(currency="xxx")}, "line_items[0][price_data][currency]", None),
-    ({"line_items": _line(product_data=None)}, "line_items[0][price_data][product_data]", "parameter_missing"),
-    ({"line_items": _line(product_data={"description": "?"})}, "line_items[0][price_data][product_data][name]",
-     "parameter_missing"),
-    ({"line_items": _line(unit_amount="10.00")}, "line_items[0][price_data][unit_amount]",
-     "parameter_invalid_integer"),
-    ({"line_items": _line(unit_amount=None)}, "line_items[0][price_data][unit_amount]", "parameter_missing"),
-    ({"line_items": _line(unit_amount=-1)}, "line_items[0][price_data][unit_amount]", "parameter_invalid_integer"),
+    ({"line_items": _line(currency=None)}, f"{PRICE}[currency]", "parameter_missing"),
+    ({"line_items": _line(currency="xxx")}, f"{PRICE}[currency]", None),
+    ({"line_items": _line(product_data=None)}, f"{PRICE}[product_data]", "parameter_missing"),
+    (
+        {"line_items": _line(product_data={"description": "?"})},
+        f"{PRICE}[product_data][name]",
+        "parameter_missing",
+    ),
+    ({"line_items": _line(unit_amount="10.00")}, f"{PRICE}[unit_amount]", "parameter_invalid_integer"),
+    ({"line_items": _line(unit_amount=None)}, f"{PRICE}[unit_amount]", "parameter_missing"),
+    ({"line_items": _line(unit_amount=-1)}, f"{PRICE}[unit_amount]", "parameter_invalid_integer"),
     ({"line_items": _line(unit_amount=49)}, "line_items", "amount_too_small"),
     ({"line_items": _line(unit_amount=199, currency="aed")}, "line_items", "amount_too_small"),
     ({"line_items": _line(unit_amount=100_000_000)}, "line_items", "amount_too_large"),
@@ -84,7 +86,7 @@ REFUSED: list[tuple[Params, str, str | None]] = [
     ({"line_items": [{**_line()[0], "quantity": 0}]}, "line_items[0][quantity]", None),
     ({"discounts": [{"coupon": "c"}]}, "discounts", "sandbox_not_imitated"),
     ({"expand": ["status"]}, "expand", None),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("changes", "param", "code"), REFUSED, ids=[str(param) for _, param, _ in REFUSED])
@@ -92,7 +94,7 @@ def test_what_is_refused(
     client: stripe.StripeClient, params: Params, changes: Params, param: str, code: str | None
 ) -> None:
     with pytest.raises(stripe.InvalidRequestError) as refused:
-        client.v1.checkout.sessions.create(_with(params, **changes))  # type: ignore[arg-type]
+        client.v1.checkout.sessions.create(_with(params, **changes))
     assert refused.value.param == param
     assert code is None or refused.value.code == code
     assert client.v1.checkout.sessions.list().data == []
@@ -105,7 +107,7 @@ def test_amounts_that_are_taken(
     client: stripe.StripeClient, params: Params, currency: str, unit_minor: int
 ) -> None:
     wanted = _with(params, line_items=_line(currency=currency, unit_amount=unit_minor))
-    made = client.v1.checkout.sessions.create(wanted)  # type: ignore[arg-type]
+    made = client.v1.checkout.sessions.create(wanted)
     assert (made.amount_total, made.currency) == (unit_minor, currency.lower())
 
 
@@ -115,10 +117,10 @@ def test_amounts_that_are_taken(
 def test_expires_at(client: stripe.StripeClient, params: Params, minutes: int, taken: bool) -> None:
     wanted = _with(params, expires_at=int(time.time()) + minutes * 60)
     if taken:
-        assert client.v1.checkout.sessions.create(wanted).expires_at == wanted["expires_at"]  # type: ignore[arg-type]
+        assert client.v1.checkout.sessions.create(wanted).expires_at == wanted["expires_at"]
     else:
         with pytest.raises(stripe.InvalidRequestError, match="expires_at"):
-            client.v1.checkout.sessions.create(wanted)  # type: ignore[arg-type]
+            client.v1.checkout.sessions.create(wanted)
 
 
 def test_expire_only_when_open(
@@ -132,7 +134,7 @@ def test_expire_only_when_open(
 
 
 def test_time_expires_it(box: Sandbox, client: stripe.StripeClient, params: Params) -> None:
-    made = client.v1.checkout.sessions.create(_with(params, expires_at=int(time.time()) + 31 * 60))  # type: ignore[arg-type]
+    made = client.v1.checkout.sessions.create(_with(params, expires_at=int(time.time()) + 31 * 60))
     box.advance(30 * 60)
     assert client.v1.checkout.sessions.retrieve(made.id).status == "open"
     box.advance(61)
@@ -142,14 +144,14 @@ def test_time_expires_it(box: Sandbox, client: stripe.StripeClient, params: Para
 
 def test_lists_see_what_time_expired(box: Sandbox, client: stripe.StripeClient, params: Params) -> None:
     wanted = _with(params, expires_at=int(time.time()) + 31 * 60)
-    made = [client.v1.checkout.sessions.create(wanted).id for _ in range(3)]  # type: ignore[arg-type]
+    made = [client.v1.checkout.sessions.create(wanted).id for _ in range(3)]
     box.advance(31 * 60)
     assert client.v1.checkout.sessions.list({"status": "open"}).data == []
     assert [s.id for s in client.v1.checkout.sessions.list({"status": "expired"}).data] == made[::-1]
 
 
 def test_pages(client: stripe.StripeClient, params: Params) -> None:
-    made = [client.v1.checkout.sessions.create(params).id for _ in range(7)][::-1]  # type: ignore[arg-type]
+    made = [client.v1.checkout.sessions.create(params).id for _ in range(7)][::-1]
     sessions = client.v1.checkout.sessions
     assert [s.id for s in sessions.list({"limit": 3}).auto_paging_iter()] == made
     first = sessions.list({"limit": 3})
@@ -166,14 +168,14 @@ def test_pages(client: stripe.StripeClient, params: Params) -> None:
 
 
 def test_filters(box: Sandbox, client: stripe.StripeClient, params: Params, pay: Pay) -> None:
-    old = client.v1.checkout.sessions.create(params)  # type: ignore[arg-type]
+    old = client.v1.checkout.sessions.create(params)
     box.advance(100)
     paid = pay()
-    intent = paid.payment_intent
-    assert isinstance(intent, stripe.PaymentIntent)
+    intent = intent_of(paid)
 
     def found(**filters: Any) -> list[str]:
-        return [s.id for s in client.v1.checkout.sessions.list(filters).data]  # type: ignore[arg-type]
+        wanted: Params = filters
+        return [s.id for s in client.v1.checkout.sessions.list(wanted).data]
 
     assert found(status="complete") == [paid.id]
     assert found(status="open") == [old.id]
@@ -185,8 +187,8 @@ def test_filters(box: Sandbox, client: stripe.StripeClient, params: Params, pay:
     assert found(customer_details={"email": "buyer@example.org"}) == [paid.id]
     assert found(customer="cus_nobody") == []
     expand: Params = {"expand": ["data.payment_intent.latest_charge"]}
-    listed = client.v1.checkout.sessions.list(expand).data  # type: ignore[arg-type]
-    assert listed[0].payment_intent.latest_charge.paid is True  # type: ignore[union-attr]
+    listed = client.v1.checkout.sessions.list(expand).data
+    assert charge_of(listed[0]).paid is True
     assert listed[1].payment_intent is None
 
 
@@ -198,7 +200,7 @@ def test_line_items(client: stripe.StripeClient, session: stripe.checkout.Sessio
 
 
 def test_a_filter_of_payment_methods(box: Sandbox, client: stripe.StripeClient, params: Params) -> None:
-    made = client.v1.checkout.sessions.create(_with(params, allowed_payment_method_types=["card"]))  # type: ignore[arg-type]
+    made = client.v1.checkout.sessions.create(_with(params, allowed_payment_method_types=["card"]))
     assert made.payment_method_types == ["card"]
     assert made.url
     assert "Pay later" not in requests.get(made.url, timeout=10).text
@@ -206,7 +208,7 @@ def test_a_filter_of_payment_methods(box: Sandbox, client: stripe.StripeClient, 
 
 
 def test_a_total_of_zero(client: stripe.StripeClient, params: Params) -> None:
-    made = client.v1.checkout.sessions.create(_with(params, line_items=_line(unit_amount=0)))  # type: ignore[arg-type]
+    made = client.v1.checkout.sessions.create(_with(params, line_items=_line(unit_amount=0)))
     assert made.url and submit(made.url).status_code == 303
     done = client.v1.checkout.sessions.retrieve(made.id)
     assert (done.status, done.payment_status, done.payment_intent) == (
@@ -216,8 +218,17 @@ def test_a_total_of_zero(client: stripe.StripeClient, params: Params) -> None:
     )
 
 
-@pytest.mark.parametrize("path", ["checkout/sessions/cs_test_none", "payment_intents/pi_none", "charges/ch_none",
-                                  "refunds/re_none", "disputes/du_none", "events/evt_none"])  # fmt: skip
+NOWHERE = (
+    "checkout/sessions/cs_test_none",
+    "payment_intents/pi_none",
+    "charges/ch_none",
+    "refunds/re_none",
+    "disputes/du_none",
+    "events/evt_none",
+)
+
+
+@pytest.mark.parametrize("path", NOWHERE)
 def test_what_is_not_there(client: stripe.StripeClient, path: str) -> None:
     with pytest.raises(stripe.InvalidRequestError) as missing:
         client.raw_request("get", f"/v1/{path}")

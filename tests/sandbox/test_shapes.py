@@ -9,7 +9,7 @@ import pytest
 import requests
 import stripe
 
-from tests.sandbox.conftest import Params, submit
+from tests.sandbox.conftest import Params, charge_of, submit
 from tests.sandbox.shape import faults_of
 from tests.support.sandbox import Sandbox
 
@@ -75,9 +75,9 @@ def test_open_session(box: Sandbox, session: stripe.checkout.Session) -> None:
 )
 def test_paid_refunded_disputed(box: Sandbox, client: stripe.StripeClient, pay: Pay, number: str) -> None:
     paid = pay(number)
-    charge = paid.payment_intent.latest_charge  # type: ignore[union-attr]
+    charge = charge_of(paid)
     if number != "4000000000000259":
-        client.v1.refunds.create({"charge": charge.id, "amount": 700, "metadata": {"a": "b"}})  # type: ignore[union-attr]
+        client.v1.refunds.create({"charge": charge.id, "amount": 700, "metadata": {"a": "b"}})
     box.advance(120)
     assert "charge.succeeded" in assert_all_fit(box)
     expand = ["payment_intent.latest_charge.balance_transaction", "payment_intent.latest_charge.refunds"]
@@ -103,7 +103,7 @@ def test_declined_and_waiting_for_authentication(box: Sandbox, session: stripe.c
 
 def test_bank_debits(box: Sandbox, client: stripe.StripeClient, params: Params) -> None:
     for end in ("complete_later", "fail_later", "cancel"):
-        opened = client.v1.checkout.sessions.create(params)  # type: ignore[arg-type]
+        opened = client.v1.checkout.sessions.create(params)
         box.do(opened.id, "pay_later")
         assert_all_fit(box)
         box.do(opened.id, end)
