@@ -1,0 +1,642 @@
+"""What a buyer sees: the list, an event in every state, and the order page in every state."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from io import BytesIO
+from typing import Any
+
+import pytest
+from flask import Flask, render_template
+from flask.testing import FlaskClient
+from PIL import Image
+from sqlalchemy import event as sql
+from sqlalchemy import select
+from werkzeug.test import TestResponse
+
+import config
+from app import create_app
+from domain import catalogue, clock, ledger, orders, payments
+from extensions import db, limiter
+from models import (
+    Event,
+    EventState,
+    Order,
+    OrderState,
+    OutboxMail,
+    Page,
+    Payment,
+    PaymentState,
+    Role,
+    Ticket,
+    TicketState,
+    User,
+)
+from tests.support.people import log_in, make_member, post
+from tests.support.sandbox import Sandbox
+from tests.support.shop import make_event, place, report_on
+from tests.support.web import buy, newest_order, newest_payment
+
+
+@contextmanager
+def statements() -> Iterator[list[str]]:
+    """The SQL that is run inside."""
+    seen: list[str] = []
+
+    def note(_conn: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        seen.append(statement)
+
+    sql.listen(db.engine, "before_cursor_execute", note)
+    try:
+        yield seen
+    finally:
+        sql.remove(db.engine, "before_cursor_execute", note)
+
+
+def address(order: Order) -> str:
+    return f"/o/{order.code}/{order.secret}"
+
+
+def settled(order: Order, *states: str, **changes: Any) -> Order:
+    """The order after its payment went through `states`, as the provider tells it."""
+    for state in states:
+        payment = db.session.scalars(select(Payment).filter_by(order_id=order.id)).one()
+        payments.settle(payment.id, report_on(payment, state, **changes), door="test")
+    # What was asked just now is not asked again, so the page shows what the test made.
+    payment = db.session.scalars(select(Payment).filter_by(order_id=order.id)).one()
+    payment.last_checked_at = clock.now() + timedelta(hours=1)
+    db.session.commit()
+    return db.session.get_one(Order, order.id, populate_existing=True)
+
+
+def form(event: Event, quantity: str = "1", **more: str) -> dict[str, str]:
+    return {
+        f"quantity-{event.ticket_types[0].id}": quantity,
+        "name": "Ada Buyer",
+        "email": "ada@example.org",
+    } | more
+
+
+def order_by_form(client: FlaskClient, event: Event, **fields: str) -> TestResponse:
+    return post(client, f"/events/{event.slug}", **fields)
+
+
+# --- The list and the event -----------------------------------------------------------------------------
+
+
+def test_the_list_shows_what_is_on(client: FlaskClient) -> None:
+    make_event(price_minor=2500)
+    make_event("draft", state=EventState.DRAFT)
+    page = client.get("/").text
+    assert "Concert" in page
+    assert "Town Hall" in page
+    assert "€25.00" in page
+    assert "Draft" not in page
+
+
+def test_an_empty_house_says_so(client: FlaskClient) -> None:
+    assert "The house is dark" in client.get("/").text
+
+
+def test_the_event_page_has_one_form_with_the_fixed_fields(client: FlaskClient) -> None:
+    event = make_event()
+    page = client.get("/events/concert").text
+    assert page.count('<form method="post"') == 1
+    for name in ("name", "email", f"quantity-{event.ticket_types[0].id}", "form_token", "csrf_token"):
+        assert f'name="{name}"' in page
+    assert 'type="radio"' not in page
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"state": EventState.CANCELLED}, "was cancelled"),
+        ({"starts_at": -2, "ends_at": -1}, "This event is over"),
+        ({"sales_open_at": 1}, "Tickets go on sale on"),
+        ({"sales_close_at": -1}, "Ticket sales have closed"),
+    ],
+)
+def test_why_it_does_not_sell_is_said_and_kept(
+    client: FlaskClient, changes: dict[str, Any], words: str
+) -> None:
+    now = clock.now()
+    days: dict[str, Any] = {
+        k: now + timedelta(days=v) if isinstance(v, int) else v for k, v in changes.items()
+    }
+    event = make_event(**days)
+    page = client.get("/events/concert")
+    assert page.status_code == 200
+    assert words in page.text
+    assert 'id="buy"' not in page.text
+    answer = post(client, "/events/concert", page="/tickets/find", **form(event))
+    assert answer.status_code == 409
+    assert words in answer.text
+    assert db.session.query(Order).count() == 0
+
+
+def test_sold_out_and_all_held_are_different_words(client: FlaskClient) -> None:
+    event = make_event(capacity=1)
+    order = place(event)
+    assert "Try again" in client.get("/events/concert").text
+    settled(order, "open", "paid")
+    assert "Sold out" in client.get("/events/concert").text
+
+
+def test_a_draft_is_for_admins(client: FlaskClient) -> None:
+    make_event(state=EventState.DRAFT)
+    assert client.get("/events/concert").status_code == 404
+    make_member(role=Role.ADMIN)
+    log_in(client)
+    assert "only admins see it" in client.get("/events/concert").text.lower()
+
+
+def test_without_a_provider_nothing_that_costs_is_sold(client: FlaskClient, app: Flask) -> None:
+    event = make_event()
+    config.use(replace(config.get(), mail_server=""))
+    assert "cannot be paid for here" in client.get("/events/concert").text
+    answer = post(client, "/events/concert", page="/tickets/find", **form(event))
+    assert answer.status_code == 409
+
+
+def test_the_event_page_costs_at_most_three_queries(client: FlaskClient) -> None:
+    event = make_event(capacity=1)
+    for number in range(6):
+        catalogue.add_ticket_type(event, name=f"Kind {number}", price_minor=1000, capacity=5)
+    place(event)
+    db.session.remove()
+    with statements() as seen:
+        assert client.get("/events/concert").status_code == 200
+    assert len(seen) <= 3, seen
+
+
+def test_the_list_costs_the_same_for_many_events(client: FlaskClient) -> None:
+    make_event("first")
+    with statements() as one:
+        client.get("/")
+    for number in range(5):
+        make_event(f"more-{number}")
+    db.session.remove()
+    with statements() as six:
+        client.get("/")
+    assert len(one) == len(six) <= 3
+
+
+def test_what_an_organiser_writes_is_text(client: FlaskClient) -> None:
+    make_event(title="<b>Gala</b>", description="<script>alert(1)</script>\n\nSecond")
+    page = client.get("/events/concert").text
+    assert "<b>Gala" not in page
+    assert "<script>alert" not in page
+    assert "<p>Second</p>" in page
+
+
+def test_the_calendar_file_of_an_event(client: FlaskClient) -> None:
+    make_event()
+    answer = client.get("/events/concert/calendar.ics")
+    assert answer.mimetype == "text/calendar"
+    assert b"BEGIN:VEVENT" in answer.data
+
+
+def test_a_picture_is_kept_by_browsers_for_good(client: FlaskClient) -> None:
+    out = BytesIO()
+    Image.new("RGB", (64, 36), "red").save(out, "PNG")
+    picture = catalogue.set_picture(make_event(), out.getvalue())
+    assert picture is not None
+    path = f"/pictures/{picture.sha256}"
+    assert path in client.get("/").text
+    first = client.get(path)
+    assert first.mimetype == "image/jpeg"
+    assert "immutable" in first.headers["Cache-Control"]
+    etag = first.headers["ETag"]
+    again = client.get(path, headers={"If-None-Match": etag})
+    assert (again.status_code, again.data) == (304, b"")
+    assert client.get("/pictures/nothing").status_code == 404
+
+
+# --- Buying ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"name": "  "}, "name"),
+        ({"email": "ada"}, "email"),
+        ({"email": ""}, "email"),
+        ({"quantity": "0"}, "quantities"),
+        ({"quantity": ""}, "quantities"),
+        ({"quantity": "-1"}, "quantity"),
+        ({"quantity": "two"}, "quantity"),
+        ({"quantity": "11"}, "quantity"),
+        ({"quantity": "99999999999"}, "quantity"),
+    ],
+)
+def test_a_mistake_is_shown_beside_its_field_and_the_rest_is_kept(
+    client: FlaskClient, changes: dict[str, str], field: str
+) -> None:
+    event = make_event(capacity=50)
+    answer = order_by_form(client, event, **form(event, **changes))
+    assert answer.status_code == 400
+    name = f"quantity-{event.ticket_types[0].id}" if field == "quantity" else field
+    assert f'id="{name}-problem"' in answer.text
+    assert ('value="Ada Buyer"' in answer.text) == ("name" not in changes)
+    assert db.session.query(Order).count() == 0
+
+
+def test_all_mistakes_are_shown_at_once(client: FlaskClient) -> None:
+    event = make_event()
+    answer = order_by_form(client, event, **form(event, "0", name="", email="x"))
+    assert "3 fields" in answer.text
+
+
+def test_what_goes_meanwhile_is_a_conflict_with_fresh_numbers(client: FlaskClient) -> None:
+    event = make_event(capacity=5)
+    place(event, 3)
+    answer = order_by_form(client, event, **form(event, "4"))
+    assert answer.status_code == 409
+    assert "only 2 left" in answer.text
+    assert 'max="2"' in answer.text
+
+
+def test_the_same_form_twice_is_one_order_and_a_changed_one_another(client: FlaskClient) -> None:
+    event = make_event(price_minor=0)
+    page = client.get("/events/concert").text
+    tokens = {
+        name: found[1]
+        for name in ("csrf_token", "form_token")
+        if (found := re.search(rf'name="{name}" value="([^"]+)"', page))
+    }
+    first = client.post("/events/concert", data=form(event) | tokens)
+    again = client.post("/events/concert", data=form(event) | tokens)
+    assert first.headers["Location"] == again.headers["Location"]
+    assert db.session.query(Order).count() == 1
+    changed = client.post("/events/concert", data=form(event, "2") | tokens)
+    assert changed.headers["Location"] != first.headers["Location"]
+    assert db.session.query(Order).count() == 2
+
+
+def test_a_form_without_its_token_is_refused(client: FlaskClient) -> None:
+    event = make_event()
+    answer = client.post("/events/concert", data=form(event))
+    assert answer.status_code == 400
+    assert "open for too long" in answer.text
+    assert db.session.query(Order).count() == 0
+
+
+def test_a_free_order_is_complete_at_once(client: FlaskClient) -> None:
+    event = make_event(price_minor=0)
+    answer = buy(client, event, 2)
+    assert answer.status_code == 303
+    order = newest_order()
+    assert answer.headers["Location"] == address(order)
+    page = client.get(address(order)).text
+    assert "Booked" in page
+    assert page.count('class="admit-qr"') == 2
+
+
+def _give(user: User, amount_minor: int) -> None:
+    ledger.post(
+        key="gift",
+        debit=ledger.PLATFORM,
+        credit=ledger.wallet_of(user.id, "EUR").account,
+        amount_minor=amount_minor,
+        currency="EUR",
+        kind="adjustment",
+    )
+    db.session.commit()
+
+
+def test_a_member_pays_from_the_wallet(client: FlaskClient) -> None:
+    event, user = make_event(price_minor=2500), make_member()
+    _give(user, 6000)
+    log_in(client)
+    page = client.get("/events/concert").text
+    assert 'value="ann@example.org"' in page
+    assert 'type="radio" name="provider" id="provider-wallet"' in page
+    assert "€60.00 in it" in page
+    answer = order_by_form(client, event, **form(event, "2", provider="wallet"))
+    order = newest_order()
+    assert answer.headers["Location"] == address(order)
+    assert (order.state, order.user_id) == (OrderState.COMPLETED, user.id)
+    assert ledger.balance(f"wallet:{user.id}", "EUR") == 1000
+
+
+def test_a_wallet_with_too_little_says_so_and_another_way_is_open(client: FlaskClient) -> None:
+    event, user = make_event(price_minor=2500), make_member()
+    _give(user, 2500)
+    log_in(client)
+    answer = order_by_form(client, event, **form(event, "2", provider="wallet"))
+    assert answer.status_code == 303
+    page = client.get(answer.headers["Location"]).text
+    assert 'role="alert"' in page
+    assert "Try again" in page
+    assert newest_order().state is OrderState.FAILED
+    assert ledger.balance(f"wallet:{user.id}", "EUR") == 2500
+
+
+@pytest.fixture
+def limited(app: Flask) -> Iterator[FlaskClient]:
+    """A browser of an application whose limits are on."""
+    other = create_app(replace(config.get(), limits=True))
+    try:
+        yield other.test_client()
+    finally:
+        limiter.enabled = False
+        config.use(replace(config.get(), limits=False))
+        with other.app_context():
+            db.engine.dispose()
+
+
+def test_one_mail_address_orders_twenty_times_an_hour(limited: FlaskClient) -> None:
+    event = make_event(price_minor=0, capacity=100)
+    codes = [order_by_form(limited, event, **form(event)).status_code for _ in range(21)]
+    assert codes == [303] * 20 + [429]
+    assert order_by_form(limited, event, **form(event, email="bo@example.org")).status_code == 303
+    assert db.session.query(Order).count() == 21
+
+
+def test_mistakes_do_not_use_up_the_limit(limited: FlaskClient) -> None:
+    event = make_event(price_minor=0)
+    for _ in range(25):
+        assert order_by_form(limited, event, **form(event, "0")).status_code == 400
+    assert order_by_form(limited, event, **form(event)).status_code == 303
+
+
+# --- The order page -------------------------------------------------------------------------------------
+
+
+def test_a_wrong_secret_is_the_same_as_no_order(client: FlaskClient) -> None:
+    order = place(make_event())
+    wrong = client.get(f"/o/{order.code}/wrong")
+    nothing = client.get("/o/ORD-NOTHING1/wrong")
+    assert wrong.status_code == nothing.status_code == 404
+    assert re.sub("wrong|ORD-[A-Z0-9]+", "", wrong.text) == re.sub("wrong|ORD-[A-Z0-9]+", "", nothing.text)
+    for path in ("check", "pay", "cancel", "email", "resend"):
+        answer = post(client, f"/o/{order.code}/wrong/{path}", page="/tickets/find")
+        assert answer.status_code == 404
+    for path in (".json", "/tickets.pdf", "/event.ics"):
+        assert client.get(f"/o/{order.code}/wrong{path}").status_code == 404
+
+
+def test_open_leads_back_to_the_same_payment(client: FlaskClient) -> None:
+    order = settled(place(make_event(), 2), "open")
+    page = client.get(address(order)).text
+    assert "€50.00 to pay" in page
+    assert 'href="https://pay.example.org/session"' in page
+    assert "Kept for you until" in page
+    assert 'http-equiv="refresh" content="5"' in page
+    assert 'data-refresh="soon"' in page
+    assert "Cancel this order" in page
+
+
+def test_waiting_asks_nobody_to_pay_again(client: FlaskClient) -> None:
+    order = settled(place(make_event(), 2), "open", "processing")
+    page = client.get(address(order)).text
+    assert (
+        "Payment received, your bank is still confirming. "
+        "You don't need to pay again; we will email you" in page
+    )
+    assert "€50.00" in page
+    assert order.payments[0].reference in page
+    assert "Check again" in page
+    assert "Try again" not in page
+    assert 'http-equiv="refresh" content="5"' in page
+
+
+def test_paid_shows_the_tickets_once_and_for_all(client: FlaskClient) -> None:
+    order = settled(place(make_event(), 2), "open", "paid")
+    page = client.get(address(order)).text
+    assert page.count('src="data:image/png;base64,') == 2
+    for ticket in order.tickets:
+        assert f"{ticket.code[:4]} {ticket.code[4:]}" in page
+    assert 'http-equiv="refresh"' not in page
+    assert "Wrong address" not in page
+    assert client.get(f"{address(order)}/tickets.pdf").data.startswith(b"%PDF")
+    assert b"BEGIN:VCALENDAR" in client.get(f"{address(order)}/event.ics").data
+
+
+def test_each_ticket_says_how_it_stands(client: FlaskClient) -> None:
+    order = settled(place(make_event(), 3), "open", "paid")
+    used, void, held = order.tickets
+    used.checked_in_at = clock.now()
+    void.state, void.state_reason = TicketState.VOID, "Refunded."
+    held.state = TicketState.SUSPENDED
+    db.session.commit()
+    page = client.get(address(order)).text
+    for words in ("Checked in", "Void", "Refunded.", "On hold"):
+        assert words in page
+    assert page.count('class="admit-qr"') == 1
+
+
+def test_ten_tickets_stay_under_a_hundred_kilobytes_and_few_queries(client: FlaskClient) -> None:
+    event = make_event(capacity=20, price_minor=0)
+    small, large = place(event, 1), place(event, 10, email="bo@example.org")
+    paths = [address(small), address(large)]
+    counts = []
+    for path in paths:
+        db.session.remove()
+        with statements() as seen:
+            page = client.get(path)
+        counts.append(len(seen))
+        assert len(page.data) < 100_000
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize(
+    ("states", "words"),
+    [
+        (("open", "processing", "failed"), "The payment did not go through"),
+        (("open", "expired"), "not paid in time"),
+        (("open", "cancelled"), "This order was cancelled"),
+    ],
+)
+def test_what_ended_says_why_and_can_be_tried_again(
+    client: FlaskClient, sandbox: Sandbox, states: tuple[str, ...], words: str
+) -> None:
+    order = settled(place(make_event()), *states, reason="The bank refused.")
+    page = client.get(address(order)).text
+    assert words in page
+    assert 'http-equiv="refresh"' not in page
+    answer = post(client, f"{address(order)}/pay", page=address(order))
+    payment = newest_payment()
+    assert answer.status_code == 303
+    assert (answer.headers["Location"], payment.attempt) == (payment.url, 2)
+
+
+def test_trying_again_when_all_is_gone_says_so(client: FlaskClient) -> None:
+    event = make_event(capacity=1)
+    order = settled(place(event), "open", "expired")
+    place(db.session.get_one(Event, event.id), email="bo@example.org")
+    answer = post(client, f"{address(order)}/pay", page=address(order))
+    assert answer.headers["Location"] == address(order)
+    assert 'role="alert"' in client.get(address(order)).text
+
+
+def test_review_says_that_a_person_looks(client: FlaskClient) -> None:
+    order = settled(place(make_event()), "open")
+    settled(order, "paid", amount_minor=1)
+    page = client.get(address(order)).text
+    assert "A person is looking at your payment" in page
+    assert "don’t pay again" in page
+    assert "Continue to payment" not in page
+
+
+def test_refunded_in_part_and_in_full(client: FlaskClient) -> None:
+    order = settled(place(make_event()), "open", "paid")
+    for state, words in (
+        (OrderState.PARTIALLY_REFUNDED, "Partly refunded"),
+        (OrderState.REFUNDED, "You were paid back"),
+    ):
+        order.state = state
+        db.session.commit()
+        assert words in client.get(address(order)).text
+
+
+def test_a_top_up_leads_to_the_wallet(client: FlaskClient) -> None:
+    order = orders.place_top_up(make_member(), 5000)
+    assert "to pay" in client.get(address(settled(order, "open"))).text
+    page = client.get(address(settled(order, "paid"))).text
+    assert "in your wallet" in page
+    assert 'href="/wallet/"' in page
+
+
+def test_a_provider_that_did_not_answer_is_tried_again(client: FlaskClient, sandbox: Sandbox) -> None:
+    sandbox.faults("http_500", rate=1, match={"path": "/stripe/v1"})
+    answer = buy(client, make_event())
+    order = newest_order()
+    assert answer.headers["Location"] == address(order)
+    page = client.get(address(order)).text
+    assert "The payment page did not answer" in page
+    assert "Try again now" in page
+    sandbox.faults()
+    answer = post(client, f"{address(order)}/pay", page="/tickets/find", provider="stripe")
+    payment = newest_payment()
+    assert (answer.headers["Location"], payment.attempt) == (payment.url, 1)
+
+
+def test_a_provider_that_is_out_of_reach_does_not_look_unpaid(client: FlaskClient, sandbox: Sandbox) -> None:
+    buy(client, make_event())
+    order = newest_order()
+    sandbox.faults("http_500", rate=1, match={"path": "/stripe/v1"})
+    page = client.get(address(order)).text
+    assert "cannot reach the payment service" in page
+    assert "You don't need to pay again" in page or "you don't need to pay again" in page
+
+
+def test_the_buyer_cancels_and_the_tickets_are_free(client: FlaskClient, sandbox: Sandbox) -> None:
+    event = make_event(capacity=1)
+    buy(client, event)
+    order = newest_order()
+    post(client, f"{address(order)}/cancel", page=address(order))
+    assert newest_payment().state is PaymentState.CANCELLED
+    assert "This order was cancelled" in client.get(address(order)).text
+    assert 'id="buy"' in client.get("/events/concert").text
+
+
+def test_a_wrong_address_is_corrected_until_it_is_paid(client: FlaskClient) -> None:
+    order = settled(place(make_event()), "open")
+    post(client, f"{address(order)}/email", page=address(order), email="right@example.org")
+    assert newest_order().email == "right@example.org"
+    post(client, f"{address(order)}/email", page=address(order), email="not an address")
+    assert newest_order().email == "right@example.org"
+    settled(order, "paid")
+    post(client, f"{address(order)}/email", page="/tickets/find", email="late@example.org")
+    assert newest_order().email == "right@example.org"
+
+
+def test_tickets_are_mailed_again_a_few_times(client: FlaskClient) -> None:
+    order = settled(place(make_event()), "open", "paid")
+    before = db.session.query(OutboxMail).filter_by(kind="tickets").count()
+    answer = post(client, f"{address(order)}/resend", page=address(order))
+    assert answer.status_code == 303
+    assert db.session.query(OutboxMail).filter_by(kind="tickets").count() == before + 1
+
+
+def test_the_json_tells_programs_the_same(client: FlaskClient) -> None:
+    order = settled(place(make_event(), 2), "open")
+    answer = client.get(f"{address(order)}.json")
+    assert answer.headers["Cache-Control"] == "private, no-store"
+    told = answer.get_json()
+    assert told["state"] == "pending_verification"
+    assert told["payment_state"] == "open"
+    assert (told["amount_minor"], told["currency"], told["tickets"]) == (5000, "EUR", [])
+    shown = re.search(r'data-version="([^"]+)"', client.get(address(order)).text)
+    assert shown is not None
+    assert shown[1] == told["version"]
+    order = settled(order, "paid")
+    later = client.get(f"{address(order)}.json").get_json()
+    assert later["version"] != told["version"]
+    tickets = db.session.scalars(select(Ticket).order_by(Ticket.number)).all()
+    assert [ticket["code"] for ticket in later["tickets"]] == [ticket.code for ticket in tickets]
+    assert later["tickets"][0]["qr"].startswith(f"TICKET:{order.code}-1|ORDER:{order.code}|")
+
+
+def test_the_page_verifies_as_it_loads(client: FlaskClient, sandbox: Sandbox) -> None:
+    buy(client, make_event())
+    order, payment = newest_order(), newest_payment()
+    sandbox.do(payment.provider_id or "", "pay")
+    sandbox.advance(3)
+    assert "You’re going to" in client.get(address(order)).text
+
+
+# --- Finding tickets, and the operator's texts ----------------------------------------------------------
+
+
+def test_finding_tickets_answers_the_same_for_everybody(client: FlaskClient) -> None:
+    place(make_event(), email="ada@example.org")
+    pages = []
+    for email in ("ada@example.org", "bob@example.org"):
+        answer = post(client, "/tickets/find", email=email)
+        assert answer.status_code == 303
+        pages.append(client.get(answer.headers["Location"]).text.replace(email, ""))
+    tokens = r'value="[^"]+"'
+    assert re.sub(tokens, "", pages[0]) == re.sub(tokens, "", pages[1])
+    links = db.session.scalars(select(OutboxMail).filter_by(kind="order_links")).all()
+    assert [mail.to for mail in links] == ["ada@example.org"]
+
+
+def test_finding_tickets_wants_an_address(client: FlaskClient) -> None:
+    answer = post(client, "/tickets/find", email="ada")
+    assert answer.status_code == 400
+    assert 'id="email-problem"' in answer.text
+    assert 'value="ada"' in answer.text
+
+
+@pytest.mark.parametrize("slug", ["terms", "privacy", "contact"])
+def test_the_texts_have_words_until_the_operator_writes_some(client: FlaskClient, slug: str) -> None:
+    assert "help@example.org" in client.get(f"/{slug}").text
+    page = Page(slug=slug, title="Ours", body="One.\n\n<b>Two</b>", updated_at=clock.now())
+    db.session.add(page)
+    db.session.commit()
+    shown = client.get(f"/{slug}").text
+    assert "<h1>Ours</h1>" in shown
+    assert "&lt;b&gt;Two" in shown
+
+
+# --- Every page -----------------------------------------------------------------------------------------
+
+
+def test_every_page_tells_test_mode_and_carries_no_inline_code(client: FlaskClient) -> None:
+    event = make_event()
+    order = settled(place(event, 2), "open", "paid")
+    for path in ("/", "/events/concert", address(order), "/tickets/find", "/terms", "/nothing"):
+        page = client.get(path)
+        assert "Test mode: no real money" in page.text
+        assert "unsafe-inline" not in page.headers["Content-Security-Policy"]
+        assert not re.search(r"<script(?![^>]* src=)|<style|\sstyle=|\son[a-z]+=", page.text), path
+
+
+def test_a_live_key_shows_no_test_banner(migrated: Flask, client: FlaskClient) -> None:
+    settings = replace(config.get(), stripe_secret_key="sk_live_x")
+    with migrated.test_request_context("/"):
+        assert "Test mode" in render_template("base.html")
+        assert "Test mode" not in render_template("base.html", settings=settings)
+
+
+def test_what_is_missing_says_what_to_do_next(client: FlaskClient) -> None:
+    page = client.get("/nothing")
+    assert page.status_code == 404
+    assert "What to do next" in page.text
+    assert "help@example.org" in page.text
