@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 
 import click
 from flask import Flask
-from flask.cli import AppGroup
+from flask.cli import AppGroup, with_appcontext
 
 import config
 import worker as time_edge
-from domain import accounts, demo, money, payments, refunds, sweep
+from domain import accounts, demo, doctor, money, outbox, payments, refunds, sweep
 from domain.errors import DomainError
 from models import Payment
 
@@ -122,6 +124,36 @@ def users_list() -> None:
         click.echo(f"{user.role:<10} {user.email}{' (' + ', '.join(notes) + ')' if notes else ''}")
 
 
+# --- What is wrong --------------------------------------------------------------------------------------
+
+mail_group = AppGroup("mail", help="Whether mail leaves.")
+
+
+@mail_group.command("test")
+@click.argument("address")
+def mail_test(address: str) -> None:
+    """Send a test mail to ADDRESS now, and say what the mail server answered."""
+    with _words_of_the_domain():
+        click.echo(outbox.send_test(address))
+
+
+@click.command("doctor")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@with_appcontext
+def doctor_command(as_json: bool) -> None:
+    """Say in words what is wrong with this installation, and how to mend it. Fails if anything is."""
+    found = doctor.findings(job.id for job in time_edge.periodic())
+    if as_json:
+        click.echo(
+            json.dumps({"ok": not doctor.failed(found), "findings": [asdict(f) for f in found]}, indent=2)
+        )
+    else:
+        colours = {doctor.OK: "green", doctor.WARN: "yellow", doctor.FAIL: "red"}
+        click.echo(doctor.table(found, lambda state, mark: click.style(mark, fg=colours[state], bold=True)))
+    if doctor.failed(found):
+        raise SystemExit(1)
+
+
 @contextmanager
 def _words_of_the_domain() -> Iterator[None]:
     """A rule that says no ends the command with its words and a non-zero exit."""
@@ -148,5 +180,7 @@ def register(app: Flask) -> None:
     app.cli.add_command(payments_group)
     app.cli.add_command(demo_group)
     app.cli.add_command(users_group)
+    app.cli.add_command(mail_group)
+    app.cli.add_command(doctor_command)
     app.cli.add_command(worker)
     app.cli.add_command(clock)

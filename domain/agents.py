@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 import segno
 import structlog
@@ -247,6 +248,32 @@ def catalogue() -> list[Agent]:
     """The agents that can be used now, by name."""
     query = select(Agent).where(Agent.active, Agent.service.in_(SERVICES)).order_by(Agent.name)
     return list(db.session.scalars(query))
+
+
+def save(
+    agent: Agent | None, *, slug: str, name: str, price_minor: int, currency: str, **values: Any
+) -> Agent:
+    """Make an agent, or change one. Commits; DomainError in words.
+
+    `values` may hold description, service and active.
+    """
+    slug, name = slug.strip(), name.strip()
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", slug):
+        raise DomainError("slug", "The address may have small letters, digits and single hyphens: qr-code.")
+    other = db.session.scalar(select(Agent).filter_by(slug=slug))
+    if other is not None and other is not agent:
+        raise DomainError("slug", "Another agent has this address already. Choose a different one.")
+    if price_minor <= 0:
+        raise DomainError("price_minor", "The price must be above zero.")
+    if agent is None:
+        agent = Agent(description="", active=True)
+        db.session.add(agent)
+    agent.slug, agent.name, agent.price_minor, agent.currency = slug, name, price_minor, currency
+    for column in ("description", "service", "active"):
+        if column in values:
+            setattr(agent, column, values[column])
+    db.session.commit()
+    return agent
 
 
 def find(slug: str) -> Agent:

@@ -327,7 +327,7 @@ _STATES = {health.OK: OK, health.STARTING: WARN, health.DEGRADED: FAIL, health.D
 
 def _running() -> list[Finding]:
     try:
-        report = health.report()
+        report = health.report(grace=False)
     except SQLAlchemyError as error:
         return [Finding("running", "Running parts", FAIL, f"They cannot be read: {type(error).__name__}.")]
     found = []

@@ -75,15 +75,19 @@ def alive() -> bool:
     return True
 
 
-def report() -> Health:
-    """Grade every part. Never raises for a part that is down."""
+def report(*, grace: bool = True) -> Health:
+    """Grade every part. Never raises for a part that is down.
+
+    With `grace` a process that began lately gives the others time to show themselves; without it, for a
+    command, only what has never been seen at all is taken to be starting.
+    """
     if not alive():
         return Health(DOWN, {"database": Check(DOWN, "The database does not answer.")})
     parts: dict[str, Callable[[], Check]] = {
         "redis": _redis,
-        "worker": lambda: _heartbeat("worker"),
-        "clock": lambda: _heartbeat("clock"),
-        "sweep": sweep,
+        "worker": lambda: _heartbeat("worker", grace),
+        "clock": lambda: _heartbeat("clock", grace),
+        "sweep": lambda: sweep(grace=grace),
         "outbox": _outbox,
         "incidents": _incidents,
         "invariants": _invariants,
@@ -103,8 +107,13 @@ def _redis() -> Check:
     return Check(OK, "Redis answers.")
 
 
-def _young(patience: timedelta) -> bool:
-    return _Process.began is not None and clock.now() - _Process.began < patience
+def _starting(last: datetime | None, patience: timedelta, grace: bool) -> bool:
+    """Whether it is too early to miss something that was `last` seen then."""
+    if not grace:
+        return last is None
+    began = _Process.began
+    young = began is not None and clock.now() - began < patience
+    return young and (last is None or began is None or last < began)
 
 
 def _ago(moment: datetime) -> str:
@@ -114,11 +123,11 @@ def _ago(moment: datetime) -> str:
     return f"{seconds // 60} minutes ago" if seconds < 7200 else f"{seconds // 3600} hours ago"
 
 
-def _heartbeat(name: str) -> Check:
+def _heartbeat(name: str, grace: bool) -> Check:
     beat = db.session.get(Heartbeat, name, populate_existing=True)
     if beat is not None and clock.now() - beat.at < HEARTBEAT_LATE[name]:
         return Check(OK, f"The {name} was there {_ago(beat.at)}.")
-    if _young(HEARTBEAT_LATE[name]):
+    if _starting(beat.at if beat is not None else None, HEARTBEAT_LATE[name], grace):
         return Check(STARTING, f"The {name} has not reported yet.")
     since = "has never reported" if beat is None else f"last reported {_ago(beat.at)}"
     return Check(DEGRADED, f"The {name} {since}: start it again (`flask {name}`).")
@@ -130,13 +139,13 @@ def last_sweep() -> SweepRun | None:
     return db.session.scalar(query.order_by(SweepRun.started_at.desc()).limit(1))
 
 
-def sweep() -> Check:
+def sweep(*, grace: bool = True) -> Check:
     """Whether sweeps go on: the backstop that credits those who paid and never came back."""
     patience = timedelta(seconds=config.get().sweep_interval) * INTERVALS
     last = last_sweep()
     if last is not None and clock.now() - last.started_at < patience:
         return Check(OK, f"The last sweep began {_ago(last.started_at)}.")
-    if _young(patience) and (last is None or _Process.began is None or last.started_at < _Process.began):
+    if _starting(last.started_at if last is not None else None, patience, grace):
         return Check(STARTING, "The first sweep is still to come.")
     since = (
         "has ever finished" if last is None else f"has finished since one that began {_ago(last.started_at)}"
@@ -184,7 +193,7 @@ def _invariants() -> Check:
         return Check(DEGRADED, f"Violated {_ago(last.at)}: {broken}. Run `flask doctor`.")
     if last is not None and clock.now() - last.at < CHECKS_LATE:
         return Check(OK, f"All held {_ago(last.at)}.")
-    if _young(CHECKS_LATE):
+    if _starting(last.at if last is not None else None, CHECKS_LATE, True):
         return Check(STARTING, "They have not been checked yet.")
     return Check(DEGRADED, "They have not been checked lately: see whether clock and worker run.")
 

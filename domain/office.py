@@ -39,6 +39,7 @@ from models import (
 PAGE = 50
 SWEEPS = 50
 EVENTS = 20
+_CHOICES = 500
 T = TypeVar("T")
 
 
@@ -239,6 +240,11 @@ def mails(state: MailState | None = None, before: int | None = None) -> Rows[Out
 def sweeps() -> list[SweepRun]:
     """The last fifty sweeps, newest first."""
     return list(db.session.scalars(select(SweepRun).order_by(SweepRun.id.desc()).limit(SWEEPS)))
+
+
+def events() -> list[Event]:
+    """The newest events in any state, to choose from."""
+    return list(db.session.scalars(select(Event).order_by(Event.starts_at.desc()).limit(_CHOICES)))
 
 
 def event(slug: str) -> Event:

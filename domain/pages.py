@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import config
 from domain import clock
-from domain.errors import NotFound
+from domain.errors import DomainError, NotFound
 from extensions import db
 from models import Page
 
@@ -57,11 +57,28 @@ def read(slug: str) -> Page:
     return found if found is not None else _default(slug)
 
 
+def write(slug: str, *, title: str, body: str) -> Page:
+    """Put the operator's own text at `slug`. Commits; NotFound for any other slug, DomainError if empty."""
+    page = read(slug)
+    if not title.strip() or not body.strip():
+        raise DomainError("body", "A page needs a title and a text.")
+    page.title, page.body, page.updated_at = title.strip()[:200], body.strip(), clock.now()
+    db.session.add(page)
+    db.session.commit()
+    return page
+
+
 def ensure() -> None:
     """Put the texts that are missing into the database, where they can be edited. Does not commit."""
     for slug in DEFAULTS:
         if db.session.get(Page, slug) is None:
             db.session.add(_default(slug))
+
+
+def keep_all() -> None:
+    """Have every text in the database, for a list to show. Commits."""
+    ensure()
+    db.session.commit()
 
 
 def _default(slug: str) -> Page:

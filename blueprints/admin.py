@@ -1,0 +1,348 @@
+"""The back office: orders and their timelines, the money inbox, sweeps, jobs, mail, the provider's state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import TypeVar
+
+from flask import Blueprint, Flask, abort, flash, jsonify, redirect, render_template, request, url_for
+from flask_login import current_user
+from flask_wtf import FlaskForm
+from werkzeug.wrappers import Response
+from wtforms import Field, IntegerField, SelectField, SelectMultipleField, StringField, TextAreaField
+from wtforms.validators import DataRequired, Email, Length
+
+import config
+from blueprints import records
+from blueprints.access import role_required
+from domain import decisions, incidents, jobs, money, office, outbox, payments, refunds
+from domain import orders as orders_domain
+from domain.errors import DomainError
+from models import MailState, OrderState, PaymentState, Role
+
+bp = Blueprint("admin", __name__, url_prefix="/admin")
+debug_bp = Blueprint("debug", __name__)
+
+# The provider whose connection is shown; its page's address is fixed.
+_SHOWN = "stripe"
+_OUTCOMES = {
+    "verified": ("success", "The provider says it is paid."),
+    "still_pending": ("info", "The provider says it is not paid yet."),
+    "failed": ("info", "The provider says that it will not be paid."),
+    "review": ("warning", "It waits for a person's decision."),
+    "error": (
+        "warning",
+        "The provider gave no usable answer, so nothing was changed. Try again in a minute.",
+    ),
+}
+S = TypeVar("S", bound=StrEnum)
+
+
+def register(app: Flask) -> None:
+    """Add the back office, the plain records, and the provider's page for development."""
+    app.register_blueprint(bp)
+    app.register_blueprint(debug_bp)
+    records.register(app)
+
+
+@bp.before_request
+@role_required(Role.ADMIN)
+def _only_admins() -> None:
+    """Every page here is for admins."""
+
+
+# --- Reading what was sent ------------------------------------------------------------------------------
+
+
+class RefundForm(FlaskForm):  # type: ignore[misc]
+    payment_id = IntegerField(validators=[DataRequired()])
+    amount = StringField(validators=[DataRequired("Type an amount.")])
+    reason = StringField(validators=[DataRequired("Say why."), Length(max=300)])
+    tickets = SelectMultipleField(coerce=int, validate_choice=False)
+
+
+class DecideForm(FlaskForm):  # type: ignore[misc]
+    payment_id = IntegerField(validators=[DataRequired()])
+    state = SelectField(choices=[(s.value, s.value) for s in PaymentState])
+    note = StringField(validators=[DataRequired("Say why."), Length(max=300)])
+
+
+class ResolveForm(FlaskForm):  # type: ignore[misc]
+    how = SelectField(choices=[(way, way) for way in decisions.WAYS])
+    reason = TextAreaField(validators=[DataRequired("Say why."), Length(max=1000)])
+
+
+class TestMailForm(FlaskForm):  # type: ignore[misc]
+    address = StringField(validators=[DataRequired("Type an address."), Email("That is not an address.")])
+
+
+def _checked(form: FlaskForm) -> None:
+    """Raise the form's first error as a DomainError, so that all refusals look alike."""
+    if not form.validate_on_submit():
+        errors = [message for messages in form.errors.values() for message in messages]
+        raise DomainError("form", str(errors[0]) if errors else "The form could not be read.")
+
+
+def _text(field: Field) -> str:
+    return str(field.data or "")
+
+
+def _chosen(kind: type[S], name: str = "state") -> S | None:
+    """A filter from the address; None for all, and for what there is not."""
+    try:
+        return kind(request.args.get(name, ""))
+    except ValueError:
+        return None
+
+
+def _act(do: Callable[[], tuple[str, str]], back: str) -> Response:
+    """Do something, say how it went, and go back to where it was asked."""
+    try:
+        category, words = do()
+    except DomainError as error:
+        category, words = "danger", error.message
+    flash(words, category)
+    return redirect(back, 303)
+
+
+def _me() -> int:
+    return int(current_user.id)
+
+
+# --- The front page and orders --------------------------------------------------------------------------
+
+
+@bp.get("/")
+def index() -> str:
+    return render_template("admin/desk.html", desk=office.dashboard())
+
+
+@bp.get("/orders")
+def orders() -> str:
+    words, state = request.args.get("q", "")[:200], _chosen(OrderState)
+    found = office.orders(words, state, request.args.get("before", type=int))
+    return render_template("admin/orders.html", found=found, words=words, state=state, states=OrderState)
+
+
+@bp.get("/orders/<code>")
+def order(code: str) -> str:
+    found = office.order_file(code)
+    left = {payment.id: refunds.refundable_minor(payment) for payment in found.order.payments}
+    return render_template(
+        "admin/order.html",
+        file=found,
+        order=found.order,
+        left=left,
+        plain=money.to_major,
+        kinds=incidents.KINDS,
+        may_become=[s for s in PaymentState if s not in (PaymentState.PAID, PaymentState.REVIEW)],
+    )
+
+
+def _page_of(code: str) -> str:
+    return url_for("admin.order", code=code)
+
+
+@bp.post("/orders/<code>/recheck")
+def recheck(code: str) -> Response:
+    """Ask the provider about one payment of this order now."""
+
+    def do() -> tuple[str, str]:
+        payment = _payment(code, request.form.get("payment_id", type=int))
+        return _OUTCOMES[payments.reconcile(payment, door="recheck", actor_id=_me()).verdict]
+
+    return _act(do, _page_of(code))
+
+
+def _payment(code: str, payment_id: int | None) -> int:
+    """The id, if it is a payment of this order."""
+    known = {payment.id for payment in office.order_file(code).order.payments}
+    if payment_id not in known:
+        raise DomainError("no_payment", "That payment is not of this order.")
+    return int(payment_id or 0)
+
+
+@bp.post("/orders/<code>/resend")
+def resend(code: str) -> Response:
+    def do() -> tuple[str, str]:
+        found = office.order_file(code).order
+        orders_domain.resend(found, door="admin", actor_id=_me())
+        return "success", f"The tickets are on their way to {found.email}."
+
+    return _act(do, _page_of(code))
+
+
+@bp.post("/orders/<code>/refund")
+def refund(code: str) -> Response:
+    """Send all or part of a payment back, and void the tickets that were chosen."""
+
+    def do() -> tuple[str, str]:
+        form = RefundForm()
+        _checked(form)
+        found = office.order_file(code).order
+        made = refunds.request(
+            _payment(code, form.payment_id.data),
+            money.parse(_text(form.amount), found.currency),
+            actor_id=_me(),
+            reason=_text(form.reason),
+            void_ticket_ids=form.tickets.data or (),
+        )
+        shown = money.show(made.amount_minor, made.currency)
+        if made.failure_reason:
+            return "danger", f"The refund of {shown} was refused: {made.failure_reason}"
+        return "success", f"The refund of {shown} is {made.state}."
+
+    return _act(do, _page_of(code))
+
+
+@bp.post("/orders/<code>/decide")
+def decide(code: str) -> Response:
+    """Take a payment out of review."""
+
+    def do() -> tuple[str, str]:
+        form = DecideForm()
+        _checked(form)
+        payment_id, state = _payment(code, form.payment_id.data), PaymentState(form.state.data)
+        outcome = payments.decide(payment_id, state=state, actor_id=_me(), note=_text(form.note))
+        return "success", f"The payment is {outcome.state} now."
+
+    return _act(do, _page_of(code))
+
+
+@bp.post("/orders/<code>/cancel")
+def cancel(code: str) -> Response:
+    def do() -> tuple[str, str]:
+        found = orders_domain.cancel(office.order_file(code).order, door="admin", actor_id=_me())
+        if found.state is OrderState.CANCELLED:
+            return "success", "The order is cancelled and its tickets are on sale again."
+        return "info", f"The order is {found.state} now."
+
+    return _act(do, _page_of(code))
+
+
+# --- Payments and the money inbox -----------------------------------------------------------------------
+
+
+@bp.get("/payments")
+def pending() -> str:
+    state = _chosen(PaymentState)
+    found = office.payments(state, request.args.get("before", type=int))
+    return render_template("admin/payments.html", found=found, state=state, states=PaymentState)
+
+
+@bp.get("/incidents")
+def inbox() -> str:
+    decided = request.args.get("decided") == "1"
+    found = office.incidents(decided=decided, before=request.args.get("before", type=int))
+    return render_template("admin/incidents.html", found=found, decided=decided, kinds=incidents.KINDS)
+
+
+@bp.get("/incidents/<int:incident_id>")
+def incident(incident_id: int) -> str:
+    found = office.incident(incident_id)
+    return render_template("admin/incident.html", incident=found, kinds=incidents.KINDS)
+
+
+@bp.post("/incidents/<int:incident_id>/resolve")
+def resolve(incident_id: int) -> Response:
+    """Hand over the goods, send the money back, credit it to the wallet, or dismiss the incident."""
+
+    def do() -> tuple[str, str]:
+        form = ResolveForm()
+        _checked(form)
+        found = decisions.resolve(incident_id, how=form.how.data, reason=_text(form.reason), actor_id=_me())
+        return "success", f"Decided: {found.resolution}."
+
+    return _act(do, url_for("admin.incident", incident_id=incident_id))
+
+
+# --- Sweeps, jobs and mail ------------------------------------------------------------------------------
+
+
+@bp.get("/sweeps")
+def sweeps() -> str:
+    try:
+        failed, scheduled, problem = jobs.failed(), jobs.scheduled(), ""
+    except DomainError as error:
+        failed, scheduled, problem = [], [], error.message
+    return render_template(
+        "admin/sweeps.html", sweeps=office.sweeps(), failed=failed, scheduled=scheduled, problem=problem
+    )
+
+
+@bp.post("/jobs/<job_id>/requeue")
+def requeue(job_id: str) -> Response:
+    def do() -> tuple[str, str]:
+        jobs.requeue(job_id)
+        return "success", "The job will run again in a moment."
+
+    return _act(do, url_for("admin.sweeps"))
+
+
+@bp.get("/mail")
+def mail() -> str:
+    state = _chosen(MailState)
+    found = office.mails(state, request.args.get("before", type=int))
+    return render_template("admin/mail.html", found=found, state=state, states=MailState)
+
+
+@bp.post("/mail/<int:mail_id>/retry")
+def retry_mail(mail_id: int) -> Response:
+    def do() -> tuple[str, str]:
+        outbox.retry(mail_id)
+        return "success", "The mail will be tried again within a minute."
+
+    return _act(do, url_for("admin.mail"))
+
+
+@bp.post("/mail/test")
+def test_mail() -> Response:
+    """Send a test mail now, to prove that mail leaves."""
+
+    def do() -> tuple[str, str]:
+        form = TestMailForm()
+        _checked(form)
+        return "success", outbox.send_test(_text(form.address))
+
+    return _act(do, url_for("admin.mail"))
+
+
+# --- The provider's state -------------------------------------------------------------------------------
+
+
+@bp.get("/stripe")
+def provider() -> Response | str:
+    return _provider_page()
+
+
+@debug_bp.get("/stripe/debug/")
+def provider_debug() -> Response | str:
+    """The same, for whoever develops: there is no such page in production."""
+    if config.get().production:
+        abort(404)
+    return _provider_page()
+
+
+def _provider_page() -> Response | str:
+    found = office.connection(_SHOWN)
+    if request.accept_mimetypes.best_match(["text/html", "application/json"]) == "application/json":
+        return jsonify(
+            ready=found.ready,
+            connected=not found.problem,
+            problem=found.problem,
+            webhook_secret=found.webhook_secret,
+            events=[
+                {
+                    "id": event.event_id,
+                    "type": event.type,
+                    "object": event.object_id,
+                    "received_at": event.received_at.isoformat(),
+                    "done_at": event.done_at.isoformat() if event.done_at is not None else None,
+                    "outcome": event.outcome,
+                }
+                for event in found.events
+            ],
+            **{name: value for name, value in found.facts.items() if name != "webhook_secret"},
+        )
+    return render_template("admin/provider.html", found=found, debug=request.path.startswith("/stripe"))

@@ -1,0 +1,469 @@
+"""The plain records (events, ticket types, people, agents, texts) in Flask-Admin, through the domain's rules.
+
+Flask-Admin lists, searches, sorts and pages; what is saved goes to the domain as typed, and a refusal of the
+domain is shown beside its field. Times are typed in the event's own time zone. The templates are ours, so
+the pages need neither scripts nor styles inline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+from zoneinfo import ZoneInfo
+
+import flask_admin
+from babel.dates import format_datetime
+from flask import Flask, abort, flash, g, request
+from flask_admin.contrib.sqla import ModelView
+from flask_wtf import FlaskForm
+from flask_wtf.file import FileField
+from markupsafe import Markup
+from werkzeug.wrappers import Response
+from wtforms import (
+    BooleanField,
+    DateTimeLocalField,
+    Field,
+    IntegerField,
+    SelectField,
+    SelectMultipleField,
+    StringField,
+    TextAreaField,
+)
+from wtforms.validators import InputRequired, Length, Optional
+from wtforms.widgets import CheckboxInput, ListWidget
+
+import config
+from blueprints.access import ask_to_log_in
+from blueprints.visitor import is_admin, signed_in
+from domain import accounts, agents, catalogue, money, office, pages, providers
+from domain.errors import DomainError
+from extensions import db
+from models import Agent, DoorPass, Event, EventState, Page, Role, TicketType, User
+
+# As browsers send a moment; the first is also how it is shown.
+_MOMENTS = ["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]
+_SHORT = "d MMM y, HH:mm"
+
+
+def register(app: Flask) -> None:
+    """Add the records under /admin/records/."""
+    admin = flask_admin.Admin(
+        app,
+        name="Records",
+        index_view=_Index(name="Records", endpoint="records", url="/admin/records", template=_Index.page),
+        csp_nonce_generator=lambda: g.get("csp_nonce", ""),
+    )
+    for view in (
+        EventView(Event, db, name="Events", endpoint="records_events", url="events"),
+        TicketTypeView(TicketType, db, name="Ticket types", endpoint="records_types", url="ticket-types"),
+        UserView(User, db, name="People", endpoint="records_users", url="users"),
+        AgentView(Agent, db, name="Agents", endpoint="records_agents", url="agents"),
+        PageView(Page, db, name="Texts", endpoint="records_pages", url="pages"),
+        DoorPassView(DoorPass, db, name="Door passes", endpoint="records_passes", url="door-passes"),
+    ):
+        admin.add_view(view)
+
+
+class _ForAdmins:
+    """Only for admins; strangers are asked to log in."""
+
+    def is_accessible(self) -> bool:
+        return is_admin()
+
+    def inaccessible_callback(self, name: str, **arguments: Any) -> Response:
+        if signed_in() is not None:
+            abort(403)
+        return ask_to_log_in()
+
+
+class _Index(_ForAdmins, flask_admin.AdminIndexView):  # type: ignore[misc]
+    page = "admin/records/index.html"
+
+
+class _Records(_ForAdmins, ModelView):  # type: ignore[misc]
+    """A list with our templates whose forms are ours and whose changes are the domain's.
+
+    A subclass gives `form`, `values(form)`, and what `make`, `change` and `remove` do with the values.
+    """
+
+    list_template = "admin/records/list.html"
+    create_template = edit_template = "admin/records/form.html"
+    form_base_class = FlaskForm
+    action_disallowed_list: ClassVar[list[str]] = ["delete"]
+    column_display_actions = False
+    can_delete = False
+    page_size = 50
+    words = ""
+
+    def read(self, row: Any) -> dict[str, Any]:
+        """What the form shows of a row."""
+        return {name: getattr(row, name) for name in self.form._fields_of(self.form) if hasattr(row, name)}
+
+    def make(self, form: FlaskForm) -> Any:
+        raise DomainError("not_here", "These cannot be made here.")
+
+    def change(self, row: Any, form: FlaskForm) -> Any:
+        raise DomainError("not_here", "These cannot be changed here.")
+
+    def remove(self, row: Any) -> Any:
+        raise DomainError("not_here", "These cannot be removed.")
+
+    def create_form(self, obj: Any = None) -> FlaskForm:
+        return self.prepared(self.form(), None)
+
+    def edit_form(self, obj: Any = None) -> FlaskForm:
+        return self.prepared(self.form(data=self.read(obj)), obj)
+
+    def prepared(self, form: FlaskForm, row: Any) -> FlaskForm:
+        """The form with its choices, before it reads what was sent."""
+        return form
+
+    def create_model(self, form: FlaskForm) -> Any:
+        return _by_rule(lambda: self.make(form), form)
+
+    def update_model(self, form: FlaskForm, model: Any) -> bool:
+        return _by_rule(lambda: self.change(model, form), form) is not False
+
+    def delete_model(self, model: Any) -> bool:
+        return _by_rule(lambda: self.remove(model), None) is not False
+
+
+def _by_rule(do: Callable[[], Any], form: FlaskForm | None) -> Any:
+    """Do it; False where the domain refuses, with its words beside the field they are about."""
+    try:
+        return do()
+    except DomainError as error:
+        field = getattr(form, _FIELDS.get(error.code, error.code), None) if form is not None else None
+        if isinstance(field, Field):
+            field.errors = [*field.errors, error.message]
+        else:
+            flash(error.message, "danger")
+        return False
+
+
+# Where a rule is about a column that the form types otherwise.
+_FIELDS = {"price_minor": "price", "not_an_amount": "price", "too_precise": "price", "too_much": "price"}
+_FIELDS |= {"unknown_currency": "currency", "blocked_currency": "currency"}
+
+
+# --- Forms ----------------------------------------------------------------------------------------------
+
+
+class _Form(FlaskForm):  # type: ignore[misc]
+    @staticmethod
+    def _fields_of(form: type[FlaskForm]) -> list[str]:
+        return [name for name in dir(form) if hasattr(getattr(form, name), "field_class")]
+
+
+class _Checks(SelectMultipleField):
+    widget = ListWidget(prefix_label=False)
+    option_widget = CheckboxInput()
+
+
+def _moment(label: str, *, needed: bool = False, note: str = "") -> DateTimeLocalField:
+    checks = [InputRequired("Type a date and a time.")] if needed else [Optional()]
+    return DateTimeLocalField(label, format=_MOMENTS, validators=checks, description=note)
+
+
+class EventForm(_Form):
+    title = StringField(validators=[InputRequired("Give it a title."), Length(max=200)])
+    slug = StringField(
+        "Address",
+        description="The last part of the event's link: summer-gala. Empty: made from the title.",
+        validators=[Length(max=100)],
+    )
+    description = TextAreaField(render_kw={"rows": 6})
+    venue = StringField(validators=[Length(max=200)])
+    address = StringField("Venue's address", validators=[Length(max=300)])
+    timezone = StringField(
+        "Time zone",
+        validators=[InputRequired("Type a time zone."), Length(max=64)],
+        description="Of all times on this form: Europe/Jersey.",
+    )
+    starts_at = _moment("Starts", needed=True)
+    ends_at = _moment("Ends", needed=True)
+    currency = StringField(
+        validators=[InputRequired("Type a currency."), Length(max=3)],
+        description="Three letters; fixed once there are orders.",
+    )
+    sales_open_at = _moment("Sales open", note="Empty: at once.")
+    sales_close_at = _moment("Sales close", note="Empty: when the event ends.")
+    state = SelectField(choices=[(s.value, s.value.capitalize()) for s in EventState])
+    providers = _Checks("Ways to pay", description="None ticked: all that are set up.")
+    picture = FileField(description="PNG, JPEG or WebP, at most 5 MB.")
+    remove_picture = BooleanField("Show no picture")
+
+
+class TicketTypeForm(_Form):
+    event_id = SelectField("Event", coerce=int)
+    name = StringField(validators=[InputRequired("Give it a name."), Length(max=100)])
+    description = StringField(validators=[Length(max=300)])
+    price = StringField(
+        validators=[InputRequired("Type a price.")], description="In the event's currency; 0 is free."
+    )
+    capacity = IntegerField(validators=[InputRequired("Type a number.")])
+    per_order_limit = IntegerField(
+        "Most in one order", default=10, validators=[InputRequired("Type a number.")]
+    )
+    sales_open_at = _moment("Sales open", note="In the event's time zone. Empty: with the event's.")
+    sales_close_at = _moment("Sales close", note="In the event's time zone. Empty: with the event's.")
+    position = IntegerField("Place in the list", default=0, validators=[InputRequired("Type a number.")])
+
+
+class UserForm(_Form):
+    role = SelectField(choices=[(r.value, r.value.capitalize()) for r in Role])
+    closed = BooleanField("Account is closed", description="It cannot log in. Nothing it bought is lost.")
+
+
+class AgentForm(_Form):
+    name = StringField(validators=[InputRequired("Give it a name."), Length(max=100)])
+    slug = StringField("Address", validators=[InputRequired("Type an address."), Length(max=100)])
+    description = StringField(validators=[Length(max=500)])
+    price = StringField(validators=[InputRequired("Type a price.")])
+    currency = StringField(validators=[InputRequired("Type a currency."), Length(max=3)])
+    service = SelectField(choices=[(name, name) for name in sorted(agents.SERVICES)])
+    active = BooleanField("On offer", default=True)
+
+
+class PageForm(_Form):
+    title = StringField(validators=[InputRequired("Give it a title."), Length(max=200)])
+    body = TextAreaField(
+        "Text",
+        validators=[InputRequired("Type the text."), Length(max=50_000)],
+        description="An empty line begins a new paragraph.",
+        render_kw={"rows": 18},
+    )
+
+
+def _text(field: Field) -> str:
+    return str(field.data or "").strip()
+
+
+# --- Times ----------------------------------------------------------------------------------------------
+
+
+def _typed(moment: datetime | None, zone: str) -> datetime | None:
+    """A stored time as it is typed: in `zone`, without saying so."""
+    return moment.astimezone(ZoneInfo(zone)).replace(tzinfo=None) if moment is not None else None
+
+
+def _stored(typed: datetime | None, zone: str) -> datetime | None:
+    """A typed time as it is stored. DomainError for a zone that there is not."""
+    if typed is None:
+        return None
+    try:
+        return typed.replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
+    except (KeyError, ValueError, OSError) as error:
+        words = f"“{zone}” is not a time zone. Use a name such as Europe/Jersey."
+        raise DomainError("timezone", words) from error
+
+
+def _local(column: str) -> Callable[..., str]:
+    """Shows a time in the time zone of the row's event."""
+
+    def show(view: object, context: object, row: Any, name: str) -> str:
+        moment = getattr(row, column)
+        event = row if isinstance(row, Event) else getattr(row, "event", None)
+        zone = event.timezone if event is not None else config.get().timezone
+        if moment is None:
+            return "–"
+        return f"{format_datetime(moment.astimezone(ZoneInfo(zone)), _SHORT, locale='en')} ({zone})"
+
+    return show
+
+
+def _price(view: object, context: object, row: Any, name: str) -> str:
+    currency = row.event.currency if isinstance(row, TicketType) else row.currency
+    return money.show(row.price_minor, currency)
+
+
+# --- Views ----------------------------------------------------------------------------------------------
+
+
+class EventView(_Records):
+    words = "What is on. A cancelled event keeps its orders; refunds are decided order by order."
+    column_list = ("title", "slug", "starts_at", "venue", "currency", "state")
+    column_searchable_list = ("title", "slug", "venue")
+    column_sortable_list = ("title", "starts_at", "state")
+    column_default_sort = ("starts_at", True)
+    column_formatters: ClassVar[Mapping[str, Any]] = {"starts_at": _local("starts_at")}
+    form = EventForm
+    can_delete = True
+    create_template = edit_template = "admin/records/event.html"
+    _TIMES = ("starts_at", "ends_at", "sales_open_at", "sales_close_at")
+
+    def read(self, row: Event) -> dict[str, Any]:
+        shown = super().read(row) | {name: _typed(getattr(row, name), row.timezone) for name in self._TIMES}
+        return shown | {"state": row.state.value, "providers": row.providers or [], "picture": None}
+
+    def prepared(self, form: FlaskForm, row: Event | None) -> FlaskForm:
+        form.providers.choices = [(name, providers.get(name).label) for name in providers.names()]
+        if row is None and not form.is_submitted():
+            form.timezone.data, form.currency.data = config.get().timezone, config.get().currency
+        return form
+
+    def make(self, form: EventForm) -> Event:
+        event = catalogue.create_event(**self._values(form))
+        self._picture(event, form)
+        return event
+
+    def change(self, row: Event, form: EventForm) -> None:
+        values = self._values(form)
+        values["slug"] = values["slug"] or row.slug
+        catalogue.update_event(row, **values)
+        self._picture(row, form)
+
+    def remove(self, row: Event) -> None:
+        catalogue.delete_event(row)
+
+    def _values(self, form: EventForm) -> dict[str, Any]:
+        zone = _text(form.timezone)
+        names = ("title", "slug", "description", "venue", "address", "currency")
+        values = {name: _text(form[name]) for name in names}
+        times = {name: _stored(form[name].data, zone) for name in self._TIMES}
+        ways = form.providers.data or None
+        return values | times | {"timezone": zone, "state": EventState(form.state.data), "providers": ways}
+
+    def _picture(self, event: Event, form: EventForm) -> None:
+        if form.picture.data:
+            catalogue.set_picture(event, form.picture.data.read())
+        elif form.remove_picture.data:
+            catalogue.set_picture(event, None)
+
+
+class TicketTypeView(_Records):
+    words = "What can be bought for an event. The capacity never goes below what is sold and held."
+    column_list = ("event", "name", "price_minor", "capacity", "sold", "held", "per_order_limit")
+    column_labels: ClassVar[Mapping[str, str]] = {
+        "price_minor": "Price",
+        "per_order_limit": "Most in one order",
+    }
+    column_searchable_list = ("name", "event.title")
+    column_sortable_list = ("name", "capacity", "sold")
+    column_default_sort = ("id", True)
+    column_formatters: ClassVar[Mapping[str, Any]] = {"price_minor": _price}
+    form = TicketTypeForm
+    can_delete = True
+    _TIMES = ("sales_open_at", "sales_close_at")
+
+    def read(self, row: TicketType) -> dict[str, Any]:
+        zone = row.event.timezone
+        shown = super().read(row) | {name: _typed(getattr(row, name), zone) for name in self._TIMES}
+        return shown | {"price": str(money.to_major(row.price_minor, row.event.currency))}
+
+    def prepared(self, form: FlaskForm, row: TicketType | None) -> FlaskForm:
+        events = [row.event] if row is not None else office.events()
+        form.event_id.choices = [(event.id, f"{event.title} ({event.currency})") for event in events]
+        asked = request.args.get("event_id", type=int)
+        if row is None and not form.is_submitted() and asked is not None:
+            form.event_id.data = asked
+        return form
+
+    def make(self, form: TicketTypeForm) -> TicketType:
+        event = next(event for event in office.events() if event.id == form.event_id.data)
+        return catalogue.add_ticket_type(event, **self._values(form, event))
+
+    def change(self, row: TicketType, form: TicketTypeForm) -> None:
+        catalogue.update_ticket_type(row, **self._values(form, row.event))
+
+    def remove(self, row: TicketType) -> None:
+        catalogue.delete_ticket_type(row)
+
+    def _values(self, form: TicketTypeForm, event: Event) -> dict[str, Any]:
+        names = ("name", "description", "capacity", "per_order_limit", "position")
+        times = {name: _stored(form[name].data, event.timezone) for name in self._TIMES}
+        price = money.parse(_text(form.price), event.currency)
+        return {name: form[name].data for name in names} | times | {"price_minor": price}
+
+
+class UserView(_Records):
+    words = "Who has an account. Roles: buyer, organiser, door and admin."
+    column_list = ("email", "name", "role", "confirmed_at", "disabled_at", "created_at")
+    column_labels: ClassVar[Mapping[str, str]] = {
+        "confirmed_at": "Address confirmed",
+        "disabled_at": "Closed",
+        "created_at": "Since",
+    }
+    column_searchable_list = ("email", "name")
+    column_sortable_list = ("email", "role", "created_at")
+    column_default_sort = ("id", True)
+    column_formatters: ClassVar[Mapping[str, Any]] = {
+        name: _local(name) for name in ("confirmed_at", "disabled_at", "created_at")
+    }
+    form = UserForm
+    can_create = False
+
+    def read(self, row: User) -> dict[str, Any]:
+        return {"role": row.role.value, "closed": row.disabled_at is not None}
+
+    def change(self, row: User, form: UserForm) -> None:
+        user_id, closed = row.id, row.disabled_at is not None
+        if Role(form.role.data) is not row.role:
+            accounts.change_role(user_id, Role(form.role.data))
+        if form.closed.data and not closed:
+            accounts.disable(user_id)
+        elif closed and not form.closed.data:
+            accounts.enable(user_id)
+
+
+class AgentView(_Records):
+    words = "Services that members pay for by use. One that is not on offer keeps its transactions."
+    column_list = ("name", "slug", "price_minor", "service", "active")
+    column_labels: ClassVar[Mapping[str, str]] = {"price_minor": "Price", "active": "On offer"}
+    column_searchable_list = ("name", "slug")
+    column_sortable_list = ("name",)
+    column_formatters: ClassVar[Mapping[str, Any]] = {"price_minor": _price}
+    form = AgentForm
+
+    def read(self, row: Agent) -> dict[str, Any]:
+        return super().read(row) | {"price": str(money.to_major(row.price_minor, row.currency))}
+
+    def prepared(self, form: FlaskForm, row: Agent | None) -> FlaskForm:
+        if row is None and not form.is_submitted():
+            form.currency.data = config.get().wallet_currency
+        return form
+
+    def make(self, form: AgentForm) -> Agent:
+        return agents.save(None, **self._values(form))
+
+    def change(self, row: Agent, form: AgentForm) -> None:
+        agents.save(row, **self._values(form))
+
+    def _values(self, form: AgentForm) -> dict[str, Any]:
+        currency = money.check_currency(_text(form.currency))
+        price = money.parse(_text(form.price), currency)
+        names = ("name", "slug", "description", "service", "active")
+        return {name: form[name].data for name in names} | {"currency": currency, "price_minor": price}
+
+
+class PageView(_Records):
+    words = "The texts at /terms, /privacy and /contact."
+    column_list = ("slug", "title", "updated_at")
+    column_formatters: ClassVar[Mapping[str, Any]] = {"updated_at": _local("updated_at")}
+    form = PageForm
+    can_create = False
+
+    def get_list(self, *arguments: Any, **named: Any) -> Any:
+        pages.keep_all()
+        return super().get_list(*arguments, **named)
+
+    def change(self, row: Page, form: PageForm) -> None:
+        pages.write(row.slug, title=_text(form.title), body=_text(form.body))
+
+
+def _door_link(view: object, context: object, row: DoorPass, name: str) -> str:
+    return Markup('<a href="/admin/events/{}/door">{}</a>').format(row.event.slug, row.event.title)
+
+
+class DoorPassView(_Records):
+    words = "The links and PINs that let door staff in. They are made on an event's own door page."
+    column_list = ("event", "label", "created_at", "expires_at", "revoked_at")
+    column_searchable_list = ("label",)
+    column_default_sort = ("id", True)
+    column_formatters: ClassVar[Mapping[str, Any]] = {
+        name: _local(name) for name in ("created_at", "expires_at", "revoked_at")
+    } | {"event": _door_link}
+    form = UserForm
+    can_create = False
+    can_edit = False
