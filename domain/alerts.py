@@ -6,7 +6,7 @@ text says what happened, to whom, and what to do next.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 import config
@@ -17,14 +17,17 @@ Alert = tuple[str, str]
 _MOST_LINES = 100
 
 
+# --- Digests --------------------------------------------------------------------------------------------
+
+
 def stuck(orders: Sequence[Order]) -> Alert:
     """One digest of orders whose payment has no final word for longer than STUCK_MINUTES."""
+    one = len(orders) == 1
     minutes = config.get().stuck_minutes
-    verb = "has" if len(orders) == 1 else "have"
     return (
-        f"{_orders(len(orders))} Stuck in Processing",
-        f"{len(orders)} {'order' if len(orders) == 1 else 'orders'} {verb} been in 'pending_verification' for "
-        f">{minutes} minutes:\n\n"
+        f"{len(orders)} {'Order' if one else 'Orders'} Stuck in Processing",
+        f"{len(orders)} {'order has' if one else 'orders have'} been in 'pending_verification' "
+        f"for >{minutes} minutes:\n\n"
         f"{_lines(orders)}\n\n"
         "These may be legitimate slow payments, but check for patterns.\n\n"
         f"Admin panel: {_admin('orders')}",
@@ -33,193 +36,16 @@ def stuck(orders: Sequence[Order]) -> Alert:
 
 def expired(orders: Sequence[Order]) -> Alert:
     """One digest of orders that nobody paid until their payment page closed."""
-    verb = "was" if len(orders) == 1 else "were"
+    one = len(orders) == 1
     return (
-        f"{_orders(len(orders))} Expired",
-        f"{len(orders)} {'order' if len(orders) == 1 else 'orders'} {verb} not paid in time, and the payment provider "
+        f"{len(orders)} {'Order' if one else 'Orders'} Expired",
+        f"{len(orders)} {'order was' if one else 'orders were'} not paid in time, and the payment provider "
         "has confirmed that no money came:\n\n"
         f"{_lines(orders)}\n\n"
-        "Their tickets are on sale again, and the buyers have been told. Money that arrives late is still found.\n\n"
+        "What they held is on sale again, and the buyers have been told. Money that arrives late is still "
+        "found.\n\n"
         f"Admin panel: {_admin('orders')}",
     )
-
-
-def amount_mismatch(
-    order: Order, payment: Payment, received_minor: int | None, currency: str, what: str = ""
-) -> Alert:
-    """A provider's report that is not about our payment. `what` names what differs, such as `currency`.
-
-    `received_minor` is in `currency`, which may not be the order's; None where the report names no amount.
-    """
-    received = "none named" if received_minor is None else _amount(received_minor, currency)
-    differs = f"What differs: {what}\n" if what else ""
-    subject = "Amount Mismatch" if what in ("", "amount", "amount_minor") else "Payment Mismatch"
-    return (
-        f"{subject} - Order {order.code}",
-        "CRITICAL PAYMENT ISSUE\n\n"
-        f"Order: {order.code}\n"
-        f"Expected Amount: {_amount(payment.amount_minor, payment.currency)}\n"
-        f"Received Amount: {received}\n"
-        f"{differs}"
-        f"Customer: {order.email}\n"
-        f"Customer Name: {order.name or 'not given'}\n\n"
-        "This order requires IMMEDIATE manual review.\n\n"
-        "Do NOT issue tickets until verified.\n\n"
-        f"View order: {_admin('orders', order.code)}",
-    )
-
-
-def missing_record(order: Order, payment: Payment) -> Alert:
-    """The provider does not know a payment that we have its id of."""
-    return (
-        f"Missing Payment Record - Order {order.code}",
-        "CRITICAL PAYMENT ISSUE\n\n"
-        f"Order: {order.code}\n"
-        f"Expected Amount: {_amount(payment.amount_minor, payment.currency)}\n"
-        f"Payment: {payment.reference} at {payment.provider}, account {payment.account}\n"
-        f"Provider's id: {payment.provider_id or 'not known'}\n"
-        f"Customer: {order.email}\n"
-        f"Customer Name: {order.name or 'not given'}\n\n"
-        f"{payment.provider.capitalize()} says that it has no such payment. Usually the keys belong to another account, "
-        "or to test mode instead of live. Nothing was closed, and it is asked again.\n\n"
-        "Compare the account above with the one of your keys, and look the payment up in the provider's dashboard.\n\n"
-        f"View order: {_admin('orders', order.code)}",
-    )
-
-
-def incident(order: Order, words: str, amount_minor: int, currency: str) -> Alert:
-    """Money that waits in the money inbox; `words` say what kind of incident it is."""
-    return (
-        f"Money Needs a Decision - Order {order.code}",
-        f"{words}\n\n"
-        f"Order: {order.code}\n"
-        f"Amount: {_amount(amount_minor, currency)}\n"
-        f"Customer: {order.email}\n"
-        f"Customer Name: {order.name or 'not given'}\n\n"
-        "Nothing more happens to it until somebody decides: issue the goods, refund, credit the wallet or dismiss.\n\n"
-        f"Money inbox: {_admin('incidents')}\n"
-        f"View order: {_admin('orders', order.code)}",
-    )
-
-
-def refund_failed(order: Order, amount_minor: int, currency: str, why: str) -> Alert:
-    """A refund that the provider did not carry out."""
-    return (
-        f"Refund Failed - Order {order.code}",
-        f"The refund of {_amount(amount_minor, currency)} did not go through"
-        f"{f': {why}' if why else ''}.\n\n"
-        f"Order: {order.code}\n"
-        f"Customer: {order.email}\n"
-        f"Customer Name: {order.name or 'not given'}\n\n"
-        "The buyer does not have the money. Try the refund again from the order's page, or pay it back another way "
-        "and tell the buyer.\n\n"
-        f"View order: {_admin('orders', order.code)}",
-    )
-
-
-def dispute(order: Order, amount_minor: int, currency: str, reason: str) -> Alert:
-    """A buyer's bank that takes the money back, or tries to."""
-    return (
-        f"Payment Disputed - Order {order.code}",
-        f"The buyer's bank disputes {_amount(amount_minor, currency)} (reason given: {reason or 'none'}).\n\n"
-        f"Order: {order.code}\n"
-        f"Customer: {order.email}\n"
-        f"Customer Name: {order.name or 'not given'}\n\n"
-        "Its tickets do not admit anybody while the dispute is open. Answer it in the provider's dashboard before the "
-        "date shown there; what was sent and scanned is on the order's page.\n\n"
-        f"View order: {_admin('orders', order.code)}",
-    )
-
-
-def suspicious_pattern(where: str, count: int, order: Order) -> Alert:
-    """Many failed payments at `where`, such as `order ORD-…` or `address 192.0.2.1`; `order` is the newest."""
-    return (
-        f"Suspicious Pattern - {count} Failed Payments, {where}",
-        f"{count} payments failed within an hour: {where}.\n\n"
-        f"Newest order: {order.code}\n"
-        f"Amount: {_amount(order.total_minor, order.currency)}\n"
-        f"Customer: {order.email}\n"
-        f"Customer Name: {order.name or 'not given'}\n\n"
-        "This is what trying out stolen cards looks like; it may also be one unlucky buyer. Look at the orders, and at "
-        "the fraud warnings in the provider's dashboard, before anything is sent by hand.\n\n"
-        f"View order: {_admin('orders', order.code)}",
-    )
-
-
-def mail_failing(waiting: int, oldest: datetime, error: str) -> Alert:
-    """Mail as a whole does not leave: `waiting` mails are due, the oldest since `oldest` (UTC)."""
-    return (
-        f"Email Delivery Failing - {waiting} Waiting",
-        f"Kassa's email delivery failing means that buyers wait for their tickets: {waiting} "
-        f"{'mail is' if waiting == 1 else 'mails are'} waiting, the oldest since {oldest:%Y-%m-%d %H:%M} UTC.\n\n"
-        f"Last error: {error}\n\n"
-        "1. Check MAIL_SERVER, MAIL_PORT, MAIL_USERNAME and MAIL_PASSWORD, or MAIL_API_KEY.\n"
-        "2. Run `flask mail test ADDRESS`: it says what the mail server answers.\n"
-        "3. Nothing is lost: everything is tried again for three days. Buyers also see their tickets on their order's "
-        "page.\n\n"
-        f"Mail: {_admin('mail')}",
-    )
-
-
-def mail_failed(kind: str, to: str, error: str, *, order_code: str = "", given_up: bool) -> Alert:
-    """One mail that does not get through. `given_up`: it will not be tried again by itself."""
-    about = f" - Order {order_code}" if order_code else ""
-    ended = (
-        "It is not tried again by itself. Correct the address on the order's page and send it once more."
-        if given_up
-        else "It is tried again for three days."
-    )
-    view = f"\nView order: {_admin('orders', order_code)}" if order_code else ""
-    return (
-        f"Email Delivery Failing{about}",
-        f"The mail '{kind}' to {to} does not get through.\n\n"
-        f"Last error: {error}\n\n"
-        f"{ended}\n\n"
-        f"Mail: {_admin('mail')}{view}",
-    )
-
-
-def sweep_stopped(last: datetime | None) -> Alert:
-    """No sweep has run for too long; `last` is when one last began (UTC), if ever."""
-    since = f"since {last:%Y-%m-%d %H:%M} UTC" if last is not None else "yet"
-    return (
-        "Sweep Stopped",
-        f"No sweep of payments has run {since}.\n\n"
-        "Buyers who come back from the payment page are still served at once, but nobody else's payment is found, and "
-        "holds do not end.\n\n"
-        "Check that the processes `worker` and `clock` run and reach Redis. Meanwhile `flask payments sweep --verbose` "
-        "does the same by hand.\n\n"
-        f"Sweeps: {_admin('sweeps')}",
-    )
-
-
-def invariant_violated(words: str, rows: Iterable[str]) -> Alert:
-    """Something that must always hold does not; `rows` name what is wrong, one text each."""
-    listed = list(rows)
-    return (
-        f"Invariant Violated - {words}",
-        f"This must never happen: {words}\n\n"
-        + "\n".join(f"- {row}" for row in listed[:_MOST_LINES])
-        + "\n\nNothing was changed. Look at each, and keep the database's state for whoever mends it. "
-        "`flask doctor` checks again.\n\n"
-        f"Admin panel: {_admin()}",
-    )
-
-
-def test() -> Alert:
-    """What an operator asks for to see whether alerts arrive."""
-    return (
-        "Test Alert",
-        f"This is a test alert from {config.get().site_name}. Nothing is wrong: alerts reach this address.\n\n"
-        f"Admin panel: {_admin()}",
-    )
-
-
-# --- Words ----------------------------------------------------------------------------------------------
-
-
-def _orders(count: int) -> str:
-    return f"{count} {'Order' if count == 1 else 'Orders'}"
 
 
 def _lines(orders: Sequence[Order]) -> str:
@@ -233,8 +59,164 @@ def _lines(orders: Sequence[Order]) -> str:
     return "\n".join(lines)
 
 
+# --- Payments that do not add up ------------------------------------------------------------------------
+
+
+def amount_mismatch(
+    order: Order, payment: Payment, received_minor: int | None, currency: str, what: str = ""
+) -> Alert:
+    """A provider's report that is not about our payment. `what` names what differs, such as `currency`.
+
+    `received_minor` is in `currency`, which may not be the order's; None where the report names no amount.
+    """
+    received = "none named" if received_minor is None else _amount(received_minor, currency)
+    differs = f"What differs: {what}\n" if what else ""
+    kind = "Amount" if what in ("", "amount", "amount_minor") else "Payment"
+    return (
+        f"{kind} Mismatch - Order {order.code}",
+        "CRITICAL PAYMENT ISSUE\n\n"
+        f"Order: {order.code}\n"
+        f"Expected Amount: {_amount(payment.amount_minor, payment.currency)}\n"
+        f"Received Amount: {received}\n"
+        f"{differs}{_customer(order)}\n\n"
+        "This order requires IMMEDIATE manual review.\n\n"
+        "Do NOT issue tickets until verified.\n\n"
+        f"{_view(order)}",
+    )
+
+
+def missing_record(order: Order, payment: Payment) -> Alert:
+    """The provider does not know a payment that we have its id of."""
+    return (
+        f"Missing Payment Record - Order {order.code}",
+        "CRITICAL PAYMENT ISSUE\n\n"
+        f"Order: {order.code}\n"
+        f"Expected Amount: {_amount(payment.amount_minor, payment.currency)}\n"
+        f"Payment: {payment.reference} at {payment.provider}, account {payment.account}\n"
+        f"Provider's id: {payment.provider_id or 'not known'}\n"
+        f"{_customer(order)}\n\n"
+        f"{payment.provider.capitalize()} says that it has no such payment. Usually the keys belong to "
+        "another account, or to test mode instead of live. Nothing was closed, and it is asked again.\n\n"
+        "Compare the account above with the one of your keys, and look the payment up in the provider's "
+        "dashboard.\n\n"
+        f"{_view(order)}",
+    )
+
+
+def incident(order: Order, words: str, amount_minor: int, currency: str) -> Alert:
+    """Money that waits in the money inbox; `words` say what kind of incident it is."""
+    return (
+        f"Money Needs a Decision - Order {order.code}",
+        f"{words}\n\n"
+        f"Order: {order.code}\n"
+        f"Amount: {_amount(amount_minor, currency)}\n"
+        f"{_customer(order)}\n\n"
+        "Nothing more happens to it until somebody decides: issue the goods, refund, credit the wallet or "
+        "dismiss.\n\n"
+        f"Money inbox: {_admin('incidents')}\n"
+        f"{_view(order)}",
+    )
+
+
+def refund_failed(order: Order, amount_minor: int, currency: str, why: str) -> Alert:
+    """A refund that the provider did not carry out."""
+    return (
+        f"Refund Failed - Order {order.code}",
+        f"The refund of {_amount(amount_minor, currency)} did not go through.\n\n"
+        f"Reason: {why or 'not given'}\n"
+        f"Order: {order.code}\n"
+        f"{_customer(order)}\n\n"
+        "The buyer does not have the money. Try the refund again from the order's page, or pay it back "
+        "another way and tell the buyer.\n\n"
+        f"{_view(order)}",
+    )
+
+
+def dispute(order: Order, amount_minor: int, currency: str, reason: str) -> Alert:
+    """A buyer's bank that takes the money back, or tries to."""
+    return (
+        f"Payment Disputed - Order {order.code}",
+        f"The buyer's bank disputes {_amount(amount_minor, currency)}.\n\n"
+        f"Reason: {reason or 'not given'}\n"
+        f"Order: {order.code}\n"
+        f"{_customer(order)}\n\n"
+        "Its tickets admit nobody while the dispute is open. Answer it in the provider's dashboard before "
+        "the date shown there; what was sent and scanned is on the order's page.\n\n"
+        f"{_view(order)}",
+    )
+
+
+def suspicious_pattern(where: str, count: int, order: Order) -> Alert:
+    """Many failed payments at `where`: `order ORD-…` or `address 192.0.2.1`. `order` is the newest."""
+    return (
+        f"Suspicious Pattern - {count} Failed Payments, {where}",
+        f"{count} payments failed within an hour: {where}.\n\n"
+        f"Newest order: {order.code}\n"
+        f"Amount: {_amount(order.total_minor, order.currency)}\n"
+        f"{_customer(order)}\n\n"
+        "This is what trying out stolen cards looks like; it may also be one unlucky buyer. Look at the "
+        "orders, and at the fraud warnings in the provider's dashboard.\n\n"
+        f"{_view(order)}",
+    )
+
+
+# --- Mail -----------------------------------------------------------------------------------------------
+
+
+def mail_failing(waiting: int, oldest: datetime, error: str) -> Alert:
+    """Mail as a whole does not leave: `waiting` mails are due, the oldest since `oldest` (UTC)."""
+    return (
+        f"Email Delivery Failing - {waiting} Waiting",
+        f"Email delivery failing: {waiting} {'mail is' if waiting == 1 else 'mails are'} waiting, the oldest "
+        f"since {oldest:%Y-%m-%d %H:%M} UTC. Buyers do not get their tickets by mail.\n\n"
+        f"Last error: {error}\n\n"
+        "1. Check MAIL_SERVER, MAIL_PORT, MAIL_USERNAME and MAIL_PASSWORD, or MAIL_API_KEY.\n"
+        "2. Run `flask mail test ADDRESS`: it says what the mail server answers.\n"
+        "3. Nothing is lost: every mail is tried again for three days, and buyers see their tickets on their "
+        "order's page.\n\n"
+        f"Mail: {_admin('mail')}",
+    )
+
+
+def mail_failed(kind: str, to: str, error: str, *, order: Order | None, given_up: bool) -> Alert:
+    """One mail that does not get through. `given_up`: it will not be tried again by itself."""
+    next_step = (
+        "It is not tried again by itself. Find out the right address, and send it once more."
+        if given_up
+        else "It is tried again for three days."
+    )
+    return (
+        "Email Delivery Failing" + (f" - Order {order.code}" if order is not None else ""),
+        f"Email delivery failing: the mail '{kind}' to {to} does not get through.\n\n"
+        f"Last error: {error}\n\n"
+        f"{next_step}\n\n"
+        f"Mail: {_admin('mail')}" + (f"\n{_view(order)}" if order is not None else ""),
+    )
+
+
+def test() -> Alert:
+    """What is sent when somebody tries out whether alerts arrive."""
+    return (
+        "Test Alert",
+        f"This is a test alert from {config.get().site_name}. Nothing is wrong: "
+        "alerts reach this address.\n\n"
+        f"Admin panel: {_admin()}",
+    )
+
+
+# --- Words ----------------------------------------------------------------------------------------------
+
+
+def _customer(order: Order) -> str:
+    return f"Customer: {order.email}\nCustomer Name: {order.name or 'not given'}"
+
+
+def _view(order: Order) -> str:
+    return f"View order: {_admin('orders', order.code)}"
+
+
 def _amount(minor: int, currency: str) -> str:
-    """An amount of a currency that may be one nobody knows: a provider's report can say anything."""
+    """An amount in a currency that may be none: a provider's report can say anything."""
     try:
         return money.show(minor, money.check_currency(currency))
     except money.MoneyError:

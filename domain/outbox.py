@@ -118,11 +118,13 @@ def _add(
 
 def alert(subject: str, text: str, *, key: str, critical: bool = False) -> None:
     """Owe the operators an alert at PAYMENT_ALERT_EMAIL, once for each `key`. No commit."""
-    settings = config.get()
-    prefix = f"[{settings.site_name} {'CRITICAL' if critical else 'Alert'}]"
-    context = {"subject": f"{prefix} {subject}", "text": text}
-    if _add("alert", key, settings.alert_email, None, None, context):
+    if _add("alert", key, config.get().alert_email, None, None, _alert_context(subject, text, critical)):
         logger.warning("alert", subject=subject, key=key, critical=critical)
+
+
+def _alert_context(subject: str, text: str, critical: bool = False) -> dict[str, Any]:
+    prefix = f"[{config.get().site_name} {'CRITICAL' if critical else 'Alert'}]"
+    return {"subject": f"{prefix} {subject}", "text": text}
 
 
 def _new_message_id() -> str:
@@ -288,8 +290,7 @@ def _tell_of_mail(mail: OutboxMail, given_up: bool) -> None:
     """One alert for a mail that keeps failing. An alert that cannot be sent makes no further ones."""
     if mail.kind == "alert":
         return
-    code = mail.order.code if mail.order is not None else ""
-    words = alerts.mail_failed(mail.kind, mail.to, mail.last_error, order_code=code, given_up=given_up)
+    words = alerts.mail_failed(mail.kind, mail.to, mail.last_error, order=mail.order, given_up=given_up)
     alert(*words, key=f"mail:{mail.id}:{'failed' if given_up else 'failing'}")
 
 
@@ -312,12 +313,17 @@ def retry(mail_id: int) -> None:
 
 
 def send_test(address: str) -> str:
-    """Send a test mail to `address` now, past the outbox. A sentence of what happened, or DomainError."""
+    """Send a test mail to `address` now, past the outbox. A sentence of what happened, or DomainError.
+
+    The operators' own address gets a test alert, in the form of every alert.
+    """
     settings = config.get()
     if not settings.mail_ready:
         raise DomainError("mail_not_set", "Mail is not set up. Set MAIL_SERVER, or MAIL_API_KEY for Resend.")
     row = OutboxMail(kind="test", to=mailing.one_line(address, 254), context={})
     row.message_id, row.created_at = _new_message_id(), clock.now()
+    if row.to.lower() == settings.alert_email.lower():
+        row.kind, row.context = "alert", _alert_context(*alerts.test())
     try:
         with mailing.transport() as way:
             way.ready()

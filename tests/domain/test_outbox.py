@@ -512,6 +512,8 @@ def test_a_test_mail_says_what_happened(server: MailServer) -> None:
         "accepted a test mail to me@example.org. Look in its inbox, and in its spam folder."
     )
     assert [(m["To"], m["Subject"]) for m in server.messages] == [("me@example.org", "Test mail from Kassa")]
+    outbox.send_test("Alerts@example.org")
+    assert server.messages[1]["Subject"] == "[Kassa Alert] Test Alert"
     assert rows() == []
     server.refuse["me@example.org"] = "550 5.1.1 No such mailbox"
     with pytest.raises(DomainError, match="550 5.1.1 No such mailbox"):
