@@ -129,7 +129,7 @@ def _order_cancelled(mail: OutboxMail, order: Order | None) -> _Said:
 
 
 def _refund(mail: OutboxMail, order: Order | None) -> _Said:
-    refund = db.session.get(Refund, mail.context.get("refund_id"))
+    refund = db.session.get(Refund, mail.context["refund_id"]) if "refund_id" in mail.context else None
     payment: Payment | None = refund.payment if refund is not None else None
     void_ids = set(refund.void_ticket_ids) if refund is not None else set()
     tickets_of = order.tickets if order is not None else []

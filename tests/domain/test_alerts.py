@@ -98,9 +98,7 @@ def test_a_mismatch_of_something_else_says_of_what(app: Flask) -> None:
         lambda: alerts.suspicious_pattern("address 192.0.2.1", 15, an_order()),
     ],
 )
-def test_what_is_about_an_order_says_which_whose_how_much_and_where(
-    app: Flask, made: Callable[[], Alert]
-) -> None:
+def test_what_is_about_an_order_says_which_whose_and_how_much(app: Flask, made: Callable[[], Alert]) -> None:
     subject, text = made()
     assert len(subject) < 120
     for said in ("ORD-ABC123", "£45.00", "customer@email.com", "John Doe", "/admin/orders/ORD-ABC123"):

@@ -113,14 +113,12 @@ def test_names_and_titles_that_are_long_or_not_latin_or_hostile(server: MailServ
 
 
 def test_the_site_s_name_is_the_sender_s_whatever_it_is(server: MailServer) -> None:
-    config.use(replace(config.get(), site_name='Театр "Луна", Jersey\nBcc: x@example.org'))
+    config.use(replace(config.get(), site_name='Театр "Луна", Jersey\nBcc: x'))
     message = mailed(server, "test")
     assert message["Bcc"] is None
     (sender,) = message["From"].addresses
-    assert (sender.display_name, sender.addr_spec) == (
-        'Театр "Луна", Jersey Bcc: x@example.org',
-        "help@example.org",
-    )
+    assert sender.display_name == 'Театр "Луна", Jersey Bcc: x'
+    assert sender.addr_spec == "help@example.org"
 
 
 def test_a_sender_with_a_name_of_its_own_still_shows_the_site_s(server: MailServer) -> None:

@@ -50,7 +50,7 @@ def test_the_tickets_mail_arrives_whole(api: Sandbox) -> None:
     (caught,) = api.mail(to="ada@example.org")
     assert caught["via"] == "resend"
     assert caught["from"] == "Kassa <help@example.org>"
-    assert caught["message_id"] == newest().message_id or caught["message_id"].endswith("@example.org>")
+    assert caught["message_id"] == db.session.query(OutboxMail).filter_by(key="t").one().message_id
     assert caught["subject"] == f"Your tickets for Brass Night ({order.code})"
     assert order.code in caught["text"] and order.code in caught["html"]
     assert [(part["name"], part["inline"]) for part in caught["attachments"]] == [
