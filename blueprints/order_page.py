@@ -194,9 +194,9 @@ def attachment(data: bytes, content_type: str, filename: str) -> Response:
 
 def _checked(code: str, secret: str) -> Order:
     """The order as the payment provider knows it now."""
-    order = orders.find(code, secret)
-    payments.refresh(order, door="order_page")
-    return orders.find(code, secret)
+    order = orders.find(code, secret, whole=True)
+    asked = payments.refresh(order, door="order_page")
+    return orders.find(code, secret, whole=True) if asked else order
 
 
 def _address(order: Order) -> str:

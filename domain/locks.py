@@ -14,6 +14,7 @@ from typing import TypeVar
 from psycopg.errors import DeadlockDetected, SerializationFailure
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import joinedload
 
 from domain.errors import NotFound
 from extensions import db
@@ -29,6 +30,7 @@ def payment_and_order(payment_id: int) -> tuple[Payment, Order]:
         select(Order, Payment)
         .join(Payment, Payment.order_id == Order.id)
         .where(Payment.id == payment_id)
+        .options(joinedload(Order.event))
         .with_for_update(key_share=True, of=[Order, Payment])
         .execution_options(populate_existing=True)
     ).one_or_none()

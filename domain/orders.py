@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from email_validator import EmailNotValidError, validate_email
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import selectinload
+from sqlalchemy.orm import joinedload, selectinload
 
 import config
 from domain import clock, fulfilment, locks, money, outbox, payments, selling, starting, timeline
@@ -171,15 +171,13 @@ def _commit(order: Order, provider: str | None, form_token: str | None) -> Order
         db.session.add(order)
         if order.total_minor:
             starting.prepare(order, provider or "stripe")
-        db.session.flush()
-        timeline.note(
-            order, "ordered", f"Order of {money.show(order.total_minor, order.currency)}.", door="checkout"
-        )
-        if order.total_minor:
             if order.event is not None:
+                order.stock_state = StockState.HELD
+                db.session.flush()
                 outbox.stage("order_received", key=f"order:{order.id}:received", to=order.email, order=order)
-            fulfilment.hold(order)
+                fulfilment.hold(order)
         else:
+            db.session.flush()
             fulfilment.fulfil(order, None, door="checkout", source=None, actor_id=None)
         db.session.commit()
     except IntegrityError:
@@ -217,13 +215,16 @@ def clean_email(email: str) -> str:
 # --- Afterwards -----------------------------------------------------------------------------------------
 
 
-def find(code: str, secret: str) -> Order:
-    """The order behind a link, with what its page shows. NotFound alike for wrong code and wrong secret."""
-    order = db.session.scalar(
-        select(Order)
-        .where(Order.code == code.upper())
-        .options(selectinload(Order.payments), selectinload(Order.tickets), selectinload(Order.lines))
-    )
+def find(code: str, secret: str, *, whole: bool = False) -> Order:
+    """The order behind a link, with its payments; `whole`: with all that its page shows.
+
+    NotFound alike for a wrong code and a wrong secret.
+    """
+    query = select(Order).where(Order.code == code.upper()).options(joinedload(Order.payments))
+    if whole:
+        types = selectinload(Order.lines).joinedload(OrderLine.ticket_type)
+        query = query.options(joinedload(Order.event), types, selectinload(Order.tickets))
+    order = db.session.scalars(query).unique().one_or_none()
     if order is None or not hmac.compare_digest(order.secret.encode(), secret.encode()):
         raise NotFound("no_order", "There is no order at this address. Check that the link is complete.")
     return order

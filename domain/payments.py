@@ -85,7 +85,7 @@ def open_at_provider(order: Order, *, door: str = "checkout") -> Payment | None:
     Returns the order's active or just paid payment; its `url` is None where the provider did not answer,
     and then the sweep or the order page finishes the start. Raises InsufficientFunds for a wallet.
     """
-    payment = active(order)
+    payment = _active_of(order.id)
     if payment is None or payment.state is not PaymentState.CREATED:
         return payment
     payment_id = payment.id
@@ -100,6 +100,13 @@ def open_at_provider(order: Order, *, door: str = "checkout") -> Payment | None:
 def active(order: Order) -> Payment | None:
     """The order's payment that is created, open or processing; there is at most one."""
     return next((payment for payment in order.payments if payment.is_active), None)
+
+
+def _active_of(order_id: int) -> Payment | None:
+    """The same, asked of the database."""
+    return db.session.scalar(
+        select(Payment).where(Payment.order_id == order_id, Payment.state.in_(PAYMENT_ACTIVE))
+    )
 
 
 def finish_start(payment_id: int, *, door: str, patient: bool) -> Outcome:
@@ -193,11 +200,14 @@ def reconcile(
     )
 
 
-def refresh(order: Order, *, door: str) -> None:
-    """What the order page does as it loads: ask about the active payment, at most every two seconds."""
+def refresh(order: Order, *, door: str) -> bool:
+    """What the order page does as it loads: ask about the active payment, at most every two seconds.
+
+    True when it asked, and the order may have changed.
+    """
     payment = active(order)
     if payment is None or providers.get(payment.provider).immediate:
-        return
+        return False
     now = clock.now()
     mine = db.session.scalar(
         update(Payment)
@@ -212,6 +222,7 @@ def refresh(order: Order, *, door: str) -> None:
     db.session.commit()
     if mine is not None:
         reconcile(mine, door=door)
+    return True
 
 
 def returned(order: Order, provider_id: str) -> None:
@@ -225,7 +236,7 @@ def returned(order: Order, provider_id: str) -> None:
 
 
 def _read(payment_id: int) -> Payment:
-    payment = db.session.get(Payment, payment_id, populate_existing=True)
+    payment = db.session.get(Payment, payment_id)
     if payment is None:
         raise NotFound("no_payment", "There is no such payment.")
     return payment
@@ -287,16 +298,17 @@ def settle(
     def work() -> Outcome:
         payment, order = locks.payment_and_order(payment_id)
         before = payment.state
-        _observe(payment, report)
         seen = {"report": dict(report.raw), "state": report.state, "latency_ms": round(latency * 1000)}
-        problem = mismatch(payment, report)
-        if problem is not None:
-            _quarantine(order, payment, report, problem, door=door)
-        else:
-            _apply(order, payment, report, door=door, actor_id=actor_id, seen=seen, closed_by_us=closed_by_us)
+        # Nothing is written until all is read, so that each row is written once.
+        with db.session.no_autoflush:
+            _observe(payment, report)
+            problem = mismatch(payment, report)
+            if problem is not None:
+                _quarantine(order, payment, report, problem, door=door)
+            else:
+                _apply(order, payment, report, door=door, actor_id=actor_id, seen=seen, closed_by_us=closed_by_us)
         if ring_id is not None:
             mark_done(ring_id, f"{before} -> {payment.state}")
-        payment.next_check_at = next_check(payment, clock.now())
         return Outcome(payment_id, payment.state, payment.state is not before)
 
     outcome = locks.in_one_transaction(work)
@@ -323,6 +335,7 @@ def _observe(payment: Payment, report: Report) -> None:
         payment.charge_id = report.charge_id
     if report.state == "paid" and report.currency == payment.currency:
         payment.received_minor = report.amount_minor
+    payment.next_check_at = next_check(payment, clock.now())
 
 
 def mismatch(payment: Payment, report: Report) -> str | None:
@@ -377,6 +390,7 @@ _OPENED = {
 def _enter(payment: Payment, state: PaymentState) -> None:
     payment.state = state
     payment.state_since = clock.now()
+    payment.next_check_at = next_check(payment, payment.state_since)
 
 
 def _declined(order: Order, payment: Payment, report: Report, *, door: str) -> None:
@@ -437,7 +451,6 @@ def _close(
     _enter(payment, state)
     payment.reason = reason[:300]
     payment.url = None
-    payment.next_check_at = next_check(payment, payment.state_since)
     timeline.note(
         order,
         state.value,
@@ -502,7 +515,6 @@ def decide(payment_id: int, *, state: PaymentState, actor_id: int, note: str) ->
         timeline.note(order, "decided", f"{state}: {note}", door="admin", payment=payment, actor_id=actor_id)
         if state in PAYMENT_ACTIVE:
             _enter(payment, state)
-            payment.next_check_at = clock.now()
             order.state = OrderState.PENDING_VERIFICATION
         else:
             order.state = OrderState.PENDING_VERIFICATION
@@ -520,7 +532,6 @@ def accept(payment: Payment, order: Order, *, actor_id: int | None) -> None:
     if payment.state is not PaymentState.PAID:
         _enter(payment, PaymentState.PAID)
         payment.paid_at = payment.state_since
-    payment.next_check_at = next_check(payment, clock.now())
     fulfilment.fulfil(order, payment, door="admin", source=None, actor_id=actor_id)
 
 
