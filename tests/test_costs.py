@@ -12,6 +12,7 @@ from domain import outbox, payments, sweep
 from extensions import db
 from models import Event, Payment
 from tests.support.queries import recorded
+from tests.support.queries import counted
 from tests.support.sandbox import Sandbox
 from tests.support.shop import make_event, place, report_on
 from tests.support.web import path_of
