@@ -44,10 +44,18 @@
   }
 
   // A second press while the first is on its way would only make the buyer wait for both.
-  form.addEventListener("submit", () => {
-    form.querySelector("button[type=submit]").setAttribute("aria-disabled", "true");
+  const button = form.querySelector("button[type=submit]");
+  form.addEventListener("submit", (event) => {
+    if (button.getAttribute("aria-disabled")) {
+      event.preventDefault();
+    }
+    button.setAttribute("aria-disabled", "true");
   });
-  window.addEventListener("pageshow", show);
+  // Also when the buyer comes back to this page from the payment.
+  window.addEventListener("pageshow", () => {
+    button.removeAttribute("aria-disabled");
+    show();
+  });
   document.getElementById("problems")?.focus();
   show();
 })();

@@ -417,6 +417,13 @@ def test_paid_shows_the_tickets_once_and_for_all(client: FlaskClient) -> None:
     assert b"BEGIN:VCALENDAR" in client.get(f"{address(order)}/event.ics").data
 
 
+def test_a_cancelled_event_is_said_to_those_with_tickets(client: FlaskClient) -> None:
+    order = settled(place(make_event()), "open", "paid")
+    assert order.event is not None
+    catalogue.cancel_event(order.event)
+    assert "This event was cancelled" in client.get(address(order)).text
+
+
 def test_each_ticket_says_how_it_stands(client: FlaskClient) -> None:
     order = settled(place(make_event(), 3), "open", "paid")
     used, void, held = order.tickets
