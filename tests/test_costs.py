@@ -12,7 +12,6 @@ from domain import outbox, payments, sweep
 from extensions import db
 from models import Event, Payment
 from tests.support.queries import recorded
-from tests.support.queries import counted
 from tests.support.sandbox import Sandbox
 from tests.support.shop import make_event, place, report_on
 from tests.support.web import path_of
@@ -49,22 +48,22 @@ def test_a_purchase_over_http(client: FlaskClient, sandbox: Sandbox, quantity: i
     """Four requests: the event page, the form, the way back, the order page; however many tickets."""
     event = make_event(capacity=100)
     path, field = f"/events/{event.slug}", f"quantity-{event.ticket_types[0].id}"
-    with counted() as statements:
+    with recorded() as statements:
         token = re.search(r'name="csrf_token" value="([^"]+)"', client.get(path).text)
     assert token is not None
     form = {"csrf_token": token[1], "name": "Ada", "email": "ada@example.org", field: str(quantity)}
-    with counted() as more:
+    with recorded() as more:
         page = client.post(path, data=form).headers["Location"]
     statements += more
     told = sandbox.get("payments")[0]
     assert told["hosted_url"] == page
     sandbox.do(told["id"], "pay")
-    with counted() as more:
+    with recorded() as more:
         order_page = client.get(path_of(told["success_url"])).headers["Location"]
         assert client.get(order_page).status_code == 200
     statements += more
     assert len(statements) <= 30, statements
-    with counted() as mailing:
+    with recorded() as mailing:
         assert outbox.deliver_due().sent == 2
     assert len(mailing) <= 18, mailing
 
