@@ -17,7 +17,7 @@ from prometheus_client import multiprocess  # noqa: E402
 
 def child_exit(server, worker):  # type: ignore[no-untyped-def]
     """A web process ended: its gauges end with it, its counts stay in the sum."""
-    multiprocess.mark_process_dead(worker.pid)
+    multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
 
 
 def on_exit(server):  # type: ignore[no-untyped-def]

@@ -153,7 +153,7 @@ def _due_providers(work: _Work) -> list[str]:
     return sorted(db.session.scalars(select(Payment.provider).where(*_due(work)).distinct()))
 
 
-def _claim(ids: Select[tuple[int]]) -> list[Payment]:
+def _claim(ids: Select[int]) -> list[Payment]:
     """Lease the rows that `ids` selects, skipping what another sweep has, and read them with their orders."""
     claimed = list(
         db.session.scalars(
