@@ -25,6 +25,7 @@ from domain.errors import DomainError
 from extensions import db
 from models import EventState, Order, TicketState
 from tests.support.shop import make_event, place
+from tests.support.threads import at_once
 
 LONG = "Очень длинное название концерта с хором — ليلة الموسيقى العربية "
 
@@ -174,6 +175,19 @@ def test_a_large_order_stays_small(app: Flask) -> None:
     assert sizes[0] < 15_000
     assert sizes[1] < 40_000
     assert order.tickets[0].state is TicketState.VALID
+
+
+def test_many_can_draw_at_once(app: Flask, tmp_path: Path) -> None:
+    ids = [ticketed(slug=f"concert-{number}").id for number in range(4)]
+
+    def draw(number: int) -> bytes:
+        return documents.tickets_pdf(db.session.get_one(Order, ids[number]))
+
+    for number, pdf in enumerate(at_once(app, 4, draw)):
+        assert isinstance(pdf, bytes)
+        order = db.session.get_one(Order, ids[number])
+        (page,) = pages(pdf, tmp_path)
+        assert codes_on(page) == [tickets.qr_text(order.tickets[0], order.code)]
 
 
 def test_drawing_leaves_the_garbage_collector_as_it_was(app: Flask) -> None:

@@ -224,14 +224,20 @@ def test_queries_do_not_grow_with_the_number_of_tickets(server: MailServer) -> N
 
 def test_an_order_received_asks_to_keep_the_link(server: MailServer) -> None:
     text = text_of(mailed(server, "order_received", place(make_event(), 2)))
-    assert "waiting for its payment" in text and "Keep this mail." in text and "Total: €50.00" in text
+    for said in ("waiting for its payment", "Your tickets come by mail", "Keep this mail.", "Total: €50.00"):
+        assert said in text, said
+
+
+def test_a_top_up_received_speaks_of_no_tickets(server: MailServer) -> None:
+    order = orders.place_top_up(make_user("ada@example.org"), 5000)
+    assert "ticket" not in text_of(mailed(server, "order_received", order)).lower()
 
 
 def test_a_failed_payment_says_why_and_how_to_try_again(server: MailServer) -> None:
     order = place(make_event())
     text = text_of(mailed(server, "payment_failed", order, reason="Your card was declined."))
     for said in (
-        "we are sorry",
+        "We are sorry",
         "Your card was declined.",
         "To try again",
         orders.url(order),
@@ -267,7 +273,7 @@ def test_a_refund_says_how_much_which_tickets_end_and_when_the_money_comes(serve
     refund = refund_of(order, 2500, [ended.id])
     context = {"amount_minor": 2500, "currency": "EUR", "refund_id": refund.id, "full": False}
     text = text_of(mailed(server, "refund", order, **context))
-    assert "we have refunded €25.00" in text and "a part of the €50.00" in text
+    assert "We have refunded €25.00" in text and "a part of the €50.00" in text
     assert "5 to 10 working days" in text
     no_longer, still = text.split("Still valid:")
     assert tickets.show_code(ended.code) in no_longer.split("No longer valid:")[1]
