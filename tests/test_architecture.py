@@ -57,7 +57,7 @@ def assigned_attributes(path: Path) -> set[tuple[str, int]]:
         for target in targets:
             for part in target.elts if isinstance(target, ast.Tuple) else [target]:
                 if isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name):
-                    found.add((f"{part.value.id}.{part.attr}", node.lineno))
+                    found.add((f"{part.value.id}.{part.attr}", part.lineno))
     return found
 
 

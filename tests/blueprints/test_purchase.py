@@ -99,6 +99,7 @@ def test_a_decline_leaves_the_order_payable(client: FlaskClient, sandbox: Sandbo
     sandbox.do(payment.provider_id or "", "decline")
     order = newest_order()
     page = client.get(f"/o/{order.code}/{order.secret}").text
+    assert payment.url is not None
     assert payment.url in page
     assert "declined" in page
     sandbox.do(payment.provider_id or "", "pay")

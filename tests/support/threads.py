@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import TypeVar
 
@@ -30,8 +30,7 @@ def at_once(app: Flask, count: int, work: Callable[[int], T]) -> list[T | BaseEx
 
     with ThreadPoolExecutor(count) as pool:
         running = [pool.submit(one, number) for number in range(count)]
-    return [_ended(each) for each in running]
-
-
-def _ended(call: Future[T]) -> T | BaseException:
-    return call.exception() or call.result()
+    results: list[T | BaseException] = []
+    for each in running:
+        results.append(each.exception() or each.result())
+    return results
