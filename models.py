@@ -58,7 +58,7 @@ class Role(StrEnum):
     ADMIN = "admin"
 
 
-class User(UserMixin, Base):  # type: ignore[misc]
+class User(UserMixin, Base):
     """A person with an account. Guests who buy tickets have none."""
 
     __tablename__ = "users"
