@@ -17,6 +17,7 @@ from sandbox.mail import Mailbox, smtp_server
 from sandbox.settings import Settings
 from sandbox.store import Store
 from sandbox.stripe import api, hosted
+from sandbox.stripe.currencies import show
 from sandbox.stripe.dashboard import StripeDashboard
 from sandbox.stripe.world import World
 from sandbox.webhooks import Webhooks
@@ -63,6 +64,8 @@ class Sandbox:
         self.app.register_blueprint(hosted.blueprint(self.world))
         self.app.register_blueprint(control.blueprint(controlled))
         self.app.register_blueprint(mail_pages.blueprint(mailbox))
+
+        self.app.add_template_filter(lambda minor, currency: show(minor, currency.lower()), "money")
 
         @self.app.get("/")
         def index() -> str:

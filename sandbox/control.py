@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from flask import Blueprint, Response, redirect, render_template, request, url_for
+from flask import Blueprint, Response, abort, redirect, render_template, request, url_for
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as AnyResponse
 
@@ -54,12 +54,20 @@ class Controlled:
 def blueprint(it: Controlled) -> Blueprint:
     """Everything under /control."""
     control = Blueprint("control", __name__, url_prefix="/control")
+    control.before_request(_refuse_other_sites)
     _errors(control)
     _payments(control, it)
     _fate(control, it)
     _records(control, it)
     _mail(control, it)
     return control
+
+
+def _refuse_other_sites() -> None:
+    """No page of another site may press these buttons through somebody's browser."""
+    origin = request.headers.get("Origin")
+    if request.method == "POST" and origin not in (None, request.host_url.rstrip("/")):
+        abort(403, "This request comes from another site's page.")
 
 
 def _errors(control: Blueprint) -> None:

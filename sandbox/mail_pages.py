@@ -11,7 +11,12 @@ from flask import Blueprint, Response, abort, render_template, request
 from sandbox.mail import Mailbox, Part, body_of, parse, parts
 
 # What a mail shows is nobody's business but the reader's: no scripts, nothing from elsewhere.
-_CSP = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; sandbox allow-popups"
+_CSP = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+    "sandbox allow-popups allow-popups-to-escape-sandbox"
+)
+# A link in a mail opens beside the catcher, not in its frame.
+_NEW_TAB = '<base target="_blank">'
 _CID = re.compile(r"""(?i)cid:([^"'\s)>]+)""")
 
 
@@ -36,7 +41,9 @@ def blueprint(mailbox: Mailbox) -> Blueprint:
         text = body_of(message, "html")
         if text is None:
             abort(404, "This mail has no HTML.")
-        response = Response(_with_pictures(text, parts(message)), content_type="text/html; charset=utf-8")
+        response = Response(
+            _NEW_TAB + _with_pictures(text, parts(message)), content_type="text/html; charset=utf-8"
+        )
         response.headers["Content-Security-Policy"] = _CSP
         return response
 

@@ -80,6 +80,14 @@ def test_what_cannot_be_done(box: Sandbox, session: Session) -> None:
     assert requests.get(f"{box.base_url}/control/nothing", timeout=10).status_code == 404
 
 
+def test_no_other_site_presses_the_buttons(box: Sandbox, session: Session) -> None:
+    url = f"{box.base_url}/control/payments/{session.id}"
+    foreign = requests.post(url, json={"do": "pay"}, headers={"Origin": "https://evil.example"}, timeout=10)
+    assert foreign.status_code == 403 and "another site" in foreign.json()["error"]
+    own = requests.post(url, json={"do": "pay"}, headers={"Origin": box.base_url}, timeout=10)
+    assert own.json()["status"] == "paid"
+
+
 def test_late_money(box: Sandbox, client: Client, session: Session) -> None:
     """What a race at the provider can do, on request: an expired session is paid after all."""
     box.do(session.id, "decline")

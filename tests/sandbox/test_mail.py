@@ -101,7 +101,10 @@ def test_pages(box: Sandbox) -> None:
     assert "Deine Karten für Öl &amp; Brot" in listed and mail["id"] in listed
     assert mail["id"] not in requests.get(f"{box.base_url}/mail?to=nobody", timeout=10).text
     page = requests.get(f"{box.base_url}/mail/{mail['id']}", timeout=10).text
-    assert re.search(r'<iframe [^>]*sandbox="allow-popups"', page) and "Schöne Grüße" in page
+    assert (
+        re.search(r'<iframe [^>]*sandbox="allow-popups allow-popups-to-escape-sandbox"', page)
+        and "Schöne Grüße" in page
+    )
     html = requests.get(f"{box.base_url}/mail/{mail['id']}/html", timeout=10)
     assert f"data:image/png;base64,{base64.b64encode(PNG).decode()}" in html.text
     assert "default-src 'none'" in html.headers["Content-Security-Policy"]
