@@ -1,7 +1,7 @@
 """Documents made from an order: QR codes, the tickets' PDF, the calendar file. Nothing is written anywhere.
 
 A page is laid out by WeasyPrint, which costs more than anything else Kassa does, so what can be made once
-is made once: the stylesheet, the font configuration, a QR picture of one pixel for each module.
+is made once, and QR codes go in with one pixel for each module.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from threading import Lock
 from typing import Any
 from urllib.parse import urlsplit
 
-import segno
+import qrcode
 from icalendar import Calendar
 from icalendar import Event as CalendarEvent
 from PIL import Image
+from qrcode.constants import ERROR_CORRECT_M
 
 import config
 from domain import logo, rendering, tickets
@@ -36,43 +37,47 @@ _drawing = Lock()
 # --- QR codes -------------------------------------------------------------------------------------------
 
 
-def _qr(text: str) -> segno.QRCode:
-    return segno.make_qr(text, error="m", mask=_MASK, boost_error=False)
-
-
 def qr_png(text: str, *, scale: int = 8) -> bytes:
-    """A PNG of `scale` pixels a module, with the quiet zone that readers need."""
-    out = io.BytesIO()
-    _qr(text).save(out, kind="png", scale=scale, border=_QUIET_ZONE)
-    return out.getvalue()
+    """A black and white PNG of `scale` pixels a module, with the quiet zone that readers need."""
+    small = _qr(text)
+    large = small.resize((small.width * scale, small.height * scale), Image.Resampling.NEAREST)
+    return _png(large.convert("1"))
 
 
 def qr_data_uri(text: str, *, scale: int = 8) -> str:
-    """The PNG as an address for `<img src>`. With `scale=1` the page says `image-rendering: pixelated`."""
-    return "data:image/png;base64," + base64.b64encode(qr_png(text, scale=scale)).decode()
+    """The PNG as an address for `<img src>`. With `scale=1` a page says `image-rendering: pixelated`."""
+    return _data_uri(qr_png(text, scale=scale))
 
 
-def _qr_for_pdf(text: str) -> str:
-    """One pixel for each module, in 8-bit grey: WeasyPrint turns pictures of two tones into colours."""
-    rows = _qr(text).matrix_iter(border=_QUIET_ZONE)
-    grey = [bytes(0 if dark else 255 for dark in row) for row in rows]
-    out = io.BytesIO()
-    Image.frombytes("L", (len(grey[0]), len(grey)), b"".join(grey)).save(out, "png")
-    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
-
-
-def qr_svg(text: str) -> str:
-    """An `<svg>` of one path that takes the size of its box; black on white, quiet zone included."""
-    return _qr(text).svg_inline(
-        border=_QUIET_ZONE, light="#fff", omitsize=True, svgclass=None, lineclass=None
+def _qr(text: str) -> Image.Image:
+    """The code in 8-bit grey, one pixel for each module."""
+    code = qrcode.QRCode(error_correction=ERROR_CORRECT_M, border=_QUIET_ZONE, mask_pattern=_MASK)
+    code.add_data(text, optimize=0)
+    code.make(fit=True)
+    rows = code.get_matrix()
+    return Image.frombytes(
+        "L", (len(rows), len(rows)), bytes(0 if dark else 255 for row in rows for dark in row)
     )
+
+
+def _png(picture: Image.Image) -> bytes:
+    out = io.BytesIO()
+    picture.save(out, "png")
+    return out.getvalue()
+
+
+def _data_uri(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 # --- The tickets' PDF -----------------------------------------------------------------------------------
 
 
 def tickets_pdf(order: Order) -> bytes:
-    """The order's valid tickets, one on each A4 page. DomainError when it has none."""
+    """The order's valid tickets, one on each A4 page. DomainError when it has none.
+
+    The order's secret link is left out: a PDF is passed on to those who come along.
+    """
     valid = [ticket for ticket in order.tickets if ticket.state is TicketState.VALID]
     if order.event is None or not valid:
         raise DomainError("no_tickets", f"Order {order.code} has no valid tickets to print.")
@@ -83,7 +88,6 @@ def tickets_pdf(order: Order) -> bytes:
         event=order.event,
         tickets=[_shown(ticket, order, prices) for ticket in valid],
         count=len(order.tickets),
-        order_url=f"{config.get().public_url}/o/{order.code}/{order.secret}",
         logo=logo.data_uri(),
     )
     with _drawing, _no_garbage_collection():
@@ -97,7 +101,8 @@ def _shown(ticket: Ticket, order: Order, prices: dict[int, int]) -> dict[str, An
         "holder": ticket.holder,
         "type": ticket.ticket_type.name,
         "price_minor": prices[ticket.order_line_id],
-        "qr": _qr_for_pdf(tickets.qr_text(ticket, order.code)),
+        # In grey: WeasyPrint would turn a picture of two tones into a larger one in colours.
+        "qr": _data_uri(_png(_qr(tickets.qr_text(ticket, order.code)))),
     }
 
 
