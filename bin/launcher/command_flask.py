@@ -6,9 +6,10 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 from launcher import place, say
-from launcher.install import packages_are_current, venv_command
+from launcher.install import venv_command
 from launcher.instance import Instance
 from launcher.place import ROOT, Home
 from launcher.processes import clean_leftovers, read_noted, started_at
@@ -16,12 +17,13 @@ from launcher.say import Stop
 
 
 def main(arguments: list[str]) -> int:
+    say.beside_output()
     if os.environ.get("KASSA_ENV", "development") != "development":
         # On a server of one's own: its environment is complete, and nothing of ours belongs in between.
         os.chdir(ROOT)
         os.execv(venv_command("flask"), ["flask", *arguments])
     home_path = place.home_path(place.environment())
-    if not packages_are_current("requirements-local.txt") or not home_path.is_dir():
+    if not Path(venv_command("flask")).exists() or not home_path.is_dir():
         raise Stop(f"There is no Kassa in {home_path} yet. Start it once: ./bin/run")
     home = Home(home_path)
     if home.is_running() or _left_running(home):

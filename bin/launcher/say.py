@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 # A pipe or a log gets a progress line this often; a terminal gets its line rewritten each time.
 QUIET_SECONDS = 5.0
@@ -20,13 +20,24 @@ def interrupt(signum: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
+_progress: TextIO = sys.stdout
+
+
+def beside_output() -> None:
+    """From here on, progress goes to standard error: standard output belongs to a command that is run."""
+    global _progress
+    _progress = sys.stderr
+
+
 def line(text: str = "") -> None:
-    """One line of progress. On standard error, so that a command's own output stays clean."""
-    print(text, file=sys.stderr, flush=True)
+    """One line of progress."""
+    print(text, file=_progress, flush=True)
 
 
 def problem(text: str) -> None:
-    line(f"\n{text}" if sys.stderr.isatty() else text)
+    """What went wrong, on standard error."""
+    sys.stdout.flush()
+    print(f"\n{text}" if sys.stderr.isatty() else text, file=sys.stderr, flush=True)
 
 
 def ask(question: str, *, yes: bool) -> bool:
@@ -45,7 +56,7 @@ class Step:
         self.title = title
         self.started = time.monotonic()
         self._said = self.started
-        self._live = sys.stderr.isatty()
+        self._live = _progress.isatty()
         if self._live:
             self._show("...")
         else:
@@ -64,10 +75,10 @@ class Step:
         took = f" ({seconds:.1f} s)" if seconds >= 0.5 else ""
         if self._live:
             self._show(f"{text}{took}")
-            sys.stderr.write("\n")
+            _progress.write("\n")
         else:
             line(f"  {self.title}: {text}{took}")
 
     def _show(self, text: str) -> None:
-        sys.stderr.write(f"\r\033[K  {self.title:<22} {text}"[:160])
-        sys.stderr.flush()
+        _progress.write(f"\r\033[K  {self.title:<22} {text}"[:160])
+        _progress.flush()

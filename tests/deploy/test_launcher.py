@@ -292,7 +292,9 @@ def test_bin_run_from_start_to_stop(tmp_path: Path) -> None:
     env = {name: value for name, value in os.environ.items() if name not in unset}
     env.update(KASSA_HOME=str(home), PORT=str(port), SANDBOX_PORT=str(sandbox_port))
     with (tmp_path / "out").open("wb") as out:
-        run = subprocess.Popen([str(ROOT / "bin/run")], env=env, stdin=subprocess.DEVNULL, stderr=out)
+        run = subprocess.Popen(
+            [str(ROOT / "bin/run")], env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out
+        )
     output = tmp_path / "out"
     try:
         until(lambda: "Kassa is open." in output.read_text() or run.poll() is not None, 120)
