@@ -21,7 +21,7 @@ from werkzeug.test import TestResponse
 import config
 from app import create_app
 from domain import catalogue, clock, ledger, orders, payments
-from extensions import db, limiter
+from extensions import db, limiter, queue
 from models import (
     Event,
     EventState,
@@ -338,13 +338,15 @@ def test_a_wallet_with_too_little_says_so_and_another_way_is_open(client: FlaskC
 
 @pytest.fixture
 def limited(app: Flask) -> Iterator[FlaskClient]:
-    """A browser of an application whose limits are on."""
-    other = create_app(replace(config.get(), limits=True))
+    """A browser of an application whose limits are on, and whose Redis is gone: they hold all the same."""
+    settings = config.get()
+    other = create_app(replace(settings, limits=True, redis_url="redis://127.0.0.1:9"))
     try:
         yield other.test_client()
     finally:
         limiter.enabled = False
-        config.use(replace(config.get(), limits=False))
+        config.use(settings)
+        queue.bind(settings.redis_url)
         with other.app_context():
             db.engine.dispose()
 
