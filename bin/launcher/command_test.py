@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="bin/test", description=DESCRIPTION)
     parser.add_argument("--yes", action="store_true", help="agree to installing system packages")
     options, for_pytest = parser.parse_known_args(arguments)
-    install.prepare("requirements-dev.txt", yes=options.yes or bool(os.environ.get("CI")), browser=True)
+    install.prepare("requirements-dev.txt", yes=options.yes or bool(os.environ.get("CI")), for_tests=True)
     folder = Path(tempfile.mkdtemp(prefix="kassa-test-"))
     folder.chmod(0o711)
     home = Home(folder)

@@ -40,7 +40,7 @@ MAC_BROWSERS = (
 )
 
 
-def prepare(requirements: str, *, yes: bool, browser: bool = False) -> None:
+def prepare(requirements: str, *, yes: bool, for_tests: bool = False) -> None:
     """Bring .venv and the system's libraries to what `requirements` (a file's name) needs.
 
     Does nothing in a moment when all is there. Raises Stop for what it cannot do.
@@ -51,7 +51,7 @@ def prepare(requirements: str, *, yes: bool, browser: bool = False) -> None:
         if not got:
             say.line("  Another start is installing; waiting for it ...")
     with lock_file(ROOT / ".setup.lock", wait=True):
-        install_system(missing_system(browser=browser), yes=yes)
+        install_system(missing_system(for_tests=for_tests), yes=yes)
         if not packages_are_current(requirements):
             make_venv()
             install_packages(requirements)
@@ -173,7 +173,7 @@ def _venv_is_here() -> bool:
 # --- the system's libraries
 
 
-def missing_system(*, browser: bool) -> list[str]:
+def missing_system(*, for_tests: bool) -> list[str]:
     """The packages of Debian (or Homebrew) that this machine lacks."""
     missing = []
     if not _venv_version() and importlib.util.find_spec("ensurepip") is None:
@@ -187,8 +187,11 @@ def missing_system(*, browser: bool) -> list[str]:
         missing += [package for library, package in DEBIAN_LIBRARIES.items() if not _loads(library)]
         if not _has_fonts():
             missing.append("fonts-dejavu-core")
-    if browser and not find_browser():
+    if for_tests and not find_browser():
         missing.append("chromium")
+    if for_tests and not shutil.which("pdftoppm"):
+        # The tests look at the tickets' PDF as pictures.
+        missing.append("poppler" if MAC else "poppler-utils")
     return missing
 
 
