@@ -38,6 +38,8 @@ logger = structlog.get_logger(__name__)
 TIMEOUT_SECONDS = 20
 _SUBJECT_LENGTH = 200
 _NAME_LENGTH = 100
+# What the standard library raises for a text that is no address.
+_NO_ADDRESS = (ValueError, IndexError, HeaderParseError, MessageError)
 
 
 @dataclass(frozen=True)
@@ -187,10 +189,12 @@ def _connect() -> smtplib.SMTP:
 
 def _refused(code: int, answer: bytes) -> MailError:
     """A refused recipient: the address's own fault for good, unless the server refuses us rather than it."""
-    words = f"{code} {answer.decode(errors='replace')}"
-    # 5.7.x is policy (no relaying, log in first): a matter of settings, which the operator can mend.
-    ours = code in (530, 535, 538) or re.match(r"5\.7\.", answer.decode(errors="replace"))
-    return MailError(words, permanent=500 <= code < 600 and not ours, everyone=bool(ours))
+    words = answer.decode(errors="replace")
+    log_in_first = code in (530, 535, 538)
+    # 5.7.x is policy, such as no relaying: mostly a matter of settings, which the operator can mend.
+    policy = re.match(r"5\.7\.", words) is not None
+    permanent = 500 <= code < 600 and not policy and not log_in_first
+    return MailError(f"{code} {words}", permanent=permanent, everyone=log_in_first)
 
 
 def _say(error: Exception) -> str:
@@ -208,16 +212,13 @@ def compose(letter: Letter) -> EmailMessage:
 
     MailError, permanent, when its address is none.
     """
-    settings = config.get()
     message = EmailMessage(policy=SMTP_POLICY)
+    message["From"] = _from()
     try:
-        message["From"] = Address(one_line(settings.site_name, _NAME_LENGTH), addr_spec=_sender())
         message["To"] = Address(addr_spec=_ascii_domain(letter.to))
-    except (ValueError, IndexError, HeaderParseError, MessageError) as error:
-        raise MailError(
-            f"“{letter.to}” is not an address that mail can be sent to.", permanent=True
-        ) from error
-    message["Reply-To"] = settings.support_email
+    except _NO_ADDRESS as error:
+        raise MailError(f"“{letter.to}” is not an address to send to.", permanent=True) from error
+    message["Reply-To"] = config.get().support_email
     message["Subject"] = one_line(letter.subject, _SUBJECT_LENGTH)
     message["Message-ID"] = letter.message_id
     message["Date"] = format_datetime(letter.date)
@@ -242,6 +243,14 @@ def one_line(text: str, length: int) -> str:
     return plain if len(plain) <= length else plain[: length - 1] + "…"
 
 
+def _from() -> Address:
+    """The sender, with the site's name before the address."""
+    try:
+        return Address(one_line(config.get().site_name, _NAME_LENGTH), addr_spec=_sender())
+    except _NO_ADDRESS as error:
+        raise MailError("MAIL_SENDER is not an address that mail can come from.", everyone=True) from error
+
+
 def _sender() -> str:
     """The bare address that mail comes from; MAIL_SENDER may carry a name of its own."""
     return parseaddr(config.get().mail_sender)[1]
@@ -260,7 +269,7 @@ def _ascii_domain(address: str) -> str:
     try:
         return f"{local}@{domain.encode('idna').decode()}"
     except UnicodeError as error:
-        raise MailError(f"“{address}” is not an address that mail can be sent to.", permanent=True) from error
+        raise MailError(f"“{address}” is not an address to send to.", permanent=True) from error
 
 
 # --- Resend ---------------------------------------------------------------------------------------------
@@ -309,12 +318,10 @@ class Resend:
 
 
 def _payload(letter: Letter) -> dict[str, Any]:
-    settings = config.get()
-    sender = Address(one_line(settings.site_name, _NAME_LENGTH), addr_spec=_sender())
     return {
-        "from": str(sender),
+        "from": str(_from()),
         "to": [_ascii_domain(letter.to)],
-        "reply_to": settings.support_email,
+        "reply_to": config.get().support_email,
         "subject": one_line(letter.subject, _SUBJECT_LENGTH),
         "text": letter.text,
         "html": letter.html,

@@ -256,10 +256,7 @@ def _not_sent(claim: _Claim, error: MailError) -> _Outcome:
         mail.next_attempt_at = None
     log = logger.error if given_up else logger.warning
     log("mail_not_sent", kind=mail.kind, mail_id=mail.id, attempt=mail.attempts, error=mail.last_error)
-    if error.everyone:
-        _tell_of_outage(mail)
-    elif given_up or mail.attempts >= _ALERT_ATTEMPTS:
-        _tell_of_mail(mail, given_up)
+    _tell(mail, error)
     db.session.commit()
     if given_up:
         return _Outcome.FAILED
@@ -273,11 +270,32 @@ def _locked(mail_id: int) -> OutboxMail:
 # --- Telling somebody -----------------------------------------------------------------------------------
 
 
+def _tell(mail: OutboxMail, error: MailError) -> None:
+    """Alert a person where that is due: once for an outage, once or twice for a mail that fails alone.
+
+    An alert that cannot be sent makes no further ones.
+    """
+    given_up = mail.state is MailState.FAILED
+    if not error.permanent and (error.everyone or _nothing_leaves(mail)):
+        _tell_of_outage(mail)
+    elif mail.kind != "alert" and (given_up or mail.attempts >= _ALERT_ATTEMPTS):
+        words = alerts.mail_failed(mail.kind, mail.to, mail.last_error, order=mail.order, given_up=given_up)
+        alert(*words, key=f"mail:{mail.id}:{'failed' if given_up else 'failing'}")
+
+
+def _nothing_leaves(mail: OutboxMail) -> bool:
+    """Whether the fault seems not to be this mail's: others fail too, and none has left since it was owed."""
+    left = select(OutboxMail.id).where(OutboxMail.sent_at > mail.created_at)
+    failing = select(OutboxMail.id).where(
+        OutboxMail.state == MailState.DUE, OutboxMail.last_error != "", OutboxMail.id != mail.id
+    )
+    return db.session.scalar(left.limit(1)) is None and db.session.scalar(failing.limit(1)) is not None
+
+
 def _tell_of_outage(mail: OutboxMail) -> None:
     """One alert for each outage, which is what lies between two mails that left."""
-    due = OutboxMail.state == MailState.DUE
     waiting, oldest = db.session.execute(
-        select(func.count(), func.min(OutboxMail.created_at)).where(due)
+        select(func.count(), func.min(OutboxMail.created_at)).where(OutboxMail.state == MailState.DUE)
     ).one()
     if oldest is None or (clock.now() - oldest < _ALERT_AFTER and mail.attempts < _ALERT_ATTEMPTS):
         return
@@ -286,19 +304,14 @@ def _tell_of_outage(mail: OutboxMail) -> None:
     alert(*alerts.mail_failing(waiting, oldest, mail.last_error), key=f"mail-failing:{since}")
 
 
-def _tell_of_mail(mail: OutboxMail, given_up: bool) -> None:
-    """One alert for a mail that keeps failing. An alert that cannot be sent makes no further ones."""
-    if mail.kind == "alert":
-        return
-    words = alerts.mail_failed(mail.kind, mail.to, mail.last_error, order=mail.order, given_up=given_up)
-    alert(*words, key=f"mail:{mail.id}:{'failed' if given_up else 'failing'}")
-
-
 # --- By hand --------------------------------------------------------------------------------------------
 
 
 def retry(mail_id: int) -> None:
-    """Make a mail due at once, with all its attempts before it. Commits. DomainError when it has left."""
+    """Make a mail due at once, or when its lease ends, with all its attempts before it. Commits.
+
+    DomainError when it has left already.
+    """
     mail = db.session.get(OutboxMail, mail_id, with_for_update=True, populate_existing=True)
     if mail is None:
         raise NotFound("no_mail", "There is no such mail.")
@@ -308,7 +321,6 @@ def retry(mail_id: int) -> None:
     mail.state = MailState.DUE
     mail.attempts = 0
     mail.next_attempt_at = clock.now()
-    mail.leased_until = None
     db.session.commit()
 
 

@@ -204,8 +204,28 @@ def test_a_server_that_refuses_us_is_not_held_against_the_address(server: MailSe
     server.refuse["buyer1@example.org"] = "550 5.7.1 Relaying denied"
     owe(1)
     owe(2)
+    assert outbox.deliver_due() == Delivery(sent=1, retried=1)
+    assert [mail.state for mail in rows()] == [MailState.DUE, MailState.SENT]
+
+
+def test_a_server_that_refuses_everybody_is_one_outage(server: MailServer, sandbox: Sandbox) -> None:
+    for number in range(4):
+        owe(number)
+        server.refuse[f"buyer{number}@example.org"] = "550 5.7.1 Relaying denied"
+    server.refuse["alerts@example.org"] = "550 5.7.1 Relaying denied"
+    for minutes in BACK_OFF_MINUTES[:4]:
+        outbox.deliver_due()
+        sandbox.advance(minutes * 60)
+    (alert,) = alerts()
+    assert alert.context["subject"] == "[Kassa Alert] Email Delivery Failing - 4 Waiting"
+    assert "550 5.7.1 Relaying denied" in alert.context["text"]
+
+
+def test_a_server_that_wants_a_login_first_ends_the_run(server: MailServer) -> None:
+    server.refuse["buyer1@example.org"] = "530 5.7.0 Log in first"
+    owe(1)
+    owe(2)
     assert outbox.deliver_due() == Delivery(retried=1)
-    assert [mail.state for mail in rows()] == [MailState.DUE] * 2
 
 
 def test_a_mail_that_is_put_off_is_tried_for_days_and_then_given_up(
@@ -471,6 +491,13 @@ def test_a_bad_address_fails_its_own_mail_only(server: MailServer, address: str)
     assert done.failed == 1
     assert server.recipients == ["buyer2@example.org", "alerts@example.org"]
     assert all(message["Bcc"] is None for message in server.messages)
+
+
+def test_a_sender_that_is_no_address_is_told_as_that(server: MailServer) -> None:
+    config.use(replace(config.get(), mail_sender="nobody"))
+    owe()
+    assert outbox.deliver_due() == Delivery(retried=1)
+    assert rows()[0].last_error.startswith("MAIL_SENDER is not an address")
 
 
 def test_an_international_domain_is_sent_to_by_its_ascii_name(server: MailServer) -> None:
