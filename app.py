@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from datetime import datetime
 from importlib import import_module
-from importlib.util import find_spec
-from zoneinfo import ZoneInfo
+from urllib.parse import urlsplit
 
-from babel.dates import format_datetime
 from flask import Flask, Response, g, jsonify, render_template, request
 from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException
@@ -17,7 +14,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 import config
 import extensions
 import logs
-from domain import money
+from domain import money, rendering
 from domain.errors import DomainError, NotFound
 
 BLUEPRINTS = ("shop", "payments", "wallet", "account", "setup", "door", "admin", "health")
@@ -38,17 +35,15 @@ def create_app(settings: config.Settings | None = None) -> Flask:
     logs.watch(app)
     _bind(app, settings)
     for name in BLUEPRINTS:
-        if find_spec(f"blueprints.{name}"):
-            import_module(f"blueprints.{name}").register(app)
+        import_module(f"blueprints.{name}").register(app)
     app.register_error_handler(DomainError, _domain_error)
     app.register_error_handler(HTTPException, _http_error)
     app.before_request(_new_nonce)
     app.after_request(_secure)
     app.add_template_filter(money.show, "money")
-    app.add_template_filter(when, "when")
+    app.add_template_filter(rendering.when, "when")
     app.context_processor(lambda: {"settings": config.get(), "csp_nonce": lambda: g.get("csp_nonce", "")})
-    if all(find_spec(f"domain.{name}") for name in ("outbox", "wallet", "accounts", "checks")):
-        import_module("cli").register(app)
+    import_module("cli").register(app)
     return app
 
 
@@ -96,11 +91,6 @@ def _bind(app: Flask, settings: config.Settings) -> None:
     extensions.queue.bind(settings.redis_url)
 
 
-def when(moment: datetime, timezone: str = "UTC", pattern: str = "EEEE d MMMM y, HH:mm") -> str:
-    """A time as a reader there says it: `Friday 4 December 2026, 19:30`."""
-    return format_datetime(moment.astimezone(ZoneInfo(timezone)), pattern, locale="en")
-
-
 def _new_nonce() -> None:
     g.csp_nonce = secrets.token_urlsafe(16)
 
@@ -112,7 +102,7 @@ def _secure(response: Response) -> Response:
     headers.setdefault(
         "Content-Security-Policy",
         f"default-src 'self'; script-src 'self' 'nonce-{nonce}'; style-src 'self' 'nonce-{nonce}'; "
-        "img-src 'self' data:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
+        f"img-src 'self' data:{_logo_origin()}; object-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
         + "".join(f" {origin}" for origin in _form_origins()),
     )
     headers.setdefault("Referrer-Policy", "no-referrer")
@@ -123,6 +113,12 @@ def _secure(response: Response) -> Response:
     if settings.production and settings.https:
         headers.setdefault("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
     return response
+
+
+def _logo_origin() -> str:
+    """Where the operator's own logo is, if it is at another place."""
+    parts = urlsplit(config.get().logo_url)
+    return f" {parts.scheme}://{parts.netloc}" if parts.netloc else ""
 
 
 def _form_origins() -> tuple[str, ...]:
