@@ -12,7 +12,7 @@ import config
 from domain import accounts, clock, fulfilment, ledger, locks, outbox, payments, refunds, timeline
 from domain.errors import DomainError, NotFound
 from extensions import db, queue
-from models import Incident, Order, OrderState, Payment
+from models import DisputeState, Incident, Order, OrderState, Payment
 
 log = structlog.get_logger(__name__)
 
@@ -89,6 +89,7 @@ def _issue(incident: Incident, payment: Payment, order: Order, actor_id: int | N
         raise DomainError(
             "already_issued", "This order has its goods already. Refund or credit the second payment."
         )
+    _check_still_here(payment)
     # The sum that arrived is what the goods were sold for, by this person's decision.
     _from_suspense(incident, payment, order, ledger_account=None)
     payments.accept(payment, order, actor_id=actor_id)
@@ -103,6 +104,9 @@ def _credit(incident: Incident, payment: Payment, order: Order) -> None:
         )
     if payment.received_minor is None:
         raise DomainError("not_paid", "No money arrived, so there is nothing to credit.")
+    if payment.fulfilled:
+        raise DomainError("already_issued", "This payment bought the order's goods. Refund it, or dismiss.")
+    _check_still_here(payment)
     _from_suspense(incident, payment, order, ledger_account=ledger.wallet_account(user.id))
     outbox.stage(
         "top_up",
@@ -111,6 +115,17 @@ def _credit(incident: Incident, payment: Payment, order: Order) -> None:
         order=order,
         context={"amount_minor": incident.amount_minor, "currency": incident.currency},
     )
+
+
+def _check_still_here(payment: Payment) -> None:
+    """What arrived can be given to somebody only while nobody has sent it back."""
+    if payment.received_minor is None:
+        return
+    taken_back = any(dispute.state is not DisputeState.WON for dispute in payment.disputes)
+    if taken_back or refunds.refundable_minor(payment) < payment.received_minor:
+        raise DomainError(
+            "given_back", "This money was given back, or some of it. Refund what is left, or dismiss."
+        )
 
 
 def _from_suspense(incident: Incident, payment: Payment, order: Order, ledger_account: str | None) -> None:

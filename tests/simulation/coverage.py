@@ -1,0 +1,107 @@
+"""What the runs together must have used: transitions, doors, faults and points of death.
+
+A run that left something out proves nothing about it, so it fails. Each list says what cannot happen, and why.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+from models import PAYMENT_NEXT, PaymentState
+from tests.simulation.doors import DOORS
+
+Transition = tuple[PaymentState, PaymentState]
+
+# What the table allows and Stripe cannot bring about.
+UNREACHABLE: dict[Transition, str] = {
+    (PaymentState.CREATED, PaymentState.CANCELLED): (
+        "Closing a payment opens it first; a session that recovery finds closed is `expired` at Stripe."
+    ),
+}
+FAULTS = (
+    "timeout_before",
+    "timeout_after",
+    "http_500",
+    "http_500 after",
+    "http_500 stored",
+    "http_429",
+    "slow",
+    "garbage",
+    "garbage after",
+    "smtp_refuse",
+    "smtp_drop_after_data",
+    "webhook_lost",
+    "webhook_twice",
+    "webhook_late",
+)
+
+
+class Coverage:
+    """Counts of what was used, by kind: transitions, doors, faults, deaths, lives, ends."""
+
+    def __init__(self) -> None:
+        self.used: dict[str, Counter[str]] = {}
+
+    def note(self, kind: str, name: str, times: int = 1) -> None:
+        self.used.setdefault(kind, Counter())[name] += times
+
+    def note_all(self, kind: str, counts: Counter[str]) -> None:
+        for name, times in counts.items():
+            self.note(kind, name, times)
+
+    def save(self, path: Path) -> None:
+        """Write it where the other processes' is, whole or not at all."""
+        new = path.with_suffix(".new")
+        new.write_text(json.dumps(self.used))
+        new.replace(path)
+
+    def add(self, path: Path) -> None:
+        """Add what another run has written."""
+        for kind, counts in json.loads(path.read_text()).items():
+            self.note_all(kind, Counter(counts))
+
+    def missing(self, death_points: tuple[str, ...]) -> list[str]:
+        """What was left out, in words; nothing when the runs were complete."""
+        wanted = {
+            "transition": [_words(pair) for pair in reachable()],
+            "door": list(DOORS),
+            "fault": list(FAULTS),
+            "death": list(death_points),
+        }
+        left_out = [
+            f"{kind} not used: {name}"
+            for kind, names in wanted.items()
+            for name in names
+            if not self.used.get(kind, Counter())[name]
+        ]
+        unknown = [
+            f"new point of death, add it to DEATH_POINTS: {name}"
+            for name in self.used.get("point", Counter())
+            if name not in death_points
+        ]
+        impossible = [
+            f"transition said to be unreachable: {_words(pair)}"
+            for pair in UNREACHABLE
+            if self.used.get("transition", Counter())[_words(pair)]
+        ]
+        return left_out + unknown + impossible
+
+    def table(self) -> str:
+        """Everything that was used, for a person."""
+        lines = []
+        for kind, counts in sorted(self.used.items()):
+            lines.append(f"{kind}:")
+            lines += [f"  {times:7} {name}" for name, times in sorted(counts.items())]
+        return "\n".join(lines)
+
+
+def reachable() -> list[Transition]:
+    """The transitions that must be seen."""
+    pairs = [(before, after) for before, nexts in PAYMENT_NEXT.items() for after in sorted(nexts)]
+    return [pair for pair in pairs if pair not in UNREACHABLE]
+
+
+def _words(pair: Transition) -> str:
+    return f"{pair[0]} -> {pair[1]}"

@@ -1,0 +1,156 @@
+"""Processes that die: at each provider call, each commit and each letter, just before it and just after.
+
+A death is an exception that nothing in the domain may catch: what was not committed is rolled back, as when a
+connection breaks, and the world goes on with what is in the database.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from random import Random
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from domain import mailing
+from domain.providers import stripe as stripe_adapter
+from extensions import db
+
+PROVIDER_CALLS = ("create", "find", "fetch", "close", "refund", "find_refund")
+# One in so many steps has a process that dies somewhere, if it comes that far.
+ONE_IN = 8
+_FARTHEST = 8
+
+
+class Death(BaseException):
+    """The process is gone. Its text is the point at which it died."""
+
+
+class Deaths:
+    """Every point where a process can die, how often one came by, and how often one died there."""
+
+    def __init__(self, rng: Random) -> None:
+        self._rng = rng
+        self.seen: Counter[str] = Counter()
+        self.died: Counter[str] = Counter()
+        # Letters of which the sender does not know whether they arrived.
+        self.unclear_letters: set[str] = set()
+        # Called at each point between a provider call and what follows it, with the provider's id if known.
+        self.between: Callable[[str, str], None] = lambda point, provider_id: None
+        self._countdown = 0
+        self._target = ""
+        self._over = False
+
+    def arm(self) -> None:
+        """Decide whether the coming step has a death in it: after some points, or at the least used one."""
+        self._countdown = 0
+        if self._over or self._rng.randrange(ONE_IN):
+            return
+        if self._rng.random() < 0.5 or not self.seen:
+            self._countdown = self._rng.randint(1, _FARTHEST)
+        else:
+            least = min(self.died[point] for point in self.seen)
+            self._target = self._rng.choice(sorted(p for p in self.seen if self.died[p] == least))
+
+    def end(self) -> None:
+        """Nobody dies any more."""
+        self._over = True
+        self.disarm()
+
+    def disarm(self) -> None:
+        """Nobody dies until the next `arm`."""
+        self._countdown, self._target = 0, ""
+
+    def hold(self) -> tuple[int, str]:
+        """Disarm, and give back what `resume` needs to arm again: other processes' steps come in between."""
+        held = self._countdown, self._target
+        self.disarm()
+        return held
+
+    def resume(self, held: tuple[int, str]) -> None:
+        self._countdown, self._target = held
+
+    def point(self, name: str) -> None:
+        """A process comes by; it may be its end."""
+        self.seen[name] += 1
+        if self._countdown:
+            self._countdown -= 1
+            dies = self._countdown == 0
+        else:
+            dies = name == self._target
+        if dies:
+            self.disarm()
+            self.died[name] += 1
+            raise Death(name)
+
+    # --- Wrapping the real things ---
+
+    def wrap(self, patch: pytest.MonkeyPatch) -> None:
+        """Put the points around the adapter's calls, the session's commit and the sending of letters."""
+        for call in PROVIDER_CALLS:
+            original = getattr(stripe_adapter.StripeProvider, call)
+            patch.setattr(stripe_adapter.StripeProvider, call, self._around(call, original))
+        patch.setattr(
+            stripe_adapter.StripeProvider, "pages", self._around_pages(stripe_adapter.StripeProvider.pages)
+        )
+        patch.setattr(db.session, "commit", self._around_commit(db.session.commit), raising=False)
+        patch.setattr(mailing.Smtp, "send", self._around_send(mailing.Smtp.send))
+
+    def _around(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(adapter: Any, first: Any, *args: Any, **kwargs: Any) -> Any:
+            provider_id = first if isinstance(first, str) else ""
+            self.point(f"{name}:before")
+            self.between(f"{name}:before", provider_id)
+            answer = original(adapter, first, *args, **kwargs)
+            self.between(f"{name}:after", provider_id or getattr(answer, "provider_id", ""))
+            self.point(f"{name}:after")
+            return answer
+
+        return call
+
+    def _around_pages(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def pages(adapter: Any, *args: Any) -> Iterator[Any]:
+            self.point("pages:before")
+            for page in original(adapter, *args):
+                self.point("pages:after")
+                yield page
+                self.point("pages:before")
+
+        return pages
+
+    def _around_commit(self, original: Callable[[], None]) -> Callable[[], None]:
+        def commit() -> None:
+            who = committer(sys._getframe(1))
+            if who is None:
+                original()
+                return
+            self.point(f"{who}:before commit")
+            original()
+            self.point(f"{who}:after commit")
+
+        return commit
+
+    def _around_send(self, original: Callable[..., None]) -> Callable[..., None]:
+        def send(way: mailing.Smtp, letter: mailing.Letter) -> None:
+            self.point("letter:before")
+            try:
+                original(way, letter)
+                self.point("letter:after")
+            except (mailing.MailError, Death):
+                self.unclear_letters.add(letter.message_id)
+                raise
+
+        return send
+
+
+def committer(frame: FrameType | None) -> str | None:
+    """The domain's function whose transaction is committed, as `module.function`; None outside the domain."""
+    while frame is not None and frame.f_globals.get("__name__") == "domain.locks":
+        frame = frame.f_back
+    name = "" if frame is None else str(frame.f_globals.get("__name__"))
+    if frame is None or not name.startswith("domain."):
+        return None
+    return f"{name.removeprefix('domain.')}.{frame.f_code.co_name}"

@@ -1,0 +1,115 @@
+"""What lies between the provider and us: its webhooks, which the post loses, doubles, delays and disorders.
+
+The events are the sandbox's own, read from the API's list and signed as the SDK checks them. The post is part
+of the simulation, not of the sandbox, so that a seed always delivers the same ones at the same moments.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+import requests
+from stripe import WebhookSignature
+
+from tests.support.sandbox import Sandbox
+
+SECRET = "whsec_kassa_sandbox"
+_HEADERS = {"Authorization": "Bearer sk_test_kassa_sandbox"}
+# Tampering with the provider's books makes no event, and these say nothing about a payment of ours.
+_DULL = ("payment_intent.created", "charge.pending", "charge.failed")
+
+
+@dataclass
+class Posted:
+    """An event on its way, and how often it is still to arrive."""
+
+    event_id: str
+    kind: str
+    body: str
+    copies: int = 1
+
+    @property
+    def signature(self) -> str:
+        return str(WebhookSignature.generate_signature_header(self.body, SECRET))
+
+
+class Network:
+    """Reads the provider's books as a person with its dashboard does, and carries its webhooks."""
+
+    def __init__(self, sandbox: Sandbox, rng: Random) -> None:
+        self._base = f"{sandbox.base_url}/stripe/v1/"
+        self._rng = rng
+        self._http = requests.Session()
+        self._http.trust_env = False
+        self._newest = ""
+        self.postbox: list[Posted] = []
+        self.fates: Counter[str] = Counter()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def collect(self) -> None:
+        """Take what the provider has posted since the last time, and let each letter meet its fate."""
+        for event in self._events():
+            if event["type"] in _DULL:
+                continue
+            posted = Posted(event["id"], event["type"], json.dumps(event))
+            fate = self._rng.choices(("on_time", "webhook_twice", "webhook_late"), (80, 10, 10))[0]
+            self.fates[fate] += 1
+            posted.copies = 2 if fate == "webhook_twice" else 1
+            # Late ones wait at the end of the line, the others arrive in whatever order they are taken.
+            self.postbox.insert(0 if fate == "webhook_late" else len(self.postbox), posted)
+
+    def take(self) -> Posted | None:
+        """A letter that arrives now: mostly one of the newest, sometimes any."""
+        if not self.postbox:
+            return None
+        newest = max(0, len(self.postbox) - 4)
+        first = 0 if self._rng.random() < 0.2 else newest
+        return self.postbox[self._rng.randrange(first, len(self.postbox))]
+
+    def arrived(self, posted: Posted) -> None:
+        """It was answered with a 2xx, so this copy is not sent again."""
+        posted.copies -= 1
+        if posted.copies <= 0 and posted in self.postbox:
+            self.postbox.remove(posted)
+
+    def lose(self, posted: Posted) -> None:
+        """It never arrives."""
+        self.fates["webhook_lost"] += 1
+        if posted in self.postbox:
+            self.postbox.remove(posted)
+
+    def _events(self) -> list[dict[str, Any]]:
+        """The new events, oldest first."""
+        found: list[dict[str, Any]] = []
+        while True:
+            query = {"limit": 100} | ({"ending_before": self._newest} if self._newest else {})
+            page = self.read("events", **query)
+            found += reversed(page["data"])
+            if page["data"]:
+                self._newest = page["data"][0]["id"]
+            if not self._newest or not page["has_more"] or not page["data"]:
+                return found
+
+    def all_of(self, kind: str) -> list[dict[str, Any]]:
+        """Everything of a kind in the provider's books: `charges`, `refunds`, `disputes`."""
+        found: list[dict[str, Any]] = []
+        query: dict[str, Any] = {"limit": 100}
+        while True:
+            page = self.read(kind, **query)
+            found += page["data"]
+            if not page["has_more"]:
+                return found
+            query["starting_after"] = page["data"][-1]["id"]
+
+    def read(self, path: str, **query: Any) -> dict[str, Any]:
+        """One answer of the provider's API. There must be no faults in force."""
+        answer = self._http.get(self._base + path, params=query, headers=_HEADERS, timeout=30)
+        answer.raise_for_status()
+        body: dict[str, Any] = answer.json()
+        return body

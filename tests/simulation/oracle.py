@@ -1,0 +1,330 @@
+"""The world heals, and is then compared with books that Kassa did not write.
+
+The provider's charges, refunds and disputes are read from its own API, and the mail from the catcher. Each
+function gives what is wrong in words; nothing when all is well.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import func, or_, select
+
+from domain import checks, ledger
+from extensions import db
+from models import (
+    PAYMENT_ACTIVE,
+    HoldState,
+    Incident,
+    LineKind,
+    MailState,
+    Order,
+    OrderState,
+    OutboxMail,
+    Payment,
+    PaymentState,
+    Refund,
+    RefundState,
+    StockState,
+    Ticket,
+    TicketState,
+    TicketType,
+    Transfer,
+    Wallet,
+    WalletHold,
+    WebhookEvent,
+)
+from tests.simulation.world import World
+
+# Seconds between the sweeps of a healing world: minutes, the end of sessions, the later readings, days.
+_ROUNDS = (30, 300, 2700, 300, 4000, 300, 90_000, 300, 90_000, 300, 90_000, 90_000, 600, 600)
+_MONEY_BACK = (RefundState.SUCCEEDED,)
+
+
+@dataclass
+class Books:
+    """What the provider has of one session, in minor units."""
+
+    currency: str = ""
+    charged: int = 0
+    refunded: int = 0
+    disputed: int = 0
+
+    @property
+    def kept(self) -> int:
+        return self.charged - self.refunded - self.disputed
+
+
+def heal(world: World) -> None:
+    """The sky clears, nobody dies, banks say their last word, and sweeps go on until nothing is left to do."""
+    world.deaths.end()
+    world.clear_sky()
+    for payment in world.sandbox.get("payments", limit=10_000):
+        if payment["status"] == "processing" and payment["id"] not in world.tampered:
+            world.at_provider(payment["id"], world.rng.choice(("complete_later", "fail_later")))
+    for seconds in _ROUNDS:
+        while world.ring_one(may_lose=False):
+            continue
+        world.run_sweep()
+        world.deliver()
+        if _quiet(world):
+            return
+        world.tell(f"healing: {seconds} seconds pass")
+        world.advance(seconds)
+    raise world.broken("The world does not come to rest: " + "; ".join(_restless(world)))
+
+
+def _quiet(world: World) -> bool:
+    return not _restless(world)
+
+
+def _restless(world: World) -> list[str]:
+    """What is still not final, though the provider has said its last word."""
+    with world.app.app_context():
+        active = db.session.scalars(select(Payment).where(Payment.state.in_(PAYMENT_ACTIVE))).all()
+        refunds = db.session.scalars(
+            select(Refund).where(Refund.state.in_([RefundState.CREATED, RefundState.PENDING]))
+        ).all()
+        mails = db.session.scalars(select(OutboxMail).where(OutboxMail.state == MailState.DUE)).all()
+        return [
+            *(f"payment {p.reference} is {p.state}, {p.last_error}" for p in active),
+            *(f"refund {r.idempotency_key} is {r.state}" for r in refunds),
+            *(f"mail {m.key} is due, {m.last_error}" for m in mails),
+        ]
+
+
+def judge(world: World) -> None:
+    """Compare. Raises Broken with everything that is wrong."""
+    books = _books(world)
+    with world.app.app_context():
+        wrong = [f"{v.code}: {v.sample}" for v in checks.look()]
+        for question in (_money_is_placed, _goods_are_paid, _ledger_is_the_books):
+            wrong += question(world, books)
+        for other in (_suspense, _wallets, _stock, _mail, _rings):
+            wrong += other(world)
+        db.session.rollback()
+    if wrong:
+        raise world.broken("When all had come to rest:\n" + "\n".join(wrong))
+
+
+def _books(world: World) -> dict[str, Books]:
+    """The provider's own books by session id."""
+    sessions = {s["payment_intent"]: s["id"] for s in world.network.all_of("checkout/sessions")}
+    books: dict[str, Books] = defaultdict(Books)
+    for charge in world.network.all_of("charges"):
+        if charge["status"] == "succeeded":
+            of = books[sessions[charge["payment_intent"]]]
+            of.charged += charge["amount"]
+            of.currency = charge["currency"].upper()
+    for refund in world.network.all_of("refunds"):
+        if refund["status"] in ("pending", "succeeded"):
+            books[sessions[refund["payment_intent"]]].refunded += refund["amount"]
+    for dispute in world.network.all_of("disputes"):
+        if dispute["status"] in ("needs_response", "lost"):
+            books[sessions[dispute["payment_intent"]]].disputed += dispute["amount"]
+    return dict(books)
+
+
+def _stripe_payments() -> list[Payment]:
+    return list(db.session.scalars(select(Payment).where(Payment.provider == "stripe").order_by(Payment.id)))
+
+
+# --- Money and goods ------------------------------------------------------------------------------------
+
+
+def _money_is_placed(world: World, books: dict[str, Books]) -> Iterator[str]:
+    """Every charge is known here, and is fulfilled, refunded, or was or is in the inbox."""
+    known = {p.provider_id: p for p in _stripe_payments() if p.provider_id is not None}
+    incidents: dict[int | None, list[Incident]] = defaultdict(list)
+    for incident in db.session.scalars(select(Incident)):
+        incidents[incident.payment_id].append(incident)
+    for session, of in books.items():
+        if not of.charged:
+            continue
+        payment = known.get(session)
+        if payment is None:
+            yield f"The provider charged {of.charged} {of.currency} for {session}, which is not known here."
+            continue
+        if payment.state not in (PaymentState.PAID, PaymentState.REVIEW):
+            yield f"{payment.reference} was charged, and is {payment.state} here."
+        placed = payment.fulfilled or bool(incidents[payment.id]) or of.refunded >= of.charged
+        if not placed:
+            yield f"{payment.reference} was charged, and is neither fulfilled nor refunded nor in the inbox."
+    for payment in known.values():
+        charged = books.get(payment.provider_id or "", Books()).charged
+        if payment.state is PaymentState.PAID and not charged:
+            yield f"{payment.reference} is paid here, and the provider never charged it."
+
+
+def _goods_are_paid(world: World, books: dict[str, Books]) -> Iterator[str]:
+    """Goods were handed over once, for money that is there, or by a person's decision."""
+    issued: Counter[int] = Counter()
+    valid: Counter[int] = Counter()
+    for order_id, state, count in db.session.execute(
+        select(Ticket.order_id, Ticket.state, func.count()).group_by(Ticket.order_id, Ticket.state)
+    ):
+        issued[order_id] += count
+        valid[order_id] += count if state is TicketState.VALID else 0
+    by_person = set(db.session.scalars(select(Incident.payment_id).where(Incident.resolution == "issue")))
+    for order in db.session.scalars(select(Order).order_by(Order.id)):
+        bought = [payment for payment in order.payments if payment.fulfilled]
+        has_goods = bool(issued[order.id]) or order.state in (
+            OrderState.COMPLETED,
+            OrderState.PARTIALLY_REFUNDED,
+        )
+        if len(bought) > 1:
+            yield f"{order.code} has its goods for two payments."
+        if has_goods and order.total_minor and not bought:
+            yield f"{order.code} has goods, and no payment bought them."
+        quantity = sum(line.quantity for line in order.lines if line.kind is LineKind.TICKET)
+        if issued[order.id] not in (0, quantity):
+            yield f"{order.code} is of {quantity} tickets, and {issued[order.id]} were issued."
+        if bought and quantity and issued[order.id] != quantity:
+            yield f"{order.code} was fulfilled without tickets."
+        for payment in bought:
+            of = books.get(payment.provider_id or "", Books())
+            honest = payment.provider_id not in world.ever_tampered and payment.id not in by_person
+            if payment.provider == "stripe" and honest and of.charged != order.total_minor:
+                yield f"{order.code} costs {order.total_minor}, and {of.charged} was charged for its goods."
+            if payment.provider == "stripe" and honest and valid[order.id] and not of.kept:
+                yield f"{order.code} has valid tickets, and all its money went back."
+
+
+def _ledger_is_the_books(world: World, books: dict[str, Books]) -> Iterator[str]:
+    """For each payment that nobody tampered with, the ledger moved what the provider moved."""
+    account = ledger.provider_account("stripe", "platform")
+    moved: Counter[int | None] = Counter()
+    for transfer in db.session.scalars(
+        select(Transfer).where(or_(Transfer.debit == account, Transfer.credit == account))
+    ):
+        moved[transfer.payment_id] += (
+            transfer.amount_minor if transfer.debit == account else -transfer.amount_minor
+        )
+    total: Counter[str] = Counter()
+    for payment in _stripe_payments():
+        if payment.provider_id in world.ever_tampered:
+            continue
+        kept = books.get(payment.provider_id or "", Books()).kept
+        total[payment.currency] += kept - moved[payment.id]
+        if moved[payment.id] != kept:
+            yield f"{payment.reference}: the provider keeps {kept}, and the ledger has {moved[payment.id]}."
+    yield from (f"All together differ by {minor} {currency}." for currency, minor in total.items() if minor)
+
+
+def _suspense(world: World) -> Iterator[str]:
+    """Nothing leaves suspense that did not arrive there, but what a bank took back after it was placed."""
+    moved: Counter[int | None] = Counter()
+    disputed: set[int | None] = set()
+    for transfer in db.session.scalars(
+        select(Transfer)
+        .where(or_(Transfer.debit == ledger.SUSPENSE, Transfer.credit == ledger.SUSPENSE))
+        .order_by(Transfer.id)
+    ):
+        sign = 1 if transfer.credit == ledger.SUSPENSE else -1
+        moved[transfer.payment_id] += sign * transfer.amount_minor
+        if transfer.kind == "dispute":
+            disputed.add(transfer.payment_id)
+    for payment_id, minor in moved.items():
+        payment = db.session.get_one(Payment, payment_id)
+        mirrored = any(refund.made_at_provider for refund in payment.refunds)
+        if minor < 0 and payment_id not in disputed and not mirrored:
+            yield f"{payment.reference}: {-minor} more left suspense than came."
+
+
+def _wallets(world: World) -> Iterator[str]:
+    """Each wallet holds what was topped up and credited, less what was bought, used and taken back."""
+    expected: Counter[tuple[int, str]] = Counter()
+    for transfer in db.session.scalars(select(Transfer)):
+        for account, sign in ((transfer.credit, 1), (transfer.debit, -1)):
+            if account.startswith("wallet:"):
+                user_id = int(account.removeprefix("wallet:"))
+                expected[user_id, transfer.currency] += sign * transfer.amount_minor
+    from_goods = _wallets_from_goods()
+    for wallet in db.session.scalars(select(Wallet)):
+        key = wallet.user_id, wallet.currency
+        if wallet.balance_minor != expected[key]:
+            yield f"{wallet.account} holds {wallet.balance_minor} {wallet.currency}, not {expected[key]}."
+        if wallet.balance_minor != from_goods[key]:
+            yield (
+                f"{wallet.account} holds {wallet.balance_minor} {wallet.currency}; top-ups, purchases and "
+                f"uses come to {from_goods[key]}."
+            )
+        if wallet.held_minor:
+            yield f"{wallet.account} still holds {wallet.held_minor} back."
+
+
+def _wallets_from_goods() -> Counter[tuple[int, str]]:
+    """What the wallets should hold, from orders, refunds, disputes, decisions and holds, not from transfers."""
+    sums: Counter[tuple[int, str]] = Counter()
+    for payment in db.session.scalars(select(Payment).where(Payment.fulfilled)):
+        order, key = payment.order, (payment.order.user_id or 0, payment.currency)
+        back = sum(r.amount_minor for r in payment.refunds if r.state in _MONEY_BACK)
+        if any(line.kind is LineKind.TOP_UP for line in order.lines):
+            lost = sum(d.amount_minor for d in payment.disputes if d.state != "won")
+            sums[key] += order.total_minor - back - lost
+        if payment.provider == "wallet":
+            sums[key] -= payment.amount_minor - back
+    for incident in db.session.scalars(select(Incident).where(Incident.resolution == "wallet")):
+        if incident.order is not None:
+            sums[incident.order.user_id or 0, incident.currency] += incident.amount_minor
+    for hold in db.session.scalars(select(WalletHold).where(WalletHold.state == HoldState.CAPTURED)):
+        sums[hold.wallet.user_id, hold.wallet.currency] -= hold.amount_minor
+    return sums
+
+
+def _stock(world: World) -> Iterator[str]:
+    """What is sold is what has tickets; what is held belongs to orders that wait for a person."""
+    for kind in db.session.scalars(select(TicketType)):
+        live = db.session.scalars(
+            select(func.count()).where(
+                Ticket.ticket_type_id == kind.id, Ticket.state.in_([TicketState.VALID, TicketState.SUSPENDED])
+            )
+        ).one()
+        if (kind.sold, kind.sold + kind.held <= kind.capacity) != (live, True):
+            yield f"Type {kind.id}: {kind.sold} sold, {kind.held} held of {kind.capacity}, {live} tickets."
+    held = select(Order).where(Order.stock_state == StockState.HELD, Order.state != OrderState.REVIEW)
+    for order in db.session.scalars(held):
+        yield f"{order.code} is {order.state} and still holds stock."
+
+
+# --- Mail and rings -------------------------------------------------------------------------------------
+
+
+def _mail(world: World) -> Iterator[str]:
+    """Every letter arrived; a second copy only where a sender could not know, under the same Message-ID."""
+    caught: Counter[str] = Counter(mail["message_id"] for mail in world.sandbox.mail())
+    addressed: dict[str, str] = {mail["message_id"]: mail["to"] for mail in world.sandbox.mail()}
+    owed: dict[str, OutboxMail] = {mail.message_id: mail for mail in db.session.scalars(select(OutboxMail))}
+    for message_id, mail in owed.items():
+        if mail.state is MailState.FAILED:
+            yield f"Mail {mail.key} failed: {mail.last_error}"
+        elif not caught[message_id]:
+            yield f"Mail {mail.key} is {mail.state} and never arrived."
+        elif addressed[message_id] != mail.to:
+            yield f"Mail {mail.key} to {mail.to} went to {addressed[message_id]}."
+    for message_id, copies in caught.items():
+        if message_id not in owed:
+            yield f"A letter arrived that nobody owes: {message_id}."
+        elif copies > 1 and message_id not in world.deaths.unclear_letters:
+            yield f"Mail {owed[message_id].key} arrived {copies} times."
+    with_goods = (OrderState.COMPLETED, OrderState.PARTIALLY_REFUNDED)
+    told = {mail.order_id for mail in owed.values() if mail.kind in ("tickets", "top_up")}
+    for order in db.session.scalars(select(Order).where(Order.state.in_(with_goods))):
+        if order.id not in told:
+            yield f"{order.code} is {order.state}, and its buyer was never told."
+
+
+def _rings(world: World) -> Iterator[str]:
+    """Every webhook that was answered with a 2xx is marked as done."""
+    for event in db.session.scalars(select(WebhookEvent).where(WebhookEvent.done_at.is_(None))):
+        if not any(event.event_id == posted.event_id for posted in world.network.postbox):
+            yield f"Event {event.event_id} ({event.type}) was answered, and is not marked done."
+
+
+def everything(world: World) -> Any:
+    """Heal, then judge."""
+    heal(world)
+    judge(world)

@@ -1,0 +1,174 @@
+"""What goes on around the buyers: the clock and the worker, the post, admins, the provider's dashboard, fate."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from sqlalchemy import func, select
+
+from domain import catalogue, decisions, payments, refunds
+from extensions import db
+from models import Event, Incident, Payment, PaymentState, RefundState, Ticket, TicketState
+from tests.simulation import doors
+from tests.simulation.world import Act, World
+
+_DASHBOARD = ("refund", "refund", "refund_fail", "dispute", "dispute_won", "dispute_lost", "tamper", "pay")
+_DECISIONS = (
+    PaymentState.OPEN,
+    PaymentState.OPEN,
+    PaymentState.PROCESSING,
+    PaymentState.PROCESSING,
+    PaymentState.FAILED,
+    PaymentState.CANCELLED,
+    PaymentState.EXPIRED,
+)
+
+
+def others(world: World) -> None:
+    """One thing that somebody else does, or that happens."""
+    happening = world.rng.choices(
+        ("sweep", "deliver", "ring", "weather", "jump", "refund", "decide", "dashboard", "catalogue", "door"),
+        (18, 14, 24, 12, 8, 6, 6, 7, 1, 4),
+    )[0]
+    if happening == "sweep":
+        world.run_sweep(everything=world.rng.random() < 0.1)
+    elif happening == "deliver":
+        world.deliver()
+    elif happening == "ring":
+        world.ring_one()
+    elif happening == "weather":
+        world.weather()
+    elif happening == "jump":
+        world.jump()
+    elif happening == "refund":
+        _refund(world)
+    elif happening == "decide":
+        _decide(world)
+    elif happening == "dashboard":
+        _dashboard(world)
+    elif happening == "door":
+        _any_door(world)
+    else:
+        _cancel_event(world)
+
+
+# --- Admins ---------------------------------------------------------------------------------------------
+
+
+def _refund(world: World) -> None:
+    """Give some or all of a payment back, sometimes naming the tickets that are void then."""
+    with world.app.app_context():
+        payment = db.session.scalars(
+            select(Payment).where(Payment.received_minor.is_not(None)).order_by(Payment.id)
+        ).all()
+        if not payment:
+            return
+        chosen = world.rng.choice(payment[-30:])
+        left = refunds.refundable_minor(chosen)
+        payment_id, order_id = chosen.id, chosen.order_id
+        tickets = db.session.scalars(
+            select(Ticket.id)
+            .where(Ticket.order_id == order_id, Ticket.state != TicketState.VOID)
+            .order_by(Ticket.id)
+        ).all()
+    amount = left if world.rng.random() < 0.5 else max(1, left // 2)
+    some = tickets[:1] if amount < left and world.rng.random() < 0.3 else []
+
+    def ask() -> RefundState:
+        return refunds.request(
+            payment_id, amount, actor_id=world.admin_id, reason="asked for", void_ticket_ids=some
+        ).state
+
+    world.act("admin", Act("refund", ask))
+
+
+def _decide(world: World) -> None:
+    """Decide something in the money inbox, or take a payment out of review."""
+    with world.app.app_context():
+        inbox = db.session.scalars(
+            select(Incident.id).where(Incident.resolved_at.is_(None)).order_by(Incident.id)
+        ).all()
+        review = db.session.scalars(
+            select(Payment.id).where(Payment.state == PaymentState.REVIEW).order_by(Payment.id)
+        ).all()
+    if review and world.rng.random() < 0.5:
+        payment_id, state = world.rng.choice(review), world.rng.choice(_DECISIONS)
+        world.act(
+            "admin",
+            Act(
+                f"decide {state}",
+                lambda: (
+                    payments.decide(
+                        payment_id, state=state, actor_id=world.admin_id, note="looked at it"
+                    ).state
+                ),
+            ),
+        )
+    elif inbox:
+        incident_id = world.rng.choice(inbox)
+        how = world.rng.choice(decisions.WAYS)
+        world.act(
+            "admin",
+            Act(
+                f"resolve by {how}",
+                lambda: (
+                    decisions.resolve(
+                        incident_id, how=how, reason="looked at it", actor_id=world.admin_id
+                    ).kind
+                ),
+            ),
+        )
+
+
+def _any_door(world: World) -> None:
+    """The recheck button or the command, on any payment at all."""
+    with world.app.app_context():
+        known = doors.any_payment(world.rng.randrange)
+    if known is None:
+        return
+    payment_id, _, code = known
+    door = world.rng.choice(("recheck", "verify"))
+    world.coverage.note("door", door)
+    work = (
+        partial(doors.recheck, payment_id, world.admin_id)
+        if door == "recheck"
+        else partial(doors.verify, code)
+    )
+    world.act("admin", Act(door, work))
+
+
+def _cancel_event(world: World) -> None:
+    if world.on_sale:
+        event_id, _ = world.on_sale.pop(0)
+        world.act(
+            "admin",
+            Act("cancel event", lambda: catalogue.cancel_event(db.session.get_one(Event, event_id)).slug),
+        )
+
+
+# --- The provider's dashboard ---------------------------------------------------------------------------
+
+
+def _dashboard(world: World) -> None:
+    """Somebody changes a payment at the provider itself, or a buyer's bank does."""
+    with world.app.app_context():
+        count = db.session.scalars(select(func.count()).select_from(Payment)).one()
+        known = (
+            doors.any_payment(lambda n: max(0, count - 1 - world.rng.randrange(min(n, 40))))
+            if count
+            else None
+        )
+    if known is None or not known[1].startswith("cs_"):
+        return
+    session, do = known[1], world.rng.choice(_DASHBOARD)
+    if do == "tamper":
+        if world.rng.random() < 0.3:
+            world.tamper(session)
+    elif session in world.tampered:
+        world.mend(session)
+    elif do == "refund" and world.rng.random() < 0.5:
+        world.at_provider(session, do, amount_minor=world.rng.choice((100, 500, 1000)))
+    elif do == "pay":
+        world.at_provider(session, do, force=True)
+    else:
+        world.at_provider(session, do)

@@ -1,0 +1,572 @@
+"""One seed's world: its people, its weather, its clock, and the schedule that takes a step at a time.
+
+Each step is a process of its own: an application context with its own session, which may die. After each the
+invariants are asked. Steps of other processes come in between a step's provider calls and its transactions,
+so that reports grow stale and two settle at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from random import Random
+from types import TracebackType
+from typing import Any
+
+import pytest
+import stripe
+from flask import Flask
+from psycopg.errors import LockNotAvailable
+from sqlalchemy import event, select, text
+from sqlalchemy.exc import OperationalError
+
+import config
+from domain import agents, checks, clock, documents, locks, outbox, payments, sweep
+from domain.errors import DomainError
+from extensions import db, queue
+from models import Event, EventState, Order, Payment, PaymentState, Role, TicketType, Transfer, User
+from tests.simulation import doors
+from tests.simulation.coverage import Coverage
+from tests.simulation.deaths import Death, Deaths
+from tests.simulation.network import Network, Posted
+from tests.support.sandbox import Sandbox
+
+# The parts of Stripe's API that Kassa uses; the simulation's own reading of the books is never disturbed.
+_API = "^/stripe/v1/(checkout|refunds|disputes)"
+_WEATHERS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("timeout_before", {}),
+    ("timeout_after", {}),
+    ("timeout_after", {"match": {"method": "POST", "path": _API}}),
+    ("http_500", {}),
+    ("http_500", {"after": True}),
+    ("http_500", {"stored": True}),
+    ("http_429", {}),
+    ("slow", {}),
+    ("garbage", {}),
+    ("garbage", {"after": True}),
+    ("smtp_refuse", {}),
+    ("smtp_drop_after_data", {}),
+)
+# How long a fault hangs, in real seconds: the connection is then closed, as when a wait is given up.
+_HANGS = 0.005
+_CURRENCIES = (("EUR", 2500), ("AED", 4000), ("JPY", 1500), ("EUR", 0))
+_MEMBERS = 6
+_MAX_AT_ONCE = 10
+_TRACE_SHOWN = 60
+_ORDER_CODE = re.compile(r"ORD-[A-Z0-9]{8}")
+
+
+class Broken(AssertionError):
+    """Something that must hold does not. The text has the seed and the steps that led there."""
+
+
+@dataclass
+class Act:
+    """A step that somebody wants to take: a name for the trace, and the call, which gives plain values."""
+
+    name: str
+    work: Callable[[], Any]
+
+
+@dataclass
+class Wait:
+    """Nothing for so many steps of the others."""
+
+    steps: int
+
+
+@dataclass
+class Result:
+    """What came of an act. `error` is a DomainError's code, `died` the point of death."""
+
+    value: Any = None
+    error: str = ""
+    died: str = ""
+
+
+Life = Generator[Act | Wait, Result, None]
+
+
+class _Inline:
+    """An executor without threads: a seed must do the same things in the same order."""
+
+    def __init__(self, workers: int) -> None:
+        pass
+
+    def __enter__(self) -> _Inline:
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        pass
+
+    def submit(self, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        try:
+            done.set_result(work(*args, **kwargs))
+        except BaseException as error:
+            done.set_exception(error)
+        return done
+
+
+class World:
+    """Use it as a context manager: inside it the domain is wrapped, and outside it nothing stays changed."""
+
+    def __init__(self, app: Flask, sandbox: Sandbox, seed: int) -> None:
+        self.app, self.sandbox, self.seed = app, sandbox, seed
+        self.rng = Random(seed)
+        self.deaths = Deaths(Random(f"deaths {seed}"))
+        self.network = Network(sandbox, Random(f"network {seed}"))
+        self.coverage = Coverage()
+        self.trace: list[str] = []
+        self.member_ids: list[int] = []
+        self.admin_id = 0
+        # Events on sale, as (event id, ticket type id), and how many were made.
+        self.on_sale: list[tuple[int, int]] = []
+        self.events_made = 0
+        # What somebody changed in the provider's books, by session: what it was before.
+        self.tampered: dict[str, dict[str, Any]] = {}
+        self.ever_tampered: set[str] = set()
+        self.mail_ran_at: datetime | None = None
+        self._offset = 0.0
+        self._nested = False
+        self._calm = True
+        self._entered: list[tuple[PaymentState, PaymentState]] = []
+        self._patch = pytest.MonkeyPatch()
+        self._what_holds = _invariants()
+
+    # --- Wrapping, and what there is at first ---
+
+    def __enter__(self) -> World:
+        logging.disable(logging.CRITICAL)
+        db.engine.dispose()
+        event.listen(db.engine, "connect", _never_wait)
+        settings = config.get()
+        late_money = ("person", "refund", "wallet")[self.seed % 3]
+        config.use(replace(settings, late_money=late_money, stripe_rate_per_second=1_000_000))
+        self._patch.setattr(sweep, "ThreadPoolExecutor", _Inline)
+        self._patch.setattr(stripe.HTTPClient, "_sleep_time_seconds", lambda *args, **kwargs: 0)
+        # A job only makes it sooner, and the picture of a ticket costs more than all the rest of a life.
+        self._patch.setattr(queue, "soon", lambda *args: True)
+        self._patch.setattr(documents, "tickets_pdf", lambda order: b"%PDF-1.7")
+        self._patch.setattr(documents, "qr_png", lambda *args, **kwargs: b"\x89PNG")
+        self._watch_states()
+        self._watch_locks()
+        self.deaths.wrap(self._patch)
+        self.deaths.between = self._between
+        self._people()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._patch.undo()
+        self.network.close()
+        self.sandbox.faults()
+        event.remove(db.engine, "connect", _never_wait)
+        db.session.remove()
+        db.engine.dispose()
+        logging.disable(logging.NOTSET)
+
+    def _people(self) -> None:
+        with self.app.app_context():
+            now = clock.now()
+            people = [
+                User(email=f"member{n}@example.org", name=f"Member {n}", created_at=now, confirmed_at=now)
+                for n in range(_MEMBERS)
+            ]
+            admin = User(email="admin@example.org", name="Ada Admin", role=Role.ADMIN, created_at=now)
+            db.session.add_all([*people, admin])
+            db.session.commit()
+            self.member_ids = [person.id for person in people]
+            self.admin_id = admin.id
+            agents.seed()
+
+    def _watch_states(self) -> None:
+        original = payments._enter
+
+        def enter(payment: Payment, state: PaymentState) -> None:
+            self._entered.append((payment.state, state))
+            original(payment, state)
+
+        self._patch.setattr(payments, "_enter", enter)
+
+    def _watch_locks(self) -> None:
+        """Now and then let another process look at a payment while its row is locked: it must wait."""
+        original = locks.payment_and_order
+
+        def payment_and_order(payment_id: int) -> Any:
+            found = original(payment_id)
+            if not self._nested and not self._calm and self.rng.random() < 0.04:
+                self._meanwhile("two at once", lambda: doors.recheck(payment_id, self.admin_id))
+            return found
+
+        self._patch.setattr(locks, "payment_and_order", payment_and_order)
+
+    # --- Steps ---
+
+    def tell(self, line: str) -> None:
+        """Add a line to the trace."""
+        self.trace.append(f"{len(self.trace):5} +{self._offset / 3600:7.2f}h {line}")
+
+    def act(self, who: str, act: Act) -> Result:
+        """Take a step as a process of its own, then ask what must hold."""
+        self.advance(self.rng.uniform(1, 20))
+        self.deaths.arm()
+        result = self._process(who, act)
+        self.coverage.note("act", act.name)
+        self.look(f"{who}: {act.name}")
+        return result
+
+    def _process(self, who: str, act: Act) -> Result:
+        self._entered.clear()
+        with self.app.app_context():
+            try:
+                result = Result(act.work())
+            except Death as death:
+                result = Result(died=str(death))
+            except DomainError as error:
+                result = Result(error=error.code)
+            except OperationalError as error:
+                if not self._nested or not isinstance(error.orig, LockNotAvailable):
+                    raise self.broken(f"{who}: {act.name} raised {error!r}") from error
+                result = Result(error="waits for a lock")
+            except (Broken, KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:
+                raise self.broken(f"{who}: {act.name} raised {error!r}") from error
+            finally:
+                db.session.rollback()
+        if not result.died and not result.error:
+            for before, after in self._entered:
+                self.coverage.note("transition", f"{before} -> {after}")
+        came = f"died at {result.died}" if result.died else result.error or _short(result.value)
+        self.tell(f"{'    ' if self._nested else ''}{who}: {act.name}{f' = {came}' if came else ''}")
+        return result
+
+    def _between(self, point: str, provider_id: str) -> None:
+        """Other processes and the buyer go on while one waits for the provider."""
+        if self._nested or self._calm or self.rng.random() > 0.10:
+            return
+        kind = self.rng.choice(("pay", "door", "ring", "sweep"))
+        if kind == "pay" and provider_id.startswith("cs_"):
+            self.at_provider(provider_id, self.rng.choice(("pay", "pay", "expire", "pay_later")))
+        elif kind == "door" and provider_id.startswith("cs_"):
+            self._meanwhile(f"recheck during {point}", lambda: self._recheck_session(provider_id))
+        elif kind == "ring":
+            self.ring_one(meanwhile=True)
+        elif kind == "sweep":
+            self._meanwhile(f"sweep during {point}", doors.run_sweep)
+
+    def _recheck_session(self, provider_id: str) -> None:
+        payment = payments.by_provider_id("stripe", provider_id)
+        if payment is not None:
+            doors.recheck(payment.id, self.admin_id)
+
+    def _meanwhile(self, name: str, work: Callable[[], Any]) -> Result:
+        """A step of another process inside this one's; nobody dies in it."""
+        held, entered = self.deaths.hold(), list(self._entered)
+        self._nested = True
+        try:
+            return self._process("meanwhile", Act(name, work))
+        finally:
+            self._nested = False
+            self._entered[:] = entered
+            self.deaths.resume(held)
+
+    # --- What must hold ---
+
+    def look(self, after: str) -> None:
+        """Ask all invariants, in one question."""
+        with self.app.app_context():
+            now = clock.now()
+            values = {"recent": now - checks.RECENT, "overdue": now - checks.OVERDUE}
+            values |= {"patience": checks.OVERDUE, "mail_ran": self._mail_ran(now)}  # type: ignore[dict-item]
+            found = db.session.scalars(text(self._what_holds), values).all()
+            db.session.rollback()
+            if found:
+                told = [f"{v.code}: {v.sample}" for v in checks.look() if v.code in found]
+                raise self.broken(f"After {after}: {', '.join(found)}\n" + "\n".join(told))
+
+    def _mail_ran(self, now: datetime) -> bool:
+        """Whether mail was delivered lately: with no worker running, mail is overdue by rights."""
+        return self.mail_ran_at is not None and now - self.mail_ran_at < timedelta(minutes=30)
+
+    def broken(self, why: str) -> Broken:
+        """The failure, with its seed and the steps that led to it."""
+        shown = "\n".join(self.trace[-_TRACE_SHOWN:])
+        stories = "\n".join(self._story(code) for code in sorted(set(_ORDER_CODE.findall(why)))[:3])
+        head = f"seed {self.seed}, step {len(self.trace)}: {why}"
+        return Broken(f"{head}\n\n{shown}\n\n{stories}\n\n{head}")
+
+    def _story(self, code: str) -> str:
+        """All that happened to an order: its steps, its timeline and its transfers."""
+        lines = [f"Order {code}:", *(line for line in self.trace if code in line)]
+        with self.app.app_context():
+            order = db.session.scalar(select(Order).filter_by(code=code))
+            if order is None:
+                return "\n".join(lines)
+            lines += [f"  {e.at:%d %H:%M:%S} {e.door} {e.what}: {e.text}" for e in order.timeline]
+            lines += [
+                f"  {p.reference} {p.state} {p.provider_id} got {p.received_minor}" for p in order.payments
+            ]
+            moved = select(Transfer).where(Transfer.order_id == order.id).order_by(Transfer.id)
+            lines += [
+                f"  {t.key}: {t.amount_minor} {t.currency} {t.debit} -> {t.credit}"
+                for t in db.session.scalars(moved)
+            ]
+        return "\n".join(lines)
+
+    # --- Fate ---
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock of Kassa and of the sandbox; both read this file."""
+        self._offset += seconds
+        new = self.sandbox.home / "clock.simulation"
+        new.write_text(f"{self._offset!r}\n")
+        new.replace(self.sandbox.home / "clock")
+
+    def jump(self) -> None:
+        """Nobody does anything for a while."""
+        low, high = self.rng.choices(
+            ((60, 600), (600, 2400), (3600, 10_800), (80_000, 100_000)), (60, 25, 12, 3)
+        )[0]
+        seconds = self.rng.uniform(low, high)
+        self.tell(f"{seconds / 60:.0f} minutes pass")
+        self.advance(seconds)
+
+    def weather(self) -> None:
+        """Another fault, or a clear sky."""
+        self.clear_sky()
+        if self.rng.random() < 0.25:
+            return
+        kind, more = self.rng.choice(_WEATHERS)
+        rule = {"seed": self.rng.randrange(1000), "rate": self.rng.choice((1.0, 0.6)), **more}
+        rule |= {"times": self.rng.choice((1, 2, 3, 6)), "seconds": _HANGS}
+        if not kind.startswith("smtp"):
+            rule.setdefault("match", {"path": _API})
+        self._fault = kind + "".join(f" {name}" for name in ("after", "stored") if more.get(name))
+        self._calm_sky = False
+        self.tell(f"weather: {self._fault} {rule['times']} times")
+        self.sandbox.faults(kind, **rule)
+
+    _fault = ""
+    _calm_sky = True
+
+    def clear_sky(self) -> None:
+        """No faults; what the last ones did is counted."""
+        if self._calm_sky:
+            return
+        injected = self.sandbox.get("faults")["injected"]
+        self.coverage.note("fault", self._fault, sum(injected.values()))
+        self.sandbox.faults()
+        self._calm_sky = True
+
+    def at_provider(self, provider_id: str, do: str, **more: Any) -> bool:
+        """What a person does at the provider. False where the provider does not let them."""
+        try:
+            shown = self.sandbox.do(provider_id, do, **more)
+        except AssertionError as error:
+            if "answered 409" not in str(error):
+                raise self.broken(f"{do} of {provider_id}: {error}") from error
+            self.tell(f"at the provider: {do} {provider_id[-6:]} refused")
+            return False
+        self.coverage.note("at provider", do)
+        self.tell(f"at the provider: {do} {provider_id[-6:]} {shown['reference']} -> {shown['status']}")
+        return True
+
+    def session_of(self, reference: str) -> str:
+        """The provider's id of a payment that it knows and we may not; '' where there is none."""
+        known = self.sandbox.get("payments", limit=50)
+        return next((str(payment["id"]) for payment in known if payment["reference"] == reference), "")
+
+    def lose_the_next_start(self) -> None:
+        """The next session that is opened is there, but its answer is lost, every time."""
+        self.clear_sky()
+        self._fault, self._calm_sky = "timeout_after", False
+        match = {"method": "POST", "path": "^/stripe/v1/checkout/sessions$"}
+        self.sandbox.faults("timeout_after", rate=1, times=2, seconds=_HANGS, match=match)
+
+    def tamper(self, session: str) -> None:
+        """Somebody changes what the provider says of a payment; `mend` changes it back."""
+        if session in self.tampered:
+            return
+        shown = self.sandbox.get(f"payments/{session}")
+        before = {name: shown[name] for name in ("amount_minor", "currency", "reference")}
+        changes: dict[str, Any] = self.rng.choice(
+            (
+                {"amount_minor": before["amount_minor"] - 1},
+                {"amount_minor": before["amount_minor"] + 100},
+                {"currency": "USD"},
+                {"reference": "ORD-OTHER"},
+                {"livemode": True},
+            )
+        )
+        before["livemode"] = False
+        self.ever_tampered.add(session)
+        self.tampered[session] = {name: before[name] for name in changes}
+        self.coverage.note("tampered with", next(iter(changes)))
+        self.at_provider(session, "tamper", set=changes)
+
+    def mend(self, session: str) -> None:
+        """The provider says again what it said at first."""
+        before = self.tampered.pop(session, None)
+        if before is not None:
+            self.at_provider(session, "tamper", set=before)
+
+    # --- Doors that open by themselves ---
+
+    def run_sweep(self, *, everything: bool = False) -> None:
+        self.coverage.note("door", "sweep")
+        self.act("clock", Act("sweep", lambda: doors.run_sweep(everything=everything)))
+
+    def deliver(self) -> None:
+        """The worker delivers the outbox."""
+
+        def work() -> bool:
+            done = outbox.deliver_due()
+            return not done.retried
+
+        result = self.act("worker", Act("deliver", work))
+        with self.app.app_context():
+            self.mail_ran_at = clock.now() if result.value else None
+
+    def ring_one(self, *, meanwhile: bool = False, may_lose: bool = True) -> bool:
+        """A webhook arrives, or is lost. False when there is none."""
+        if not meanwhile:
+            self.network.collect()
+        posted = self.network.take()
+        if posted is None:
+            return False
+        if may_lose and not meanwhile and self.rng.random() < 0.15 and self._will_be_read(posted):
+            self.tell(f"lost: {posted.kind} {posted.event_id[-6:]}")
+            self.network.lose(posted)
+            return True
+        self.coverage.note("door", "webhook")
+        act = Act(f"ring {posted.kind} {posted.event_id[-6:]}", lambda: self._ring(posted))
+        result = self._meanwhile(act.name, act.work) if meanwhile else self._act_ring(act)
+        if result.value == 200:
+            self.network.arrived(posted)
+        elif result.value not in (None, 503):
+            raise self.broken(f"A genuine webhook was answered with {result.value}")
+        return True
+
+    def _act_ring(self, act: Act) -> Result:
+        result = self.act("provider", act)
+        self.coverage.used["act"][act.name] -= 1
+        return result
+
+    @staticmethod
+    def _ring(posted: Posted) -> int:
+        return doors.ring(posted.body, posted.signature)
+
+    def _will_be_read(self, posted: Posted) -> bool:
+        """Whether the sweep is going to look at the event's payment again, so that its ring may be lost."""
+        with self.app.app_context():
+            about = text("position(reference in :body) > 0 OR position(charge_id in :body) > 0")
+            due = db.session.scalars(
+                select(Payment.next_check_at).where(about).params(body=posted.body)
+            ).all()
+            return bool(due) and all(moment is not None for moment in due)
+
+    # --- Events on sale ---
+
+    def pick_event(self) -> tuple[int, int]:
+        """An event on sale and its ticket type; there are always a few, and most are small."""
+        while len(self.on_sale) < 6:
+            self.on_sale.append(self._new_event())
+        index = self.rng.randrange(len(self.on_sale))
+        picked = self.on_sale[index]
+        if self.rng.random() < 0.12:
+            del self.on_sale[index]
+        return picked
+
+    def _new_event(self) -> tuple[int, int]:
+        self.events_made += 1
+        currency, price = _CURRENCIES[self.events_made % len(_CURRENCIES)]
+        with self.app.app_context():
+            now = clock.now()
+            new = Event(
+                slug=f"event-{self.events_made}",
+                title=f"Event {self.events_made}",
+                starts_at=now + timedelta(days=400),
+                ends_at=now + timedelta(days=400, hours=3),
+                currency=currency,
+                state=EventState.PUBLISHED,
+                created_at=now,
+                updated_at=now,
+                ticket_types=[
+                    TicketType(
+                        name="Standard",
+                        price_minor=price,
+                        capacity=self.rng.randint(2, 12),
+                        per_order_limit=4,
+                    )
+                ],
+            )
+            db.session.add(new)
+            db.session.commit()
+            return new.id, new.ticket_types[0].id
+
+    # --- The schedule ---
+
+    def run(self, lives: int, begin: Callable[[World, int], Life], others: Callable[[World], None]) -> None:
+        """Live so many lives, ten or so at a time, with `others` going on around them."""
+        self._calm = False
+        living: list[tuple[int, int, Life, Result | None]] = []
+        begun = step = 0
+        while living or begun < lives:
+            step += 1
+            if len(living) < _MAX_AT_ONCE and begun < lives and (not living or self.rng.random() < 0.5):
+                begun += 1
+                living.append((begun, 0, begin(self, begun), None))
+            awake = [n for n, life in enumerate(living) if life[1] <= step]
+            if not awake or self.rng.random() < 0.40:
+                others(self)
+            if awake:
+                self._live(living, self.rng.choice(awake), step)
+        self._calm = True
+
+    def _live(self, living: list[tuple[int, int, Life, Result | None]], index: int, step: int) -> None:
+        number, _, life, result = living[index]
+        try:
+            wanted = next(life) if result is None else life.send(result)
+        except StopIteration:
+            del living[index]
+            return
+        if isinstance(wanted, Wait):
+            living[index] = (number, step + wanted.steps, life, Result())
+        else:
+            living[index] = (number, 0, life, self.act(f"life {number}", wanted))
+
+    @property
+    def steps(self) -> int:
+        return len(self.trace)
+
+    def summary(self) -> Counter[str]:
+        """How many of what were done."""
+        return self.coverage.used.get("act", Counter())
+
+
+def _short(value: Any) -> str:
+    return "" if value is None else str(value)[:100]
+
+
+def _never_wait(connection: Any, record: Any) -> None:
+    """In a world of one thread nobody who waits for a lock would ever get it."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET lock_timeout = '30ms'")
+    connection.commit()
+
+
+def _invariants() -> str:
+    """All invariants in one statement that gives the codes of those that do not hold."""
+    parts = []
+    for invariant in checks.INVARIANTS:
+        only = " AND :mail_ran" if invariant.code == "mail_is_sent_or_failed" else ""
+        parts.append(f"SELECT '{invariant.code}' WHERE EXISTS (SELECT 1 FROM ({invariant.query}) q){only}")
+    return " UNION ALL ".join(parts)
