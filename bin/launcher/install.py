@@ -283,9 +283,14 @@ def _run_logged(command: list[str], show: Callable[[str], None]) -> tuple[int, d
             env=env,
         )
         assert process.stdout is not None
-        for raw in process.stdout:
-            log.write(raw)
-            if raw.strip():
-                last.append(raw.strip())
-                show(raw.strip())
-        return process.wait(), last
+        try:
+            for raw in process.stdout:
+                log.write(raw)
+                if raw.strip():
+                    last.append(raw.strip())
+                    show(raw.strip())
+            return process.wait(), last
+        finally:
+            # Only where a signal ended the reading: nothing must go on installing behind the person's back.
+            if process.poll() is None:
+                process.terminate()
