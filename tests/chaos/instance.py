@@ -1,0 +1,118 @@
+"""A Kassa of its own, started by ./bin/run in a folder of its own, whose parts can be killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from tests.support.sandbox import ROOT, free_port
+
+START_SECONDS = 300
+
+
+class Instance:
+    """A running instance; `web` and `sandbox` are its addresses without a slash at their end."""
+
+    def __init__(self, home: Path, **settings: str) -> None:
+        self.home = home
+        port, sandbox_port = free_port(), free_port()
+        self.web, self.sandbox = f"http://localhost:{port}", f"http://127.0.0.1:{sandbox_port}"
+        hidden = ("DATABASE_URL", "REDIS_URL", "KASSA_TEST_DATABASE_URL", "KASSA_TEST_REDIS_URL")
+        self.environ = {name: value for name, value in os.environ.items() if name not in hidden} | {
+            "KASSA_HOME": str(home),
+            "PORT": str(port),
+            "SANDBOX_PORT": str(sandbox_port),
+            "KASSA_LIMITS": "off",
+            **settings,
+        }
+        self._log = (home.parent / "run.log").open("w")
+        self.process = subprocess.Popen(
+            ["./bin/run", "--yes"], cwd=ROOT, env=self.environ, stdout=self._log, stderr=self._log
+        )
+        self._wait_until(
+            lambda: "Kassa is open." in Path(self._log.name).read_text(), START_SECONDS, "it opens"
+        )
+
+    def _wait_until(self, holds: Callable[[], bool], seconds: float, what: str) -> None:
+        ends = time.monotonic() + seconds
+        while not holds():
+            if self.process.poll() is not None or time.monotonic() > ends:
+                raise RuntimeError(
+                    f"Waited for this in vain: {what}. {Path(self._log.name).read_text()[-2000:]}"
+                )
+            time.sleep(0.2)
+
+    def flask(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run an operator's command on this instance."""
+        return subprocess.run(
+            ["./bin/flask", *arguments],
+            cwd=ROOT,
+            env=self.environ,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    def control(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        """Ask the sandbox's /control (a POST where there is a body)."""
+        url = f"{self.sandbox}/control/{path}"
+        answer = (
+            requests.post(url, json=body, timeout=30) if body is not None else requests.get(url, timeout=30)
+        )
+        answer.raise_for_status()
+        return answer.json()
+
+    def kill(self, name: str) -> None:
+        """kill -9 the process called `name` and all that it started."""
+        with suppress(FileNotFoundError, ProcessLookupError, ValueError):
+            os.killpg(int((self.home / "run" / f"{name}.pid").read_text()), signal.SIGKILL)
+
+    def hold(self, name: str, down: bool) -> None:
+        """Keep a process from being started again, or let it."""
+        marker = self.home / "run" / f"{name}.hold"
+        if down:
+            marker.touch()
+        else:
+            marker.unlink(missing_ok=True)
+
+    def env(self) -> dict[str, str]:
+        """The settings that the launcher resolved."""
+        return dict(json.loads((self.home / "env").read_text()))
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(60)
+        self._log.close()
+
+
+class Killer:
+    """Kills one of web, worker and clock at random, again and again, until told to stop."""
+
+    def __init__(self, instance: Instance, seed: int, pause: tuple[float, float]) -> None:
+        self.instance = instance
+        self.dice = random.Random(seed)
+        self.pause = pause
+        self.killed: list[str] = []
+        self.stopped = False
+
+    def run(self) -> None:
+        while not self.stopped:
+            time.sleep(self.dice.uniform(*self.pause))
+            name = self.dice.choice(["web", "worker", "clock"])
+            self.instance.kill(name)
+            self.killed.append(name)
+
+
+def as_json(result: subprocess.CompletedProcess[str]) -> Any:
+    """What a command printed with --json."""
+    return json.loads(result.stdout)

@@ -1,0 +1,211 @@
+"""The story: many purchases while everything that can break does, and what must be true afterwards."""
+
+from __future__ import annotations
+
+import random
+import re
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import redis
+import requests
+
+from tests.chaos.instance import Instance, Killer, as_json
+
+PATIENCE = 120.0
+
+
+@dataclass
+class Outcome:
+    """What happened, for whoever reads the report. `problems` is empty when all held."""
+
+    purchases: int
+    paid: int = 0
+    unpaid: int = 0
+    killed: Counter[str] = field(default_factory=Counter)
+    mails: int = 0
+    copies: int = 0
+    healed_after: float = 0.0
+    problems: list[str] = field(default_factory=list)
+
+
+def run(
+    instance: Instance, *, purchases: int, redis_down: float, outage: float, seed: int, buyers: int = 8
+) -> Outcome:
+    """Buy `purchases` times under fire, let it heal, and compare the provider's books with the goods.
+
+    `redis_down` and `outage` are how many seconds Redis is stopped and the provider answers 500.
+    """
+    outcome = Outcome(purchases)
+    _event(instance, purchases)
+    killer = Killer(instance, seed, (1.0, 3.0))
+    trouble = [
+        threading.Thread(target=killer.run),
+        threading.Thread(target=_trouble, args=(instance, redis_down, outage)),
+    ]
+    for thread in trouble:
+        thread.start()
+    with ThreadPoolExecutor(buyers) as pool:
+        list(pool.map(lambda n: _buy(instance, n, random.Random(seed * 10_000 + n)), range(purchases)))
+    trouble[1].join()
+    killer.stopped = True
+    trouble[0].join()
+    outcome.killed = Counter(killer.killed)
+    _heal(instance, outcome)
+    _compare(instance, outcome)
+    return outcome
+
+
+def _event(instance: Instance, capacity: int) -> None:
+    arguments = ["--slug", "chaos", "--capacity", str(capacity * 2), "--price-minor", "1000"]
+    made = instance.flask("demo", "event", *arguments, "--currency", "EUR", "--provider", "stripe")
+    if made.returncode:
+        raise RuntimeError(made.stdout + made.stderr)
+
+
+def _trouble(instance: Instance, redis_down: float, outage: float) -> None:
+    """Redis is flushed, then stopped; the provider fails for a while."""
+    time.sleep(3)
+    redis.Redis.from_url(instance.env()["REDIS_URL"]).flushall()
+    instance.hold("redis", down=True)
+    instance.kill("redis")
+    time.sleep(redis_down)
+    instance.hold("redis", down=False)
+    instance.control("faults", {"seed": 1, "rate": 1, "kinds": ["http_500"], "match": {"path": "/stripe/"}})
+    time.sleep(outage)
+    instance.control("faults", {})
+
+
+def _buy(instance: Instance, number: int, dice: random.Random) -> None:
+    """One buyer, who tries again as people do, pays (most of them), and comes back (half of them)."""
+    browser = requests.Session()
+    page = f"{instance.web}/events/chaos"
+    html = _patiently(browser, "GET", page).text
+    fields = dict(re.findall(r'name="(csrf_token|form_token)" value="([^"]+)"', html))
+    quantity = re.search(r'name="(quantity-\d+)"', html)
+    if quantity is None:
+        raise RuntimeError("The event's page has no form.")
+    fields |= {
+        "name": f"Buyer {number}",
+        "email": f"buyer{number}@example.org",
+        quantity[1]: str(dice.choice([1, 1, 2])),
+    }
+    answer = _patiently(browser, "POST", page, data=fields)
+    session = _session_of(instance, browser, answer)
+    if session is None or dice.random() < 0.1:
+        return
+    instance.control(f"payments/{session['id']}", {"do": "pay"})
+    if dice.random() < 0.5:
+        _patiently(browser, "GET", session["success_url"])
+
+
+def _session_of(
+    instance: Instance, browser: requests.Session, answer: requests.Response
+) -> dict[str, Any] | None:
+    """The provider's session that the buyer is sent to; from the order page, where it took a while."""
+    ends = time.monotonic() + PATIENCE
+    where = answer.headers.get("Location", "")
+    while time.monotonic() < ends:
+        if where.startswith(instance.sandbox):
+            wanted = where.rsplit("/", 1)[-1]
+            found = instance.control(f"payments/{wanted}")
+            return dict(found)
+        if not where:
+            return None
+        time.sleep(1)
+        html = _patiently(browser, "GET", where if where.startswith("http") else instance.web + where).text
+        link = re.search(rf'href="({re.escape(instance.sandbox)}[^"]+)"', html)
+        where = link[1] if link else where
+    return None
+
+
+def _patiently(browser: requests.Session, method: str, url: str, **more: Any) -> requests.Response:
+    """Ask again while nobody answers, or the answer is that something went wrong."""
+    ends = time.monotonic() + PATIENCE
+    while True:
+        try:
+            answer = browser.request(method, url, timeout=15, allow_redirects=False, **more)
+            if answer.status_code < 500:
+                return answer
+        except requests.RequestException:
+            answer = None
+        if time.monotonic() > ends:
+            raise RuntimeError(f"{method} {url} found no answer: {answer}")
+        time.sleep(0.3)
+
+
+# --- Afterwards -----------------------------------------------------------------------------------------
+
+
+def _heal(instance: Instance, outcome: Outcome) -> None:
+    """Wait until nothing is owed any more, with no help but the sweeps that run by themselves."""
+    began = time.monotonic()
+    while time.monotonic() - began < 240:
+        paid = [p for p in _payments(instance) if p["status"] == "paid"]
+        waiting = [p for p in paid if _status(p).get("state") != "completed"]
+        if not waiting and len(_ticket_mails(instance)) >= len(paid):
+            break
+        time.sleep(2)
+    outcome.healed_after = round(time.monotonic() - began, 1)
+
+
+def _payments(instance: Instance) -> list[dict[str, Any]]:
+    return list(instance.control("payments?limit=10000"))
+
+
+def _status(payment: dict[str, Any]) -> dict[str, Any]:
+    """The order's JSON, whose address is in the provider's success address."""
+    address = payment["success_url"].split("?")[0].replace("/pay/success/", "/o/")
+    answer = _patiently(requests.Session(), "GET", f"{address}.json")
+    return dict(answer.json()) if answer.ok else {}
+
+
+def _ticket_mails(instance: Instance) -> dict[str, list[str]]:
+    """Order code -> the Message-IDs of the mails that brought its tickets."""
+    found: dict[str, list[str]] = {}
+    for mail in instance.control("mail?limit=10000"):
+        code = re.search(r"ORD-[A-Z0-9]{8}", mail["subject"])
+        if code and any(part["name"].endswith(".pdf") for part in mail["attachments"]):
+            found.setdefault(code[0], []).append(mail["message_id"])
+    return found
+
+
+def _compare(instance: Instance, outcome: Outcome) -> None:
+    mails = _ticket_mails(instance)
+    orders: Counter[str] = Counter()
+    for payment in _payments(instance):
+        if payment["status"] != "paid":
+            outcome.unpaid += 1
+            continue
+        outcome.paid += 1
+        told = _status(payment)
+        code = payment["reference"].rsplit("-", 1)[0]
+        orders[code] += 1
+        if told.get("state") != "completed":
+            outcome.problems.append(f"{code} is paid at the provider and {told.get('state')} here")
+        elif len(told["tickets"]) * 1000 != payment["amount_minor"]:
+            outcome.problems.append(
+                f"{code} has {len(told['tickets'])} tickets for {payment['amount_minor']}"
+            )
+        ids = mails.pop(code, [])
+        outcome.mails += bool(ids)
+        outcome.copies += max(0, len(ids) - 1)
+        if len(set(ids)) != 1:
+            outcome.problems.append(f"{code} got {len(ids)} mails with {len(set(ids))} Message-IDs")
+    outcome.problems += [f"{code} was paid {n} times" for code, n in orders.items() if n > 1]
+    seeded = ("rui@", "joao@", "amara@", "mara@")
+    strangers = [
+        m for m in instance.control("mail?limit=10000") if not str(m["to"]).startswith(("buyer", *seeded))
+    ]
+    outcome.problems += [
+        f"tickets mailed to {m['to']}: {m['subject']}" for m in strangers if m["attachments"]
+    ]
+    outcome.problems += [
+        f"{finding['code']}: {finding['words']}"
+        for finding in as_json(instance.flask("doctor", "--json"))["findings"]
+        if finding["code"].startswith("invariant") and finding["state"] != "ok"
+    ]

@@ -1,0 +1,23 @@
+"""A short run of the chaos; `python -m tests.chaos` is the long one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.instance import Instance
+from tests.chaos.story import run
+
+
+@pytest.mark.xdist_group("instance")
+def test_every_paid_purchase_has_its_goods_once(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder: Path = tmp_path_factory.mktemp("chaos")
+    instance = Instance(folder / "home", SWEEP_INTERVAL_SECONDS="5")
+    try:
+        outcome = run(instance, purchases=24, redis_down=5, outage=5, seed=1, buyers=4)
+    finally:
+        instance.stop()
+    assert outcome.problems == []
+    assert outcome.paid > 15
+    assert sum(outcome.killed.values()) >= 3
