@@ -16,7 +16,9 @@ from wtforms.validators import DataRequired, Email, Length
 import config
 from blueprints import records
 from blueprints.access import role_required
+from blueprints.visitor import signed_in
 from domain import decisions, incidents, jobs, money, office, outbox, payments, refunds
+from domain import door as doors
 from domain import orders as orders_domain
 from domain.errors import DomainError
 from models import MailState, OrderState, PaymentState, Role
@@ -55,25 +57,25 @@ def _only_admins() -> None:
 # --- Reading what was sent ------------------------------------------------------------------------------
 
 
-class RefundForm(FlaskForm):  # type: ignore[misc]
+class RefundForm(FlaskForm):
     payment_id = IntegerField(validators=[DataRequired()])
     amount = StringField(validators=[DataRequired("Type an amount.")])
     reason = StringField(validators=[DataRequired("Say why."), Length(max=300)])
     tickets = SelectMultipleField(coerce=int, validate_choice=False)
 
 
-class DecideForm(FlaskForm):  # type: ignore[misc]
+class DecideForm(FlaskForm):
     payment_id = IntegerField(validators=[DataRequired()])
     state = SelectField(choices=[(s.value, s.value) for s in PaymentState])
     note = StringField(validators=[DataRequired("Say why."), Length(max=300)])
 
 
-class ResolveForm(FlaskForm):  # type: ignore[misc]
+class ResolveForm(FlaskForm):
     how = SelectField(choices=[(way, way) for way in decisions.WAYS])
     reason = TextAreaField(validators=[DataRequired("Say why."), Length(max=1000)])
 
 
-class TestMailForm(FlaskForm):  # type: ignore[misc]
+class TestMailForm(FlaskForm):
     address = StringField(validators=[DataRequired("Type an address."), Email("That is not an address.")])
 
 
@@ -255,6 +257,39 @@ def resolve(incident_id: int) -> Response:
         return "success", f"Decided: {found.resolution}."
 
     return _act(do, url_for("admin.incident", incident_id=incident_id))
+
+
+# --- Doors ----------------------------------------------------------------------------------------------
+
+
+@bp.get("/events/<slug>/door")
+def door(slug: str) -> str:
+    event = office.event(slug)
+    return render_template("admin/door.html", event=event, passes=doors.passes(event), made=None, pin="")
+
+
+@bp.post("/events/<slug>/door")
+def make_pass(slug: str) -> str | Response:
+    """Make a link and PIN for the staff of one door. The PIN is shown on this answer and never again."""
+    event = office.event(slug)
+    try:
+        made, pin = doors.make_pass(event, request.form.get("label", ""), signed_in())
+    except DomainError as error:
+        flash(error.message, "danger")
+        return redirect(url_for("admin.door", slug=slug), 303)
+    found = doors.passes(event)
+    return render_template(
+        "admin/door.html", event=event, passes=found, made=made, pin=pin, link=doors.url(made)
+    )
+
+
+@bp.post("/events/<slug>/door/<int:pass_id>/revoke")
+def revoke_pass(slug: str, pass_id: int) -> Response:
+    def do() -> tuple[str, str]:
+        doors.revoke(office.event(slug), pass_id)
+        return "success", "The link no longer opens the door."
+
+    return _act(do, url_for("admin.door", slug=slug))
 
 
 # --- Sweeps, jobs and mail ------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
@@ -16,6 +17,7 @@ import flask_admin
 from babel.dates import format_datetime
 from flask import Flask, abort, flash, g, request
 from flask_admin.contrib.sqla import ModelView
+from flask_admin.model.typefmt import BASE_FORMATTERS
 from flask_wtf import FlaskForm
 from flask_wtf.file import FileField
 from markupsafe import Markup
@@ -34,11 +36,11 @@ from wtforms.validators import InputRequired, Length, Optional
 from wtforms.widgets import CheckboxInput, ListWidget
 
 import config
+import extensions
 from blueprints.access import ask_to_log_in
 from blueprints.visitor import is_admin, signed_in
 from domain import accounts, agents, catalogue, money, office, pages, providers
 from domain.errors import DomainError
-from extensions import db
 from models import Agent, DoorPass, Event, EventState, Page, Role, TicketType, User
 
 # As browsers send a moment; the first is also how it is shown.
@@ -54,6 +56,7 @@ def register(app: Flask) -> None:
         index_view=_Index(name="Records", endpoint="records", url="/admin/records", template=_Index.page),
         csp_nonce_generator=lambda: g.get("csp_nonce", ""),
     )
+    db = extensions.db
     for view in (
         EventView(Event, db, name="Events", endpoint="records_events", url="events"),
         TicketTypeView(TicketType, db, name="Ticket types", endpoint="records_types", url="ticket-types"),
@@ -77,11 +80,11 @@ class _ForAdmins:
         return ask_to_log_in()
 
 
-class _Index(_ForAdmins, flask_admin.AdminIndexView):  # type: ignore[misc]
+class _Index(_ForAdmins, flask_admin.AdminIndexView):
     page = "admin/records/index.html"
 
 
-class _Records(_ForAdmins, ModelView):  # type: ignore[misc]
+class _Records(_ForAdmins, ModelView):
     """A list with our templates whose forms are ours and whose changes are the domain's.
 
     A subclass gives `form`, `values(form)`, and what `make`, `change` and `remove` do with the values.
@@ -94,11 +97,21 @@ class _Records(_ForAdmins, ModelView):  # type: ignore[misc]
     column_display_actions = False
     can_delete = False
     page_size = 50
+    column_type_formatters: ClassVar[Mapping[type, Any]] = BASE_FORMATTERS | {
+        StrEnum: lambda view, value, name: value.capitalize(),
+        type(None): lambda view, value, name: "–",
+    }
+    # What the list says of itself, and the column that names a row.
     words = ""
+    title_column = "name"
 
     def read(self, row: Any) -> dict[str, Any]:
         """What the form shows of a row."""
         return {name: getattr(row, name) for name in self.form._fields_of(self.form) if hasattr(row, name)}
+
+    def title_of(self, row: Any) -> str:
+        """How a row's page is headed."""
+        return str(getattr(row, self.title_column))
 
     def make(self, form: FlaskForm) -> Any:
         raise DomainError("not_here", "These cannot be made here.")
@@ -150,7 +163,7 @@ _FIELDS |= {"unknown_currency": "currency", "blocked_currency": "currency"}
 # --- Forms ----------------------------------------------------------------------------------------------
 
 
-class _Form(FlaskForm):  # type: ignore[misc]
+class _Form(FlaskForm):
     @staticmethod
     def _fields_of(form: type[FlaskForm]) -> list[str]:
         return [name for name in dir(form) if hasattr(getattr(form, name), "field_class")]
@@ -284,6 +297,8 @@ def _price(view: object, context: object, row: Any, name: str) -> str:
 class EventView(_Records):
     words = "What is on. A cancelled event keeps its orders; refunds are decided order by order."
     column_list = ("title", "slug", "starts_at", "venue", "currency", "state")
+    column_labels: ClassVar[Mapping[str, str]] = {"slug": "Address", "starts_at": "Starts"}
+    title_column = "title"
     column_searchable_list = ("title", "slug", "venue")
     column_sortable_list = ("title", "starts_at", "state")
     column_default_sort = ("starts_at", True)
@@ -371,15 +386,17 @@ class TicketTypeView(_Records):
         catalogue.delete_ticket_type(row)
 
     def _values(self, form: TicketTypeForm, event: Event) -> dict[str, Any]:
-        names = ("name", "description", "capacity", "per_order_limit", "position")
+        numbers = {name: form[name].data for name in ("capacity", "per_order_limit", "position")}
+        texts = {name: _text(form[name]) for name in ("name", "description")}
         times = {name: _stored(form[name].data, event.timezone) for name in self._TIMES}
         price = money.parse(_text(form.price), event.currency)
-        return {name: form[name].data for name in names} | times | {"price_minor": price}
+        return numbers | texts | times | {"price_minor": price}
 
 
 class UserView(_Records):
     words = "Who has an account. Roles: buyer, organiser, door and admin."
     column_list = ("email", "name", "role", "confirmed_at", "disabled_at", "created_at")
+    title_column = "email"
     column_labels: ClassVar[Mapping[str, str]] = {
         "confirmed_at": "Address confirmed",
         "disabled_at": "Closed",
@@ -410,7 +427,11 @@ class UserView(_Records):
 class AgentView(_Records):
     words = "Services that members pay for by use. One that is not on offer keeps its transactions."
     column_list = ("name", "slug", "price_minor", "service", "active")
-    column_labels: ClassVar[Mapping[str, str]] = {"price_minor": "Price", "active": "On offer"}
+    column_labels: ClassVar[Mapping[str, str]] = {
+        "slug": "Address",
+        "price_minor": "Price",
+        "active": "On offer",
+    }
     column_searchable_list = ("name", "slug")
     column_sortable_list = ("name",)
     column_formatters: ClassVar[Mapping[str, Any]] = {"price_minor": _price}
@@ -433,13 +454,15 @@ class AgentView(_Records):
     def _values(self, form: AgentForm) -> dict[str, Any]:
         currency = money.check_currency(_text(form.currency))
         price = money.parse(_text(form.price), currency)
-        names = ("name", "slug", "description", "service", "active")
-        return {name: form[name].data for name in names} | {"currency": currency, "price_minor": price}
+        texts = {name: _text(form[name]) for name in ("name", "slug", "description", "service")}
+        return texts | {"active": bool(form.active.data), "currency": currency, "price_minor": price}
 
 
 class PageView(_Records):
     words = "The texts at /terms, /privacy and /contact."
     column_list = ("slug", "title", "updated_at")
+    column_labels: ClassVar[Mapping[str, str]] = {"slug": "Address", "updated_at": "Changed"}
+    title_column = "title"
     column_formatters: ClassVar[Mapping[str, Any]] = {"updated_at": _local("updated_at")}
     form = PageForm
     can_create = False
@@ -459,6 +482,11 @@ def _door_link(view: object, context: object, row: DoorPass, name: str) -> str:
 class DoorPassView(_Records):
     words = "The links and PINs that let door staff in. They are made on an event's own door page."
     column_list = ("event", "label", "created_at", "expires_at", "revoked_at")
+    column_labels: ClassVar[Mapping[str, str]] = {
+        "created_at": "Made",
+        "expires_at": "Good until",
+        "revoked_at": "Withdrawn",
+    }
     column_searchable_list = ("label",)
     column_default_sort = ("id", True)
     column_formatters: ClassVar[Mapping[str, Any]] = {

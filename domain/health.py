@@ -180,9 +180,8 @@ def _incidents() -> Check:
     ).one()
     if not count:
         return Check(OK, "The money inbox is empty.")
-    words = (
-        f"{count} incidents wait in the money inbox, the oldest came {_ago(oldest)}: see /admin/incidents."
-    )
+    many = "1 incident waits" if count == 1 else f"{count} incidents wait"
+    words = f"{many} in the money inbox, the oldest came {_ago(oldest)}: see /admin/incidents."
     return Check(DEGRADED if clock.now() - oldest > INCIDENT_OLD else OK, words)
 
 

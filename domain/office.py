@@ -151,7 +151,7 @@ def _matches(words: str) -> ColumnElement[bool]:
         or_(Payment.provider_id == words, Payment.charge_id == words, Payment.reference == words.upper()),
     )
     return or_(
-        Order.code.ilike(like[1:]),
+        Order.code.ilike(like),
         func.lower(Order.email).like(like.lower()),
         Order.name.ilike(like),
         paid_as,

@@ -1,0 +1,172 @@
+"""The seven invariants: silent over honest data, and each loud when what it guards is broken by hand."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from flask import Flask
+from sqlalchemy import select
+
+from domain import checks, clock, incidents, ledger, payments
+from extensions import db
+from models import CheckRun, Order, OutboxMail, Payment, SweepRun, TimelineEntry
+from tests.support.shop import make_event, make_user, place, report_on
+
+
+def sold(app: Flask) -> Order:
+    """A paid order of two tickets."""
+    order = place(make_event(), 2)
+    payment = payments.active(order)
+    assert payment is not None
+    payments.settle(payment.id, report_on(payment, "open"), door="test")
+    payments.settle(payment.id, report_on(payment, "paid"), door="test")
+    return db.session.get_one(Order, order.id, populate_existing=True)
+
+
+def broken() -> set[str]:
+    return {violation.code for violation in checks.look()}
+
+
+def by_hand(statement: str, **values: object) -> None:
+    """What nobody should do to the database."""
+    db.session.execute(db.text(statement), values)
+    db.session.commit()
+
+
+def alerts() -> list[OutboxMail]:
+    return list(db.session.scalars(select(OutboxMail).filter_by(kind="alert")))
+
+
+def test_honest_data_holds(app: Flask) -> None:
+    sold(app)
+    place(make_event("other"), 1)
+    place(make_event("free", price_minor=0), 1)
+    user = make_user()
+    ledger.post(
+        key="gift",
+        debit="platform",
+        credit=f"wallet:{user.id}",
+        amount_minor=500,
+        currency="EUR",
+        kind="adjustment",
+    )
+    db.session.commit()
+    assert checks.look() == []
+
+
+@pytest.mark.parametrize(
+    ("code", "statement"),
+    [
+        (
+            "one_credit",
+            "INSERT INTO transfers (key, debit, credit, amount_minor, currency, kind, description, order_id,"
+            " payment_id, agent_slug, provider_reference, created_at)"
+            " SELECT 'twice', debit, credit, amount_minor, currency, kind, '', order_id, payment_id, '', '',"
+            " created_at FROM transfers",
+        ),
+        ("goods_have_a_cause", "UPDATE payments SET fulfilled = false"),
+        ("goods_have_a_cause", "DELETE FROM timeline WHERE what = 'paid'"),
+        ("paid_money_is_placed", "UPDATE payments SET fulfilled = false"),
+        ("stock_adds_up", "UPDATE ticket_types SET sold = sold - 1"),
+        ("stock_adds_up", "UPDATE ticket_types SET held = held + 1"),
+        ("mail_is_sent_or_failed", "DELETE FROM outbox WHERE kind = 'tickets'"),
+        (
+            "mail_is_sent_or_failed",
+            "UPDATE outbox SET next_attempt_at = next_attempt_at - interval '2 hours' WHERE kind = 'tickets'",
+        ),
+        ("nothing_is_forgotten", "UPDATE orders SET state = 'pending_verification'"),
+    ],
+)
+def test_each_notices_what_it_guards(app: Flask, code: str, statement: str) -> None:
+    sold(app)
+    assert broken() == set()
+    by_hand(statement)
+    assert code in broken()
+
+
+def test_a_wallet_must_be_the_sum_of_its_transfers(app: Flask) -> None:
+    user = make_user()
+    ledger.post(
+        key="gift",
+        debit="platform",
+        credit=f"wallet:{user.id}",
+        amount_minor=500,
+        currency="EUR",
+        kind="adjustment",
+    )
+    db.session.commit()
+    assert broken() == set()
+    by_hand("UPDATE wallets SET balance_minor = 501")
+    assert broken() == {"wallets_match_the_ledger"}
+
+
+def test_a_payment_that_sweeps_pass_over_is_noticed(app: Flask) -> None:
+    order = place(make_event(), 1)
+    payment = payments.active(order)
+    assert payment is not None
+    now = clock.now()
+    db.session.add(SweepRun(trigger="test", started_at=now, finished_at=now, error=""))
+    db.session.commit()
+    assert broken() == set()
+    by_hand("UPDATE payments SET next_check_at = :then", then=now - timedelta(hours=2))
+    assert broken() == {"nothing_is_forgotten"}
+
+
+def test_money_in_the_inbox_is_placed(app: Flask) -> None:
+    order = place(make_event(), 1)
+    payment = payments.active(order)
+    assert payment is not None
+    payments.settle(payment.id, report_on(payment, "open"), door="test")
+    payments.settle(payment.id, report_on(payment, "paid", amount_minor=1), door="test")
+    assert "mismatch" in incidents.KINDS
+    assert broken() == set()
+    by_hand("DELETE FROM incidents")
+    assert broken() == {"paid_money_is_placed"}
+
+
+def test_a_cause_is_alerted_once_and_each_new_one_again(app: Flask) -> None:
+    first, second = sold(app), make_user()
+    by_hand("UPDATE ticket_types SET sold = 0")
+    assert [violation.code for violation in checks.run()] == ["stock_adds_up"]
+    checks.run()
+    (alert,) = alerts()
+    assert alert.context["subject"] == "[Kassa CRITICAL] Invariant violated: stock_adds_up"
+    assert "ticket_type:" in alert.context["text"]
+    by_hand(
+        "INSERT INTO wallets (user_id, currency, balance_minor, held_minor, overdrawn, created_at)"
+        " VALUES (:user, 'EUR', 7, 0, false, :now)",
+        user=second.id,
+        now=clock.now(),
+    )
+    checks.run()
+    assert len(alerts()) == 2
+    runs = db.session.scalars(select(CheckRun).order_by(CheckRun.id)).all()
+    assert [len(run.violations) for run in runs] == [1, 1, 2]
+    assert first.state == "completed"
+
+
+def test_a_query_that_takes_too_long_is_said_not_hidden(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = checks.Invariant("slow", "Never.", "SELECT 'x' AS row FROM pg_sleep(3)")
+    monkeypatch.setattr(checks, "INVARIANTS", (slow,))
+    monkeypatch.setattr(checks, "SECONDS", 1)
+    (found,) = checks.look()
+    assert found.words == "This could not be checked in 1 seconds."
+
+
+def test_old_runs_are_forgotten(app: Flask) -> None:
+    db.session.add(CheckRun(at=clock.now() - checks.KEEP - timedelta(days=1), violations=[]))
+    db.session.commit()
+    checks.run()
+    assert db.session.query(CheckRun).count() == 1
+
+
+def test_looking_changes_nothing(app: Flask) -> None:
+    sold(app)
+    before = (db.session.query(TimelineEntry).count(), db.session.query(Payment).count(), len(alerts()))
+    checks.look()
+    assert (
+        db.session.query(TimelineEntry).count(),
+        db.session.query(Payment).count(),
+        len(alerts()),
+    ) == before

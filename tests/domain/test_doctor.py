@@ -1,0 +1,199 @@
+"""The doctor: a sound installation, and each thing that can be wrong with one, in words with the fix."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from flask import Flask
+
+import config
+from domain import clock, doctor, heartbeat, jobs, providers
+from domain.doctor import Finding
+from extensions import db, queue
+from models import Heartbeat, Role, SweepRun
+from tests.support.people import make_member
+from tests.support.sandbox import Sandbox
+
+
+def found(code: str, scheduled: tuple[str, ...] = ()) -> Finding:
+    return next(finding for finding in doctor.findings(scheduled) if finding.code == code)
+
+
+def change(**settings: Any) -> None:
+    config.use(replace(config.get(), **settings))
+
+
+@pytest.fixture
+def sound(app: Flask) -> Iterator[None]:
+    """An installation with an admin, whose worker, clock and sweep were just there."""
+    make_member("boss@example.org", role=Role.ADMIN)
+    heartbeat.beat("worker")
+    heartbeat.beat("clock")
+    now = clock.now()
+    db.session.add(SweepRun(trigger="test", started_at=now, finished_at=now, error=""))
+    db.session.commit()
+    queue.redis.zadd(jobs.SCHEDULED, {"kassa-sweep": 1})
+    yield
+    queue.bind(config.get().redis_url)
+
+
+def test_a_sound_installation_has_no_failure(sound: None) -> None:
+    change(admin_email="boss@example.org")
+    findings = doctor.findings(["kassa-sweep"])
+    assert [f for f in findings if f.state != doctor.OK] == []
+    assert len({f.code for f in findings}) == len(findings)
+    assert not doctor.failed(findings)
+
+
+def test_it_never_shows_a_secret(sound: None) -> None:
+    settings = config.get()
+    text = json.dumps([vars(f) for f in doctor.findings()])
+    for secret in (settings.secret_key, settings.stripe_secret_key, settings.stripe_webhook_secret):
+        assert secret not in text
+
+
+@pytest.mark.parametrize(
+    ("settings", "code", "state", "words"),
+    [
+        ({"stripe_secret_key": ""}, "stripe_keys", doctor.FAIL, "nothing that costs money is sold"),
+        ({"development": False}, "stripe_keys", doctor.WARN, "without real money"),
+        ({"stripe_webhook_secret": ""}, "webhook_secret", doctor.WARN, "still verified on return"),
+        ({"mail_server": "", "mail_api_key": ""}, "mail", doctor.FAIL, "No way to send mail"),
+        ({"development": False}, "public_url", doctor.FAIL, "would lead to http://localhost"),
+        (
+            {"development": False, "public_url": "http://kassa.example.org"},
+            "public_url",
+            doctor.FAIL,
+            "is not encrypted",
+        ),
+    ],
+)
+def test_settings(sound: None, settings: dict[str, Any], code: str, state: str, words: str) -> None:
+    change(**settings)
+    finding = found(code)
+    assert (finding.state, words in finding.words) == (state, True), finding
+    assert finding.fix
+
+
+def test_a_mail_server_that_is_not_there(sound: None, app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app.extensions["mail"], "port", 1)
+    finding = found("mail")
+    assert finding.state == doctor.FAIL
+    assert "would not leave" in finding.words
+    assert app.test_cli_runner().invoke(args=["mail", "test", "ops@example.org"]).exit_code == 1
+
+
+def test_a_silent_provider(sound: None, sandbox: Sandbox) -> None:
+    sandbox.faults("http_500", seed=1, rate=1)
+    finding = found("stripe_reachable")
+    assert finding.state == doctor.FAIL
+    assert "No usable answer" in finding.words
+
+
+def test_an_account_that_may_not_charge(sound: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = {"account": "acct_1", "mode": "test", "api_version": "1", "charges_enabled": False}
+    monkeypatch.setattr(type(providers.get("stripe")), "health", lambda self: facts)
+    assert found("stripe_reachable").state == doctor.FAIL
+
+
+def test_a_wrong_clock(sound: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = time.time
+    monkeypatch.setattr("domain.doctor.time.time", lambda: real() + 3600)
+    finding = found("clock_skew")
+    assert finding.state == doctor.FAIL
+    assert "seconds off" in finding.words
+
+
+def test_jobs_that_are_not_scheduled(sound: None) -> None:
+    finding = found("redis", ("kassa-sweep", "kassa-mail"))
+    assert finding.state == doctor.FAIL
+    assert finding.words == "Not scheduled: kassa-mail."
+
+
+def test_redis_down(sound: None) -> None:
+    queue.bind("redis://127.0.0.1:1/0")
+    assert "does not answer" in found("redis").words
+
+
+def test_redis_too_old(sound: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(queue.redis), "info", lambda self, section: {"redis_version": "5.0.14"})
+    assert found("redis").words == "Redis 5.0.14 is too old."
+
+
+def test_dead_processes_and_a_stopped_sweep(sound: None) -> None:
+    long_ago = clock.now() - timedelta(hours=2)
+    db.session.query(Heartbeat).update({"at": long_ago})
+    db.session.query(SweepRun).update({"started_at": long_ago})
+    db.session.commit()
+    for code in ("worker", "clock", "sweep"):
+        finding = found(code)
+        assert finding.state == doctor.FAIL
+        assert finding.fix
+    db.session.query(Heartbeat).delete()
+    db.session.query(SweepRun).delete()
+    db.session.commit()
+    assert found("worker").state == doctor.WARN
+
+
+def test_a_database_behind_the_program(sound: None) -> None:
+    db.session.execute(db.text("UPDATE alembic_version SET version_num = 'older'"))
+    db.session.commit()
+    try:
+        finding = found("migrations")
+    finally:
+        db.session.execute(db.text("UPDATE alembic_version SET version_num = '0001'"))
+        db.session.commit()
+    assert finding.state == doctor.FAIL
+    assert "flask db upgrade" in finding.fix
+
+
+def test_no_admin(app: Flask) -> None:
+    assert "flask users admin" in found("admin").fix
+
+
+def test_a_missing_library_is_loud(sound: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    from weasyprint.text import ffi
+
+    monkeypatch.setattr(ffi, "harfbuzz_subset", None)
+    finding = found("harfbuzz_subset")
+    assert finding.state == doctor.FAIL
+    assert "libharfbuzz-subset0" in finding.fix
+
+
+def test_violations_are_findings(sound: None) -> None:
+    db.session.execute(
+        db.text(
+            "INSERT INTO wallets (user_id, currency, balance_minor, held_minor, overdrawn, created_at)"
+            " SELECT id, 'EUR', 7, 0, false, created_at FROM users LIMIT 1"
+        )
+    )
+    db.session.commit()
+    finding = found("invariant_wallets_match_the_ledger")
+    assert finding.state == doctor.FAIL
+    assert "wallet:" in finding.words
+
+
+def test_the_command(sound: None, app: Flask) -> None:
+    runner = app.test_cli_runner()
+    told = runner.invoke(args=["doctor", "--json"])
+    findings = json.loads(told.stdout)
+    assert {"code", "title", "state", "words", "fix"} == set(findings["findings"][0])
+    # The jobs are not scheduled here, so it says so and fails.
+    assert told.exit_code == 1
+    assert not findings["ok"]
+    plain = runner.invoke(args=["doctor"])
+    assert "FAIL  Redis" in plain.stdout
+    assert "-> Start `flask clock`" in plain.stdout
+
+
+def test_mail_test_command(sound: None, app: Flask, sandbox: Sandbox) -> None:
+    told = app.test_cli_runner().invoke(args=["mail", "test", "ops@example.org"])
+    assert told.exit_code == 0, told.output
+    assert "accepted a test mail to ops@example.org" in told.stdout
+    assert len(sandbox.mail("ops@example.org")) == 1

@@ -1,0 +1,157 @@
+"""What is written down: one JSON line a request, and never a secret, a card or an order's link."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from flask import Flask
+from flask.testing import FlaskClient
+
+import config
+import logs
+from tests.support.people import log_in, make_member
+from tests.support.shop import make_event, place
+
+CARD = "4242424242424242"
+
+
+def lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+
+def requests(text: str) -> list[dict[str, Any]]:
+    return [line for line in lines(text) if line["event"] == "request"]
+
+
+def test_a_request_has_an_id_which_is_answered(
+    client: FlaskClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = client.get("/livez", headers={"X-Request-ID": "from-the-host-17"})
+    assert own.headers["X-Request-ID"] == "from-the-host-17"
+    strange = client.get("/livez", headers={"X-Request-ID": "<script>alert(1)</script>"})
+    assert re.fullmatch("[0-9a-f]{32}", strange.headers["X-Request-ID"])
+    first, second = requests(capsys.readouterr().out)
+    assert first["request"] == "from-the-host-17"
+    assert (second["method"], second["path"], second["status"]) == ("GET", "/livez", 200)
+    assert second["ms"] > 0
+
+
+def test_an_orders_line_has_its_code_and_not_its_secret(
+    app: Flask, client: FlaskClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    order = place(make_event(), 1)
+    for path in (f"/o/{order.code}/{order.secret}", f"/o/{order.code}/{order.secret}.json"):
+        client.get(path)
+    client.get(f"/o/{order.code}/{order.secret}/nothing/here")
+    client.get(f"/pay/success/{order.code}/{order.secret}?session_id=cs_test_1")
+    out = capsys.readouterr().out
+    assert order.secret not in out
+    found = requests(out)
+    assert len(found) == 4
+    assert found[0]["path"].startswith(f"/o/{order.code}/***")
+    assert found[0]["order"] == order.code
+
+
+def test_the_member_is_named_by_number(client: FlaskClient, capsys: pytest.CaptureFixture[str]) -> None:
+    user = make_member()
+    log_in(client)
+    client.get("/account/")
+    assert requests(capsys.readouterr().out)[-1]["user"] == user.id
+
+
+@pytest.mark.parametrize(
+    ("said", "written"),
+    [
+        (f"card {CARD} refused", "card *** refused"),
+        ("4242 4242 4242 4242", "***"),
+        ("4000-0000-0000-0002", "***"),
+        ("order 4242424242424241", "order 4242424242424241"),
+        ("sk_test_51abcdefghijk used", "*** used"),
+        ("Authorization: Bearer abc.def", "Authorization: Bearer ***"),
+        ("postgresql://kassa:pass@db/kassa", "postgresql://***@db/kassa"),
+        ("see http://localhost/o/ORD-ABCDEFGH/sEcReT-1 now", "see http://localhost/o/ORD-ABCDEFGH/*** now"),
+        ("a-secret-for-tests-only", "***"),
+    ],
+)
+def test_texts_are_cleaned(app: Flask, said: str, written: str) -> None:
+    redact = logs.Redactor(config.get())
+    assert redact(None, "info", {"event": said, "deep": {"er": [said]}}) == {
+        "event": written,
+        "deep": {"er": [written]},
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["password", "stripe_secret_key", "api_key", "token", "Authorization", "card", "cvc", "session_id"],
+)
+def test_names_that_hold_secrets_are_hidden(app: Flask, name: str) -> None:
+    assert logs.Redactor(config.get())(None, "info", {name: "whatever"}) == {name: "***"}
+
+
+def test_numbers_that_are_cards_are_hidden_and_others_stay(app: Flask) -> None:
+    told = logs.Redactor(config.get())(
+        None, "info", {"a": int(CARD), "b": 17, "c": 1.5, "d": None, "keys": 3}
+    )
+    assert told == {"a": "***", "b": 17, "c": 1.5, "d": None, "keys": 3}
+
+
+def test_exceptions_and_foreign_loggers_are_cleaned_too(
+    app: Flask, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        raise ValueError(f"no such card {CARD}")
+    except ValueError:
+        structlog.get_logger("test").exception("failed")
+    logging.getLogger("somebody.else").warning("key %s", config.get().stripe_secret_key)
+    out = capsys.readouterr().out
+    assert CARD not in out
+    assert config.get().stripe_secret_key not in out
+    assert [line["event"] for line in lines(out)] == ["failed", "key ***"]
+
+
+def test_the_file_rotates_and_is_shared(app: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "FILE_BYTES", 4000)
+    path = tmp_path / "deep" / "kassa.log"
+    path.parent.mkdir()
+    first, second = logs.SharedRotatingFile(str(path)), logs.SharedRotatingFile(str(path))
+    for number in range(200):
+        record = logging.LogRecord("x", logging.INFO, "", 0, f"line {number:03} " + "x" * 40, (), None)
+        (first, second)[number % 2].handle(record)
+    first.close()
+    second.close()
+    kept = [line for file in path.parent.glob("kassa.log*") for line in file.read_text().splitlines()]
+    assert len(kept) == len(set(kept))
+    assert path.stat().st_size <= 4100
+    newest = sorted(int(line[5:8]) for line in kept)
+    assert newest == list(range(newest[0], 200))
+
+
+def test_log_file_is_written_when_it_is_set(app: Flask, client: FlaskClient, tmp_path: Path) -> None:
+    path = tmp_path / "logs" / "kassa.log"
+    before = config.get()
+    logs.configure(replace(before, log_file=str(path)))
+    try:
+        client.get("/livez")
+    finally:
+        logs.configure(before)
+    assert json.loads(path.read_text().splitlines()[-1])["path"] == "/livez"
+
+
+def test_a_log_file_that_cannot_be_written_does_not_stop_the_shop(
+    app: Flask, client: FlaskClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = config.get()
+    logs.configure(replace(before, log_file="/proc/nowhere/kassa.log"))
+    try:
+        assert client.get("/livez").status_code == 200
+    finally:
+        logs.configure(before)
+    assert "cannot be written" in capsys.readouterr().err
