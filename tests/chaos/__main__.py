@@ -33,7 +33,7 @@ def main() -> int:
         finally:
             instance.stop()
     for name, value in asdict(outcome).items():
-        print(f"{name}: {dict(value) if name == 'killed' else value}")
+        print(f"{name}: {value}")
     return 1 if outcome.problems else 0
 
 

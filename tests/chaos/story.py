@@ -26,7 +26,7 @@ class Outcome:
     purchases: int
     paid: int = 0
     unpaid: int = 0
-    killed: Counter[str] = field(default_factory=Counter)
+    killed: dict[str, int] = field(default_factory=dict)
     mails: int = 0
     copies: int = 0
     healed_after: float = 0.0
@@ -54,7 +54,7 @@ def run(
     trouble[1].join()
     killer.stopped = True
     trouble[0].join()
-    outcome.killed = Counter(killer.killed)
+    outcome.killed = dict(Counter(killer.killed))
     _heal(instance, outcome)
     _compare(instance, outcome)
     return outcome
@@ -146,8 +146,8 @@ def _heal(instance: Instance, outcome: Outcome) -> None:
     began = time.monotonic()
     while time.monotonic() - began < 240:
         paid = [p for p in _payments(instance) if p["status"] == "paid"]
-        waiting = [p for p in paid if _status(p).get("state") != "completed"]
-        if not waiting and len(_ticket_mails(instance)) >= len(paid):
+        mailed = _ticket_mails(instance)
+        if all(_code(p) in mailed and _status(p).get("state") == "completed" for p in paid):
             break
         time.sleep(2)
     outcome.healed_after = round(time.monotonic() - began, 1)
@@ -155,6 +155,11 @@ def _heal(instance: Instance, outcome: Outcome) -> None:
 
 def _payments(instance: Instance) -> list[dict[str, Any]]:
     return list(instance.control("payments?limit=10000"))
+
+
+def _code(payment: dict[str, Any]) -> str:
+    """The order's code, which the payment's reference begins with."""
+    return str(payment["reference"]).rsplit("-", 1)[0]
 
 
 def _status(payment: dict[str, Any]) -> dict[str, Any]:
@@ -183,7 +188,7 @@ def _compare(instance: Instance, outcome: Outcome) -> None:
             continue
         outcome.paid += 1
         told = _status(payment)
-        code = payment["reference"].rsplit("-", 1)[0]
+        code = _code(payment)
         orders[code] += 1
         if told.get("state") != "completed":
             outcome.problems.append(f"{code} is paid at the provider and {told.get('state')} here")
