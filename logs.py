@@ -256,7 +256,8 @@ def safe_path(path: str, arguments: Mapping[str, Any] | None = None) -> str:
 def _user_id() -> int | None:
     """Who is logged in, if anything in this request asked; asking here would cost a query."""
     user = g.get("_login_user")
-    if user is None or not getattr(user, "is_authenticated", False):
+    # `is_authenticated` would read the user's row once more after a commit.
+    if user is None or getattr(user, "is_anonymous", True):
         return None
     identity = inspect(user).identity
     return int(identity[0]) if identity else None
