@@ -52,8 +52,12 @@ def _refund(incident_id: int, reason: str, actor_id: int | None) -> None:
     if incident is None or incident.resolved_at is not None or incident.payment_id is None:
         return
     payment = db.session.get_one(Payment, incident.payment_id)
+    if payment.received_minor is None:
+        raise DomainError(
+            "not_paid", "No money arrived, so there is nothing to give back. Dismiss it instead."
+        )
     left = refunds.refundable_minor(payment)
-    if payment.received_minor is None or left <= 0:
+    if left <= 0:
         return
     refund = refunds.request(incident.payment_id, left, actor_id=actor_id, reason=reason)
     if refund.failure_reason:

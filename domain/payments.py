@@ -169,7 +169,10 @@ def reconcile(
     """
     payment = _read(payment_id)
     if payment.state is PaymentState.CREATED:
-        outcome = finish_start(payment_id, door=door, patient=patient)
+        try:
+            outcome = finish_start(payment_id, door=door, patient=patient)
+        except ledger.InsufficientFunds as error:
+            return _give_up(payment_id, door, error.message)
         if not closing or outcome.state is not PaymentState.OPEN:
             return outcome
         payment = _read(payment_id)
@@ -178,7 +181,8 @@ def reconcile(
         return Outcome(payment_id, payment.state, False)
     provider_id, count = payment.provider_id, payment.check_count
     due_to_close = closing or (payment.closes_at is not None and payment.closes_at <= clock.now())
-    thorough = payment.state is PaymentState.PAID
+    # A refund that failed leaves no hint on the charge, so payments with refunds are asked about them.
+    thorough = payment.state is PaymentState.PAID and bool(payment.refunds)
     db.session.rollback()
     started = perf_counter()
     try:
@@ -277,7 +281,10 @@ def next_check(payment: Payment, now: datetime) -> datetime | None:
     if payment.state is PaymentState.REVIEW or payment.provider == "wallet":
         return None
     later = (payment.state_since + delay for delay in REREADS)
-    return next((moment for moment in later if moment > now), None)
+    soonest = next((moment for moment in later if moment > now), None)
+    if soonest is None and any(dispute.closed_at is None for dispute in payment.disputes):
+        return now + timedelta(days=1)
+    return soonest
 
 
 # --- Settle ---------------------------------------------------------------------------------------------
@@ -306,7 +313,9 @@ def settle(
             if problem is not None:
                 _quarantine(order, payment, report, problem, door=door)
             else:
-                _apply(order, payment, report, door=door, actor_id=actor_id, seen=seen, closed_by_us=closed_by_us)
+                _apply(
+                    order, payment, report, door=door, actor_id=actor_id, seen=seen, closed_by_us=closed_by_us
+                )
         if ring_id is not None:
             mark_done(ring_id, f"{before} -> {payment.state}")
         return Outcome(payment_id, payment.state, payment.state is not before)

@@ -175,7 +175,9 @@ def follow_up(refund_id: int, *, patient: bool) -> None:
         failure = error
         locks.in_one_transaction(lambda: _unanswered(refund_id, failure))
         return
-    if report is not None:
+    if report is None:
+        locks.in_one_transaction(lambda: _not_found(refund_id))
+    else:
         locks.in_one_transaction(lambda: _settle(refund_id, report, door="refund"))
         queue.soon("deliver_mail")
 
@@ -209,6 +211,15 @@ def _unanswered(refund_id: int, error: ProviderError) -> None:
         timeline.note(order, "refund_unanswered", str(error)[:300], door="refund", payment=payment)
 
 
+def _not_found(refund_id: int) -> None:
+    """The provider's list does not have it: a pending one is looked for again, rarely; no state changes."""
+    refund, _, _ = _locked(refund_id)
+    refund.check_count += 1
+    refund.leased_until = None
+    pending = refund.state is RefundState.PENDING
+    refund.next_check_at = clock.now() + _AGAIN_LATER if pending else None
+
+
 def _settle(refund_id: int, report: RefundReport, *, door: str) -> None:
     refund, payment, order = _locked(refund_id)
     apply(refund, payment, order, report, door=door)
@@ -237,8 +248,13 @@ def apply(refund: Refund, payment: Payment, order: Order, report: RefundReport, 
 
 
 def _next_check(refund: Refund, state: RefundState) -> datetime | None:
-    """A pending refund is watched; one that succeeded may still fail, and is read once more after a day."""
+    """A pending refund is watched; one that succeeded may still fail, and is read once more after a day.
+
+    One that was made at the provider has no key of ours: it is read with its payment.
+    """
     now = clock.now()
+    if refund.made_at_provider:
+        return None
     if state is RefundState.PENDING:
         return now + (_AGAIN if refund.check_count < 6 else _AGAIN_LATER)
     if state is RefundState.SUCCEEDED and now - refund.created_at < timedelta(days=1):
@@ -475,6 +491,8 @@ def _dispute_opened(order: Order, payment: Payment, dispute: Dispute, *, door: s
     )
     if payment.fulfilled:
         tickets.suspend(_in_state(order, TicketState.VALID), "disputed")
+    if payment.next_check_at is None:
+        payment.next_check_at = clock.now() + timedelta(days=1)
 
 
 def _dispute_closed(

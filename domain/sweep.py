@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from time import monotonic
 
 import structlog
@@ -96,15 +97,21 @@ def run(
     record.found = _count_due(work)
     tell(f"Found {record.found} pending orders to verify")
     db.session.commit()
-    for name in _due_providers(work):
-        _listed(work, name)
-        _by_id(work, name)
-    _refunds(work)
-    decisions.decide_late_money()
-    wallet.expire_holds(clock.now())
-    _raise_stuck()
-    _raise_expired()
-    delivered = outbox.deliver_due(budget_seconds=30)
+    try:
+        for name in _due_providers(work):
+            _listed(work, name)
+            _by_id(work, name)
+        _refunds(work)
+        decisions.decide_late_money()
+        wallet.expire_holds(clock.now())
+        _raise_stuck()
+        _raise_expired()
+        delivered = outbox.deliver_due(budget_seconds=30)
+    except BaseException as error:
+        db.session.rollback()
+        db.session.get_one(SweepRun, work.run_id).error = f"{type(error).__name__}: {error}"[:1000]
+        db.session.commit()
+        raise
     return _finish(work, providers.calls.total - calls_before, delivered.sent)
 
 
@@ -256,8 +263,12 @@ def _settle_page(work: _Work, name: str, page: list[Report]) -> int:
         if report.state == "open":
             _reconcile(work, name, payment_id)
         else:
-            _tell(work, name, payments.settle(payment_id, report, door="sweep"))
+            _settle(work, name, payment_id, partial(_same, report))
     return len(claimed)
+
+
+def _same(report: Report) -> Report:
+    return report
 
 
 def _says_nothing_new(payment: Payment, report: Report, now: datetime) -> bool:
@@ -317,8 +328,9 @@ def _by_id(work: _Work, name: str) -> None:
 
 def _is_plain_read(payment: Payment) -> bool:
     """Whether one call tells all: nothing to open, nothing to close, no refunds to ask about."""
-    waits = payment.state in (PaymentState.OPEN, PaymentState.PROCESSING)
-    return waits and (payment.closes_at is None or payment.closes_at > clock.now())
+    if payment.state is PaymentState.OPEN:
+        return payment.closes_at is None or payment.closes_at > clock.now()
+    return payment.state is not PaymentState.CREATED and not payment.refunds
 
 
 def _fetch_and_settle(work: _Work, name: str, wanted: dict[int, str]) -> None:
@@ -329,15 +341,36 @@ def _fetch_and_settle(work: _Work, name: str, wanted: dict[int, str]) -> None:
             payment_id: pool.submit(adapter.fetch, pid, patient=True) for payment_id, pid in wanted.items()
         }
         for payment_id, call in calls.items():
-            try:
-                outcome = payments.settle(payment_id, call.result(), door="sweep")
-            except ProviderError as error:
-                outcome = payments.unanswered(payment_id, error, door="sweep")
-            _tell(work, name, outcome)
+            _settle(work, name, payment_id, call.result)
+
+
+def _settle(work: _Work, name: str, payment_id: int, read: Callable[[], Report]) -> None:
+    def settle() -> payments.Outcome:
+        try:
+            return payments.settle(payment_id, read(), door="sweep")
+        except ProviderError as error:
+            return payments.unanswered(payment_id, error, door="sweep")
+
+    _guarded(work, name, payment_id, settle)
 
 
 def _reconcile(work: _Work, name: str, payment_id: int) -> None:
-    _tell(work, name, payments.reconcile(payment_id, door="sweep", patient=True))
+    def reconcile() -> payments.Outcome:
+        return payments.reconcile(payment_id, door="sweep", patient=True)
+
+    _guarded(work, name, payment_id, reconcile)
+
+
+def _guarded(work: _Work, name: str, payment_id: int, act: Callable[[], payments.Outcome]) -> None:
+    """One payment that cannot be settled must not keep the others from it: it is logged, and asked again."""
+    try:
+        outcome = act()
+    except Exception as error:
+        db.session.rollback()
+        log.exception("payment_not_settled", payment=payment_id)
+        failure = ProviderError(f"{type(error).__name__}: {error}", permanent=True, code="internal")
+        outcome = payments.unanswered(payment_id, failure, door="sweep")
+    _tell(work, name, outcome)
 
 
 def _give_back(ids: list[int]) -> None:
@@ -375,7 +408,11 @@ def _refunds(work: _Work) -> None:
         if not ids:
             return
         for refund_id in ids:
-            refunds.follow_up(refund_id, patient=True)
+            try:
+                refunds.follow_up(refund_id, patient=True)
+            except Exception:
+                db.session.rollback()
+                log.exception("refund_not_followed_up", refund=refund_id)
 
 
 def _raise_stuck() -> None:

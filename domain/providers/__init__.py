@@ -221,7 +221,7 @@ calls = Calls()
 
 
 class Throttle:
-    """At most `rate` calls a second for one account in this process; waits, never more than `longest` seconds."""
+    """At most `rate` calls a second for one account in this process; waits, but not for ever."""
 
     def __init__(self, rate: int) -> None:
         self.spacing = 1 / rate

@@ -59,7 +59,7 @@ class WalletProvider:
         )
 
     def find(self, reference: str, since: datetime) -> Report | None:
-        """Settling is the only trace a wallet payment leaves; a row that is still `created` was never paid."""
+        """Settling is all the trace a wallet payment leaves; a row that is still `created` was never paid."""
         return None
 
     def fetch(self, provider_id: str, *, patient: bool = False, thorough: bool = False) -> Report:

@@ -16,7 +16,7 @@ import requests
 
 from tests.chaos.instance import Instance, Killer, as_json
 
-PATIENCE = 120.0
+PATIENCE = 300.0
 
 
 @dataclass
@@ -42,18 +42,20 @@ def run(
     """
     outcome = Outcome(purchases)
     _event(instance, purchases)
-    killer = Killer(instance, seed, (1.0, 3.0))
+    killer = Killer(instance, seed, (3.0, 8.0))
     trouble = [
         threading.Thread(target=killer.run),
         threading.Thread(target=_trouble, args=(instance, redis_down, outage)),
     ]
     for thread in trouble:
         thread.start()
-    with ThreadPoolExecutor(buyers) as pool:
-        list(pool.map(lambda n: _buy(instance, n, random.Random(seed * 10_000 + n)), range(purchases)))
-    trouble[1].join()
-    killer.stopped = True
-    trouble[0].join()
+    try:
+        with ThreadPoolExecutor(buyers) as pool:
+            list(pool.map(lambda n: _buy(instance, n, random.Random(seed * 10_000 + n)), range(purchases)))
+        trouble[1].join()
+    finally:
+        killer.stopped = True
+        trouble[0].join()
     outcome.killed = dict(Counter(killer.killed))
     _heal(instance, outcome)
     _compare(instance, outcome)
