@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from enum import StrEnum
+from enum import Enum
 from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
@@ -98,7 +98,7 @@ class _Records(_ForAdmins, ModelView):
     can_delete = False
     page_size = 50
     column_type_formatters: ClassVar[Mapping[type, Any]] = BASE_FORMATTERS | {
-        StrEnum: lambda view, value, name: value.capitalize(),
+        Enum: lambda view, value, name: value.value.capitalize(),
         type(None): lambda view, value, name: "–",
     }
     # What the list says of itself, and the column that names a row.
