@@ -103,6 +103,21 @@ def missing_record(order: Order, payment: Payment) -> Alert:
     )
 
 
+def unknown_payment(reference: str, provider_id: str, amount_minor: int, currency: str) -> Alert:
+    """Money arrived for a payment that the database does not have."""
+    return (
+        f"Missing Record - Payment {reference}",
+        "CRITICAL PAYMENT ISSUE\n\n"
+        f"Reference: {reference}\n"
+        f"Received Amount: {_amount(amount_minor, currency)}\n"
+        f"Provider's record: {provider_id}\n\n"
+        "The provider has this paid payment, and the database has not. Usually a backup was restored.\n\n"
+        "Look it up in the provider's dashboard: there you see who paid. Give the money back there, or "
+        "sell the buyer a free ticket, then dismiss it in the money inbox with a note.\n\n"
+        f"Money inbox: {_admin('incidents')}",
+    )
+
+
 def incident(order: Order, words: str, amount_minor: int, currency: str) -> Alert:
     """Money that waits in the money inbox; `words` say what kind of incident it is."""
     return (

@@ -12,7 +12,7 @@ import config
 from domain import accounts, clock, fulfilment, ledger, locks, outbox, payments, refunds, timeline
 from domain.errors import DomainError, NotFound
 from extensions import db, queue
-from models import DisputeState, Incident, Order, OrderState, Payment
+from models import DisputeState, Incident, LineKind, Order, OrderState, Payment
 
 log = structlog.get_logger(__name__)
 
@@ -73,6 +73,11 @@ def _decide(incident_id: int, how: str, reason: str, actor_id: int | None) -> No
     else:
         payment, order = locks.payment_and_order(payment_id)
     incident = _open(incident_id)
+    if payment is None and how != "dismiss":
+        raise DomainError(
+            "no_order",
+            "This money has no order here. Give it back in the provider's dashboard, then dismiss it.",
+        )
     if payment is not None and order is not None:
         if how == "issue":
             _issue(incident, payment, order, actor_id)
@@ -93,6 +98,8 @@ def _issue(incident: Incident, payment: Payment, order: Order, actor_id: int | N
         raise DomainError(
             "already_issued", "This order has its goods already. Refund or credit the second payment."
         )
+    if payment.received_minor is None and any(line.kind is LineKind.TOP_UP for line in order.lines):
+        raise DomainError("not_paid", "No money arrived, so there is nothing to put into the wallet.")
     _check_still_here(payment)
     # The sum that arrived is what the goods were sold for, by this person's decision.
     _from_suspense(incident, payment, order, ledger_account=None)

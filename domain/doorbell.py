@@ -5,7 +5,9 @@ from __future__ import annotations
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
-from domain import clock, payments, providers
+import config
+from domain import clock, incidents, payments, providers
+from domain.providers import ProviderError
 from extensions import db
 from models import Payment, WebhookEvent
 
@@ -28,13 +30,28 @@ def ring(provider_name: str, body: bytes, signature: str) -> int:
     event_id = event.id
     payment = _behind(provider_name, rung)
     if payment is None:
-        payments.mark_done(event_id, "no payment of ours")
-        db.session.commit()
-        return 200
+        return _unknown(provider, rung, event_id)
     outcome = payments.reconcile(payment.id, door="webhook", ring_id=event_id)
     if outcome.error is not None:
         return 503
     payments.mark_done(event_id, outcome.state.value)
+    db.session.commit()
+    return 200
+
+
+def _unknown(provider: providers.Provider, rung: providers.Ring, event_id: int) -> int:
+    """An event about nothing we know. Money that this Kassa asked for and lost the record of is told."""
+    outcome = "no payment of ours"
+    if rung.provider_id is not None and rung.site == config.get().public_url:
+        db.session.rollback()
+        try:
+            report = provider.fetch(rung.provider_id)
+        except ProviderError:
+            return 503
+        if report.state == "paid":
+            incidents.open_unknown(report)
+            outcome = "paid, but not in the database"
+    payments.mark_done(event_id, outcome)
     db.session.commit()
     return 200
 

@@ -86,6 +86,43 @@ def open_incident(
     outbox.alert(subject, text, key=f"incident:{kind}:{payment.id}", critical=True)
 
 
+def open_unknown(report: Report) -> None:
+    """Money for a payment that the database does not have, as after a restored backup. No commit."""
+    added = db.session.scalar(
+        insert(Incident)
+        .values(
+            key=f"unknown_payment:{report.provider_id}",
+            kind="unknown_payment",
+            provider=report.provider,
+            charge_id=report.charge_id,
+            amount_minor=report.amount_minor,
+            currency=report.currency,
+            evidence={"reference": report.reference, "provider": dict(report.raw)},
+            created_at=clock.now(),
+            resolution="",
+            resolution_reason="",
+        )
+        .on_conflict_do_nothing()
+        .returning(Incident.id)
+    )
+    if added is None:
+        return
+    ledger.post(
+        key=f"incident:{added}",
+        debit=ledger.provider_account(report.provider, report.account),
+        credit=ledger.SUSPENSE,
+        amount_minor=report.amount_minor,
+        currency=report.currency,
+        kind="suspense",
+        description=f"unknown_payment {report.reference}",
+        provider_reference=report.provider_id,
+    )
+    subject, text = alerts.unknown_payment(
+        report.reference, report.provider_id, report.amount_minor, report.currency
+    )
+    outbox.alert(subject, text, key=f"unknown_payment:{report.provider_id}", critical=True)
+
+
 def _evidence(payment: Payment, report: Report, what: str) -> dict[str, Any]:
     """Ours and theirs side by side, as a person compares them."""
     return {

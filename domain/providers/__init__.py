@@ -199,6 +199,8 @@ class Ring:
     provider_id: str | None = None
     charge_id: str | None = None
     reference: str | None = None
+    # The PUBLIC_URL of the Kassa that opened the payment: another may use the same account.
+    site: str | None = None
 
 
 class BadSignature(Exception):

@@ -66,6 +66,7 @@ class StripeProvider:
         self.ready = settings.stripe_ready
         self.rings = bool(settings.stripe_webhook_secret)
         self._webhook_secret = settings.stripe_webhook_secret
+        self._site = settings.public_url
         self._throttle = Throttle(settings.stripe_rate_per_second)
         base = {"api": settings.stripe_api_base} if settings.stripe_api_base else None
 
@@ -89,7 +90,7 @@ class StripeProvider:
         return 50 if currency not in ZERO_DECIMAL else 50 if currency == "JPY" else 1
 
     def params(self, purchase: Purchase) -> dict[str, Any]:
-        metadata = {"order": purchase.order_code, "reference": purchase.reference}
+        metadata = {"order": purchase.order_code, "reference": purchase.reference, "site": self._site}
         currency = purchase.currency.lower()
         return {
             "mode": "payment",
@@ -302,6 +303,7 @@ def _names_of(thing: Mapping[str, Any]) -> dict[str, str | None]:
         "provider_id": thing["id"] if kind == "checkout.session" else None,
         "charge_id": charge if isinstance(charge, str) else None,
         "reference": metadata.get("reference"),
+        "site": metadata.get("site"),
     }
 
 

@@ -258,6 +258,22 @@ def test_what_is_not_an_event_is_refused(client: FlaskClient, body: str) -> None
     assert ring(client, body, secret="whsec_other").status_code == 400
 
 
+def test_money_whose_record_was_lost_is_told(client: FlaskClient, sandbox: Sandbox) -> None:
+    """As after a restored backup: the provider has it, the database has not."""
+    payment = started(client)
+    body = json.loads(event_body(payment))
+    body["data"]["object"]["metadata"] = payment.params["metadata"]
+    sandbox.do(payment.provider_id or "", "pay")
+    for table in ("timeline", "outbox", "order_lines", "payments", "orders"):
+        db.session.execute(db.text(f"DELETE FROM {table}"))
+    db.session.commit()
+    assert ring(client, json.dumps(body)).status_code == 200
+    incident = db.session.scalars(select(Incident)).one()
+    assert (incident.kind, incident.amount_minor, incident.order_id) == ("unknown_payment", 2500, None)
+    sweep.run("command")
+    assert "CRITICAL" in sandbox.mail("alerts@example.org")[0]["subject"]
+
+
 # --- Afterwards -----------------------------------------------------------------------------------------
 
 
