@@ -173,7 +173,7 @@ class Event(Base):
 
 
 class TicketType(Base):
-    """One kind of ticket of an event, with its stock. `held` belongs to unpaid orders, `sold` to paid ones."""
+    """One kind of ticket of an event, with its stock: `held` for unpaid orders, `sold` to paid ones."""
 
     __tablename__ = "ticket_types"
 
@@ -437,7 +437,7 @@ class RefundState(StrEnum):
 
 
 class Refund(Base):
-    """Money going back for one payment: ours (an intent, committed before the call) or made at the provider."""
+    """Money going back for a payment: ours (an intent, committed before the call) or the provider's own."""
 
     __tablename__ = "refunds"
 
@@ -522,7 +522,7 @@ class WebhookEvent(Base):
 
 
 class TimelineEntry(Base):
-    """One observation or decision about an order, kept for good: what was seen, by which door, and by whom."""
+    """One observation or decision about an order, kept for good: what, by which door, and by whom."""
 
     __tablename__ = "timeline"
 
@@ -756,7 +756,7 @@ class Verdict(StrEnum):
 
 
 class CheckIn(Base):
-    """One scan at a door and its verdict. `scan_id` comes from the device, so that a retry repeats the verdict."""
+    """One scan at a door and its verdict. The device's `scan_id` makes a retry repeat the verdict."""
 
     __tablename__ = "check_ins"
 

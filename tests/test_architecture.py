@@ -10,13 +10,21 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 EDGES = ("app", "cli", "worker", "blueprints")
-# Layer -> what it must not import. `app.py` binds everything; the edges may import the domain, never the reverse.
+# Layer -> what it must not import. `app.py` binds everything; edges import the domain, never the reverse.
 FORBIDDEN = {
     "extensions.py": ("domain", "models", "sandbox", *EDGES),
     "config.py": ("domain", "models", "extensions", "sandbox", "flask", *EDGES),
     "models.py": ("domain", "sandbox", *EDGES),
     "domain": ("flask", "sandbox", *EDGES),
-    "domain/providers": ("flask", "flask_sqlalchemy", "sqlalchemy", "models", "extensions", "sandbox", *EDGES),
+    "domain/providers": (
+        "flask",
+        "flask_sqlalchemy",
+        "sqlalchemy",
+        "models",
+        "extensions",
+        "sandbox",
+        *EDGES,
+    ),
     "blueprints": ("sandbox", "worker", "cli"),
     "sandbox": ("domain", "models", "extensions", "config", *EDGES),
 }

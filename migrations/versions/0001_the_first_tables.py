@@ -6,8 +6,8 @@ Create Date: 2026-11-21 10:57:42.605440
 
 """
 
-from alembic import op
 import sqlalchemy as sa
+from alembic import op
 from sqlalchemy.dialects import postgresql
 
 # revision identifiers, used by Alembic.
