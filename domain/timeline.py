@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import structlog
+
 from domain import clock
 from extensions import db
 from models import Order, Payment, TimelineEntry
+
+_log = structlog.get_logger(__name__)
 
 
 def note(
@@ -19,7 +23,18 @@ def note(
     actor_id: int | None = None,
     data: dict[str, Any] | None = None,
 ) -> None:
-    """Add an entry to the order's timeline. `what` is a short code, `text` a sentence. Does not commit."""
+    """Add an entry to the order's timeline. `what` is a short code, `text` a sentence. Does not commit.
+
+    The log gets a line too, with the codes by which it is found; the sentence, which may name people, stays here.
+    """
+    _log.info(
+        "noted",
+        order=order.code,
+        payment=payment.reference if payment is not None else None,
+        what=what,
+        door=door,
+        actor=actor_id,
+    )
     db.session.add(
         TimelineEntry(
             order_id=order.id,

@@ -16,8 +16,9 @@ from flask.testing import FlaskClient
 
 import config
 import logs
+from domain import payments
 from tests.support.people import log_in, make_member
-from tests.support.shop import make_event, place
+from tests.support.shop import make_event, place, report_on
 
 CARD = "4242424242424242"
 
@@ -57,6 +58,18 @@ def test_an_orders_line_has_its_code_and_not_its_secret(
     assert len(found) == 4
     assert found[0]["path"].startswith(f"/o/{order.code}/***")
     assert found[0]["order"] == order.code
+
+
+def test_what_happens_to_an_order_is_found_by_its_codes(
+    app: Flask, capsys: pytest.CaptureFixture[str]
+) -> None:
+    order = place(make_event(), 1)
+    payment = order.payments[0]
+    payments.settle(payment.id, report_on(payment, "open"), door="sweep")
+    noted = [line for line in lines(capsys.readouterr().out) if line["event"] == "noted"]
+    assert [line["what"] for line in noted] == ["ordered", "open"]
+    assert (noted[1]["order"], noted[1]["payment"]) == (order.code, payment.reference)
+    assert noted[1]["door"] == "sweep"
 
 
 def test_the_member_is_named_by_number(client: FlaskClient, capsys: pytest.CaptureFixture[str]) -> None:
