@@ -1,0 +1,204 @@
+"""Test benches for the provider contract: how a payment is paid, refused or disturbed behind each adapter.
+
+A new provider adds a class to BENCHES; the suite is tests/domain/test_provider_contract.py, and the guide
+docs/adding-a-provider.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar, Protocol
+
+import pytest
+from stripe import WebhookSignature
+
+import config
+from domain import providers
+from domain.providers import Provider
+from domain.providers import stripe as stripe_adapter
+from tests.support import pebble
+from tests.support.sandbox import Sandbox
+
+# A short hang is enough where only the answer's absence matters.
+HANG_SECONDS = 0.3
+
+
+class Bench(Protocol):
+    """An adapter on a test bench: the adapter as Kassa gets it, and hands behind the provider's counter."""
+
+    name: ClassVar[str]
+    # How a payment gets into each state: what buyer, bank and dashboard do, in order.
+    states: ClassVar[Mapping[str, tuple[str, ...]]]
+    # What the contract leaves to the provider.
+    lists: ClassVar[bool]
+    disputes: ClassVar[bool]
+    # An id of the right form that the provider does not have.
+    unknown_id: ClassVar[str]
+    # What must never be in anything that is shown.
+    secrets: ClassVar[tuple[str, ...]]
+
+    def __init__(self, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None: ...
+
+    def provider(self) -> Provider:
+        """The adapter, as the domain gets it."""
+        return providers.get(self.name)
+
+    def unready(self) -> Provider:
+        """The adapter as it is where nothing is configured."""
+
+    def limited(self, rate: int) -> Provider:
+        """The adapter with a limit of `rate` calls a second."""
+
+    def do(self, provider_id: str, action: str, **more: Any) -> None:
+        """Do what a buyer, a bank or somebody in the dashboard does."""
+
+    def trouble(
+        self, kind: str = "", *, method: str = "", times: int | None = None, seconds: float = HANG_SECONDS
+    ) -> None:
+        """Put a fault in force, for the next `times` calls (of one method); none without a kind."""
+
+    def received(self) -> int:
+        """How many calls have come to the provider's API."""
+
+    def payments(self) -> int:
+        """How many payments the provider has."""
+
+    def spoil(self, params: dict[str, Any]) -> dict[str, Any]:
+        """The parameters with something in them that the provider refuses."""
+
+
+class SandboxBench(Bench):
+    """For providers that the sandbox imitates: its /control has hands and faults for all of them."""
+
+    # The beginning of the provider's paths in the sandbox.
+    path: ClassVar[str]
+
+    def __init__(self, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.sandbox = sandbox
+
+    def do(self, provider_id: str, action: str, **more: Any) -> None:
+        self.sandbox.do(provider_id, action, **more)
+
+    def trouble(
+        self, kind: str = "", *, method: str = "", times: int | None = None, seconds: float = HANG_SECONDS
+    ) -> None:
+        if not kind:
+            return self.sandbox.faults()
+        rule: dict[str, Any] = {
+            "match": {"path": f"^/{self.path}", "method": method},
+            "seconds": seconds,
+        }
+        if times is not None:
+            rule["times"] = times
+        return self.sandbox.faults(kind, **rule)
+
+    def received(self) -> int:
+        return sum(call["path"].startswith(f"/{self.path}") for call in self.sandbox.calls())
+
+    def payments(self) -> int:
+        return sum(payment["provider"] == self.name for payment in self.sandbox.get("payments"))
+
+
+class StripeBench(SandboxBench):
+    """Stripe, through the official SDK, over the sandbox."""
+
+    name = "stripe"
+    path = "stripe/"
+    states = {
+        "open": (),
+        "processing": ("pay_later",),
+        "paid": ("pay",),
+        "failed": ("pay_later", "fail_later"),
+        "expired": ("expire",),
+    }
+    lists = True
+    disputes = True
+    unknown_id = "cs_test_nobodyhasthis"
+    secrets = ("sk_test_kassa_sandbox", "whsec_kassa_sandbox")
+
+    def unready(self) -> Provider:
+        return stripe_adapter.build(
+            replace(config.get(), stripe_secret_key="", stripe_publishable_key="", stripe_webhook_secret="")
+        )
+
+    def limited(self, rate: int) -> Provider:
+        return stripe_adapter.build(replace(config.get(), stripe_rate_per_second=rate))
+
+    def spoil(self, params: dict[str, Any]) -> dict[str, Any]:
+        return {**params, "colour": "red"}
+
+    def sign(self, body: bytes) -> str:
+        """The signature that Stripe would send with a webhook."""
+        signature: str = WebhookSignature.generate_signature_header(
+            body.decode("latin-1"), "whsec_kassa_sandbox"
+        )
+        return signature
+
+
+class PebbleBench(Bench):
+    """The toy provider of docs/adding-a-provider.md."""
+
+    name = "pebble"
+    states = {
+        "open": (),
+        "processing": ("pay_later",),
+        "paid": ("pay",),
+        "failed": ("pay_later", "fail_later"),
+        "cancelled": ("cancel",),
+        "expired": ("expire",),
+    }
+    lists = False
+    disputes = False
+    unknown_id = "peb_404"
+    secrets = ("pebble-test-token",)
+    _actions: ClassVar[dict[str, dict[str, str]]] = {
+        "pay": {"state": "taken"},
+        "decline": {"why": "The card was refused."},
+        "pay_later": {"state": "on_its_way"},
+        "fail_later": {"state": "bounced", "why": "There was no money in the account."},
+        "cancel": {"state": "closed"},
+        "expire": {"state": "lapsed"},
+    }
+
+    def __init__(self, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.bank = pebble.PebbleBank()
+        monkeypatch.setattr(pebble, "BANK", self.bank)
+        monkeypatch.setitem(providers._BUILDERS, self.name, "tests.support.pebble")
+
+    def unready(self) -> Provider:
+        return pebble.PebbleProvider(self.bank, "", livemode=False)
+
+    def limited(self, rate: int) -> Provider:
+        return pebble.PebbleProvider(self.bank, self.bank.token, livemode=False, rate=rate)
+
+    def do(self, provider_id: str, action: str, **more: Any) -> None:
+        payment = self.bank.payments[provider_id]
+        if action == "refund":
+            number = len(payment["returns"]) + 1
+            amount = f"{more['amount_minor'] / 100:.2f}"
+            payment["returns"].append(
+                {"id": f"ret_{number}", "amount": amount, "state": "done", "why": "", "note": ""}
+            )
+        elif action == "refund_fail":
+            payment["returns"][-1].update(state="bounced", why="The account was closed.")
+        else:
+            payment.update(self._actions[action])
+
+    def trouble(
+        self, kind: str = "", *, method: str = "", times: int | None = None, seconds: float = HANG_SECONDS
+    ) -> None:
+        self.bank.trouble, self.bank.times, self.bank.only = kind, times, method
+
+    def received(self) -> int:
+        return self.bank.received
+
+    def payments(self) -> int:
+        return len(self.bank.payments)
+
+    def spoil(self, params: dict[str, Any]) -> dict[str, Any]:
+        return {**params, "colour": "red"}
+
+
+# Providers whose payments are made at the provider. The wallet is the one that is settled in our own ledger.
+BENCHES: dict[str, type[Bench]] = {bench.name: bench for bench in (StripeBench, PebbleBench)}

@@ -1,0 +1,273 @@
+"""Pebble: a toy payment provider, and its adapter, as docs/adding-a-provider.md builds it.
+
+It is here so that the guide stays true: the contract's suite runs over it, and a test compares the guide's
+lines with these.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from config import Settings
+from domain import money
+from domain.providers import (
+    Missing,
+    ProviderError,
+    Purchase,
+    RefundReport,
+    Report,
+    Throttle,
+    calls,
+)
+
+# --- Pebble's side: what would be on the other end of the wire ------------------------------------------
+
+
+@dataclass
+class PebbleBank:
+    """Pebble's whole API is `call`: a method, a path, a body and a key; a status and JSON come back."""
+
+    token: str = "pebble-test-token"
+    payments: dict[str, dict[str, Any]] = field(default_factory=dict)
+    answers: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
+    received: int = 0
+    # What goes wrong, how many times yet (None: for ever), and with which method only.
+    trouble: str = ""
+    times: int | None = None
+    only: str = ""
+
+    def call(self, method: str, path: str, body: Mapping[str, Any], key: str, token: str) -> tuple[int, str]:
+        """Answer one request. Raises TimeoutError when Pebble does not."""
+        self.received += 1
+        trouble = self._trouble(method)
+        if trouble == "timeout_before":
+            raise TimeoutError
+        if trouble in ("http_500", "http_429"):
+            return int(trouble[-3:]), '{"problem": "try again"}'
+        if token != self.token:
+            return 401, '{"problem": "who are you?"}'
+        status, answer = self._once(method, path, dict(body), key)
+        if trouble == "timeout_after":
+            raise TimeoutError
+        return (200, "<html>") if trouble == "garbage" else (status, json.dumps(answer))
+
+    def _trouble(self, method: str) -> str:
+        if self.times == 0 or self.only not in ("", method):
+            return ""
+        self.times = None if self.times is None else self.times - 1
+        return self.trouble
+
+    def _once(self, method: str, path: str, body: dict[str, Any], key: str) -> tuple[int, dict[str, Any]]:
+        """The work; under a key that was seen before, the same answer again."""
+        asked = json.dumps([method, path, body])
+        if method == "POST" and key in self.answers:
+            before, answer = self.answers[key]
+            return (200, answer) if before == asked else (409, {"problem": "key used for something else"})
+        status, answer = self._work(method, path.strip("/").split("/"), body, key)
+        if method == "POST" and status < 300:
+            self.answers[key] = asked, answer
+        return status, answer
+
+    def _work(
+        self, method: str, parts: list[str], body: dict[str, Any], key: str
+    ) -> tuple[int, dict[str, Any]]:
+        match method, parts:
+            case "GET", ["me"]:
+                return 200, {"shop": "shop-1"}
+            case "GET", ["payments"]:
+                found = [p for p in self.payments.values() if p["reference"] == body["reference"]]
+                return 200, {"found": found}
+            case "POST", ["payments"]:
+                return self._open(body)
+            case _, ["payments", known, *rest] if known in self.payments:
+                return self._on(method, self.payments[known], rest, body, key)
+        return 404, {"problem": "no such thing"}
+
+    def _open(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        if set(body) != {"reference", "amount", "currency", "title", "return_to"}:
+            return 422, {"problem": "unknown field"}
+        number = f"peb_{len(self.payments) + 1}"
+        made = {**body, "id": number, "state": "waiting", "shop": "shop-1", "why": "", "returns": []}
+        self.payments[number] = made
+        return 201, made
+
+    def _on(
+        self, method: str, payment: dict[str, Any], rest: list[str], body: dict[str, Any], key: str
+    ) -> tuple[int, dict[str, Any]]:
+        match method, rest:
+            case "GET", []:
+                return 200, payment
+            case "POST", ["close"]:
+                if payment["state"] != "waiting":
+                    return 409, {"problem": "it is final"}
+                payment["state"] = "closed"
+                return 200, payment
+            case "POST", ["returns"]:
+                left = Decimal(payment["amount"]) - sum(Decimal(r["amount"]) for r in payment["returns"])
+                if payment["state"] != "taken" or Decimal(body["amount"]) > left:
+                    return 409, {"problem": "there is not so much to give back"}
+                made = {**body, "id": f"ret_{key}", "state": "done", "why": ""}
+                payment["returns"].append(made)
+                return 201, made
+        return 404, {"problem": "no such thing"}
+
+
+BANK = PebbleBank()
+
+
+# --- Kassa's side: the adapter --------------------------------------------------------------------------
+
+_STATES = {
+    "waiting": "open",
+    "on_its_way": "processing",
+    "taken": "paid",
+    "bounced": "failed",
+    "closed": "cancelled",
+    "lapsed": "expired",
+}
+
+
+def build(settings: Settings) -> PebbleProvider:
+    """The adapter for the token in `settings`."""
+    return PebbleProvider(BANK, BANK.token, livemode=settings.livemode)
+
+
+class PebbleProvider:
+    """See `domain.providers.Provider`."""
+
+    name = "pebble"
+    label = "Pebble"
+    immediate = False
+    account = "shop-1"
+
+    def __init__(self, bank: PebbleBank, token: str, *, livemode: bool, rate: int = 1000) -> None:
+        self.livemode = livemode
+        self.ready = bool(token)
+        self._bank = bank
+        self._token = token
+        self._throttle = Throttle(rate)
+
+    def supports(self, currency: str) -> bool:
+        return currency in ("EUR", "CHF")
+
+    def minimum_minor(self, currency: str) -> int:
+        return 100
+
+    def params(self, purchase: Purchase) -> dict[str, Any]:
+        return {
+            "reference": purchase.reference,
+            "amount": str(money.to_major(purchase.amount_minor, purchase.currency)),
+            "currency": purchase.currency,
+            "title": f"Order {purchase.order_code}",
+            "return_to": purchase.success_url,
+        }
+
+    def create(self, params: dict[str, Any], key: str, *, patient: bool = False) -> Report:
+        return self._report(self._call("POST", "/payments", params, key, patient=patient))
+
+    def find(self, reference: str, since: datetime) -> Report | None:
+        answer = self._call("GET", "/payments", {"reference": reference}, patient=True)
+        return next((self._report(payment) for payment in answer["found"]), None)
+
+    def fetch(self, provider_id: str, *, patient: bool = False, thorough: bool = False) -> Report:
+        if not provider_id.removeprefix("peb_").isdigit():
+            raise Missing("That is not an id of Pebble's.")
+        return self._report(self._call("GET", f"/payments/{provider_id}", patient=patient))
+
+    def pages(self, since: datetime, until: datetime) -> Iterator[list[Report]] | None:
+        """Pebble has no list by time: the sweep reads its payments one by one."""
+        return None
+
+    def close(self, provider_id: str, key: str) -> None:
+        try:
+            self._call("POST", f"/payments/{provider_id}/close", {}, key, patient=True)
+        except ProviderError as error:
+            # 409: it is final already, and is read again by the caller.
+            if error.code != "409":
+                raise
+
+    def refund(self, provider_id: str, amount_minor: int, key: str, *, patient: bool = False) -> RefundReport:
+        currency = self.fetch(provider_id, patient=patient).currency
+        wanted = {"amount": str(money.to_major(amount_minor, currency)), "note": key}
+        made = self._call("POST", f"/payments/{provider_id}/returns", wanted, key, patient=patient)
+        return _refund_report(made, currency)
+
+    def find_refund(self, provider_id: str, key: str) -> RefundReport | None:
+        refunds = self.fetch(provider_id, patient=True).refunds
+        return next((refund for refund in refunds if refund.our_key == key), None)
+
+    def health(self) -> Mapping[str, Any]:
+        return {"account": self._call("GET", "/me")["shop"], "mode": "live" if self.livemode else "test"}
+
+    def _call(
+        self, method: str, path: str, body: Mapping[str, Any] = {}, key: str = "", *, patient: bool = False
+    ) -> dict[str, Any]:
+        """One request, or up to three where the caller can wait. Raises ProviderError and nothing else."""
+        if not self.ready:
+            raise ProviderError("Pebble has no token.", permanent=False, code="not_configured")
+        for left in (2, 1, 0) if patient else (0,):
+            try:
+                return self._attempt(method, path, body, key, longest=60 if patient else 3)
+            except ProviderError as error:
+                if error.permanent or not left:
+                    raise
+        raise AssertionError("The last attempt returns or raises.")
+
+    def _attempt(
+        self, method: str, path: str, body: Mapping[str, Any], key: str, *, longest: float
+    ) -> dict[str, Any]:
+        self._throttle.wait(longest)
+        calls.add()
+        try:
+            status, text = self._bank.call(method, path, body, key, self._token)
+        except TimeoutError as error:
+            raise ProviderError("Pebble did not answer.", permanent=False, code="timeout") from error
+        if status == 404:
+            raise Missing("Pebble knows no such payment.")
+        if status >= 400:
+            passing = status in (401, 429) or status >= 500
+            raise ProviderError(f"Pebble answered {status}.", permanent=not passing, code=str(status))
+        try:
+            answer: dict[str, Any] = json.loads(text)
+        except ValueError as error:
+            raise ProviderError(
+                "Pebble's answer is unreadable.", permanent=False, code="unreadable"
+            ) from error
+        return answer
+
+    def _report(self, payment: Mapping[str, Any]) -> Report:
+        currency, state = payment["currency"], _STATES.get(payment["state"])
+        if state is None:
+            # Unknown is not unpaid: a word that we do not know changes nothing.
+            raise ProviderError(f"Pebble says {payment['state']!r}.", permanent=False, code="unreadable")
+        return Report(
+            provider=self.name,
+            provider_id=payment["id"],
+            state=state,
+            amount_minor=money.to_minor(Decimal(payment["amount"]), currency),
+            currency=currency,
+            reference=payment["reference"],
+            account=payment["shop"],
+            livemode=self.livemode,
+            url=f"https://pebble.example.org/{payment['id']}" if state == "open" else None,
+            charge_id=payment["id"] if state == "paid" else None,
+            reason=payment["why"],
+            refunds=tuple(_refund_report(refund, currency) for refund in payment["returns"]),
+            raw=dict(payment),
+        )
+
+
+def _refund_report(refund: Mapping[str, Any], currency: str) -> RefundReport:
+    return RefundReport(
+        provider_id=refund["id"],
+        amount_minor=money.to_minor(Decimal(refund["amount"]), currency),
+        currency=currency,
+        state={"done": "succeeded", "bounced": "failed"}[refund["state"]],
+        reason=refund["why"],
+        our_key=refund["note"],
+    )
