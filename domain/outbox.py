@@ -240,6 +240,8 @@ def _sent(claim: _Claim) -> _Outcome:
     mail.sent_at = clock.now()
     mail.leased_until = None
     mail.last_error = ""
+    # A one-time link has reached its reader, and need not lie in the database any longer.
+    mail.context = {name: value for name, value in mail.context.items() if name != "link"}
     logger.info("mail_sent", kind=mail.kind, mail_id=mail.id, order_id=mail.order_id, attempt=mail.attempts)
     db.session.commit()
     return _Outcome.SENT
