@@ -25,7 +25,7 @@ def note(
 ) -> None:
     """Add an entry to the order's timeline. `what` is a short code, `text` a sentence. Does not commit.
 
-    The log gets a line too, with the codes by which it is found; the sentence, which may name people, stays here.
+    The log gets a line too, with the codes by which it is found, but not the sentence, which may name people.
     """
     _log.info(
         "noted",

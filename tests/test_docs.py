@@ -60,7 +60,6 @@ def test_defaults_are_as_documented() -> None:
     least = {"SECRET_KEY": "x" * 32, "DATABASE_URL": "postgresql://h/n", "REDIS_URL": "redis://h"}
     settings = config.load(least)
     for name, value in {
-        "STRIPE_RATE_PER_SECOND": settings.stripe_rate_per_second,
         "STRIPE_SESSION_MINUTES": settings.stripe_session_minutes,
         "MAIL_PORT": settings.mail_port,
         "SWEEP_INTERVAL_SECONDS": settings.sweep_interval,
