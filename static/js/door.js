@@ -58,6 +58,7 @@
     void: { tones: [[165, 0.7]], wave: "sawtooth", shake: [600] },
     forged: { tones: [[240, 0.1], [170, 0.1], [240, 0.1], [170, 0.1], [240, 0.1], [170, 0.1]], wave: "sawtooth", shake: [60, 40, 60, 40, 60, 40, 300] },
     unknown: { tones: [[330, 0.14], [0, 0.08], [294, 0.25]], wave: "triangle", shake: [150, 80, 150] },
+    undone: { tones: [[523, 0.08], [392, 0.12]], wave: "sine", shake: [40] },
     not_checked: { tones: [[587, 0.1], [0, 0.12], [587, 0.1]], wave: "triangle", shake: [80, 120, 80] },
   };
   let audio = null;
@@ -125,7 +126,12 @@
   }
 
   const notChecked = (words) => ({ verdict: "not_checked", title: "NOT CHECKED", words });
-  const NO_CONNECTION = "NOT CHECKED: no connection, scan again";
+  const NO_CONNECTION = {
+    verdict: "not_checked",
+    title: "NOT CHECKED: no connection, scan again",
+    words: "A ticket that is scanned again is not counted twice.",
+  };
+  const isLost = (error) => error instanceof TypeError || error.name === "AbortError";
 
   function counted(count) {
     document.getElementById("admitted").textContent = count.admitted;
@@ -134,8 +140,10 @@
 
   let busy = false;
 
-  async function check(text) {
-    if (busy || !text.trim()) return;
+  // Whether there was an answer.
+  async function check(said) {
+    const text = said.trim();
+    if (busy || !text) return false;
     busy = true;
     door.setAttribute("aria-busy", "true");
     const id = unanswered.get(text) ?? newId();
@@ -146,17 +154,26 @@
         unanswered.delete(text);
         remember(told);
         show(told);
+        return true;
       } else {
         // The server said no to the request itself, so it has judged nothing under this id.
         if (status < 500) unanswered.delete(text);
-        show(notChecked(`NOT CHECKED: ${told.message ?? "scan again"}`));
+        show(notChecked(told.message ?? "Scan again."));
       }
     } catch {
-      show(notChecked(NO_CONNECTION));
+      show(NO_CONNECTION);
     } finally {
       busy = false;
       door.removeAttribute("aria-busy");
     }
+    return false;
+  }
+
+  // Somebody who was looked up: what was found is out of date as soon as one of them is in.
+  async function letIn(form) {
+    if (!(await check(form.elements.code.value))) return;
+    document.getElementById("results").replaceChildren();
+    document.getElementById("q").value = "";
   }
 
   // --- The list of last scans ---------------------------------------------------------------------------
@@ -172,7 +189,7 @@
     title.textContent = told.title;
     what.append(title, ` ${told.holder ?? ""}`);
     const when = document.createElement("time");
-    when.textContent = new Date().toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+    when.textContent = new Date().toLocaleTimeString("en-GB");
     entry.append(what, when);
     if (told.verdict === "valid") {
       const form = undoForm.cloneNode(true);
@@ -198,9 +215,10 @@
         if (other.elements.scan_id.value === id) other.replaceWith("undone");
       }
       last.text = "";
-      show({ verdict: "not_checked", title: "Undone", words: told.words });
+      show({ verdict: "undone", title: "Undone", words: told.words });
     } catch (error) {
-      show(notChecked(error instanceof TypeError || error.name === "AbortError" ? "NOT UNDONE: no connection, try again" : error.message));
+      const words = isLost(error) ? "No connection: try again." : error.message;
+      show({ verdict: "not_checked", title: "NOT UNDONE", words });
     }
   }
 
@@ -216,8 +234,7 @@
       show(verdict);
     } catch (error) {
       // The form stays as it is, with its id: trying again lets nobody in twice.
-      const words = error instanceof TypeError || error.name === "AbortError" ? "No connection: nobody else was let in yet. Try again." : error.message;
-      part("words").textContent = words;
+      part("words").textContent = isLost(error) ? "NOT LET IN: no connection, try again." : error.message;
       sound("not_checked");
     }
   }
@@ -235,8 +252,7 @@
       form.elements.code.blur();
     } else if (form.classList.contains("admit")) {
       submitted.preventDefault();
-      form.querySelector("button").disabled = true;
-      check(form.elements.code.value);
+      letIn(form);
     } else if (form.id === "search") {
       submitted.preventDefault();
       lookUp(form);
@@ -314,7 +330,7 @@
         cameraStatus.textContent = "Point the camera at the code.";
         if (text) seen(text);
       } catch (error) {
-        cameraStatus.textContent = error instanceof TypeError || error.name === "AbortError" ? "No connection: codes are not being read." : error.message;
+        cameraStatus.textContent = isLost(error) ? "No connection: codes are not being read." : error.message;
       }
     }
     setTimeout(look, read.pause);
