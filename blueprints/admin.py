@@ -138,7 +138,7 @@ def order(code: str) -> str:
         left=left,
         plain=money.to_major,
         kinds=incidents.KINDS,
-        may_become=[s for s in PaymentState if s not in (PaymentState.PAID, PaymentState.REVIEW)],
+        may_become=[s for s in PaymentState if s not in (PaymentState.CREATED, PaymentState.REVIEW)],
     )
 
 

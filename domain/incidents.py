@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
 from domain import alerts, clock, ledger, outbox, timeline
 from domain.providers import Report
 from extensions import db
-from models import Incident, Order, OrderState, Payment
+from models import Incident, Order, OrderState, Payment, Transfer
 
 # Kind -> what it means, for the inbox, the timeline and the mail.
 KINDS = {
@@ -40,10 +41,20 @@ def open_incident(
     """Open an incident about a payment, once for each kind; move money that arrived into `suspense`."""
     amount = amount_minor or report.amount_minor
     evidence = _evidence(payment, report, what)
+    _hold_money(kind, order, payment, report, amount)
+    if order.state not in (OrderState.COMPLETED, OrderState.PARTIALLY_REFUNDED, OrderState.REFUNDED):
+        order.state = OrderState.REVIEW
+    before = db.session.scalars(
+        select(Incident.resolved_at).where(Incident.payment_id == payment.id, Incident.kind == kind)
+    ).all()
+    if any(resolved_at is None for resolved_at in before):
+        return
+    # What was decided once stays decided: the same trouble again is another incident.
+    key = f"{kind}:{payment.id}" + (f":{len(before) + 1}" if before else "")
     added = db.session.scalar(
         insert(Incident)
         .values(
-            key=f"{kind}:{payment.id}",
+            key=key,
             kind=kind,
             order_id=order.id,
             payment_id=payment.id,
@@ -64,26 +75,43 @@ def open_incident(
     timeline.note(
         order, "incident", f"{KINDS[kind]} {what}".strip(), door=door, payment=payment, data=evidence
     )
-    if order.state not in (OrderState.COMPLETED, OrderState.PARTIALLY_REFUNDED, OrderState.REFUNDED):
-        order.state = OrderState.REVIEW
-    if report.state == "paid" and not payment.fulfilled:
-        ledger.post(
-            key=f"incident:{added}",
-            debit=ledger.provider_account(payment.provider, payment.account),
-            credit=ledger.SUSPENSE,
-            amount_minor=amount,
-            currency=report.currency,
-            kind="suspense",
-            description=f"{kind} {order.code}",
-            order_id=order.id,
-            payment_id=payment.id,
-            provider_reference=report.provider_id,
-        )
     if kind in ("mismatch", "changed_after_payment"):
         subject, text = alerts.amount_mismatch(order, payment, report.amount_minor, report.currency, what)
     else:
         subject, text = alerts.incident(order, KINDS[kind], amount, report.currency)
-    outbox.alert(subject, text, key=f"incident:{kind}:{payment.id}", critical=True)
+    outbox.alert(subject, text, key=f"incident:{key}", critical=True)
+
+
+def _hold_money(kind: str, order: Order, payment: Payment, report: Report, amount_minor: int) -> None:
+    """Money that arrived and bought nothing lies in suspense, once for each payment."""
+    if report.state != "paid" or payment.fulfilled:
+        return
+    ledger.post(
+        key=f"suspense:{payment.id}",
+        debit=ledger.provider_account(payment.provider, payment.account),
+        credit=ledger.SUSPENSE,
+        amount_minor=amount_minor,
+        currency=report.currency,
+        kind="suspense",
+        description=f"{kind} {order.code}",
+        order_id=order.id,
+        payment_id=payment.id,
+        provider_reference=report.provider_id,
+    )
+
+
+def holds_money(payment: Payment) -> bool:
+    """Whether the payment's money was put into suspense as it arrived."""
+    key = f"suspense:{payment.id}"
+    return db.session.scalar(select(Transfer.id).where(Transfer.key == key)) is not None
+
+
+def was_given_away(payment: Payment) -> bool:
+    """Whether a person has sent the payment's money back or credited it to a wallet already."""
+    given = select(Incident.id).where(
+        Incident.payment_id == payment.id, Incident.resolution.in_(["refund", "wallet"])
+    )
+    return db.session.scalar(given.limit(1)) is not None
 
 
 def open_unknown(report: Report) -> None:

@@ -373,7 +373,9 @@ def _apply(
     state = PaymentState(report.state)
     if state is PaymentState.EXPIRED and closed_by_us and payment.state in PAYMENT_ACTIVE:
         state = PaymentState.CANCELLED
-    if state is payment.state or not payment.allows(state) or payment.state is PaymentState.REVIEW:
+    if payment.state is PaymentState.REVIEW:
+        _paid_in_review(order, payment, report, "paid in review", door=door)
+    elif state is payment.state or not payment.allows(state):
         _declined(order, payment, report, door=door)
     elif state is PaymentState.PAID:
         _paid(order, payment, report, door=door, actor_id=actor_id, seen=seen)
@@ -431,6 +433,9 @@ def _paid(
     source = (
         payment.account if provider.immediate else ledger.provider_account(payment.provider, payment.account)
     )
+    if incidents.holds_money(payment):
+        # It arrived while the payment was in review, and a person has taken it out since.
+        source = ledger.SUSPENSE
     if order.state in (OrderState.COMPLETED, OrderState.PARTIALLY_REFUNDED, OrderState.REFUNDED):
         incidents.open_incident("double_payment", order, payment, report, door=door)
     elif not fulfilment.sellable_still(order):
@@ -489,6 +494,7 @@ def _close(
 def _quarantine(order: Order, payment: Payment, report: Report, problem: str, *, door: str) -> None:
     """A report that is not about this payment: no goods, a person looks."""
     if payment.state is PaymentState.REVIEW:
+        _paid_in_review(order, payment, report, problem, door=door)
         return
     _enter(payment, PaymentState.REVIEW)
     payment.reason = f"The provider's {problem} differs from ours."
@@ -502,27 +508,40 @@ def _quarantine(order: Order, payment: Payment, report: Report, problem: str, *,
     )
 
 
+def _paid_in_review(order: Order, payment: Payment, report: Report, what: str, *, door: str) -> None:
+    """Money that arrives while a person is still to decide goes into the inbox, too."""
+    if report.state == "paid" and not payment.fulfilled and not incidents.holds_money(payment):
+        incidents.open_incident("mismatch", order, payment, report, door=door, what=what)
+
+
 # --- Doors ----------------------------------------------------------------------------------------------
 
 
 def decide(payment_id: int, *, state: PaymentState, actor_id: int, note: str) -> Outcome:
     """A person takes a payment out of review: back to open or processing, or closed. Recorded; commits.
 
-    Goods for a payment in review are handed over by `decisions.resolve(how="issue")`.
+    Goods for a payment in review are handed over by `decisions.resolve(how="issue")`. One that bought its
+    goods before can only be paid again, as it was.
     """
     if not note.strip():
         raise DomainError("note_needed", "Say why: the note is kept on the order's timeline.")
 
     def work() -> Outcome:
         payment, order = locks.payment_and_order(payment_id)
-        if (
-            payment.state is not PaymentState.REVIEW
-            or state is PaymentState.PAID
-            or not payment.allows(state)
-        ):
+        if payment.state is not PaymentState.REVIEW or not payment.allows(state):
             raise DomainError("not_in_review", f"This payment is {payment.state}; it cannot become {state}.")
+        if payment.fulfilled is not (state is PaymentState.PAID):
+            raise DomainError(
+                "goods_decide",
+                "A payment that bought its goods can only be paid, and one that did not cannot: hand the "
+                "goods over, or refund, in the money inbox.",
+            )
+        if incidents.was_given_away(payment):
+            raise DomainError("given_back", "This payment's money was given back or credited already.")
         timeline.note(order, "decided", f"{state}: {note}", door="admin", payment=payment, actor_id=actor_id)
-        if state in PAYMENT_ACTIVE:
+        if state is PaymentState.PAID:
+            _enter(payment, state)
+        elif state in PAYMENT_ACTIVE:
             _enter(payment, state)
             order.state = OrderState.PENDING_VERIFICATION
         else:

@@ -236,7 +236,7 @@ def _pay(world: World, case: Case) -> Steps:
         if attempt == 2 or world.rng.random() < 0.6:
             return
         again = yield Act("pay again", partial(_pay_again, case, "stripe"))
-        if again.value and again.value != case.session and world.rng.random() < 0.1:
+        if case.session and again.value not in (None, "", case.session) and world.rng.random() < 0.1:
             # Two tabs: the old page is still there, and both are paid.
             world.at_provider(case.session, "pay", force=True)
         case.session = again.value or ""
@@ -278,7 +278,7 @@ def _pays_later(world: World, case: Case) -> Steps:
 def _leaves(world: World, case: Case) -> Steps:
     """Closes the tab; the session ends by itself."""
     yield Wait(world.rng.randint(1, 60))
-    if world.rng.random() < 0.4:
+    if world.rng.random() < 0.15:
         world.tell("the session's time passes")
         world.advance(2500)
     yield from _doors(world, case, world.rng.randint(0, 2))

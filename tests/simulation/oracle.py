@@ -153,10 +153,16 @@ def _money_is_placed(world: World, books: dict[str, Books]) -> Iterator[str]:
         placed = payment.fulfilled or bool(incidents[payment.id]) or of.refunded >= of.charged
         if not placed:
             yield f"{payment.reference} was charged, and is neither fulfilled nor refunded nor in the inbox."
+    by_person = _by_person()
     for payment in known.values():
         charged = books.get(payment.provider_id or "", Books()).charged
-        if payment.state is PaymentState.PAID and not charged:
+        if payment.state is PaymentState.PAID and not charged and payment.id not in by_person:
             yield f"{payment.reference} is paid here, and the provider never charged it."
+
+
+def _by_person() -> set[int | None]:
+    """The payments whose goods a person handed over."""
+    return set(db.session.scalars(select(Incident.payment_id).where(Incident.resolution == "issue")))
 
 
 def _goods_are_paid(world: World, books: dict[str, Books]) -> Iterator[str]:
@@ -168,7 +174,7 @@ def _goods_are_paid(world: World, books: dict[str, Books]) -> Iterator[str]:
     ):
         issued[order_id] += count
         valid[order_id] += count if state is TicketState.VALID else 0
-    by_person = set(db.session.scalars(select(Incident.payment_id).where(Incident.resolution == "issue")))
+    by_person = _by_person()
     for order in db.session.scalars(select(Order).order_by(Order.id)):
         bought = [payment for payment in order.payments if payment.fulfilled]
         has_goods = bool(issued[order.id]) or order.state in (
@@ -320,7 +326,7 @@ def _mail(world: World) -> Iterator[str]:
 def _rings(world: World) -> Iterator[str]:
     """Every webhook that was answered with a 2xx is marked as done."""
     for event in db.session.scalars(select(WebhookEvent).where(WebhookEvent.done_at.is_(None))):
-        if not any(event.event_id == posted.event_id for posted in world.network.postbox):
+        if event.event_id in world.network.answered:
             yield f"Event {event.event_id} ({event.type}) was answered, and is not marked done."
 
 

@@ -21,6 +21,7 @@ _DECISIONS = (
     PaymentState.FAILED,
     PaymentState.CANCELLED,
     PaymentState.EXPIRED,
+    PaymentState.PAID,
 )
 
 
