@@ -1,0 +1,124 @@
+"""How many queries things take, counted in a process of its own so that counting slows no measurement.
+
+Statements are counted as SQLAlchemy sends them; BEGIN, COMMIT and the pool's test of a connection that was
+idle are not among them, as they are not in the peer's numbers.
+"""
+
+from __future__ import annotations
+
+import re
+from uuid import uuid4
+
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from bench.client import Dashboard
+from domain import catalogue, door, outbox, payments, tickets
+from extensions import db
+from models import Order, Payment
+from tests.support import shop
+from tests.support.queries import recorded
+
+
+def count(app: Flask, slug: str, three_kinds: str, sandbox_port: int) -> dict[str, float]:
+    """Queries of each work, by the keys of `bench.goals`. No worker may run meanwhile."""
+    sandbox = Dashboard(sandbox_port)
+    # The rings of the sandbox's doorbell would find nobody at home.
+    webhook_url = sandbox.control("settings")["webhook_url"]
+    sandbox.control("settings", {"webhook_url": None})
+    # The first of everything also reads what is then kept.
+    _purchase(app, slug, 1, sandbox)
+    outbox.deliver_due()
+    results = _purchases(app, slug, sandbox) | {
+        "page.queries": _page(app, three_kinds),
+        "settle.queries": _settle(slug, 1),
+        "settle.queries_ten": _settle(slug, 10),
+        "door.queries": _scan(app, slug),
+    }
+    sandbox.control("settings", {"webhook_url": webhook_url})
+    return {key: float(number) for key, number in results.items()}
+
+
+def _page(app: Flask, slug: str) -> int:
+    client = app.test_client()
+    _get(app, client, f"/events/{slug}")
+    with recorded() as statements:
+        _get(app, client, f"/events/{slug}")
+    return len(statements)
+
+
+def _purchases(app: Flask, slug: str, sandbox: Dashboard) -> dict[str, int]:
+    pages, mails = _purchase(app, slug, 1, sandbox)
+    more_pages, more_mails = _purchase(app, slug, 10, sandbox)
+    return {
+        "buy.queries": pages + mails,
+        "buy.queries_web": pages,
+        "buy.queries_ten": more_pages + more_mails,
+    }
+
+
+def _purchase(app: Flask, slug: str, quantity: int, sandbox: Dashboard) -> tuple[int, int]:
+    """Buy as a browser does: the queries of its requests, and those of delivering the mails."""
+    client, address = app.test_client(), f"/events/{slug}"
+    type_id = catalogue.event(slug).ticket_types[0].id
+    db.session.remove()
+    with recorded() as statements:
+        page = _get(app, client, address).text
+        form = {name: _hidden(page, name) for name in ("csrf_token", "form_token")}
+        form |= {"name": "Ada Buyer", "email": "ada@example.org", f"quantity-{type_id}": str(quantity)}
+        with app.app_context():
+            session_url = client.post(address, data=form).headers["Location"]
+        paid = sandbox.pay(session_url.rpartition("/")[2])
+        order_page = _get(app, client, "/pay/" + paid["success_url"].partition("/pay/")[2])
+        shown = _get(app, client, order_page.headers["Location"])
+    assert shown.status_code == 200, shown.status
+    with recorded() as mailing:
+        sent = outbox.deliver_due().sent
+    assert sent == 2, sent
+    # The last statement only finds that no more mail is due: a batch has it once.
+    return len(statements), len(mailing) - 1
+
+
+def _get(app: Flask, client: FlaskClient, path: str) -> TestResponse:
+    with app.app_context():
+        return client.get(path)
+
+
+def _hidden(page: str, name: str) -> str:
+    found = re.search(rf'name="{name}" (?:content|value)="([^"]+)"', page)
+    assert found is not None, name
+    return found[1]
+
+
+def _settle(slug: str, quantity: int) -> int:
+    with recorded() as statements:
+        order = shop.place(catalogue.event(slug), quantity)
+        payment = order.payments[0]
+        payments.settle(payment.id, shop.report_on(payment, "paid"), door="bench")
+    db.session.remove()
+    return len(statements)
+
+
+def _scan(app: Flask, slug: str) -> int:
+    """A scan over HTTP, with what finds out who scans."""
+    order = shop.place(catalogue.event(slug), 2)
+    payment_id = order.payments[0].id
+    payments.settle(payment_id, shop.report_on(order.payments[0], "paid"), door="bench")
+    order = db.session.get_one(Order, db.session.get_one(Payment, payment_id).order_id)
+    texts = [tickets.qr_text(ticket, order.code) for ticket in order.tickets]
+    made, pin = door.make_pass(catalogue.event(slug), "Count", None)
+    address, client = f"/door/{made.token}", app.test_client()
+    db.session.remove()
+    entry = {"csrf_token": _hidden(_get(app, client, f"{address}/").text, "csrf_token"), "pin": pin}
+    with app.app_context():
+        assert client.post(f"{address}/enter", data=entry).status_code == 303
+    headers = {"X-CSRFToken": _hidden(_get(app, client, f"{address}/").text, "csrf-token")}
+    numbers = []
+    for text in texts:
+        with recorded() as statements, app.app_context():
+            body = {"scan_id": str(uuid4()), "text": text}
+            verdict = client.post(f"{address}/scan", json=body, headers=headers).get_json()["verdict"]
+        assert verdict == "valid", verdict
+        numbers.append(len(statements))
+    return numbers[-1]

@@ -1,0 +1,92 @@
+"""What is measured, in the order of the table: each with its goal, and what the strongest peer needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+# What is short of its goal by more than this is mended, or explained in docs/decisions.md.
+TOLERATED = 1.5
+
+
+class Better(StrEnum):
+    """Which way a measure should go."""
+
+    LESS = "less"
+    MORE = "more"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One line of the table. `goal` is None for what is only told; `peer` is pretix 2026.8.0's number."""
+
+    work: str
+    name: str
+    unit: str
+    goal: float | None = None
+    better: Better = Better.LESS
+    peer: str = ""
+
+
+_LESS, _MORE = Better.LESS, Better.MORE
+_PAGE = "event page, 3 ticket types, 8 connections"
+_BUY = "one purchase over HTTP, with PDF and mail, 8 at once"
+_SETTLE = "order and settle, no HTTP, no mail"
+_RUSH = "buyers for half as many tickets, all at once"
+_SWEEP = "sweep of pending Stripe sessions"
+_REST = "sweep with nothing due"
+_PDF = "tickets' PDF"
+_DOOR = "check-in over HTTP"
+_WEB = "web process"
+
+MEASURES: dict[str, Measure] = {
+    "page.per_second": Measure(_PAGE, "pages", "1/s", None, _MORE, "46"),
+    "page.cpu": Measure(_PAGE, "CPU a page", "ms", 1.3, _LESS, "40"),
+    "page.queries": Measure(_PAGE, "queries a page", "", 3, _LESS, "10"),
+    "page.kilobytes": Measure(_PAGE, "size", "KB", None, _LESS, "21"),
+    "page.p99": Measure(_PAGE, "p99", "ms"),
+    "buy.per_second": Measure(_BUY, "orders, mails out", "1/s", None, _MORE, "2.5"),
+    "buy.cpu": Measure(_BUY, "CPU an order", "ms", 50, _LESS, "734 to 806"),
+    "buy.queries": Measure(_BUY, "queries an order, with its mails", "", 30, _LESS, "310"),
+    "buy.queries_web": Measure(_BUY, "of these in its requests", ""),
+    "buy.queries_ten": Measure(_BUY, "queries, ten tickets", ""),
+    "buy.requests": Measure(_BUY, "requests an order", "", 4, _LESS, "11"),
+    "buy.rings": Measure(_BUY, "webhooks an order", ""),
+    "settle.one": Measure(_SETTLE, "on one connection", "1/s", 200, _MORE, "12"),
+    "settle.eight": Measure(_SETTLE, "on eight connections", "1/s", 400, _MORE),
+    "settle.cpu": Measure(_SETTLE, "CPU an order, one connection", "ms", 4, _LESS, "61"),
+    "settle.cpu_eight": Measure(_SETTLE, "CPU an order, eight", "ms"),
+    "settle.queries": Measure(_SETTLE, "queries", "", 12, _LESS, "67"),
+    "settle.queries_ten": Measure(_SETTLE, "queries, ten tickets", "", 12),
+    "rush.buyers": Measure(_RUSH, "buyers", ""),
+    "rush.oversold": Measure(_RUSH, "sold beyond the capacity", "", 0, _LESS, "1 in 2 of 9 runs"),
+    "rush.sold": Measure(_RUSH, "sold", ""),
+    "rush.answered": Measure(_RUSH, "until all know whether they have one", "s"),
+    "rush.wall": Measure(_RUSH, "until all have paid and see their ticket", "s", 5, _LESS, "83 to 117"),
+    "sweep.payments": Measure(_SWEEP, "payments", ""),
+    "sweep.wall": Measure(_SWEEP, "time", "s", 60),
+    "sweep.calls": Measure(_SWEEP, "provider calls", "", 110),
+    "sweep.cpu": Measure(_SWEEP, "CPU a payment", "ms"),
+    "rest.small": Measure(_REST, "small table", "ms"),
+    "rest.million": Measure(_REST, "1,000,000 payments at rest", "ms"),
+    "pdf.one": Measure(_PDF, "CPU, one ticket", "ms", 20, _LESS, "75"),
+    "pdf.one_kilobytes": Measure(_PDF, "size, one ticket", "KB", 12, _LESS, "61"),
+    "pdf.ten": Measure(_PDF, "CPU a ticket, ten in one order", "ms", 15, _LESS, "67"),
+    "pdf.ten_kilobytes": Measure(_PDF, "size, ten tickets", "KB", 30, _LESS, "606"),
+    "door.per_second": Measure(_DOOR, "scans, 8 scanners", "1/s", None, _MORE, "22 to 35"),
+    "door.cpu": Measure(_DOOR, "CPU a scan", "ms", 3, _LESS, "52"),
+    "door.queries": Measure(_DOOR, "queries a scan", "", 4, _LESS, "27"),
+    "door.p99": Measure(_DOOR, "p99, one scanner", "ms", 10, _LESS, "69"),
+    "web.start": Measure(_WEB, "start to first page", "s", 1, _LESS, "3.5"),
+    "web.memory": Measure(_WEB, "memory of 2 workers, shared pages once", "MB", 200, _LESS, "497"),
+    "web.memory_rss": Measure(_WEB, "the same, shared pages for each", "MB"),
+}
+
+
+def short_by(measure: Measure, value: float) -> float | None:
+    """By which factor `value` misses the goal: 1 or less is reached, None is without a goal."""
+    if measure.goal is None:
+        return None
+    if measure.better is Better.MORE:
+        return measure.goal / value if value else float("inf")
+    return value / measure.goal if measure.goal else 1.0 + value
