@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 from babel.numbers import format_currency, get_currency_precision, list_currencies
 
@@ -19,6 +19,8 @@ _KNOWN = frozenset(list_currencies())
 # hundredths of whole krónur there.
 _BLOCKED = frozenset({"UGX"})
 MAX_MINOR = 99_999_999
+# What a person types; Decimal alone would take 1e9, 1_000 and other scripts' digits too.
+_TYPED = re.compile(r"-?([0-9]{1,20}(\.[0-9]{0,10})?|\.[0-9]{1,10})")
 
 
 class MoneyError(DomainError):
@@ -68,14 +70,13 @@ def to_major(minor: int, currency: str) -> Decimal:
 
 def parse(text: str, currency: str) -> int:
     """What a person typed as an amount, in minor units. Not negative; MoneyError in the reader's words."""
-    cleaned = text.strip().replace(" ", "").replace(",", ".")
-    try:
-        amount = Decimal(cleaned)
-    except InvalidOperation as error:
+    cleaned = "".join(text.split()).replace(",", ".")
+    if not _TYPED.fullmatch(cleaned):
         raise MoneyError(
-            "not_an_amount", f"“{text.strip()}” is not an amount. Type a number such as 12.50."
-        ) from error
-    if not amount.is_finite() or amount < 0:
+            "not_an_amount", f"“{text.strip()[:40]}” is not an amount. Type a number such as 12.50."
+        )
+    amount = Decimal(cleaned)
+    if amount < 0:
         raise MoneyError("not_an_amount", "The amount must be zero or more.")
     minor = to_minor(amount, currency)
     if minor > MAX_MINOR:

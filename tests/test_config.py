@@ -1,0 +1,238 @@
+"""The settings: what is refused, in which words, and what is made of the platforms' own variables."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+import config
+from config import ConfigError, Settings
+from domain import clock
+from domain import providers as providers_package
+
+LEAST = {
+    "SECRET_KEY": "a-long-enough-secret-key",
+    "DATABASE_URL": "postgresql://kassa:pw@db.example.org/kassa",
+    "REDIS_URL": "redis://redis.example.org:6379",
+}
+
+
+def load(**variables: str) -> Settings:
+    return config.load({**LEAST, **variables})
+
+
+def refusal(**variables: str) -> str:
+    with pytest.raises(ConfigError) as refused:
+        load(**variables)
+    return str(refused.value)
+
+
+def test_three_variables_are_enough() -> None:
+    settings = load()
+    assert settings.production and not settings.development
+    assert not settings.stripe_ready and not settings.mail_ready and not settings.sales_open
+    assert settings.limits and not settings.livemode
+
+
+@pytest.mark.parametrize("name", sorted(LEAST))
+@pytest.mark.parametrize("value", ["", "   "])
+def test_without_one_of_them_it_does_not_start(name: str, value: str) -> None:
+    assert refusal(**{name: value}).startswith(f"{name} is not set.")
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"SECRET_KEY": "short"}, "SECRET_KEY is too short"),
+        ({"DATABASE_URL": "sqlite:///kassa.db"}, "DATABASE_URL must be a PostgreSQL address"),
+        ({"DATABASE_URL": "mysql://h/n"}, "DATABASE_URL must be a PostgreSQL address"),
+        ({"STRIPE_SECRET_KEY": "pk_test_123"}, "STRIPE_SECRET_KEY does not look like a secret key"),
+        ({"STRIPE_SECRET_KEY": "whsec_123"}, "STRIPE_SECRET_KEY does not look like a secret key"),
+        (
+            {"STRIPE_SECRET_KEY": "sk_live_1", "STRIPE_PUBLISHABLE_KEY": "pk_test_1"},
+            "two test keys or two live keys",
+        ),
+        (
+            {"STRIPE_SECRET_KEY": "sk_test_1", "STRIPE_PUBLISHABLE_KEY": "pk_live_1"},
+            "two test keys or two live keys",
+        ),
+        (
+            {"STRIPE_SECRET_KEY": "rk_live_1", "NEXT_PUBLIC_STRIPE_PUBLISHABLE_KEY": "pk_test_1"},
+            "two test keys or two live keys",
+        ),
+        ({"STRIPE_SECRET_KEY": "sk_test_kassa_sandbox"}, "The sandbox's keys are for development only"),
+        ({"STRIPE_PUBLISHABLE_KEY": "pk_test_kassa_sandbox"}, "The sandbox's keys are for development only"),
+        ({"STRIPE_WEBHOOK_SECRET": "whsec_kassa_sandbox"}, "The sandbox's keys are for development only"),
+        ({"STRIPE_API_BASE": "http://127.0.0.1:9000/stripe"}, "STRIPE_API_BASE is for development only"),
+        ({"MAIL_USE_TLS": "true", "MAIL_USE_SSL": "true"}, "not both"),
+        ({"MAIL_USE_TLS": "perhaps"}, "MAIL_USE_TLS must be true or false"),
+        ({"MAIL_PORT": "smtp"}, "MAIL_PORT must be a whole number"),
+        ({"PORT": "80a"}, "PORT must be a whole number"),
+        ({"SWEEP_INTERVAL_SECONDS": "0"}, "SWEEP_INTERVAL_SECONDS must be a whole number, 1 or more"),
+        ({"SWEEP_INTERVAL_SECONDS": "-5"}, "SWEEP_INTERVAL_SECONDS must be a whole number"),
+        ({"SWEEP_INTERVAL_SECONDS": "5.5"}, "SWEEP_INTERVAL_SECONDS must be a whole number"),
+        ({"SWEEP_INTERVAL_SECONDS": "٣٠٠"}, "SWEEP_INTERVAL_SECONDS must be a whole number"),
+        ({"STRIPE_SESSION_MINUTES": "30"}, "STRIPE_SESSION_MINUTES must be a whole number, 31 or more"),
+        ({"STRIPE_RATE_PER_SECOND": "0"}, "STRIPE_RATE_PER_SECOND must be a whole number, 1 or more"),
+        ({"WALLET_TOPUP_AMOUNTS": "10,fifty"}, "WALLET_TOPUP_AMOUNTS must be whole numbers"),
+        ({"WALLET_TOPUP_AMOUNTS": "10,,50"}, "WALLET_TOPUP_AMOUNTS must be whole numbers"),
+        ({"WALLET_TOPUP_AMOUNTS": "0"}, "WALLET_TOPUP_AMOUNTS must be whole numbers above zero"),
+        ({"CURRENCY": "euro"}, "CURRENCY must be a currency code of three letters"),
+        ({"WALLET_CURRENCY": "A1D"}, "WALLET_CURRENCY must be a currency code of three letters"),
+        ({"TIMEZONE": "Jersey"}, "TIMEZONE must be a time zone"),
+        ({"TIMEZONE": "../../etc/passwd"}, "TIMEZONE must be a time zone"),
+        ({"LATE_MONEY": "keep"}, "LATE_MONEY must be one of person, refund, wallet"),
+        ({"LOG_LEVEL": "LOUD"}, "LOG_LEVEL must be one of DEBUG, INFO, WARNING, ERROR"),
+        ({"PUBLIC_URL": "tickets.example.org"}, "PUBLIC_URL must begin with https://"),
+        ({"PUBLIC_URL": "javascript:alert(1)"}, "PUBLIC_URL must begin with https://"),
+    ],
+)
+def test_what_is_refused(variables: dict[str, str], words: str) -> None:
+    assert words in refusal(**variables)
+
+
+def test_a_refusal_shows_no_secret() -> None:
+    assert "hunter2" not in refusal(DATABASE_URL="mysql://kassa:hunter2@h/n")
+    assert "sk_1234" not in refusal(STRIPE_SECRET_KEY="sk_1234")
+
+
+def test_in_development_the_sandbox_is_welcome() -> None:
+    settings = load(
+        KASSA_ENV="development",
+        SECRET_KEY="short",
+        STRIPE_SECRET_KEY="sk_test_kassa_sandbox",
+        STRIPE_API_BASE="http://127.0.0.1:9000/stripe/",
+        KASSA_LIMITS="off",
+    )
+    assert settings.development and not settings.limits
+    assert settings.stripe_api_base == "http://127.0.0.1:9000/stripe"
+
+
+@pytest.mark.parametrize("word", ["", "production", "Development", "dev", "staging"])
+def test_whatever_is_not_development_is_production(word: str) -> None:
+    settings = load(KASSA_ENV=word, KASSA_LIMITS="off")
+    assert settings.production
+    assert settings.limits, "limits can be switched off in development only"
+
+
+@pytest.mark.parametrize(
+    ("url", "made"),
+    [
+        ("postgres://u:p@h:5432/n", "postgresql+psycopg://u:p@h:5432/n"),
+        ("postgresql://u:p@h/n?sslmode=require", "postgresql+psycopg://u:p@h/n?sslmode=require"),
+        ("postgresql+psycopg://u:p@h/n", "postgresql+psycopg://u:p@h/n"),
+        ("postgresql:///n?host=/run/postgresql", "postgresql+psycopg:///n?host=/run/postgresql"),
+    ],
+)
+def test_every_platform_s_database_url(url: str, made: str) -> None:
+    assert load(DATABASE_URL=url).database_url == made
+
+
+@pytest.mark.parametrize(
+    ("variables", "url"),
+    [
+        ({}, "http://localhost:8000"),
+        ({"PORT": "5000"}, "http://localhost:5000"),
+        ({"RAILWAY_PUBLIC_DOMAIN": "kassa.up.railway.app"}, "https://kassa.up.railway.app"),
+        ({"HEROKU_APP_DEFAULT_DOMAIN_NAME": "kassa-1.herokuapp.com"}, "https://kassa-1.herokuapp.com"),
+        (
+            {"PUBLIC_URL": "https://tickets.example.org/", "RAILWAY_PUBLIC_DOMAIN": "x.up.railway.app"},
+            "https://tickets.example.org",
+        ),
+        ({"PUBLIC_URL": " http://127.0.0.1:8000 "}, "http://127.0.0.1:8000"),
+    ],
+)
+def test_public_url(variables: dict[str, str], url: str) -> None:
+    settings = load(**variables)
+    assert settings.public_url == url
+    assert settings.https == url.startswith("https://")
+
+
+@pytest.mark.parametrize(
+    ("key", "live"),
+    [("sk_test_1", False), ("sk_live_1", True), ("rk_test_1", False), ("rk_live_1", True), ("", False)],
+)
+def test_the_key_decides_whether_money_is_real(key: str, live: bool) -> None:
+    settings = load(STRIPE_SECRET_KEY=key, MAIL_API_KEY="re_1")
+    assert settings.livemode is live
+    assert settings.sales_open is bool(key)
+
+
+def test_paid_sales_need_mail_too() -> None:
+    assert not load(STRIPE_SECRET_KEY="sk_test_1").sales_open
+    assert load(STRIPE_SECRET_KEY="sk_test_1", MAIL_SERVER="smtp.example.org").sales_open
+
+
+def test_addresses_stand_in_for_one_another() -> None:
+    alone = load(ADMIN_EMAIL="Me@Example.org")
+    assert (alone.admin_email, alone.support_email) == ("me@example.org", "Me@Example.org")
+    assert alone.alert_email == alone.mail_sender == "Me@Example.org"
+    own = load(
+        ADMIN_EMAIL="me@example.org",
+        SUPPORT_EMAIL="help@example.org",
+        PAYMENT_ALERT_EMAIL="alerts@example.org",
+        MAIL_DEFAULT_SENDER="tickets@example.org",
+    )
+    assert (own.support_email, own.alert_email) == ("help@example.org", "alerts@example.org")
+    assert own.mail_sender == "tickets@example.org"
+    assert load(MAIL_SENDER="a@x.org", MAIL_DEFAULT_SENDER="b@x.org").mail_sender == "a@x.org"
+
+
+def test_names_of_older_settings_are_read() -> None:
+    assert load(NEXT_PUBLIC_STRIPE_PUBLISHABLE_KEY="pk_test_1").stripe_publishable_key == "pk_test_1"
+    both = load(STRIPE_PUBLISHABLE_KEY="pk_test_2", NEXT_PUBLIC_STRIPE_PUBLISHABLE_KEY="pk_test_1")
+    assert both.stripe_publishable_key == "pk_test_2"
+
+
+def test_values_are_read_kindly() -> None:
+    settings = load(
+        CURRENCY=" gbp ", WALLET_TOPUP_AMOUNTS=" 5, 20 ", MAIL_USE_TLS="Yes", SITE_NAME=" The Ropeworks "
+    )
+    assert (settings.currency, settings.topup_amounts) == ("GBP", (5, 20))
+    assert settings.mail_use_tls and settings.site_name == "The Ropeworks"
+
+
+def test_secrets_stay_out_of_what_is_printed() -> None:
+    secrets = {
+        "SECRET_KEY": "secret-key-0123456789",
+        "DATABASE_URL": "postgresql://u:database-password@h/n",
+        "REDIS_URL": "redis://:redis-password@h",
+        "STRIPE_SECRET_KEY": "sk_test_topsecret",
+        "STRIPE_WEBHOOK_SECRET": "whsec_topsecret",
+        "MAIL_PASSWORD": "mail-password",
+        "MAIL_API_KEY": "re_topsecret",
+        "METRICS_TOKEN": "metrics-token",
+    }
+    printed = repr(load(**secrets))
+    for word in ("0123456789", "-password", "topsecret", "metrics-token"):
+        assert word not in printed
+
+
+def test_each_purpose_has_a_key_of_its_own() -> None:
+    settings, other = load(), load(SECRET_KEY="another-long-secret-key")
+    keys = {settings.derived_key("tickets"), settings.derived_key("links"), other.derived_key("tickets")}
+    assert len(keys) == 3 and {len(key) for key in keys} == {32}
+    assert settings.derived_key("tickets") == load().derived_key("tickets")
+
+
+def test_adapters_are_built_anew_for_other_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "_current", load())
+    before = providers_package.get("stripe")
+    assert not before.ready and providers_package.get("stripe") is before
+    config.use(load(STRIPE_SECRET_KEY="sk_test_1"))
+    assert providers_package.get("stripe").ready
+
+
+@pytest.mark.parametrize(("environment", "moved"), [("development", True), ("production", False)])
+def test_the_clock_can_be_moved_in_development_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: str, moved: bool
+) -> None:
+    monkeypatch.setattr(config, "_current", load(KASSA_ENV=environment, KASSA_HOME=str(tmp_path)))
+    assert abs(clock.now() - datetime.now(UTC)) < timedelta(seconds=5)
+    (tmp_path / "clock").write_text("7200")
+    ahead = clock.now() - datetime.now(UTC)
+    assert (abs(ahead - timedelta(hours=2)) < timedelta(seconds=5)) is moved
+    (tmp_path / "clock").write_text("")
+    assert abs(clock.now() - datetime.now(UTC)) < timedelta(seconds=5)

@@ -1,0 +1,112 @@
+"""The migrations: one head, down and up again, and tables that are what models.py says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from flask import Flask
+from flask_migrate import downgrade, upgrade
+from sqlalchemy import Engine, inspect, text
+from sqlalchemy.engine import make_url
+
+import config
+from app import create_app
+from extensions import Base, db
+
+
+@pytest.fixture
+def empty(environ: dict[str, str], migrated: Flask) -> Iterator[Flask]:
+    """An application over a database without tables. `migrated` comes first, since settings are global."""
+    url = make_url(environ["DATABASE_URL"])
+    name = f"{url.database}_migrations"
+    admin = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(admin, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+    own = url.set(database=name).render_as_string(hide_password=False)
+    app = create_app(config.load({**environ, "DATABASE_URL": own}))
+    with app.app_context():
+        yield app
+        db.session.remove()
+        db.engine.dispose()
+    config.use(config.load(environ))
+    with psycopg.connect(admin, autocommit=True) as connection:
+        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def differences(engine: Engine) -> list[Any]:
+    """What `flask db check` would put into a new migration."""
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        return list(compare_metadata(context, Base.metadata))
+
+
+def everything(engine: Engine) -> list[tuple[Any, ...]]:
+    """All columns, indexes and constraints as PostgreSQL tells them, without alembic's own table."""
+    queries = (
+        "SELECT table_name, column_name, data_type, is_nullable, column_default"
+        " FROM information_schema.columns WHERE table_schema = 'public'",
+        "SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'",
+        "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint"
+        " WHERE connamespace = 'public'::regnamespace",
+    )
+    with engine.connect() as connection:
+        rows = [tuple(row) for query in queries for row in connection.execute(text(query))]
+    return sorted((row for row in rows if row[0] != "alembic_version"), key=str)
+
+
+def test_there_is_one_head(migrated: Flask) -> None:
+    scripts = ScriptDirectory(str(migrated.root_path) + "/migrations")
+    assert len(scripts.get_heads()) == 1
+    assert len(scripts.get_bases()) == 1
+
+
+def test_flask_db_check_is_clean(app: Flask) -> None:
+    result = app.test_cli_runner().invoke(args=["db", "check"])
+    assert result.exit_code == 0, result.output
+
+
+def test_models_and_migrations_agree(migrated: Flask) -> None:
+    with migrated.app_context():
+        assert differences(db.engine) == []
+
+
+def test_migrations_make_what_the_models_would(empty: Flask) -> None:
+    """Not only the columns: each index and constraint, with its condition, is the same both ways."""
+    upgrade()
+    by_migrations = everything(db.engine)
+    downgrade(revision="base")
+    Base.metadata.create_all(db.engine)
+    by_models = everything(db.engine)
+    assert [row for row in by_migrations if row not in by_models] == []
+    assert [row for row in by_models if row not in by_migrations] == []
+    assert len(by_models) > 100
+
+
+def test_down_to_nothing_and_up_again(empty: Flask) -> None:
+    upgrade()
+    before = everything(db.engine)
+    downgrade(revision="base")
+    assert everything(db.engine) == []
+    left = set(inspect(db.engine).get_table_names())
+    assert left <= {"alembic_version"}
+    with db.engine.connect() as connection:
+        types = connection.scalars(text("SELECT typname FROM pg_type WHERE typtype = 'e'")).all()
+    assert list(types) == []
+    upgrade()
+    assert everything(db.engine) == before
+
+
+def test_each_step_down_has_its_step_up(empty: Flask) -> None:
+    upgrade()
+    steps = list(ScriptDirectory(str(empty.root_path) + "/migrations").walk_revisions())
+    for step in steps:
+        downgrade(revision=step.down_revision if isinstance(step.down_revision, str) else "base")
+    for step in reversed(steps):
+        upgrade(revision=step.revision)
+    assert differences(db.engine) == []
