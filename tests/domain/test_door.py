@@ -29,7 +29,7 @@ from tests.support.shop import make_event, make_user, place
 from tests.support.threads import at_once
 
 # As many as the test's connection pool allows to be inside a transaction at once.
-SIDE_BY_SIDE = 6
+SIDE_BY_SIDE = 4
 
 
 def new_id() -> str:

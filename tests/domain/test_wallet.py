@@ -20,7 +20,7 @@ from tests.support.shop import make_user
 from tests.support.threads import at_once
 
 # As many as the test's connection pool allows to be inside a transaction at once.
-SIDE_BY_SIDE = 6
+SIDE_BY_SIDE = 4
 
 
 def rich(minor: int, email: str = "member@example.org") -> User:
