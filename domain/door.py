@@ -5,9 +5,10 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 
 from limits import RateLimitItemPerMinute
-from sqlalchemy import select, update
+from sqlalchemy import Select, bindparam, select, update
 from sqlalchemy.orm import joinedload
 
 import config
@@ -91,9 +92,7 @@ def revoke(event: Event, pass_id: int) -> None:
 
 def open_pass(token: str) -> DoorPass:
     """The pass behind a link, with its event. NotFound when there is none, or it is no longer good."""
-    found = db.session.scalar(
-        select(DoorPass).where(DoorPass.token == token).options(joinedload(DoorPass.event))
-    )
+    found = db.session.scalar(_pass_by_token(), {"token": token})
     ask = "Ask whoever gave you the link for a new one."
     if found is None:
         raise NotFound("no_pass", f"There is no door at this address. {ask}")
@@ -102,6 +101,13 @@ def open_pass(token: str) -> DoorPass:
     if found.expires_at <= clock.now():
         raise NotFound("pass_expired", f"This link to the door was good until after the event. {ask}")
     return found
+
+
+@cache
+def _pass_by_token() -> Select[DoorPass]:
+    """Made once: every scan asks it."""
+    wanted = DoorPass.token == bindparam("token")
+    return select(DoorPass).where(wanted).options(joinedload(DoorPass.event))
 
 
 def enter(token: str, pin: str, name: str) -> Doorkeeper:

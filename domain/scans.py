@@ -12,19 +12,34 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, TypeAlias
+from functools import cache
+from typing import Any, TypeAlias, cast
 from zoneinfo import ZoneInfo
 
 from babel.dates import format_datetime
-from sqlalchemy import Row, Select, and_, func, literal, or_, select, update
-from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy import (
+    Integer,
+    Row,
+    Select,
+    String,
+    Table,
+    and_,
+    bindparam,
+    func,
+    literal_column,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import aliased
+from sqlalchemy.sql.dml import ReturningInsert
 
 from domain import clock, locks, tickets
 from domain.door import Doorkeeper
 from domain.errors import DomainError
 from domain.tickets import Claim, ClaimKind
-from extensions import db
+from extensions import Base, db
 from models import CheckIn, Event, Order, Ticket, TicketState, TicketType, Verdict
 
 UNDO_WITHIN = timedelta(minutes=30)
@@ -78,7 +93,8 @@ def scan(keeper: Doorkeeper, scan_id: str, text: str) -> Scan:
     claim = tickets.read(text[:MAX_TEXT])
     said = hashlib.sha256(text.strip().encode()).hexdigest()[:16]
     for _ in range(_TRIES):
-        seen = db.session.execute(_look(keeper.event_id, scan_id, claim.code)).one()
+        asked = {"event_id": keeper.event_id, "scan_id": scan_id, "code": claim.code}
+        seen = db.session.execute(_look(), asked).one()
         if seen.scan_verdict is not None:
             db.session.rollback()
             return _repeated(keeper, scan_id, said, seen)
@@ -98,48 +114,54 @@ def _check_scan_id(scan_id: str) -> None:
         raise DomainError("scan_id_invalid", "This scan has no proper id. Reload the page and scan again.")
 
 
-def _look(event_id: int, scan_id: str, code: str) -> Select[*tuple[Any, ...]]:
-    """All that a verdict needs, in one row: the ticket, an earlier answer to this scan, and the count."""
-    one = select(literal(1).label("one")).subquery()
-    mate, counted = aliased(Ticket), aliased(Ticket)
+def _table(model: type[Base]) -> Table:
+    """A model's table, for statements that need no objects."""
+    return cast(Table, model.__table__)
+
+
+@cache
+def _look() -> Select[*tuple[Any, ...]]:
+    """All that a verdict needs, in one row: the ticket, an earlier answer to this scan, and the count.
+
+    Parameters: event_id, scan_id, code. Made once, because making it would cost more than asking it.
+    """
+    event_id = bindparam("event_id", type_=Integer)
+    ticket, ticket_type, event, check_in = map(_table, (Ticket, TicketType, Event, CheckIn))
+    mate, counted = ticket.alias("mate"), ticket.alias("counted")
+    one = select(literal_column("1").label("one")).subquery()
     rest = (
         select(func.count())
-        .where(mate.order_id == Ticket.order_id, mate.event_id == event_id, mate.id != Ticket.id)
-        .where(mate.state == TicketState.VALID, mate.checked_in_at.is_(None))
+        .where(mate.c.order_id == ticket.c.order_id, mate.c.event_id == event_id, mate.c.id != ticket.c.id)
+        .where(mate.c.state == TicketState.VALID, mate.c.checked_in_at.is_(None))
         .scalar_subquery()
     )
     numbers = (
-        select(func.count().label("total"), func.count(counted.checked_in_at).label("admitted"))
-        .where(counted.event_id == event_id, counted.state != TicketState.VOID)
+        select(func.count().label("total"), func.count(counted.c.checked_in_at).label("admitted"))
+        .where(counted.c.event_id == event_id, counted.c.state != TicketState.VOID)
         .subquery()
     )
     return (
         select(
-            Ticket.id.label("ticket_id"),
-            Ticket.event_id,
-            Ticket.state,
-            Ticket.state_reason,
-            Ticket.holder,
-            Ticket.checked_in_at,
-            Ticket.checked_in_by,
-            TicketType.name.label("type"),
-            Event.title.label("event_title"),
-            Event.starts_at.label("event_starts_at"),
-            Event.timezone.label("event_timezone"),
-            CheckIn.verdict.label("scan_verdict"),
-            CheckIn.event_id.label("scan_event_id"),
-            CheckIn.detail.label("scan_detail"),
-            CheckIn.undone_at.label("scan_undone_at"),
+            ticket.c.id.label("ticket_id"),
+            *(ticket.c[name] for name in ("event_id", "state", "state_reason", "holder")),
+            ticket.c.checked_in_at,
+            ticket.c.checked_in_by,
+            ticket_type.c.name.label("type"),
+            *(event.c[name].label(f"event_{name}") for name in ("title", "starts_at", "timezone")),
+            *(
+                check_in.c[name].label(f"scan_{name}")
+                for name in ("verdict", "event_id", "detail", "undone_at")
+            ),
             rest.label("rest"),
             numbers.c.total,
             numbers.c.admitted,
         )
         .select_from(one)
-        .join(numbers, literal(True))
-        .outerjoin(Ticket, Ticket.code == code)
-        .outerjoin(TicketType, TicketType.id == Ticket.ticket_type_id)
-        .outerjoin(Event, Event.id == Ticket.event_id)
-        .outerjoin(CheckIn, CheckIn.scan_id == scan_id)
+        .join(numbers, literal_column("true"))
+        .outerjoin(ticket, ticket.c.code == bindparam("code", type_=String))
+        .outerjoin(ticket_type, ticket_type.c.id == ticket.c.ticket_type_id)
+        .outerjoin(event, event.c.id == ticket.c.event_id)
+        .outerjoin(check_in, check_in.c.scan_id == bindparam("scan_id", type_=String))
     )
 
 
@@ -200,39 +222,47 @@ def _detail(keeper: Doorkeeper, said: str, result: Scan) -> dict[str, Any]:
 
 def _write(keeper: Doorkeeper, result: Scan, detail: dict[str, Any], ticket_id: int | None) -> bool:
     """Write a check-in, together with the admission where it admits. False: nothing may be committed."""
-    now = result.at if result.verdict is Verdict.VALID and result.at is not None else clock.now()
+    admits = result.verdict is Verdict.VALID and ticket_id is not None
     row = {
         "scan_id": result.scan_id,
         "event_id": keeper.event_id,
+        "ticket_id": ticket_id,
         "verdict": result.verdict,
+        "detail": detail,
         "by": keeper.by,
-        "at": now,
+        "at": result.at if admits else clock.now(),
         "undone_by": "",
     }
-    if result.verdict is Verdict.VALID and ticket_id is not None:
-        return _admit(keeper, row, detail, ticket_id)
-    statement = insert(CheckIn).values(**row, detail=detail, ticket_id=ticket_id)
-    return db.session.scalar(statement.on_conflict_do_nothing().returning(CheckIn.id)) is not None
+    if admits:
+        return _admit(row)
+    statement = insert(CheckIn).values(row).on_conflict_do_nothing().returning(CheckIn.id)
+    return db.session.scalar(statement) is not None
 
 
-def _admit(keeper: Doorkeeper, row: dict[str, Any], detail: dict[str, Any], ticket_id: int) -> bool:
+def _admit(row: dict[str, Any]) -> bool:
     """Let one ticket in and write its check-in, in one statement; False when it is not free any more."""
+    return db.session.scalar(_admission(), {f"new_{name}": value for name, value in row.items()}) is not None
+
+
+@cache
+def _admission() -> ReturningInsert[*tuple[Any, ...]]:
+    """The statement of `_admit`. Parameters: the columns of a check-in, each with `new_` before its name."""
+    ticket, check_in = _table(Ticket), _table(CheckIn)
+    new = {
+        column.name: bindparam(f"new_{column.name}", type_=column.type)
+        for column in check_in.c
+        if column.name not in ("id", "undone_at")
+    }
     won = (
-        update(Ticket)
-        .where(Ticket.id == ticket_id, Ticket.event_id == keeper.event_id)
-        .where(Ticket.state == TicketState.VALID, Ticket.checked_in_at.is_(None))
-        .values(checked_in_at=row["at"], checked_in_by=keeper.by)
-        .returning(Ticket.id)
+        update(ticket)
+        .where(ticket.c.id == new["ticket_id"], ticket.c.event_id == new["event_id"])
+        .where(ticket.c.state == TicketState.VALID, ticket.c.checked_in_at.is_(None))
+        .values(checked_in_at=new["at"], checked_in_by=new["by"])
+        .returning(ticket.c.id)
         .cte("won")
     )
-    columns = [*row, "detail", "ticket_id"]
-    chosen = select(
-        *(literal(value, CheckIn.__table__.c[name].type) for name, value in row.items()),
-        literal(detail, JSONB),
-        won.c.id,
-    )
-    statement = insert(CheckIn).from_select(columns, chosen).on_conflict_do_nothing().returning(CheckIn.id)
-    return db.session.scalar(statement) is not None
+    chosen = select(*new.values()).select_from(won)
+    return insert(check_in).from_select(list(new), chosen).on_conflict_do_nothing().returning(check_in.c.id)
 
 
 def _repeated(keeper: Doorkeeper, scan_id: str, said: str, seen: _Seen) -> Scan:

@@ -409,13 +409,11 @@ def test_reading_before_writing_would_let_two_in(
     event_id, text = order.event_id, qr(order.tickets[0])
     together = Barrier(SIDE_BY_SIDE)
 
-    def read_then_write(
-        mine: Doorkeeper, row: dict[str, Any], detail: dict[str, Any], ticket_id: int
-    ) -> bool:
+    def read_then_write(row: dict[str, Any]) -> bool:
         together.wait(10)
-        mark = update(Ticket).where(Ticket.id == ticket_id)
-        db.session.execute(mark.values(checked_in_at=row["at"], checked_in_by=mine.by))
-        db.session.add(CheckIn(**row, detail=detail, ticket_id=ticket_id))
+        mark = update(Ticket).where(Ticket.id == row["ticket_id"])
+        db.session.execute(mark.values(checked_in_at=row["at"], checked_in_by=row["by"]))
+        db.session.add(CheckIn(**row))
         db.session.flush()
         return True
 
