@@ -91,7 +91,9 @@ def place_top_up(
         quantity=1,
         unit_minor=amount_minor,
     )
-    order = _new_order(currency, [line], user.name, user.email, user, form_token, client_address, clock.now())
+    order = _new_order(
+        currency, [line], user.name or user.email, user.email, user, form_token, client_address, clock.now()
+    )
     return _commit(order, "stripe", form_token)
 
 
