@@ -1,1 +1,1 @@
-"""Whole visits in headless Chromium, over HTTP, against gunicorn, the sandbox's pages and its mail catcher."""
+"""Whole visits in headless Chromium, over HTTP: gunicorn, the sandbox's pages, and its mail catcher."""

@@ -1,4 +1,4 @@
-"""A box office that is open for the whole folder: gunicorn over the test database, the demo's events, Chromium.
+"""A box office that is open for the whole folder: gunicorn over the test database, and the demo's events.
 
 Seeding takes longer than a visit, so the tests share one box office and each brings people of its own.
 """

@@ -28,7 +28,7 @@ class House:
     app: Flask
 
     def mail(self, to: str, subject: str = "") -> dict[str, Any]:
-        """Deliver what is owed, as the worker does, and give the newest mail to `to` with this in its subject."""
+        """Deliver what is owed, as the worker does; the newest mail to `to` with this in its subject."""
         db.session.rollback()
         outbox.deliver_due()
         found = [mail for mail in self.sandbox.mail(to) if subject.lower() in mail["subject"].lower()]
@@ -36,11 +36,13 @@ class House:
         return found[0]
 
     def link(self, to: str, path: str) -> str:
-        """The link of ours in the newest mail to `to` that begins with `path`."""
-        text = str(self.mail(to)["text"])
-        found = re.search(re.escape(self.url + path) + r"\S*", text)
-        assert found is not None, text
-        return found[0]
+        """The newest link in the mails to `to` that leads to our `path`."""
+        self.mail(to)
+        texts = [str(mail["text"]) for mail in self.sandbox.mail(to)]
+        links = [re.search(re.escape(self.url + path) + r"\S*", text) for text in texts]
+        found = next((link[0] for link in links if link), None)
+        assert found, f"No mail to {to} links to {path}: {texts}"
+        return found
 
     def session_of(self, email: str) -> str:
         """The provider's id of a buyer's newest payment."""

@@ -81,7 +81,7 @@ class Visitor:
         return found
 
     def look(self, name: str) -> None:
-        """Look at the page closely: it fits in the window at both widths, and axe finds nothing serious in it.
+        """Look closely: the page fits in the window at both widths, and axe finds nothing serious in it.
 
         With KASSA_SHOTS=<folder>, pictures of it are kept there under `name`.
         """
@@ -94,10 +94,9 @@ class Visitor:
             self._ask_axe(name)
 
     def _widest(self) -> Any:
-        return self.page.evaluate(
-            "[...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right > innerWidth)"
-            ".slice(0, 5).map(e => e.outerHTML.slice(0, 120))"
-        )
+        wide = "element => element.getBoundingClientRect().right > innerWidth"
+        first = f"[...document.querySelectorAll('body *')].filter({wide}).slice(0, 5)"
+        return self.page.evaluate(f"{first}.map(element => element.outerHTML.slice(0, 120))")
 
     def _keep(self, name: str, width: int) -> None:
         folder = os.environ.get("KASSA_SHOTS")
@@ -125,10 +124,11 @@ class Visitor:
 
     # --- Doing ----------------------------------------------------------------------------------------------
 
-    def press(self, name: str) -> None:
-        """Press the button or follow the link that says `name`."""
-        button = self.page.get_by_role("button", name=name, exact=True)
-        link = self.page.get_by_role("link", name=name, exact=True)
+    def press(self, name: str, *, within: str = "main") -> None:
+        """Press the button or follow the link that says `name`, in the page's own part or in its `header`."""
+        part = self.page.locator(within)
+        button = part.get_by_role("button", name=name, exact=True)
+        link = part.get_by_role("link", name=name, exact=True)
         button.or_(link).filter(visible=True).first.click()
 
     def order(self, slug: str, kind: str, count: int, name: str, email: str) -> None:
@@ -148,6 +148,7 @@ class Visitor:
         (form.get_by_role("button", name=button) if button else form.locator("button.main")).click()
 
     def log_in(self, email: str, password: str = PASSWORD) -> None:
+        """Log in by the form."""
         self.go("/account/login")
         self.page.get_by_label("E-mail").fill(email)
         self.page.get_by_label("Password", exact=True).fill(password)
