@@ -230,18 +230,27 @@ def _pay(world: World, case: Case) -> Steps:
             yield from _doors(world, case, 1)
             case.session = (yield Act("find the link", partial(_link, case))).value or ""
         if case.session:
-            yield from world.rng.choices(
-                [script for script, _ in _SCRIPTS], [weight for _, weight in _SCRIPTS]
-            )[0](world, case)
+            yield from _script(world)(world, case)
         if attempt == 2 or world.rng.random() < 0.6:
             return
         again = yield Act("pay again", partial(_pay_again, case, "stripe"))
-        if case.session and again.value not in (None, "", case.session) and world.rng.random() < 0.1:
+        if (
+            case.session
+            and again.value not in (None, "", case.session)
+            and world.rng.random() < world.habits.two_tabs
+        ):
             # Two tabs: the old page is still there, and both are paid.
             world.at_provider(case.session, "pay", force=True)
         case.session = again.value or ""
         if again.error:
             return
+
+
+def _script(world: World) -> Callable[[World, Case], Steps]:
+    """What this buyer does at the provider."""
+    scripts = [script for script, _ in _SCRIPTS]
+    weights = [weight * (20 if script.__name__ == world.habits.often else 1) for script, weight in _SCRIPTS]
+    return world.rng.choices(scripts, weights)[0]
 
 
 def _link(case: Case) -> str:
@@ -374,7 +383,7 @@ def _open(admin_id: int, case: Case, door: str) -> None:
         "success": lambda: doors.success(case.code, case.secret, session),
         "wallet_success": lambda: doors.wallet_success(case.user_id or 0, session),
         "order_page": lambda: doors.order_page(case.code, case.secret),
-        "recheck": lambda: known is not None and doors.recheck(known[0], admin_id),
+        "recheck": lambda: doors.recheck(known[0], admin_id) if known is not None else None,
         "verify": lambda: doors.verify(case.code),
     }
     calls[door]()

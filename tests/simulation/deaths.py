@@ -20,9 +20,9 @@ from domain.providers import stripe as stripe_adapter
 from extensions import db
 
 PROVIDER_CALLS = ("create", "find", "fetch", "close", "refund", "find_refund")
-# One in so many steps has a process that dies somewhere, if it comes that far.
-ONE_IN = 8
 _FARTHEST = 8
+# Who commits for others: the point is named after those.
+_IN_BETWEEN = ("domain.locks", "tests.simulation.plants")
 
 
 class Death(BaseException):
@@ -32,12 +32,15 @@ class Death(BaseException):
 class Deaths:
     """Every point where a process can die, how often one came by, and how often one died there."""
 
-    def __init__(self, rng: Random) -> None:
+    def __init__(self, rng: Random, one_in: int) -> None:
         self._rng = rng
+        # One in so many steps has a process that dies somewhere, if it comes that far.
+        self._one_in = one_in
         self.seen: Counter[str] = Counter()
         self.died: Counter[str] = Counter()
         # Letters of which the sender does not know whether they arrived.
         self.unclear_letters: set[str] = set()
+        self._in_flight = ""
         # Called at each point between a provider call and what follows it, with the provider's id if known.
         self.between: Callable[[str, str], None] = lambda point, provider_id: None
         self._countdown = 0
@@ -47,7 +50,7 @@ class Deaths:
     def arm(self) -> None:
         """Decide whether the coming step has a death in it: after some points, or at the least used one."""
         self._countdown = 0
-        if self._over or self._rng.randrange(ONE_IN):
+        if self._over or self._rng.randrange(self._one_in):
             return
         if self._rng.random() < 0.5 or not self.seen:
             self._countdown = self._rng.randint(1, _FARTHEST)
@@ -84,7 +87,14 @@ class Deaths:
         if dies:
             self.disarm()
             self.died[name] += 1
+            self._unclear()
             raise Death(name)
+
+    def _unclear(self) -> None:
+        """Whoever has just handed a letter over does not get to write it down, so that it is sent again."""
+        if self._in_flight:
+            self.unclear_letters.add(self._in_flight)
+            self._in_flight = ""
 
     # --- Wrapping the real things ---
 
@@ -129,6 +139,8 @@ class Deaths:
                 return
             self.point(f"{who}:before commit")
             original()
+            if who == "outbox._sent":
+                self._in_flight = ""
             self.point(f"{who}:after commit")
 
         return commit
@@ -136,19 +148,20 @@ class Deaths:
     def _around_send(self, original: Callable[..., None]) -> Callable[..., None]:
         def send(way: mailing.Smtp, letter: mailing.Letter) -> None:
             self.point("letter:before")
+            self._in_flight = letter.message_id
             try:
                 original(way, letter)
-                self.point("letter:after")
-            except (mailing.MailError, Death):
-                self.unclear_letters.add(letter.message_id)
+            except mailing.MailError:
+                self._unclear()
                 raise
+            self.point("letter:after")
 
         return send
 
 
 def committer(frame: FrameType | None) -> str | None:
     """The domain's function whose transaction is committed, as `module.function`; None outside the domain."""
-    while frame is not None and frame.f_globals.get("__name__") == "domain.locks":
+    while frame is not None and frame.f_globals.get("__name__") in _IN_BETWEEN:
         frame = frame.f_back
     name = "" if frame is None else str(frame.f_globals.get("__name__"))
     if frame is None or not name.startswith("domain."):

@@ -59,7 +59,7 @@ class Books:
 
 
 def heal(world: World) -> None:
-    """The sky clears, nobody dies, banks say their last word, and sweeps go on until nothing is left to do."""
+    """The sky clears, nobody dies, banks say their last word, and sweeps go on until nothing is left."""
     world.deaths.end()
     world.clear_sky()
     for payment in world.sandbox.get("payments", limit=10_000):
@@ -103,7 +103,7 @@ def judge(world: World) -> None:
         wrong = [f"{v.code}: {v.sample}" for v in checks.look()]
         for question in (_money_is_placed, _goods_are_paid, _ledger_is_the_books):
             wrong += question(world, books)
-        for other in (_suspense, _wallets, _stock, _mail, _rings):
+        for other in (_keys_are_ours, _tampered, _suspense, _wallets, _stock, _mail, _rings):
             wrong += other(world)
         db.session.rollback()
     if wrong:
@@ -220,6 +220,26 @@ def _ledger_is_the_books(world: World, books: dict[str, Books]) -> Iterator[str]
     yield from (f"All together differ by {minor} {currency}." for currency, minor in total.items() if minor)
 
 
+def _keys_are_ours(world: World) -> Iterator[str]:
+    """Each attempt has one session at the provider, and each refund made by us has its intent here."""
+    sessions = Counter(s["client_reference_id"] for s in world.network.all_of("checkout/sessions"))
+    yield from (f"{reference} has {n} sessions." for reference, n in sessions.items() if n > 1)
+    ours = set(db.session.scalars(select(Refund.idempotency_key)))
+    for refund in world.network.all_of("refunds"):
+        key = refund["metadata"].get("refund")
+        if key and key not in ours:
+            yield f"The provider made the refund {key}, of which nothing is known here."
+
+
+def _tampered(world: World) -> Iterator[str]:
+    """What the provider says of another amount, currency, reference or mode buys nothing."""
+    still = world.tampered_unpaid & set(world.tampered)
+    by_person = _by_person()
+    for payment in _stripe_payments():
+        if payment.provider_id in still and payment.fulfilled and payment.id not in by_person:
+            yield f"{payment.reference} does not match the provider's record, and bought its goods."
+
+
 def _suspense(world: World) -> Iterator[str]:
     """Nothing leaves suspense that did not arrive there, but what a bank took back after it was placed."""
     moved: Counter[int | None] = Counter()
@@ -236,7 +256,8 @@ def _suspense(world: World) -> Iterator[str]:
     for payment_id, minor in moved.items():
         payment = db.session.get_one(Payment, payment_id)
         mirrored = any(refund.made_at_provider for refund in payment.refunds)
-        if minor < 0 and payment_id not in disputed and not mirrored:
+        changed = payment.provider_id in world.ever_tampered and payment.state is not PaymentState.REVIEW
+        if minor < 0 and payment_id not in disputed and not mirrored and not changed:
             yield f"{payment.reference}: {-minor} more left suspense than came."
 
 
@@ -263,7 +284,7 @@ def _wallets(world: World) -> Iterator[str]:
 
 
 def _wallets_from_goods() -> Counter[tuple[int, str]]:
-    """What the wallets should hold, from orders, refunds, disputes, decisions and holds, not from transfers."""
+    """What the wallets should hold, from orders, refunds, disputes, decisions and holds, not transfers."""
     sums: Counter[tuple[int, str]] = Counter()
     for payment in db.session.scalars(select(Payment).where(Payment.fulfilled)):
         order, key = payment.order, (payment.order.user_id or 0, payment.currency)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from flask import Flask
+from sqlalchemy import text
 
+from extensions import Base, db
 from tests.simulation import buyers, oracle, staff
 from tests.simulation.coverage import Coverage
-from tests.simulation.world import World
+from tests.simulation.world import Habits, World
 from tests.support.sandbox import Sandbox
 
+USUAL = Habits()
 
-def live(app: Flask, sandbox: Sandbox, seed: int, lives: int) -> Coverage:
-    """Run a seed. Returns what it used; raises Broken, with the seed and its steps, when something is wrong."""
-    with World(app, sandbox, seed) as world:
+
+def live(app: Flask, sandbox: Sandbox, seed: int, lives: int, habits: Habits = USUAL) -> Coverage:
+    """Run a seed. Returns what it used; raises Broken, with seed and steps, when anything is wrong."""
+    with World(app, sandbox, seed, habits) as world:
         world.run(lives, buyers.begin, staff.others)
         oracle.heal(world)
         oracle.judge(world)
@@ -22,3 +26,11 @@ def live(app: Flask, sandbox: Sandbox, seed: int, lives: int) -> Coverage:
         world.coverage.note("total", "lives", lives)
         world.coverage.note("total", "steps", len(world.trace))
         return world.coverage
+
+
+def clean(sandbox: Sandbox) -> None:
+    """Empty tables and an empty sandbox, for another world in the same test."""
+    sandbox.reset()
+    tables = ", ".join(f'"{table.name}"' for table in Base.metadata.sorted_tables)
+    db.session.execute(text(f"TRUNCATE {tables} RESTART IDENTITY CASCADE"))
+    db.session.commit()

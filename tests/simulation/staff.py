@@ -1,4 +1,4 @@
-"""What goes on around the buyers: the clock and the worker, the post, admins, the provider's dashboard, fate."""
+"""What goes on around the buyers: clock and worker, the post, admins, the provider's dashboard, fate."""
 
 from __future__ import annotations
 

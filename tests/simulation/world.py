@@ -29,7 +29,18 @@ import config
 from domain import agents, checks, clock, documents, locks, outbox, payments, sweep
 from domain.errors import DomainError
 from extensions import db, queue
-from models import Event, EventState, Order, Payment, PaymentState, Role, TicketType, Transfer, User
+from models import (
+    Event,
+    EventState,
+    Order,
+    Payment,
+    PaymentState,
+    Role,
+    TicketType,
+    Transfer,
+    User,
+    WebhookEvent,
+)
 from tests.simulation import doors
 from tests.simulation.coverage import Coverage
 from tests.simulation.deaths import Death, Deaths
@@ -57,14 +68,17 @@ _HANGS = 0.005
 _CURRENCIES = (("EUR", 2500), ("AED", 4000), ("JPY", 1500), ("EUR", 0))
 _MEMBERS = 6
 _MAX_AT_ONCE = 10
-# The invariants are asked after every death and in every fault, and in quiet times after so many steps.
-_LOOK_EVERY = 3
+_CLOSED = (PaymentState.FAILED, PaymentState.CANCELLED, PaymentState.EXPIRED)
 _TRACE_SHOWN = 60
 _ORDER_CODE = re.compile(r"ORD-[A-Z0-9]{8}")
 
 
 class Broken(AssertionError):
-    """Something that must hold does not. The text has the seed and the steps that led there."""
+    """Something that must hold does not: `why`. The text has the seed and the steps that led there, too."""
+
+    def __init__(self, why: str, told: str) -> None:
+        super().__init__(told)
+        self.why = why
 
 
 @dataclass
@@ -110,18 +124,33 @@ class _Inline:
         done: Future[Any] = Future()
         try:
             done.set_result(work(*args, **kwargs))
-        except BaseException as error:
+        except (Exception, Death) as error:  # noqa: BLE001 (whoever asks for the result gets it)
             done.set_exception(error)
         return done
+
+
+@dataclass(frozen=True)
+class Habits:
+    """How often what: one in so many steps has a death in it; the chances of what comes in between."""
+
+    dies_one_in: int = 8
+    between: float = 0.10
+    two_at_once: float = 0.04
+    # The invariants are asked after every death and in every fault, and in quiet times after so many steps.
+    look_every: int = 3
+    # How many places an event has, how often an old page is paid too, and a script of buyers.py done often.
+    places: tuple[int, int] = (2, 12)
+    two_tabs: float = 0.25
+    often: str = ""
 
 
 class World:
     """Use it as a context manager: inside it the domain is wrapped, and outside it nothing stays changed."""
 
-    def __init__(self, app: Flask, sandbox: Sandbox, seed: int) -> None:
-        self.app, self.sandbox, self.seed = app, sandbox, seed
+    def __init__(self, app: Flask, sandbox: Sandbox, seed: int, habits: Habits) -> None:
+        self.app, self.sandbox, self.seed, self.habits = app, sandbox, seed, habits
         self.rng = Random(seed)
-        self.deaths = Deaths(Random(f"deaths {seed}"))
+        self.deaths = Deaths(Random(f"deaths {seed}"), habits.dies_one_in)
         self.network = Network(sandbox, Random(f"network {seed}"))
         self.coverage = Coverage()
         self.trace: list[str] = []
@@ -133,6 +162,9 @@ class World:
         # What somebody changed in the provider's books, by session: what it was before.
         self.tampered: dict[str, dict[str, Any]] = {}
         self.ever_tampered: set[str] = set()
+        # Sessions that were tampered with before they bought anything, and those that fate let be paid late.
+        self.tampered_unpaid: set[str] = set()
+        self.reopened: set[str] = set()
         self.mail_ran_at: datetime | None = None
         self._offset = 0.0
         self._nested = False
@@ -141,6 +173,7 @@ class World:
         self._calm_sky = True
         self._since_look = 0
         self._entered: list[tuple[PaymentState, PaymentState]] = []
+        self._closed: list[str] = []
         self._patch = pytest.MonkeyPatch()
         self._what_holds = _invariants()
 
@@ -196,6 +229,8 @@ class World:
 
         def enter(payment: Payment, state: PaymentState) -> None:
             self._entered.append((payment.state, state))
+            if state in _CLOSED and payment.provider_id is not None:
+                self._closed.append(payment.provider_id)
             original(payment, state)
 
         self._patch.setattr(payments, "_enter", enter)
@@ -206,7 +241,7 @@ class World:
 
         def payment_and_order(payment_id: int) -> Any:
             found = original(payment_id)
-            if not self._nested and not self._calm and self.rng.random() < 0.04:
+            if not self._nested and not self._calm and self.rng.random() < self.habits.two_at_once:
                 self._meanwhile("two at once", lambda: doors.recheck(payment_id, self.admin_id))
             return found
 
@@ -224,11 +259,22 @@ class World:
         self.deaths.arm()
         result = self._process(who, act)
         self.coverage.note("act", act.name)
+        self._check_closed(act)
         self._since_look += 1
-        if result.died or not self._calm_sky or self._since_look >= _LOOK_EVERY:
+        if result.died or not self._calm_sky or self._since_look >= self.habits.look_every:
             self._since_look = 0
             self.look(f"{who}: {act.name}")
         return result
+
+    def _check_closed(self, act: Act) -> None:
+        """Nobody is told that a payment failed without the provider's last word; a person may say so."""
+        closed, self._closed = self._closed, []
+        for session in closed:
+            if act.name.startswith("decide ") or session in self.ever_tampered or session in self.reopened:
+                continue
+            said = self.sandbox.get(f"payments/{session}")["status"]
+            if said not in ("failed", "cancelled", "expired"):
+                raise self.broken(f"{act.name} closed {session}, which is {said} at the provider")
 
     def _process(self, who: str, act: Act) -> Result:
         self._entered.clear()
@@ -243,9 +289,9 @@ class World:
                 if not self._nested or not isinstance(error.orig, LockNotAvailable):
                     raise self.broken(f"{who}: {act.name} raised {error!r}") from error
                 result = Result(error="waits for a lock")
-            except (Broken, KeyboardInterrupt, SystemExit):
+            except Broken:
                 raise
-            except BaseException as error:
+            except Exception as error:
                 raise self.broken(f"{who}: {act.name} raised {error!r}") from error
             finally:
                 db.session.rollback()
@@ -258,7 +304,7 @@ class World:
 
     def _between(self, point: str, provider_id: str) -> None:
         """Other processes and the buyer go on while one waits for the provider."""
-        if self._nested or self._calm or self.rng.random() > 0.10:
+        if self._nested or self._calm or self.rng.random() > self.habits.between:
             return
         kind = self.rng.choice(("pay", "door", "ring", "sweep"))
         if kind == "pay" and provider_id.startswith("cs_"):
@@ -309,7 +355,7 @@ class World:
         shown = "\n".join(self.trace[-_TRACE_SHOWN:])
         stories = "\n".join(self._story(code) for code in sorted(set(_ORDER_CODE.findall(why)))[:3])
         head = f"seed {self.seed}, step {len(self.trace)}: {why}"
-        return Broken(f"{head}\n\n{shown}\n\n{stories}\n\n{head}")
+        return Broken(why, f"{head}\n\n{shown}\n\n{stories}\n\n{head}")
 
     def _story(self, code: str) -> str:
         """All that happened to an order: its steps, its timeline and its transfers."""
@@ -373,6 +419,8 @@ class World:
 
     def at_provider(self, provider_id: str, do: str, **more: Any) -> bool:
         """What a person does at the provider. False where the provider does not let them."""
+        if more.get("force"):
+            self.reopened.add(provider_id)
         try:
             shown = self.sandbox.do(provider_id, do, **more)
         except AssertionError as error:
@@ -413,9 +461,16 @@ class World:
         )
         before["livemode"] = False
         self.ever_tampered.add(session)
+        if not self._is_fulfilled(session):
+            self.tampered_unpaid.add(session)
         self.tampered[session] = {name: before[name] for name in changes}
         self.coverage.note("tampered with", next(iter(changes)))
         self.at_provider(session, "tamper", set=changes)
+
+    def _is_fulfilled(self, session: str) -> bool:
+        with self.app.app_context():
+            bought = select(Payment.fulfilled).where(Payment.provider_id == session)
+            return bool(db.session.scalar(bought))
 
     def mend(self, session: str) -> None:
         """The provider says again what it said at first."""
@@ -458,7 +513,14 @@ class World:
             self.network.arrived(posted)
         elif result.value not in (None, 503):
             raise self.broken(f"A genuine webhook was answered with {result.value}")
+        if result.value == 503 and self._is_done(posted.event_id):
+            raise self.broken(f"{posted.kind} was answered with 503, and is marked done")
         return True
+
+    def _is_done(self, event_id: str) -> bool:
+        with self.app.app_context():
+            done = select(WebhookEvent.done_at).where(WebhookEvent.event_id == event_id)
+            return db.session.scalar(done) is not None
 
     def _act_ring(self, act: Act) -> Result:
         result = self.act("provider", act)
@@ -508,7 +570,7 @@ class World:
                     TicketType(
                         name="Standard",
                         price_minor=price,
-                        capacity=self.rng.randint(2, 12),
+                        capacity=self.rng.randint(*self.habits.places),
                         per_order_limit=4,
                     )
                 ],
@@ -562,7 +624,7 @@ def _short(value: Any) -> str:
 
 
 def _never_wait(connection: Any, record: Any) -> None:
-    """In a world of one thread nobody who waits for a lock would ever get it; and no disk need be waited for."""
+    """In a world of one thread nobody who waits for a lock would ever get it; nor is the disk waited for."""
     with connection.cursor() as cursor:
         cursor.execute("SET lock_timeout = '30ms'; SET synchronous_commit = off; SET jit = off")
     connection.commit()
@@ -574,4 +636,13 @@ def _invariants() -> str:
     for invariant in checks.INVARIANTS:
         only = " AND :mail_ran" if invariant.code == "mail_is_sent_or_failed" else ""
         parts.append(f"SELECT '{invariant.code}' WHERE EXISTS (SELECT 1 FROM ({invariant.query}) q){only}")
+    parts.append(f"SELECT 'holds_outlive_sessions' WHERE EXISTS ({_HOLDS})")
     return " UNION ALL ".join(parts)
+
+
+# Stock is kept until the provider's last word. (After a person's decision it may be gone already.)
+_HOLDS = """
+    SELECT 1 FROM orders o JOIN payments p ON p.order_id = o.id
+    WHERE p.state IN ('created', 'open') AND o.event_id IS NOT NULL AND o.stock_state NOT IN ('held', 'sold')
+      AND NOT EXISTS (SELECT 1 FROM incidents i WHERE i.payment_id = p.id)
+"""

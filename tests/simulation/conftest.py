@@ -1,0 +1,12 @@
+"""How many lives to live, and from which seed on."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Known where the simulation is run by itself: ./bin/test tests/simulation --buyers 20000 --seed 7"""
+    group = parser.getgroup("simulation")
+    group.addoption("--buyers", type=int, default=2000, help="how many buyers' lives (2000)")
+    group.addoption("--seed", type=int, default=1, help="the seed of the first world of 250 lives (1)")
