@@ -549,9 +549,8 @@ def test_frames_are_bounded() -> None:
     Image.new("L", (10, 10)).save(png, "PNG")
     with pytest.raises(DomainError, match="not a JPEG"):
         frames.read(png.getvalue())
-    cut = jpeg(Image.effect_noise((640, 480), 60))
     with pytest.raises(DomainError, match="not a JPEG"):
-        frames.read(cut[: len(cut) // 2])
+        frames.read(jpeg(Image.effect_noise((640, 480), 60))[:20])
 
 
 def test_passes_keep_no_pin(app: Flask) -> None:
