@@ -21,7 +21,7 @@ from domain import decisions, incidents, jobs, money, office, outbox, payments, 
 from domain import door as doors
 from domain import orders as orders_domain
 from domain.errors import DomainError
-from models import MailState, OrderState, PaymentState, Role
+from models import MailState, OrderState, PaymentState, RefundState, Role
 
 bp = Blueprint("admin", __name__, url_prefix="/admin")
 debug_bp = Blueprint("debug", __name__)
@@ -193,7 +193,9 @@ def refund(code: str) -> Response:
         shown = money.show(made.amount_minor, made.currency)
         if made.failure_reason:
             return "danger", f"The refund of {shown} was refused: {made.failure_reason}"
-        return "success", f"The refund of {shown} is {made.state}."
+        if made.state is RefundState.SUCCEEDED:
+            return "success", f"The refund of {shown} went through."
+        return "info", f"The refund of {shown} has begun, but is not through yet. Its state is shown below."
 
     return _act(do, _page_of(code))
 

@@ -99,6 +99,8 @@ class _Records(_ForAdmins, ModelView):
     page_size = 50
     column_type_formatters: ClassVar[Mapping[type, Any]] = BASE_FORMATTERS | {
         Enum: lambda view, value, name: value.value.capitalize(),
+        # Flask-Admin's own is an icon from a font that these pages do not load.
+        bool: lambda view, value, name: "Yes" if value else "No",
         type(None): lambda view, value, name: "–",
     }
     # What the list says of itself, and the column that names a row.

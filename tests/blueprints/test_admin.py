@@ -256,7 +256,7 @@ def test_a_part_is_refunded_and_its_ticket_voided(boss: FlaskClient, sandbox: Sa
     refund = db.session.query(Refund).one()
     assert (refund.amount_minor, refund.state, refund.reason) == (2500, RefundState.SUCCEEDED, "One is ill")
     assert refund.actor_id == db.session.query(User).filter_by(email="boss@example.org").one().id
-    assert "The refund of €25.00 is succeeded." in boss.get(page).text
+    assert "The refund of €25.00 went through." in boss.get(page).text
 
 
 @pytest.mark.parametrize(
