@@ -19,7 +19,7 @@ from domain.errors import DomainError, NotFound
 
 BLUEPRINTS = ("shop", "payments", "wallet", "account", "setup", "door", "admin", "health")
 # Connections a process keeps, one a thread: two web processes, worker and clock stay under 20 together.
-_POOL = {"pool_size": 4, "max_overflow": 0, "pool_pre_ping": True, "pool_recycle": 1800}
+_POOL = {"pool_size": 4, "max_overflow": 0, "pool_recycle": 1800}
 
 
 def create_app(settings: config.Settings | None = None) -> Flask:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from time import monotonic
+from typing import Any
+
 import structlog
 from flask_bootstrap import Bootstrap5
 from flask_limiter import Limiter
@@ -11,11 +14,14 @@ from flask_mail import Mail
 from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
 from flask_wtf import CSRFProtect
+from psycopg import Error as DatabaseError
 from redis import Redis
 from redis.exceptions import RedisError
 from rq import Queue
-from sqlalchemy import MetaData
+from sqlalchemy import MetaData, event
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.pool import ConnectionPoolEntry, Pool
 
 
 class Base(DeclarativeBase):
@@ -36,6 +42,8 @@ class JobQueue:
     """The RQ queue. Enqueueing only makes things sooner, so a Redis that is down is logged, not raised."""
 
     name = "kassa"
+    # A job that was lost on its way keeps others of its name out for so long.
+    _WAITING_SECONDS = 10
 
     def __init__(self) -> None:
         self._redis: Redis | None = None
@@ -51,13 +59,28 @@ class JobQueue:
         return self._redis
 
     def soon(self, function: str, *args: object) -> bool:
-        """Ask a worker to run `worker.<function>(*args)`; False when Redis cannot be asked."""
+        """Ask a worker to run `worker.<function>(*args)`; False when Redis cannot be asked.
+
+        Of a job without arguments one is enough that has not begun yet: what is owed when it begins, it does.
+        """
         try:
+            if not args and not self.redis.set(self._waiting(function), 1, nx=True, ex=self._WAITING_SECONDS):
+                return True
             Queue(self.name, connection=self.redis).enqueue(f"worker.{function}", *args, result_ttl=600)
         except RedisError as error:
             structlog.get_logger(__name__).warning("enqueue_failed", job=function, error=type(error).__name__)
             return False
         return True
+
+    def begins(self, function: str) -> None:
+        """A worker begins a job: from now on `soon()` enqueues another one."""
+        try:
+            self.redis.delete(self._waiting(function))
+        except RedisError as error:
+            structlog.get_logger(__name__).warning("queue_away", job=function, error=type(error).__name__)
+
+    def _waiting(self, function: str) -> str:
+        return f"kassa:waiting:{function}"
 
 
 def connect_redis(url: str, timeout: float | None) -> Redis:
@@ -76,3 +99,30 @@ limiter = Limiter(key_func=get_remote_address)
 mail = Mail()
 bootstrap = Bootstrap5()
 queue = JobQueue()
+
+
+# --- Connections to the database ------------------------------------------------------------------------
+
+# A connection that answered so recently needs no question whether it still does.
+_TRUSTED_SECONDS = 1.0
+
+
+@event.listens_for(Pool, "checkin")
+def _note_return(connection: object, entry: ConnectionPoolEntry) -> None:
+    entry.info["returned"] = monotonic()
+
+
+@event.listens_for(Pool, "checkout")
+def _ask_whether_alive(connection: Any, entry: ConnectionPoolEntry, proxy: object) -> None:
+    """SQLAlchemy's `pool_pre_ping`, without the question between two requests that follow each other.
+
+    The question costs as much as a small query. A connection that turns out dead is replaced.
+    """
+    returned = entry.info.get("returned")
+    if returned is None or monotonic() - returned < _TRUSTED_SECONDS:
+        return
+    try:
+        connection.execute("SELECT 1")
+        connection.rollback()
+    except DatabaseError as error:
+        raise DisconnectionError("The connection was closed meanwhile.") from error

@@ -71,6 +71,7 @@ def _job(work: Callable[P, None]) -> Callable[P, None]:
     @wraps(work)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         with _app().app_context():
+            queue.begins(work.__name__)
             heartbeat.beat("worker")
             work(*args, **kwargs)
             heartbeat.beat("worker")

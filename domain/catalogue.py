@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from sqlalchemy import delete, select
+from sqlalchemy import bindparam, delete, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import joinedload, selectinload
 
@@ -81,15 +81,18 @@ def upcoming(now: datetime | None = None) -> list[Listing]:
     return [_listing(event, now) for event in db.session.scalars(query)]
 
 
+# One query for all three: the few repeated columns cost less than another round trip. Made once, because
+# making it costs more than PostgreSQL's part.
+_WHOLE_EVENT = (
+    select(Event)
+    .where(Event.slug == bindparam("slug"))
+    .options(joinedload(Event.picture), joinedload(Event.ticket_types))
+)
+
+
 def event(slug: str, *, drafts: bool = False) -> Event:
     """The event at this address, with picture and ticket types. NotFound; so is a draft unless `drafts`."""
-    # One query for all three: the few repeated columns cost less than another round trip.
-    query = (
-        select(Event)
-        .where(Event.slug == slug)
-        .options(joinedload(Event.picture), joinedload(Event.ticket_types))
-    )
-    found = db.session.scalars(query).unique().one_or_none()
+    found = db.session.scalars(_WHOLE_EVENT, {"slug": slug}).unique().one_or_none()
     if found is None or found.state is EventState.DRAFT and not drafts:
         raise NotFound("no_event", "There is no event at this address. It may have been renamed.")
     return found

@@ -11,7 +11,7 @@ import gc
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, lru_cache
 from threading import Lock
 from typing import Any
 from urllib.parse import urlsplit
@@ -49,8 +49,12 @@ def qr_data_uri(text: str, *, scale: int = 8) -> str:
     return _data_uri(qr_png(text, scale=scale))
 
 
+@lru_cache(maxsize=1024)
 def _qr(text: str) -> Image.Image:
-    """The code in 8-bit grey, one pixel for each module."""
+    """The code in 8-bit grey, one pixel for each module; not to be changed.
+
+    Encoding costs more than anything else on an order page, and a mail shows each code twice.
+    """
     code = qrcode.QRCode(error_correction=ERROR_CORRECT_M, border=_QUIET_ZONE, mask_pattern=_MASK)
     code.add_data(text, optimize=0)
     code.make(fit=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
+from functools import lru_cache
 
 from babel.numbers import format_currency, get_currency_precision, list_currencies
 
@@ -84,6 +85,7 @@ def parse(text: str, currency: str) -> int:
     return minor
 
 
+@lru_cache(maxsize=4096)
 def show(minor: int, currency: str, locale: str = "en") -> str:
     """An amount for a person to read, such as €12.50."""
     places = decimals(currency)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from zoneinfo import ZoneInfo
 
 from babel.dates import format_datetime
@@ -13,6 +13,7 @@ import config
 from domain import money, tickets
 
 
+@lru_cache(maxsize=1024)
 def when(moment: datetime, timezone: str = "UTC", pattern: str = "EEEE d MMMM y, HH:mm") -> str:
     """A time as a reader there says it: `Friday 4 December 2026, 19:30`."""
     return format_datetime(moment.astimezone(ZoneInfo(timezone)), pattern, locale="en")

@@ -12,11 +12,11 @@ from datetime import datetime
 from enum import StrEnum
 from zoneinfo import ZoneInfo
 
-from babel.dates import format_datetime
 from sqlalchemy import func, select
 
 import config
 from domain import clock
+from domain.rendering import when
 from extensions import db
 from models import Event, EventState, Order, OrderLine, Payment, PaymentState, StockState, TicketType
 
@@ -155,29 +155,25 @@ def _held_until(type_ids: Sequence[int], now: datetime) -> dict[int, datetime]:
 
 def say_when(moment: datetime, timezone: str) -> str:
     """A time as a reader there says it: `Friday 4 December 2026 at 19:30`."""
-    return _format(moment, timezone, "EEEE d MMMM y 'at' HH:mm")
+    return when(moment, timezone, "EEEE d MMMM y 'at' HH:mm")
 
 
 def say_span(event: Event) -> str:
     """From when to when, in the event's own time: `Friday 4 December 2026, 19:30 to 22:30, Jersey time`."""
     zone = ZoneInfo(event.timezone)
     one_day = event.starts_at.astimezone(zone).date() == event.ends_at.astimezone(zone).date()
-    starts = _format(event.starts_at, event.timezone, _DAY_AND_TIME)
-    ends = _format(event.ends_at, event.timezone, "HH:mm" if one_day else _DAY_AND_TIME)
+    starts = when(event.starts_at, event.timezone, _DAY_AND_TIME)
+    ends = when(event.ends_at, event.timezone, "HH:mm" if one_day else _DAY_AND_TIME)
     city = event.timezone.rsplit("/", 1)[-1].replace("_", " ")
     return f"{starts} to {ends}, {city}" + ("" if city == "UTC" else " time")
-
-
-def _format(moment: datetime, timezone: str, pattern: str) -> str:
-    return format_datetime(moment.astimezone(ZoneInfo(timezone)), pattern, locale="en")
 
 
 def _say_soon(moment: datetime, timezone: str, now: datetime) -> str:
     """`at 19:30`, with the day in front when it is another day there."""
     zone = ZoneInfo(timezone)
     if moment.astimezone(zone).date() == now.astimezone(zone).date():
-        return _format(moment, timezone, "'at' HH:mm")
-    return _format(moment, timezone, "'on' EEEE 'at' HH:mm")
+        return when(moment, timezone, "'at' HH:mm")
+    return when(moment, timezone, "'on' EEEE 'at' HH:mm")
 
 
 def _event_words(event: Event, state: Sale, held_until: datetime | None, now: datetime) -> str:
