@@ -46,10 +46,9 @@ def main() -> int:
     # PostgreSQL does not run as root, and must be able to pass through as another user.
     folder.chmod(0o711)
     machine = Machine(folder)
-    details: dict[str, Any] = {}
     try:
         sizes = scenes.QUICK if options.quick else scenes.FULL
-        results = _run(machine, sizes, details, million=options.million)
+        results, details = _run(machine, sizes, million=options.million)
     except KeyboardInterrupt:
         say.problem("Interrupted.")
         return 130
@@ -62,18 +61,19 @@ def main() -> int:
     return 0
 
 
-def _run(machine: Machine, sizes: scenes.Sizes, details: dict[str, Any], *, million: bool) -> Results:
+def _run(machine: Machine, sizes: scenes.Sizes, *, million: bool) -> tuple[Results, dict[str, Any]]:
     machine.start_services()
     insides = [Inside(machine.env, machine.home.log / f"inside{number}.log") for number in (1, 2)]
     machine.insiders = {f"inside{number}": inside.pid for number, inside in enumerate(insides, start=1)}
+    stage = Stage(machine, insides, sizes)
     try:
-        return _scenes(Stage(machine, insides, sizes), details, million=million)
+        return _scenes(stage, million=million), stage.details
     finally:
         for inside in insides:
             inside.stop()
 
 
-def _scenes(stage: Stage, details: dict[str, Any], *, million: bool) -> Results:
+def _scenes(stage: Stage, *, million: bool) -> Results:
     """Every scene in its order: what needs no web process first, what leaves many rows behind last."""
     inside, results = stage.inside, Results()
     inside.do("event", slug="inside", capacity=_PLENTY)
@@ -92,14 +92,14 @@ def _scenes(stage: Stage, details: dict[str, Any], *, million: bool) -> Results:
         results |= scene(stage)
     say.line("  Purchases ...")
     stage.machine.start_worker()
-    results |= scenes.purchases(stage, buying, details)
+    results |= scenes.purchases(stage, buying)
     say.line("  A rush ...")
     results |= scenes.rush(stage, rushing) | scenes.memory(stage)
     say.line("  Sweep ...")
     results |= scenes.sweep(stage)
     if million:
         say.line("  A million payments at rest ...")
-        results |= scenes.at_rest(stage, _MILLION, details)
+        results |= scenes.at_rest(stage, _MILLION)
     return results
 
 

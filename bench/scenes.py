@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Barrier
 from typing import Any
 from uuid import uuid4
 
 from bench.client import Browser, Dashboard, at_once, percentile, until
 from bench.inside import Inside
-from bench.machine import Machine
+from bench.machine import Cost, Machine
 from bench.report import Results
 
 CONNECTIONS = 8
@@ -48,10 +48,18 @@ class Stage:
     machine: Machine
     insides: list[Inside]
     sizes: Sizes
+    # What explains the numbers: who spent the CPU, the plan of a query.
+    details: dict[str, Any] = field(default_factory=dict)
 
     @property
     def inside(self) -> Inside:
         return self.insides[0]
+
+    def cpu(self, work: str, cost: Cost, number: int) -> float:
+        """CPU milliseconds of one of `number` works; what each server's part is goes into the details."""
+        parts = {name: round(spent / number * 1000, 2) for name, spent in cost.by_server.items()}
+        self.details[f"CPU ms by server, {work}"] = {name: spent for name, spent in parts.items() if spent}
+        return cost.cpu / number * 1000
 
     def browser(self) -> Browser:
         return Browser(self.machine.port)
@@ -88,8 +96,8 @@ def settle(stage: Stage) -> Results:
     return {
         "settle.one": number / wall_one,
         "settle.eight": number / wall_eight,
-        "settle.cpu": one.cpu / number * 1000,
-        "settle.cpu_eight": eight.cpu / number * 1000,
+        "settle.cpu": stage.cpu("settle on one connection", one, number),
+        "settle.cpu_eight": stage.cpu("settle on eight connections", eight, number),
     }
 
 
@@ -119,7 +127,7 @@ def sweep(stage: Stage) -> Results:
         "sweep.payments": number,
         "sweep.wall": run["wall"],
         "sweep.calls": run["calls"],
-        "sweep.cpu": cost.cpu / number * 1000,
+        "sweep.cpu": stage.cpu("a payment of the sweep", cost, number),
         "rest.small": _idle_sweep(stage),
     }
 
@@ -161,11 +169,11 @@ def _idle_sweep(stage: Stage) -> float:
     return float(walls[2] * 1000)
 
 
-def at_rest(stage: Stage, number: int, details: dict[str, Any]) -> Results:
+def at_rest(stage: Stage, number: int) -> Results:
     """What so many payments that are final cost a sweep."""
     stage.inside.do("payments_at_rest", number=number)
-    details["payments at rest"] = number
-    details["plan of what is due"] = stage.inside.do("explain").splitlines()
+    stage.details["payments at rest"] = number
+    stage.details["plan of what is due"] = stage.inside.do("explain").splitlines()
     return {"rest.million": _idle_sweep(stage)}
 
 
@@ -198,13 +206,13 @@ def event_page(stage: Stage) -> Results:
         at_once(CONNECTIONS, until(stage.sizes.page_seconds), visit)
     return {
         "page.per_second": len(times) / cost.wall,
-        "page.cpu": cost.cpu / len(times) * 1000,
+        "page.cpu": stage.cpu("event page", cost, len(times)),
         "page.kilobytes": sizes[0] / 1000,
         "page.p99": percentile(times, 0.99) * 1000,
     }
 
 
-def purchases(stage: Stage, type_id: int, details: dict[str, Any]) -> Results:
+def purchases(stage: Stage, type_id: int) -> Results:
     """People who buy one ticket each, eight at a time, until the last mail has left."""
     number = stage.sizes.purchases
     # The worker loads its fonts with the first ticket; web processes open their connections.
@@ -214,12 +222,9 @@ def purchases(stage: Stage, type_id: int, details: dict[str, Any]) -> Results:
     with stage.machine.measured() as cost:
         requests = _buy(stage, type_id, number)
         _drain(stage)
-    details["CPU ms of one purchase by server"] = {
-        name: round(spent / number * 1000, 2) for name, spent in cost.by_server.items()
-    }
     return {
         "buy.per_second": number / (cost.wall - _QUIET_SECONDS),
-        "buy.cpu": cost.cpu / number * 1000,
+        "buy.cpu": stage.cpu("purchase", cost, number),
         "buy.requests": requests / number,
         "buy.rings": (stage.inside.do("rings") - rings) / number,
     }
@@ -328,7 +333,7 @@ def check_ins(stage: Stage) -> Results:
         at_once(CONNECTIONS, rest, some)
     return {
         "door.per_second": len(rest) / cost.wall,
-        "door.cpu": cost.cpu / len(rest) * 1000,
+        "door.cpu": stage.cpu("scan", cost, len(rest)),
         "door.p99": percentile(one, 0.99) * 1000,
     }
 
