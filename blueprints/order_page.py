@@ -16,7 +16,7 @@ from domain import catalogue, clock, documents, orders, payments, tickets
 from domain.errors import DomainError
 from domain.selling import say_span
 from extensions import limiter
-from models import LineKind, Order, OrderState, Payment, PaymentState, Ticket, TicketState
+from models import LineKind, Order, OrderState, Payment, PaymentState, Ticket, TicketState, User
 
 bp = Blueprint("order", __name__)
 _PAGE = "/o/<code>/<secret>"
@@ -55,7 +55,7 @@ def show(code: str, secret: str) -> str:
     order = _checked(code, secret)
     payment = _latest(order)
     face = _face(order, payment)
-    ways = catalogue.ways_to_pay(order.event, signed_in()) if face == "closed" and order.event else ()
+    ways = catalogue.ways_to_pay(order.event, _payer(order)) if face == "closed" and order.event else ()
     return render_template(
         "shop/order.html",
         order=order,
@@ -106,7 +106,12 @@ def check(code: str, secret: str) -> BaseResponse:
 def pay(code: str, secret: str) -> BaseResponse:
     order = orders.find(code, secret)
     try:
-        payment = orders.pay_again(order.id, request.form.get("provider") or _last_provider(order))
+        payer = _payer(order)
+        payment = orders.pay_again(
+            order.id,
+            request.form.get("provider") or _last_provider(order),
+            payer_id=payer.id if payer is not None else None,
+        )
     except DomainError as error:
         flash(error.message, "error")
         return _back(order)
@@ -197,6 +202,12 @@ def _checked(code: str, secret: str) -> Order:
     order = orders.find(code, secret, whole=True)
     asked = payments.refresh(order, door="order_page")
     return orders.find(code, secret, whole=True) if asked else order
+
+
+def _payer(order: Order) -> User | None:
+    """The visitor, where the order is theirs: others who have its link cannot use their wallet for it."""
+    user = signed_in()
+    return user if user is not None and user.id == order.user_id else None
 
 
 def _address(order: Order) -> str:

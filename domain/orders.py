@@ -13,7 +13,18 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import joinedload, selectinload
 
 import config
-from domain import clock, fulfilment, locks, money, outbox, payments, selling, starting, timeline
+from domain import (
+    clock,
+    fulfilment,
+    locks,
+    money,
+    outbox,
+    payments,
+    providers,
+    selling,
+    starting,
+    timeline,
+)
 from domain.errors import DomainError, NotFound
 from extensions import db, queue
 from models import (
@@ -247,9 +258,20 @@ def cancel(order: Order, *, door: str, actor_id: int | None = None) -> Order:
     return db.session.get_one(Order, order_id, populate_existing=True)
 
 
-def pay_again(order_id: int, provider_name: str, *, door: str = "order_page") -> Payment | None:
-    """A new attempt to pay an order that failed, expired or was cancelled; or the one that is open."""
+def pay_again(
+    order_id: int, provider_name: str, *, payer_id: int | None, door: str = "order_page"
+) -> Payment | None:
+    """A new attempt to pay an order that failed, expired or was cancelled; or the one that is open.
+
+    `payer_id` is the member who is logged in. Whoever has an order's link may pay for it, but only its own
+    member from that member's wallet.
+    """
     order = db.session.get_one(Order, order_id)
+    if providers.get(provider_name).immediate and (payer_id is None or payer_id != order.user_id):
+        raise DomainError(
+            "not_your_wallet",
+            "Only the member who made this order can pay for it from a wallet. Choose another way to pay.",
+        )
     current = payments.active(order)
     if current is not None and current.provider != provider_name:
         payments.reconcile(current.id, door=door, closing=True)
@@ -266,10 +288,7 @@ def pay_again(order_id: int, provider_name: str, *, door: str = "order_page") ->
                 OrderState.CANCELLED,
             ):
                 raise DomainError("not_payable", "This order does not need another payment.")
-            if not fulfilment.sellable_still(order):
-                raise DomainError(
-                    "event_cancelled", "The event was cancelled, so this order cannot be paid any more."
-                )
+            _check_still_on_sale(order)
             starting.prepare(order, provider_name)
             order.state = OrderState.PENDING
             order.failure_reason = ""
@@ -278,6 +297,22 @@ def pay_again(order_id: int, provider_name: str, *, door: str = "order_page") ->
         return order
 
     return payments.open_at_provider(locks.in_one_transaction(work), door=door)
+
+
+def _check_still_on_sale(order: Order) -> None:
+    """An old order is no way around the end of a sale: not of the event, nor of the tickets it is for."""
+    if order.event is None:
+        return
+    state, of_types = selling.states_of(order.event, clock.now())
+    if state is selling.Sale.CANCELLED:
+        raise DomainError(
+            "event_cancelled", "The event was cancelled, so this order cannot be paid any more."
+        )
+    over = (selling.Sale.PAST, selling.Sale.CLOSED)
+    if state is selling.Sale.PAST or any(of_types[type_id] in over for type_id in fulfilment.stock_of(order)):
+        raise DomainError(
+            "sales_over", "The sale of these tickets has ended, so this order cannot be paid any more."
+        )
 
 
 def correct_email(order: Order, email: str) -> None:

@@ -215,7 +215,7 @@ def _by_token(form: Form) -> Case | None:
 
 
 def _pay_again(case: Case, provider: str) -> str:
-    payment = orders.pay_again(case.order_id, provider)
+    payment = orders.pay_again(case.order_id, provider, payer_id=case.user_id)
     return payment.provider_id or "" if payment is not None and payment.state is PaymentState.OPEN else ""
 
 
