@@ -49,6 +49,8 @@ _AGAIN = timedelta(minutes=5)
 _AGAIN_LATER = timedelta(hours=6)
 _UNCLEAR_AFTER = 12
 _LEASE = timedelta(seconds=160)
+# Providers remember an idempotency key for a day.
+_KEY_LIFE = timedelta(hours=23)
 
 
 # --- Asking for one -------------------------------------------------------------------------------------
@@ -164,13 +166,16 @@ def follow_up(refund_id: int, *, patient: bool) -> None:
     payment = refund.payment
     provider = providers.get(payment.provider)
     provider_id, key, amount = payment.provider_id or "", refund.idempotency_key, refund.amount_minor
-    fresh = refund.state is RefundState.CREATED
+    unmade = refund.state is RefundState.CREATED
+    # Once the provider may have forgotten our key, repeating the call could send the money twice.
+    forgotten = clock.now() - refund.created_at >= _KEY_LIFE
     db.session.rollback()
     try:
-        if fresh:
-            report: RefundReport | None = provider.refund(provider_id, amount, key, patient=patient)
-        else:
+        report: RefundReport | None = None
+        if forgotten or not unmade:
             report = provider.find_refund(provider_id, key)
+        if unmade and report is None:
+            report = provider.refund(provider_id, amount, key, patient=patient)
     except ProviderError as error:
         failure = error
         locks.in_one_transaction(lambda: _unanswered(refund_id, failure))

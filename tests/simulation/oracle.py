@@ -223,7 +223,9 @@ def _ledger_is_the_books(world: World, books: dict[str, Books]) -> Iterator[str]
 def _keys_are_ours(world: World) -> Iterator[str]:
     """Each attempt has one session at the provider, and each refund made by us has its intent here."""
     sessions = Counter(s["client_reference_id"] for s in world.network.all_of("checkout/sessions"))
-    yield from (f"{reference} has {n} sessions." for reference, n in sessions.items() if n > 1)
+    for payment in _stripe_payments():
+        if sessions[payment.reference] > 1:
+            yield f"{payment.reference} has {sessions[payment.reference]} sessions."
     ours = set(db.session.scalars(select(Refund.idempotency_key)))
     for refund in world.network.all_of("refunds"):
         key = refund["metadata"].get("refund")

@@ -29,7 +29,7 @@ def others(world: World) -> None:
     """One thing that somebody else does, or that happens."""
     happening = world.rng.choices(
         ("sweep", "deliver", "ring", "weather", "jump", "refund", "decide", "dashboard", "catalogue", "door"),
-        (18, 14, 24, 12, 8, 6, 6, 7, 1, 4),
+        (10, 10, 22, 12, 8, 8, 7, 16, 1, 4),
     )[0]
     if happening == "sweep":
         world.run_sweep(everything=world.rng.random() < 0.1)

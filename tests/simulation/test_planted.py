@@ -10,7 +10,7 @@ from flask import Flask
 
 from tests.simulation import runs
 from tests.simulation.plants import PLANTS, Plant
-from tests.simulation.world import Broken
+from tests.simulation.story import Broken
 from tests.support.sandbox import Sandbox
 
 # So many worlds of so many lives are looked through for each bug. Most are found in the first.

@@ -8,7 +8,6 @@ so that reports grow stale and two settle at once.
 from __future__ import annotations
 
 import logging
-import re
 from collections import Counter
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
@@ -26,59 +25,30 @@ from sqlalchemy import event, select, text
 from sqlalchemy.exc import OperationalError
 
 import config
-from domain import agents, checks, clock, documents, locks, outbox, payments, sweep
+from domain import agents, checks, clock, documents, locks, lookup, outbox, payments, sweep
 from domain.errors import DomainError
 from extensions import db, queue
 from models import (
     Event,
     EventState,
-    Order,
     Payment,
     PaymentState,
     Role,
     TicketType,
-    Transfer,
     User,
     WebhookEvent,
 )
 from tests.simulation import doors
-from tests.simulation.coverage import Coverage
 from tests.simulation.deaths import Death, Deaths
+from tests.simulation.fate import Fate
 from tests.simulation.network import Network, Posted
+from tests.simulation.story import Broken
 from tests.support.sandbox import Sandbox
 
-# The parts of Stripe's API that Kassa uses; the simulation's own reading of the books is never disturbed.
-_API = "^/stripe/v1/(checkout|refunds|disputes)"
-_WEATHERS: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("timeout_before", {}),
-    ("timeout_after", {}),
-    ("timeout_after", {"match": {"method": "POST", "path": _API}}),
-    ("http_500", {}),
-    ("http_500", {"after": True}),
-    ("http_500", {"stored": True}),
-    ("http_429", {}),
-    ("slow", {}),
-    ("garbage", {}),
-    ("garbage", {"after": True}),
-    ("smtp_refuse", {}),
-    ("smtp_drop_after_data", {}),
-)
-# How long a fault hangs, in real seconds: the connection is then closed, as when a wait is given up.
-_HANGS = 0.005
 _CURRENCIES = (("EUR", 2500), ("AED", 4000), ("JPY", 1500), ("EUR", 0))
 _MEMBERS = 6
 _MAX_AT_ONCE = 10
 _CLOSED = (PaymentState.FAILED, PaymentState.CANCELLED, PaymentState.EXPIRED)
-_TRACE_SHOWN = 60
-_ORDER_CODE = re.compile(r"ORD-[A-Z0-9]{8}")
-
-
-class Broken(AssertionError):
-    """Something that must hold does not: `why`. The text has the seed and the steps that led there, too."""
-
-    def __init__(self, why: str, told: str) -> None:
-        super().__init__(told)
-        self.why = why
 
 
 @dataclass
@@ -133,7 +103,7 @@ class _Inline:
 class Habits:
     """How often what: one in so many steps has a death in it; the chances of what comes in between."""
 
-    dies_one_in: int = 8
+    dies_one_in: int = 4
     between: float = 0.10
     two_at_once: float = 0.04
     # The invariants are asked after every death and in every fault, and in quiet times after so many steps.
@@ -144,33 +114,22 @@ class Habits:
     often: str = ""
 
 
-class World:
+class World(Fate):
     """Use it as a context manager: inside it the domain is wrapped, and outside it nothing stays changed."""
 
     def __init__(self, app: Flask, sandbox: Sandbox, seed: int, habits: Habits) -> None:
-        self.app, self.sandbox, self.seed, self.habits = app, sandbox, seed, habits
-        self.rng = Random(seed)
+        super().__init__(app, sandbox, seed)
+        self.habits = habits
         self.deaths = Deaths(Random(f"deaths {seed}"), habits.dies_one_in)
         self.network = Network(sandbox, Random(f"network {seed}"))
-        self.coverage = Coverage()
-        self.trace: list[str] = []
         self.member_ids: list[int] = []
         self.admin_id = 0
         # Events on sale, as (event id, ticket type id), and how many were made.
         self.on_sale: list[tuple[int, int]] = []
         self.events_made = 0
-        # What somebody changed in the provider's books, by session: what it was before.
-        self.tampered: dict[str, dict[str, Any]] = {}
-        self.ever_tampered: set[str] = set()
-        # Sessions that were tampered with before they bought anything, and those that fate let be paid late.
-        self.tampered_unpaid: set[str] = set()
-        self.reopened: set[str] = set()
         self.mail_ran_at: datetime | None = None
-        self._offset = 0.0
         self._nested = False
         self._calm = True
-        self._fault = ""
-        self._calm_sky = True
         self._since_look = 0
         self._entered: list[tuple[PaymentState, PaymentState]] = []
         self._closed: list[str] = []
@@ -194,9 +153,9 @@ class World:
         self._patch.setattr(documents, "qr_png", lambda *args, **kwargs: b"\x89PNG")
         self._watch_states()
         self._watch_locks()
+        self._people()
         self.deaths.wrap(self._patch)
         self.deaths.between = self._between
-        self._people()
         return self
 
     def __exit__(
@@ -248,10 +207,6 @@ class World:
         self._patch.setattr(locks, "payment_and_order", payment_and_order)
 
     # --- Steps ---
-
-    def tell(self, line: str) -> None:
-        """Add a line to the trace."""
-        self.trace.append(f"{len(self.trace):5} +{self._offset / 3600:7.2f}h {line}")
 
     def act(self, who: str, act: Act) -> Result:
         """Take a step as a process of its own, then ask what must hold."""
@@ -306,7 +261,7 @@ class World:
         """Other processes and the buyer go on while one waits for the provider."""
         if self._nested or self._calm or self.rng.random() > self.habits.between:
             return
-        kind = self.rng.choice(("pay", "door", "ring", "sweep"))
+        kind = self.rng.choice(("pay", "pay", "door", "door", "ring", "ring", "sweep"))
         if kind == "pay" and provider_id.startswith("cs_"):
             self.at_provider(provider_id, self.rng.choice(("pay", "pay", "expire", "pay_later")))
         elif kind == "door" and provider_id.startswith("cs_"):
@@ -317,7 +272,7 @@ class World:
             self._meanwhile(f"sweep during {point}", doors.run_sweep)
 
     def _recheck_session(self, provider_id: str) -> None:
-        payment = payments.by_provider_id("stripe", provider_id)
+        payment = lookup.by_provider_id("stripe", provider_id)
         if payment is not None:
             doors.recheck(payment.id, self.admin_id)
 
@@ -349,134 +304,6 @@ class World:
     def _mail_ran(self, now: datetime) -> bool:
         """Whether mail was delivered lately: with no worker running, mail is overdue by rights."""
         return self.mail_ran_at is not None and now - self.mail_ran_at < timedelta(minutes=30)
-
-    def broken(self, why: str) -> Broken:
-        """The failure, with its seed and the steps that led to it."""
-        shown = "\n".join(self.trace[-_TRACE_SHOWN:])
-        stories = "\n".join(self._story(code) for code in sorted(set(_ORDER_CODE.findall(why)))[:3])
-        head = f"seed {self.seed}, step {len(self.trace)}: {why}"
-        return Broken(why, f"{head}\n\n{shown}\n\n{stories}\n\n{head}")
-
-    def _story(self, code: str) -> str:
-        """All that happened to an order: its steps, its timeline and its transfers."""
-        lines = [f"Order {code}:", *(line for line in self.trace if code in line)]
-        with self.app.app_context():
-            order = db.session.scalar(select(Order).filter_by(code=code))
-            if order is None:
-                return "\n".join(lines)
-            lines += [f"  {e.at:%d %H:%M:%S} {e.door} {e.what}: {e.text}" for e in order.timeline]
-            lines += [
-                f"  {p.reference} {p.state} {p.provider_id} got {p.received_minor}" for p in order.payments
-            ]
-            moved = select(Transfer).where(Transfer.order_id == order.id).order_by(Transfer.id)
-            lines += [
-                f"  {t.key}: {t.amount_minor} {t.currency} {t.debit} -> {t.credit}"
-                for t in db.session.scalars(moved)
-            ]
-        return "\n".join(lines)
-
-    # --- Fate ---
-
-    def advance(self, seconds: float) -> None:
-        """Move the clock of Kassa and of the sandbox; both read this file."""
-        self._offset += seconds
-        new = self.sandbox.home / "clock.simulation"
-        new.write_text(f"{self._offset!r}\n")
-        new.replace(self.sandbox.home / "clock")
-
-    def jump(self) -> None:
-        """Nobody does anything for a while."""
-        low, high = self.rng.choices(
-            ((60, 600), (600, 2400), (3600, 10_800), (80_000, 100_000)), (60, 25, 12, 3)
-        )[0]
-        seconds = self.rng.uniform(low, high)
-        self.tell(f"{seconds / 60:.0f} minutes pass")
-        self.advance(seconds)
-
-    def weather(self) -> None:
-        """Another fault, or a clear sky."""
-        self.clear_sky()
-        if self.rng.random() < 0.25:
-            return
-        kind, more = self.rng.choice(_WEATHERS)
-        rule = {"seed": self.rng.randrange(1000), "rate": self.rng.choice((1.0, 0.6)), **more}
-        rule |= {"times": self.rng.choice((1, 2, 3, 6)), "seconds": _HANGS}
-        if not kind.startswith("smtp"):
-            rule.setdefault("match", {"path": _API})
-        self._fault = kind + "".join(f" {name}" for name in ("after", "stored") if more.get(name))
-        self._calm_sky = False
-        self.tell(f"weather: {self._fault} {rule['times']} times")
-        self.sandbox.faults(kind, **rule)
-
-    def clear_sky(self) -> None:
-        """No faults; what the last ones did is counted."""
-        if self._calm_sky:
-            return
-        injected = self.sandbox.get("faults")["injected"]
-        self.coverage.note("fault", self._fault, sum(injected.values()))
-        self.sandbox.faults()
-        self._calm_sky = True
-
-    def at_provider(self, provider_id: str, do: str, **more: Any) -> bool:
-        """What a person does at the provider. False where the provider does not let them."""
-        if more.get("force"):
-            self.reopened.add(provider_id)
-        try:
-            shown = self.sandbox.do(provider_id, do, **more)
-        except AssertionError as error:
-            if "answered 409" not in str(error):
-                raise self.broken(f"{do} of {provider_id}: {error}") from error
-            self.tell(f"at the provider: {do} {provider_id[-6:]} refused")
-            return False
-        self.coverage.note("at provider", do)
-        self.tell(f"at the provider: {do} {provider_id[-6:]} {shown['reference']} -> {shown['status']}")
-        return True
-
-    def session_of(self, reference: str) -> str:
-        """The provider's id of a payment that it knows and we may not; '' where there is none."""
-        known = self.sandbox.get("payments", limit=50)
-        return next((str(payment["id"]) for payment in known if payment["reference"] == reference), "")
-
-    def lose_the_next_start(self) -> None:
-        """The next session that is opened is there, but its answer is lost, every time."""
-        self.clear_sky()
-        self._fault, self._calm_sky = "timeout_after", False
-        match = {"method": "POST", "path": "^/stripe/v1/checkout/sessions$"}
-        self.sandbox.faults("timeout_after", rate=1, times=2, seconds=_HANGS, match=match)
-
-    def tamper(self, session: str) -> None:
-        """Somebody changes what the provider says of a payment; `mend` changes it back."""
-        if session in self.tampered:
-            return
-        shown = self.sandbox.get(f"payments/{session}")
-        before = {name: shown[name] for name in ("amount_minor", "currency", "reference")}
-        changes: dict[str, Any] = self.rng.choice(
-            (
-                {"amount_minor": before["amount_minor"] - 1},
-                {"amount_minor": before["amount_minor"] + 100},
-                {"currency": "USD"},
-                {"reference": "ORD-OTHER"},
-                {"livemode": True},
-            )
-        )
-        before["livemode"] = False
-        self.ever_tampered.add(session)
-        if not self._is_fulfilled(session):
-            self.tampered_unpaid.add(session)
-        self.tampered[session] = {name: before[name] for name in changes}
-        self.coverage.note("tampered with", next(iter(changes)))
-        self.at_provider(session, "tamper", set=changes)
-
-    def _is_fulfilled(self, session: str) -> bool:
-        with self.app.app_context():
-            bought = select(Payment.fulfilled).where(Payment.provider_id == session)
-            return bool(db.session.scalar(bought))
-
-    def mend(self, session: str) -> None:
-        """The provider says again what it said at first."""
-        before = self.tampered.pop(session, None)
-        if before is not None:
-            self.at_provider(session, "tamper", set=before)
 
     # --- Doors that open by themselves ---
 

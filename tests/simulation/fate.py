@@ -1,0 +1,153 @@
+"""What fate does: the clock, the weather between us and the providers, and what people do at the provider."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from flask import Flask
+from sqlalchemy import select
+
+from extensions import db
+from models import Payment
+from tests.simulation.coverage import Coverage
+from tests.simulation.story import Story
+from tests.support.sandbox import Sandbox
+
+# The parts of Stripe's API that Kassa uses; the simulation's own reading of the books is never disturbed.
+_API = "^/stripe/v1/(checkout|refunds|disputes)"
+_WEATHERS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("timeout_before", {}),
+    ("timeout_after", {}),
+    ("timeout_after", {"match": {"method": "POST", "path": _API}}),
+    ("http_500", {}),
+    ("http_500", {"after": True}),
+    ("http_500", {"stored": True}),
+    ("http_429", {}),
+    ("slow", {}),
+    ("garbage", {}),
+    ("garbage", {"after": True}),
+    ("smtp_refuse", {}),
+    ("smtp_drop_after_data", {}),
+)
+# How long a fault hangs, in real seconds: the connection is then closed, as when a wait is given up.
+_HANGS = 0.005
+
+
+class Fate(Story):
+    """Everything that happens outside of Kassa, by the sandbox's /control."""
+
+    def __init__(self, app: Flask, sandbox: Sandbox, seed: int) -> None:
+        super().__init__(app, seed)
+        self.sandbox = sandbox
+        self.rng = Random(seed)
+        self.coverage = Coverage()
+        # What somebody changed in the provider's books, by session: what it was before.
+        self.tampered: dict[str, dict[str, Any]] = {}
+        self.ever_tampered: set[str] = set()
+        # Sessions that were tampered with before they bought anything, and those that fate let be paid late.
+        self.tampered_unpaid: set[str] = set()
+        self.reopened: set[str] = set()
+        self._fault = ""
+        self._calm_sky = True
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock of Kassa and of the sandbox; both read this file."""
+        self._offset += seconds
+        new = self.sandbox.home / "clock.simulation"
+        new.write_text(f"{self._offset!r}\n")
+        new.replace(self.sandbox.home / "clock")
+
+    def jump(self) -> None:
+        """Nobody does anything for a while."""
+        low, high = self.rng.choices(
+            ((60, 600), (600, 2400), (3600, 10_800), (80_000, 100_000)), (60, 25, 12, 3)
+        )[0]
+        seconds = self.rng.uniform(low, high)
+        self.tell(f"{seconds / 60:.0f} minutes pass")
+        self.advance(seconds)
+
+    def weather(self) -> None:
+        """Another fault, or a clear sky."""
+        self.clear_sky()
+        if self.rng.random() < 0.25:
+            return
+        kind, more = self.rng.choice(_WEATHERS)
+        rule = {"seed": self.rng.randrange(1000), "rate": self.rng.choice((1.0, 0.6)), **more}
+        rule |= {"times": self.rng.choice((1, 2, 3, 6)), "seconds": _HANGS}
+        if not kind.startswith("smtp"):
+            rule.setdefault("match", {"path": _API})
+        self._fault = kind + "".join(f" {name}" for name in ("after", "stored") if more.get(name))
+        self._calm_sky = False
+        self.tell(f"weather: {self._fault} {rule['times']} times")
+        self.sandbox.faults(kind, **rule)
+
+    def clear_sky(self) -> None:
+        """No faults; what the last ones did is counted."""
+        if self._calm_sky:
+            return
+        injected = self.sandbox.get("faults")["injected"]
+        self.coverage.note("fault", self._fault, sum(injected.values()))
+        self.sandbox.faults()
+        self._calm_sky = True
+
+    def at_provider(self, provider_id: str, do: str, **more: Any) -> bool:
+        """What a person does at the provider. False where the provider does not let them."""
+        if more.get("force"):
+            self.reopened.add(provider_id)
+        try:
+            shown = self.sandbox.do(provider_id, do, **more)
+        except AssertionError as error:
+            if "answered 409" not in str(error):
+                raise self.broken(f"{do} of {provider_id}: {error}") from error
+            self.tell(f"at the provider: {do} {provider_id[-6:]} refused")
+            return False
+        self.coverage.note("at provider", do)
+        self.tell(f"at the provider: {do} {provider_id[-6:]} {shown['reference']} -> {shown['status']}")
+        return True
+
+    def session_of(self, reference: str) -> str:
+        """The provider's id of a payment that it knows and we may not; '' where there is none."""
+        known = self.sandbox.get("payments", limit=50)
+        return next((str(payment["id"]) for payment in known if payment["reference"] == reference), "")
+
+    def lose_the_next_start(self) -> None:
+        """The next session that is opened is there, but its answer is lost, every time."""
+        self.clear_sky()
+        self._fault, self._calm_sky = "timeout_after", False
+        match = {"method": "POST", "path": "^/stripe/v1/checkout/sessions$"}
+        self.sandbox.faults("timeout_after", rate=1, times=2, seconds=_HANGS, match=match)
+
+    def tamper(self, session: str) -> None:
+        """Somebody changes what the provider says of a payment; `mend` changes it back."""
+        if session in self.tampered:
+            return
+        shown = self.sandbox.get(f"payments/{session}")
+        before = {name: shown[name] for name in ("amount_minor", "currency", "reference")}
+        changes: dict[str, Any] = self.rng.choice(
+            (
+                {"amount_minor": before["amount_minor"] - 1},
+                {"amount_minor": before["amount_minor"] + 100},
+                {"currency": "USD"},
+                {"reference": "ORD-OTHER"},
+                {"livemode": True},
+            )
+        )
+        before["livemode"] = False
+        self.ever_tampered.add(session)
+        if not self._is_fulfilled(session):
+            self.tampered_unpaid.add(session)
+        self.tampered[session] = {name: before[name] for name in changes}
+        self.coverage.note("tampered with", next(iter(changes)))
+        self.at_provider(session, "tamper", set=changes)
+
+    def _is_fulfilled(self, session: str) -> bool:
+        with self.app.app_context():
+            bought = select(Payment.fulfilled).where(Payment.provider_id == session)
+            return bool(db.session.scalar(bought))
+
+    def mend(self, session: str) -> None:
+        """The provider says again what it said at first."""
+        before = self.tampered.pop(session, None)
+        if before is not None:
+            self.at_provider(session, "tamper", set=before)
