@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import inspect, select
 from werkzeug.test import TestResponse
 
 from bench.client import Dashboard
@@ -92,12 +93,23 @@ def _hidden(page: str, name: str) -> str:
 
 
 def _settle(slug: str, quantity: int) -> int:
-    with recorded() as statements:
-        order = shop.place(catalogue.event(slug), quantity)
-        payment = order.payments[0]
-        payments.settle(payment.id, shop.report_on(payment, "paid"), door="bench")
+    with recorded() as placing:
+        order_id = identity(shop.place(catalogue.event(slug), quantity))
+    # Reading the row that the made-up report is about stands for the provider, and is not counted.
+    payment = db.session.scalars(select(Payment).filter_by(order_id=order_id)).one()
+    payment_id, report = payment.id, shop.report_on(payment, "paid")
     db.session.remove()
-    return len(statements)
+    with recorded() as settling:
+        payments.settle(payment_id, report, door="bench")
+    db.session.remove()
+    return len(placing) + len(settling)
+
+
+def identity(order: Order) -> int:
+    """The id of an order that was just committed, without reading it again."""
+    key = inspect(order).identity
+    assert key is not None
+    return int(key[0])
 
 
 def _scan(app: Flask, slug: str) -> int:

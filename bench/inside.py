@@ -16,13 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from flask import Flask
+from sqlalchemy import select
 
 from app import create_app
 from bench import counting, filling
 from bench.client import at_once
+from bench.counting import identity
 from domain import catalogue, clock, documents, door, payments, providers, sweep, tickets
 from extensions import db
-from models import EventState, Order
+from models import EventState, Order, Payment
 from tests.support import shop
 
 # Each thread of a process has a connection of its own.
@@ -110,12 +112,11 @@ def _event(app: Flask, slug: str, capacity: int, kinds: int = 1) -> dict[str, An
 
 def _order(slug: str, quantity: int) -> int:
     """One order, placed and settled as paid, on the thread's own connection; its id."""
-    order = shop.place(catalogue.event(slug), quantity)
-    payment = order.payments[0]
-    report = shop.report_on(payment, "paid")
-    outcome = payments.settle(payment.id, report, door="bench")
+    order_id = identity(shop.place(catalogue.event(slug), quantity))
+    payment = db.session.scalars(select(Payment).filter_by(order_id=order_id)).one()
+    outcome = payments.settle(payment.id, shop.report_on(payment, "paid"), door="bench")
     assert outcome.verdict == "verified", outcome
-    return order.id
+    return order_id
 
 
 def _settle(app: Flask, slug: str, orders: int, threads: int, quantity: int = 1) -> float:

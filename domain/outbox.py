@@ -89,6 +89,14 @@ def stage(
     _add(kind, key, to, order, user, context or {})
 
 
+# Made once: making a statement costs more than PostgreSQL's part of it.
+_ADD = (
+    insert(OutboxMail.__table__)  # type: ignore[arg-type]
+    .on_conflict_do_nothing(index_elements=["key"])
+    .returning(OutboxMail.__table__.c.id)
+)
+
+
 def _add(
     kind: str, key: str, to: str, order: Order | None, user: User | None, context: dict[str, Any]
 ) -> bool:
@@ -112,8 +120,7 @@ def _add(
         "next_attempt_at": now,
         "last_error": "",
     }
-    statement = insert(OutboxMail).values(row).on_conflict_do_nothing(index_elements=["key"])
-    return db.session.scalar(statement.returning(OutboxMail.id)) is not None
+    return db.session.scalar(_ADD, row) is not None
 
 
 def alert(subject: str, text: str, *, key: str, critical: bool = False) -> None:
