@@ -322,12 +322,13 @@ def test_a_refund_whose_answer_was_lost_a_day_ago_is_still_made_once(
     """By then the provider has forgotten our key, and would send the money a second time."""
     payment = paid(client, sandbox)
     sandbox.faults("timeout_after", rate=1, times=1, seconds=0, match={"path": "/stripe/v1/refunds"})
-    refund = refunds.request(payment.id, 2500, actor_id=None, reason="one cannot come")
+    session = payment.provider_id
+    refunds.request(payment.id, 2500, actor_id=None, reason="one cannot come")
     sandbox.faults()
     sandbox.advance(25 * 3600)
     sweep.run("command")
-    assert db.session.get_one(Refund, refund.id, populate_existing=True).state is RefundState.SUCCEEDED
-    assert sandbox.get(f"payments/{payment.provider_id}")["refunded_minor"] == 2500
+    assert db.session.scalars(select(Refund.state)).one() is RefundState.SUCCEEDED
+    assert sandbox.get(f"payments/{session}")["refunded_minor"] == 2500
 
 
 def test_what_is_done_in_the_dashboard_is_found_later(client: FlaskClient, sandbox: Sandbox) -> None:
