@@ -114,7 +114,7 @@ def _intend(
         order,
         "refund_asked",
         f"Refund of {money.show(amount_minor, payment.currency)}: {reason}",
-        door="admin",
+        door="admin" if actor_id is not None else "command",
         payment=payment,
         actor_id=actor_id,
     )

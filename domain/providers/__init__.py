@@ -164,7 +164,7 @@ class Provider(Protocol):
     def pages(self, since: datetime, until: datetime) -> Iterator[list[Report]] | None:
         """Reports of the payments created between two times, a page a provider call; None: cannot list."""
 
-    def close(self, provider_id: str, key: str) -> None:
+    def close(self, provider_id: str, key: str, *, patient: bool = False) -> None:
         """Ask that the payment can no longer be paid. Harmless when it is final already."""
 
     def refund(self, provider_id: str, amount_minor: int, key: str, *, patient: bool = False) -> RefundReport:

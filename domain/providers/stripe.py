@@ -159,9 +159,9 @@ class StripeProvider:
                 return
             params["starting_after"] = reports[-1].provider_id
 
-    def close(self, provider_id: str, key: str) -> None:
+    def close(self, provider_id: str, key: str, *, patient: bool = False) -> None:
         try:
-            with self._calling(patient=True) as client:
+            with self._calling(patient) as client:
                 client.v1.checkout.sessions.expire(provider_id, options={"idempotency_key": key})
         except ProviderError as error:
             # Only an open session can be expired. Another is final already, and is read again by the caller.

@@ -68,7 +68,7 @@ class WalletProvider:
     def pages(self, since: datetime, until: datetime) -> Iterator[list[Report]] | None:
         return None
 
-    def close(self, provider_id: str, key: str) -> None:
+    def close(self, provider_id: str, key: str, *, patient: bool = False) -> None:
         """There is nothing that could still be paid."""
 
     def refund(self, provider_id: str, amount_minor: int, key: str, *, patient: bool = False) -> RefundReport:

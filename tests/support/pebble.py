@@ -183,9 +183,9 @@ class PebbleProvider:
         """Pebble has no list by time: the sweep reads its payments one by one."""
         return None
 
-    def close(self, provider_id: str, key: str) -> None:
+    def close(self, provider_id: str, key: str, *, patient: bool = False) -> None:
         try:
-            self._call("POST", f"/payments/{provider_id}/close", {}, key, patient=True)
+            self._call("POST", f"/payments/{provider_id}/close", {}, key, patient=patient)
         except ProviderError as error:
             # 409: it is final already, and is read again by the caller.
             if error.code != "409":
