@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from time import perf_counter
 from typing import Any
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import or_, select, update
 
 from domain import (
     alerts,
@@ -29,6 +29,8 @@ from domain import (
     timeline,
 )
 from domain.errors import DomainError, NotFound
+from domain.lookup import by_code as by_code
+from domain.lookup import by_provider_id as by_provider_id
 from domain.providers import Missing, ProviderError, Report
 from extensions import db, queue
 from models import (
@@ -47,8 +49,11 @@ LEASE = timedelta(seconds=160)
 ASK_EVERY = timedelta(seconds=2)
 # After this a provider may have forgotten our idempotency key, so a lost create is only looked for.
 KEY_LIFE = timedelta(hours=23)
+# When a closed payment is asked about again that was not, or could not be, settled.
+ASK_AGAIN = timedelta(minutes=15)
 # A payment that is final is read again for late money, refunds and disputes.
 REREADS = (timedelta(hours=1), timedelta(days=1))
+_HAS_GOODS = (OrderState.COMPLETED, OrderState.PARTIALLY_REFUNDED, OrderState.REFUNDED)
 _FINAL_WORDS = {
     PaymentState.FAILED: (OrderState.FAILED, "payment_failed"),
     PaymentState.EXPIRED: (OrderState.EXPIRED, "order_expired"),
@@ -189,7 +194,7 @@ def reconcile(
         report = provider.fetch(provider_id, patient=patient, thorough=thorough)
         if report.state == "open" and due_to_close:
             # Paid in between wins: whatever closing answers, the second reading has the last word.
-            provider.close(provider_id, f"close-{provider_id[-40:]}-{count}")
+            provider.close(provider_id, f"close-{provider_id[-40:]}-{count}", patient=patient)
             report = provider.fetch(provider_id, patient=patient)
     except ProviderError as error:
         return unanswered(payment_id, error, door=door)
@@ -259,6 +264,9 @@ def unanswered(payment_id: int, error: ProviderError, *, door: str) -> Outcome:
         payment.leased_until = None
         if payment.next_check_at is not None:
             payment.next_check_at = next_check(payment, now)
+            if payment.state not in PAYMENT_ACTIVE and not error.permanent:
+                # The reading that is due an hour or a day after the end is not lost to an outage.
+                payment.next_check_at = now + ASK_AGAIN
         if isinstance(error, Missing) or payment.error_count in (1, 10, 100):
             timeline.note(order, "unanswered", payment.last_error, door=door, payment=payment)
         if isinstance(error, Missing):
@@ -278,7 +286,7 @@ def next_check(payment: Payment, now: datetime) -> datetime | None:
         if age < timedelta(hours=3):
             return now
         return now + (timedelta(minutes=15) if age < timedelta(days=1) else timedelta(minutes=30))
-    if payment.state is PaymentState.REVIEW or payment.provider == "wallet":
+    if payment.provider == "wallet":
         return None
     later = (payment.state_since + delay for delay in REREADS)
     soonest = next((moment for moment in later if moment > now), None)
@@ -342,7 +350,7 @@ def _observe(payment: Payment, report: Report) -> None:
     payment.url = report.url
     if report.charge_id is not None:
         payment.charge_id = report.charge_id
-    if report.state == "paid" and report.currency == payment.currency:
+    if report.state == "paid" and report.currency == payment.currency and not payment.fulfilled:
         payment.received_minor = report.amount_minor
     payment.next_check_at = next_check(payment, clock.now())
 
@@ -377,11 +385,14 @@ def _apply(
         _paid_in_review(order, payment, report, "paid in review", door=door)
     elif state is payment.state or not payment.allows(state):
         _declined(order, payment, report, door=door)
+    elif state in PAYMENT_ACTIVE and _another_is_active(order, payment):
+        # An old attempt that turns to processing beside a newer one stays closed, and is watched.
+        payment.next_check_at = clock.now() + ASK_AGAIN
     elif state is PaymentState.PAID:
         _paid(order, payment, report, door=door, actor_id=actor_id, seen=seen)
     elif state in (PaymentState.OPEN, PaymentState.PROCESSING):
         _enter(payment, state)
-        if order.state not in (OrderState.COMPLETED, OrderState.REVIEW):
+        if order.state not in (*_HAS_GOODS, OrderState.REVIEW):
             order.state = OrderState.PENDING_VERIFICATION
         timeline.note(
             order, state.value, _OPENED[state], door=door, payment=payment, data=seen, actor_id=actor_id
@@ -402,6 +413,10 @@ def _enter(payment: Payment, state: PaymentState) -> None:
     payment.state = state
     payment.state_since = clock.now()
     payment.next_check_at = next_check(payment, payment.state_since)
+
+
+def _another_is_active(order: Order, payment: Payment) -> bool:
+    return any(other.is_active for other in order.payments if other is not payment)
 
 
 def _declined(order: Order, payment: Payment, report: Report, *, door: str) -> None:
@@ -435,8 +450,9 @@ def _paid(
     )
     if incidents.holds_money(payment):
         # It arrived while the payment was in review, and a person has taken it out since.
+        incidents.hold_money("settled", order, payment, report)
         source = ledger.SUSPENSE
-    if order.state in (OrderState.COMPLETED, OrderState.PARTIALLY_REFUNDED, OrderState.REFUNDED):
+    if order.state in _HAS_GOODS:
         incidents.open_incident("double_payment", order, payment, report, door=door)
     elif not fulfilment.sellable_still(order):
         incidents.open_incident("event_cancelled", order, payment, report, door=door)
@@ -510,8 +526,13 @@ def _quarantine(order: Order, payment: Payment, report: Report, problem: str, *,
 
 def _paid_in_review(order: Order, payment: Payment, report: Report, what: str, *, door: str) -> None:
     """Money that arrives while a person is still to decide goes into the inbox, too."""
-    if report.state == "paid" and not payment.fulfilled and not incidents.holds_money(payment):
+    if report.state != "paid":
+        return
+    if incidents.holds_money(payment):
+        incidents.correct(order, payment, report)
+    elif not payment.fulfilled:
         incidents.open_incident("mismatch", order, payment, report, door=door, what=what)
+    refunds.mirror(order, payment, report, door=door)
 
 
 # --- Doors ----------------------------------------------------------------------------------------------
@@ -538,15 +559,19 @@ def decide(payment_id: int, *, state: PaymentState, actor_id: int, note: str) ->
             )
         if incidents.was_given_away(payment):
             raise DomainError("given_back", "This payment's money was given back or credited already.")
+        if state in PAYMENT_ACTIVE and _another_is_active(order, payment):
+            raise DomainError("another_active", "Another payment of this order is open. Wait for its end.")
+        closing = state not in (PaymentState.PAID, *PAYMENT_ACTIVE)
+        if closing and incidents.holds_money(payment):
+            raise DomainError("money_here", "Its money has arrived: decide about it in the money inbox.")
         timeline.note(order, "decided", f"{state}: {note}", door="admin", payment=payment, actor_id=actor_id)
-        if state is PaymentState.PAID:
-            _enter(payment, state)
-        elif state in PAYMENT_ACTIVE:
-            _enter(payment, state)
+        if state is not PaymentState.PAID and order.state is OrderState.REVIEW:
+            # An order that another payment has paid for stays what it is.
             order.state = OrderState.PENDING_VERIFICATION
-        else:
-            order.state = OrderState.PENDING_VERIFICATION
+        if closing:
             _close(order, payment, state, note, door="admin", actor_id=actor_id)
+        else:
+            _enter(payment, state)
         return Outcome(payment_id, payment.state, True)
 
     return locks.in_one_transaction(work)
@@ -561,28 +586,6 @@ def accept(payment: Payment, order: Order, *, actor_id: int | None) -> None:
         _enter(payment, PaymentState.PAID)
         payment.paid_at = payment.state_since
     fulfilment.fulfil(order, payment, door="admin", source=None, actor_id=actor_id)
-
-
-def by_provider_id(provider: str, provider_id: str) -> Payment | None:
-    """The payment that has this id at its provider."""
-    return db.session.scalar(select(Payment).filter_by(provider=provider, provider_id=provider_id))
-
-
-def by_code(code: str) -> Payment | None:
-    """The newest payment of an order code, or the payment of a reference or provider id."""
-    return db.session.scalar(
-        select(Payment)
-        .join(Order)
-        .where(
-            or_(
-                func.upper(Order.code) == code.upper(),
-                Payment.reference == code.upper(),
-                Payment.provider_id == code,
-            )
-        )
-        .order_by(Payment.attempt.desc())
-        .limit(1)
-    )
 
 
 def mark_done(event_id: int, outcome: str) -> None:

@@ -106,7 +106,7 @@ def test_coming_back_again_credits_nothing_and_says_so(
     sandbox.do(session_id, "pay")
     come_back(client, session_id)
     for _ in range(3):
-        assert "already added to your balance" in come_back(client, session_id)
+        assert "already processed" in come_back(client, session_id)
     assert balance(member) == 5000
 
 
@@ -289,7 +289,7 @@ def test_who_never_comes_back_is_credited_and_told_so_later(
     payment = db.session.scalars(select(Payment)).one()
     assert payments.reconcile(payment.id, door="sweep").state is PaymentState.PAID
     assert balance(member) == 5000
-    assert "already added to your balance" in come_back(client, session_id)
+    assert "already processed" in come_back(client, session_id)
 
 
 def test_cancelling_leads_back_to_the_form(client: FlaskClient, member: User) -> None:

@@ -42,7 +42,7 @@ def test_a_top_up_is_credited_at_once_and_once(visit: Visit) -> None:
     has(member, "50.00")
     for _ in range(2):
         member.go(returns[0])
-        member.see(re.compile("already added to your balance, once"))
+        member.see(re.compile("already processed"))
         has(member, "50.00")
     expect(member.page.locator(".entry")).to_have_count(1)
     member.look("wallet")
