@@ -5,6 +5,7 @@ What the person decides is in `domain/decisions.py`. Nothing here commits.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from sqlalchemy import select
@@ -23,6 +24,7 @@ KINDS = {
     "late_money": "The payment arrived after its hold ended, and the tickets are gone.",
     "event_cancelled": "The payment arrived for an event that was cancelled.",
     "refund_failed": "A refund failed after its tickets were sold to somebody else.",
+    "refund_returned": "A refund from the money inbox failed in the end, so its money is still here.",
     "refund_unclear": "The provider did not say whether a refund was made.",
     "unknown_payment": "The provider has a paid payment of ours that is not in the database.",
 }
@@ -36,18 +38,18 @@ def open_incident(
     *,
     door: str,
     what: str = "",
-    amount_minor: int = 0,
 ) -> None:
     """Open an incident about a payment, once for each kind; move money that arrived into `suspense`."""
-    amount = amount_minor or report.amount_minor
+    amount = report.amount_minor
     evidence = _evidence(payment, report, what)
-    _hold_money(kind, order, payment, report, amount)
+    hold_money(kind, order, payment, report)
     if order.state not in (OrderState.COMPLETED, OrderState.PARTIALLY_REFUNDED, OrderState.REFUNDED):
         order.state = OrderState.REVIEW
     before = db.session.scalars(
-        select(Incident.resolved_at).where(Incident.payment_id == payment.id, Incident.kind == kind)
+        select(Incident).where(Incident.payment_id == payment.id, Incident.kind == kind)
     ).all()
-    if any(resolved_at is None for resolved_at in before):
+    if any(incident.resolved_at is None for incident in before):
+        correct(order, payment, report)
         return
     # What was decided once stays decided: the same trouble again is another incident.
     key = f"{kind}:{payment.id}" + (f":{len(before) + 1}" if before else "")
@@ -82,22 +84,72 @@ def open_incident(
     outbox.alert(subject, text, key=f"incident:{key}", critical=True)
 
 
-def _hold_money(kind: str, order: Order, payment: Payment, report: Report, amount_minor: int) -> None:
-    """Money that arrived and bought nothing lies in suspense, once for each payment."""
+def hold_money(kind: str, order: Order, payment: Payment, report: Report) -> None:
+    """Have in suspense what the report says has arrived and has bought nothing, whatever was said before."""
     if report.state != "paid" or payment.fulfilled:
         return
-    ledger.post(
-        key=f"suspense:{payment.id}",
-        debit=ledger.provider_account(payment.provider, payment.account),
-        credit=ledger.SUSPENSE,
-        amount_minor=amount_minor,
-        currency=report.currency,
-        kind="suspense",
-        description=f"{kind} {order.code}",
-        order_id=order.id,
-        payment_id=payment.id,
-        provider_reference=report.provider_id,
+    source = ledger.provider_account(payment.provider, payment.account)
+    before = db.session.scalars(select(Transfer).filter_by(payment_id=payment.id, kind="suspense")).all()
+    lacking = Counter({report.currency: report.amount_minor})
+    for transfer in before:
+        lacking[transfer.currency] -= transfer.amount_minor * (
+            1 if transfer.credit == ledger.SUSPENSE else -1
+        )
+    for number, (currency, minor) in enumerate(sorted(lacking.items()), start=len(before)):
+        if minor:
+            ledger.post(
+                key=f"suspense:{payment.id}" + (f":{number}" if before else ""),
+                debit=source if minor > 0 else ledger.SUSPENSE,
+                credit=ledger.SUSPENSE if minor > 0 else source,
+                amount_minor=abs(minor),
+                currency=currency,
+                kind="suspense",
+                description=f"{kind} {order.code}",
+                order_id=order.id,
+                payment_id=payment.id,
+                provider_reference=report.provider_id,
+            )
+
+
+def correct(order: Order, payment: Payment, report: Report) -> None:
+    """Where a paid report names another sum than the one before, what waits to be decided is that sum."""
+    waiting = db.session.scalars(
+        select(Incident).where(Incident.payment_id == payment.id, Incident.resolved_at.is_(None))
+    ).all()
+    if report.state != "paid" or not waiting:
+        return
+    for incident in waiting:
+        incident.amount_minor, incident.currency = report.amount_minor, report.currency
+    hold_money("corrected", order, payment, report)
+
+
+def refund_returned(order: Order, payment: Payment, amount_minor: int, currency: str, why: str) -> None:
+    """Money from the inbox whose refund failed in the end is there again, unless it still waits there."""
+    known = db.session.scalars(select(Incident).where(Incident.payment_id == payment.id)).all()
+    if any(incident.resolved_at is None for incident in known):
+        return
+    if not any(other.fulfilled for other in order.payments):
+        order.state = OrderState.REVIEW
+    key = f"refund_returned:{payment.id}:{len(known)}"
+    db.session.add(
+        Incident(
+            key=key,
+            kind="refund_returned",
+            order_id=order.id,
+            payment_id=payment.id,
+            provider=payment.provider,
+            charge_id=payment.charge_id,
+            amount_minor=amount_minor,
+            currency=currency,
+            evidence={"what": why},
+            created_at=clock.now(),
+        )
     )
+    timeline.note(
+        order, "incident", f"{KINDS['refund_returned']} {why}".strip(), door="refund", payment=payment
+    )
+    subject, text = alerts.incident(order, KINDS["refund_returned"], amount_minor, currency)
+    outbox.alert(subject, text, key=f"incident:{key}", critical=True)
 
 
 def holds_money(payment: Payment) -> bool:

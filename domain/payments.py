@@ -561,17 +561,16 @@ def decide(payment_id: int, *, state: PaymentState, actor_id: int, note: str) ->
             raise DomainError("given_back", "This payment's money was given back or credited already.")
         if state in PAYMENT_ACTIVE and _another_is_active(order, payment):
             raise DomainError("another_active", "Another payment of this order is open. Wait for its end.")
-        closing = state not in (PaymentState.PAID, *PAYMENT_ACTIVE)
-        if closing and incidents.holds_money(payment):
-            raise DomainError("money_here", "Its money has arrived: decide about it in the money inbox.")
         timeline.note(order, "decided", f"{state}: {note}", door="admin", payment=payment, actor_id=actor_id)
         if state is not PaymentState.PAID and order.state is OrderState.REVIEW:
             # An order that another payment has paid for stays what it is.
             order.state = OrderState.PENDING_VERIFICATION
-        if closing:
-            _close(order, payment, state, note, door="admin", actor_id=actor_id)
-        else:
+        if state is PaymentState.PAID or state in PAYMENT_ACTIVE:
             _enter(payment, state)
+        else:
+            # Nobody is told that nothing was charged while their money waits in the inbox.
+            quietly = incidents.holds_money(payment)
+            _close(order, payment, state, note, door="admin", actor_id=actor_id, quietly=quietly)
         return Outcome(payment_id, payment.state, True)
 
     return locks.in_one_transaction(work)

@@ -1,0 +1,139 @@
+"""Payments that a person looks at, and late words about attempts that were over."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from flask import Flask
+from sqlalchemy import select
+
+from domain import clock, decisions, ledger, payments, starting
+from domain.errors import DomainError
+from domain.providers import ProviderError, RefundReport
+from extensions import db
+from models import Incident, Order, OrderState, OutboxMail, Payment, PaymentState, Refund
+from tests.support.shop import make_event, make_user, place, report_on
+
+
+def settle(payment: Payment, state: str, **changes: Any) -> payments.Outcome:
+    payment = fresh(payment)
+    return payments.settle(payment.id, report_on(payment, state, **changes), door="test")
+
+
+def fresh(payment: Payment) -> Payment:
+    return db.session.get_one(Payment, payment.id, populate_existing=True)
+
+
+def state_of(order: Order) -> OrderState:
+    return db.session.get_one(Order, order.id, populate_existing=True).state
+
+
+def second_attempt(order: Order) -> Payment:
+    """The payment after the first, which is made here where there is none."""
+    found = db.session.get_one(Order, order.id, populate_existing=True)
+    starting.prepare(found, "stripe")
+    db.session.commit()
+    return found.payments[-1]
+
+
+def incident() -> Incident:
+    return db.session.scalars(select(Incident).execution_options(populate_existing=True)).one()
+
+
+def test_deciding_about_a_second_payment_leaves_the_paid_order_alone(app: Flask) -> None:
+    order = place(make_event())
+    first = order.payments[0]
+    settle(first, "open")
+    settle(first, "expired")
+    second = second_attempt(order)
+    settle(second, "open")
+    settle(first, "paid")
+    settle(second, "open", amount_minor=1)
+    assert fresh(second).state is PaymentState.REVIEW
+    admin = make_user("admin@example.org")
+    payments.decide(second.id, state=PaymentState.EXPIRED, actor_id=admin.id, note="It was never paid.")
+    assert state_of(order) is OrderState.COMPLETED
+
+
+def test_an_old_attempt_that_turns_to_processing_stays_closed_beside_a_newer_one(app: Flask) -> None:
+    order = place(make_event())
+    first = order.payments[0]
+    settle(first, "open")
+    settle(first, "failed")
+    second = second_attempt(order)
+    settle(second, "open")
+    assert settle(first, "processing").state is PaymentState.FAILED
+    waits = fresh(first).next_check_at
+    assert waits is not None and waits <= clock.now() + payments.ASK_AGAIN
+    settle(second, "paid")
+    settle(second, "paid", refunds=(RefundReport("re_1", 2500, "EUR", "succeeded"),))
+    assert settle(first, "processing").state is PaymentState.PROCESSING
+    assert state_of(order) is OrderState.REFUNDED
+
+
+def test_an_outage_does_not_lose_the_reading_of_a_closed_payment(app: Flask) -> None:
+    payment = place(make_event()).payments[0]
+    settle(payment, "open")
+    settle(payment, "expired")
+    payment = fresh(payment)
+    payment.state_since = clock.now() - timedelta(days=2)
+    payment.next_check_at = clock.now() - timedelta(minutes=1)
+    db.session.commit()
+    payments.unanswered(payment.id, ProviderError("down", permanent=False), door="test")
+    again = fresh(payment).next_check_at
+    assert again is not None and again > clock.now()
+
+
+def test_what_waits_for_a_decision_is_what_arrived(app: Flask) -> None:
+    """An unpaid session that differs, then money, then another sum, then another currency."""
+    payment = place(make_event()).payments[0]
+    settle(payment, "open")
+    settle(payment, "open", amount_minor=100)
+    for changes in ({}, {"amount_minor": 100}, {"currency": "USD"}, {"amount_minor": 2500}):
+        told = report_on(fresh(payment), "paid", **changes)
+        payments.settle(payment.id, told, door="test")
+        assert (incident().amount_minor, incident().currency) == (told.amount_minor, told.currency)
+        assert ledger.balance(ledger.SUSPENSE, told.currency) == told.amount_minor
+        other = "EUR" if told.currency == "USD" else "USD"
+        assert ledger.balance(ledger.SUSPENSE, other) == 0
+    decisions.resolve(incident().id, how="issue", reason="It is the buyer's money.", actor_id=None)
+    assert ledger.balance(ledger.SUSPENSE, "EUR") == 0
+    assert ledger.balance(ledger.sales_account(None), "EUR") == 2500
+
+
+def test_money_that_was_given_back_meanwhile_buys_nothing(app: Flask) -> None:
+    """A refund made in the provider's dashboard is seen while the payment waits for a decision."""
+    payment = place(make_event()).payments[0]
+    settle(payment, "open")
+    settle(payment, "paid", reference="ORD-ANOTHER-1")
+    settle(
+        payment,
+        "paid",
+        reference="ORD-ANOTHER-1",
+        refunds=(RefundReport("re_1", 2500, "EUR", "succeeded"),),
+    )
+    assert db.session.scalars(select(Refund.amount_minor)).one() == 2500
+    assert ledger.balance(ledger.SUSPENSE, "EUR") == 0
+    with pytest.raises(DomainError) as refused:
+        decisions.resolve(incident().id, how="issue", reason="Why not", actor_id=None)
+    assert refused.value.code == "given_back"
+
+
+def test_nobody_is_told_that_nothing_was_charged_while_their_money_waits(app: Flask) -> None:
+    payment = place(make_event()).payments[0]
+    settle(payment, "open")
+    settle(payment, "paid", reference="ORD-ANOTHER-1")
+    admin = make_user("admin@example.org")
+    payments.decide(payment.id, state=PaymentState.FAILED, actor_id=admin.id, note="Gone")
+    assert db.session.scalar(select(OutboxMail).filter_by(kind="payment_failed")) is None
+    assert incident().resolved_at is None
+
+
+def test_a_sum_that_changes_after_the_goods_changes_no_sum_of_ours(app: Flask) -> None:
+    payment = place(make_event()).payments[0]
+    settle(payment, "open")
+    settle(payment, "paid")
+    settle(payment, "paid", amount_minor=1)
+    assert fresh(payment).received_minor == 2500
