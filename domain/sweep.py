@@ -28,7 +28,7 @@ from models import PAYMENT_ACTIVE, Order, OrderState, OutboxMail, Payment, Payme
 log = structlog.get_logger(__name__)
 
 # Rows that one listing tries to cover, rows read by id in one claim, and calls under way at once.
-_WINDOW = 5_000
+_WINDOW = 20_000
 _BATCH = 16
 _THREADS = 8
 # A list is given up as sparse when its pages hold fewer due payments than this on average.
