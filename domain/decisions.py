@@ -12,7 +12,7 @@ import config
 from domain import accounts, clock, fulfilment, ledger, locks, outbox, payments, refunds, timeline
 from domain.errors import DomainError, NotFound
 from extensions import db, queue
-from models import DisputeState, Incident, LineKind, Order, OrderState, Payment
+from models import DisputeState, Incident, LineKind, Order, OrderState, Payment, Refund
 
 log = structlog.get_logger(__name__)
 
@@ -53,9 +53,12 @@ def _refund(incident_id: int, reason: str, actor_id: int | None) -> None:
         return
     payment = db.session.get_one(Payment, incident.payment_id)
     if payment.received_minor is None:
-        raise DomainError(
-            "not_paid", "No money arrived, so there is nothing to give back. Dismiss it instead."
-        )
+        words = "No money arrived, so there is nothing to give back. Dismiss it instead."
+        if incident.currency != payment.currency:
+            words = (
+                f"It is in {incident.currency}: give it back in the provider's dashboard, then dismiss it."
+            )
+        raise DomainError("not_paid", words)
     left = refunds.refundable_minor(payment)
     if left <= 0:
         return
@@ -172,10 +175,13 @@ def decide_late_money() -> None:
     how = config.get().late_money
     if how == "person":
         return
-    waiting = db.session.scalars(
-        select(Incident.id).where(Incident.kind == "late_money", Incident.resolved_at.is_(None)).limit(50)
-    ).all()
-    for incident_id in waiting:
+    # A refund that failed is not tried again by rule: each try would be another refund and another alert.
+    tried = select(Refund.id).where(Refund.payment_id == Incident.payment_id).exists()
+    waiting = select(Incident.id).where(Incident.kind == "late_money", Incident.resolved_at.is_(None))
+    if how == "refund":
+        waiting = waiting.where(~tried)
+    # The newest first, so that old ones which no rule can decide keep none of them waiting.
+    for incident_id in db.session.scalars(waiting.order_by(Incident.id.desc()).limit(50)).all():
         try:
             resolve(incident_id, how=how, reason=f"By the setting LATE_MONEY={how}.", actor_id=None)
         except DomainError as error:

@@ -39,6 +39,7 @@ from models import (
     RefundState,
     Ticket,
     TicketState,
+    Transfer,
 )
 
 # Intents whose outcome is not known yet, and money that is gone or going.
@@ -122,9 +123,17 @@ def _intend(
 
 
 def refundable_minor(payment: Payment) -> int:
-    """What is left of a payment after every refund that succeeded or may yet succeed, in minor units."""
+    """What is left of a payment, in minor units: without refunds that may yet succeed, and disputed money.
+
+    An inquiry (`warning_…`) has taken nothing yet, and a refund is how it is answered.
+    """
     taken = payment.amount_minor if payment.received_minor is None else payment.received_minor
-    return taken - sum(r.amount_minor for r in payment.refunds if r.state in COUNTED)
+    disputed = sum(
+        dispute.amount_minor
+        for dispute in payment.disputes
+        if dispute.state is not DisputeState.WON and not dispute.provider_status.startswith("warning_")
+    )
+    return taken - disputed - sum(r.amount_minor for r in payment.refunds if r.state in COUNTED)
 
 
 def _own_tickets(order: Order, payment: Payment, ids: list[int], *, everything: bool) -> list[int]:
@@ -138,11 +147,12 @@ def _own_tickets(order: Order, payment: Payment, ids: list[int], *, everything: 
 
 
 def _take_from_wallet(order: Order, payment: Payment, refund: Refund) -> None:
-    """A top-up is given back from the wallet it went to, at once, so that it cannot be spent meanwhile."""
-    if payment.fulfilled and _is_top_up(order):
+    """Money in a wallet is taken from there at once, so that it cannot be spent while it goes back."""
+    wallet = _wallet_with(order, payment)
+    if wallet is not None:
         ledger.post(
             key=f"refund:{refund.id}:taken",
-            debit=fulfilment.account_for(order, LineKind.TOP_UP),
+            debit=wallet,
             credit=ledger.SUSPENSE,
             amount_minor=refund.amount_minor,
             currency=refund.currency,
@@ -151,6 +161,23 @@ def _take_from_wallet(order: Order, payment: Payment, refund: Refund) -> None:
             order_id=order.id,
             payment_id=payment.id,
         )
+
+
+def _wallet_with(order: Order, payment: Payment) -> str | None:
+    """The account of the wallet that has the payment's money: by a top-up, or by a person's decision."""
+    if payment.fulfilled:
+        return fulfilment.account_for(order, LineKind.TOP_UP) if _is_top_up(order) else None
+    return db.session.scalar(
+        select(Transfer.credit).where(Transfer.payment_id == payment.id, Transfer.kind == "decision").limit(1)
+    )
+
+
+def _money_of(order: Order, payment: Payment) -> str:
+    """The account that has the payment's money: a wallet, whom it was sold for, or suspense."""
+    elsewhere = _wallet_with(order, payment)
+    if elsewhere is not None:
+        return elsewhere
+    return fulfilment.account_for(order, order.lines[0].kind) if payment.fulfilled else ledger.SUSPENSE
 
 
 def _is_top_up(order: Order) -> bool:
@@ -167,18 +194,21 @@ def follow_up(refund_id: int, *, patient: bool) -> None:
     provider = providers.get(payment.provider)
     provider_id, key, amount = payment.provider_id or "", refund.idempotency_key, refund.amount_minor
     unmade = refund.state is RefundState.CREATED
-    # Once the provider may have forgotten our key, repeating the call could send the money twice.
-    forgotten = clock.now() - refund.created_at >= _KEY_LIFE
+    # Once the provider may have forgotten our key, repeating the call could send the money twice; and an
+    # unheard call may have gone through, so that what is then refused is only the repetition.
+    unsure = refund.check_count > 0 or clock.now() - refund.created_at >= _KEY_LIFE
     db.session.rollback()
+    asked = False
     try:
         report: RefundReport | None = None
-        if forgotten or not unmade:
+        if unsure or not unmade:
             report = provider.find_refund(provider_id, key)
         if unmade and report is None:
+            asked = True
             report = provider.refund(provider_id, amount, key, patient=patient)
     except ProviderError as error:
-        failure = error
-        locks.in_one_transaction(lambda: _unanswered(refund_id, failure))
+        failure, refused = error, asked and error.permanent
+        locks.in_one_transaction(lambda: _unanswered(refund_id, failure, refused=refused))
         return
     if report is None:
         locks.in_one_transaction(lambda: _not_found(refund_id))
@@ -193,13 +223,13 @@ def _locked(refund_id: int) -> tuple[Refund, Payment, Order]:
     return db.session.get_one(Refund, refund_id, populate_existing=True), payment, order
 
 
-def _unanswered(refund_id: int, error: ProviderError) -> None:
+def _unanswered(refund_id: int, error: ProviderError, *, refused: bool) -> None:
     """A refusal ends the intent; silence is asked about again under the same key, and then by a person."""
     refund, payment, order = _locked(refund_id)
     refund.check_count += 1
     refund.leased_until = None
     now = clock.now()
-    if refund.state is RefundState.CREATED and error.permanent:
+    if refund.state is RefundState.CREATED and refused:
         _failed(refund, payment, order, str(error), door="refund")
     elif refund.check_count >= _UNCLEAR_AFTER and refund.state is RefundState.CREATED:
         refund.state = RefundState.REVIEW
@@ -312,10 +342,10 @@ def _succeeded(refund: Refund, payment: Payment, order: Order, *, door: str) -> 
 
 
 def _from_account(refund: Refund, payment: Payment, order: Order) -> str:
-    """Where a refund's money comes from: suspense for what never bought goods, else whom it was sold for."""
-    if not payment.fulfilled or (_is_top_up(order) and not refund.made_at_provider):
+    """Where a refund's money comes from: ours was taken out of a wallet when it was asked for."""
+    if not refund.made_at_provider and _wallet_with(order, payment) is not None:
         return ledger.SUSPENSE
-    return fulfilment.account_for(order, order.lines[0].kind)
+    return _money_of(order, payment)
 
 
 def _to_account(payment: Payment) -> str:
@@ -350,11 +380,12 @@ def _failed(
             order_id=order.id,
             payment_id=payment.id,
         )
-    if payment.fulfilled and _is_top_up(order) and not refund.made_at_provider:
+    wallet = _wallet_with(order, payment)
+    if wallet is not None and not refund.made_at_provider:
         ledger.post(
             key=f"refund:{refund.id}:returned",
             debit=ledger.SUSPENSE,
-            credit=fulfilment.account_for(order, LineKind.TOP_UP),
+            credit=wallet,
             amount_minor=refund.amount_minor,
             currency=refund.currency,
             kind="refund_failed",
@@ -367,6 +398,8 @@ def _failed(
         *alerts.refund_failed(order, refund.amount_minor, refund.currency, why),
         key=f"refund_failed:{refund.id}",
     )
+    if wallet is None and not payment.fulfilled:
+        incidents.refund_returned(order, payment, refund.amount_minor, refund.currency, why)
     if before in (RefundState.PENDING, RefundState.SUCCEEDED):
         _restore(refund, order)
 
@@ -519,7 +552,7 @@ def _in_state(order: Order, state: TicketState) -> list[Ticket]:
 
 
 def _move_disputed(order: Order, payment: Payment, dispute: Dispute, *, back: bool) -> None:
-    ours = fulfilment.account_for(order, order.lines[0].kind) if payment.fulfilled else ledger.SUSPENSE
+    ours = _money_of(order, payment)
     theirs = _to_account(payment)
     ledger.post(
         key=f"dispute:{dispute.id}:{'back' if back else 'taken'}",
