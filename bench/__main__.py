@@ -82,6 +82,7 @@ def _scenes(stage: Stage, *, million: bool) -> Results:
     rushing = inside.do("event", slug="rush", capacity=stage.sizes.buyers // 2)["types"][0]
     for title, scene in (
         ("Queries", scenes.count_queries),
+        ("Yardstick", scenes.yardstick),
         ("Orders settled", scenes.settle),
         ("PDFs", scenes.pdfs),
         ("Start of web", scenes.start_web),

@@ -40,6 +40,7 @@ _DOOR = "check-in over HTTP"
 _WEB = "web process"
 
 MEASURES: dict[str, Measure] = {
+    "yardstick": Measure("this machine", "a bare Flask page with one ORM query (0.9 when idle)", "ms"),
     "page.per_second": Measure(_PAGE, "pages", "1/s", None, _MORE, "46"),
     "page.cpu": Measure(_PAGE, "CPU a page", "ms", 1.3, _LESS, "40"),
     "page.queries": Measure(_PAGE, "queries a page", "", 3, _LESS, "10"),

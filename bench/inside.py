@@ -17,6 +17,7 @@ from typing import Any
 
 from flask import Flask
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from app import create_app
 from bench import counting, filling
@@ -24,7 +25,7 @@ from bench.client import at_once
 from bench.counting import identity
 from domain import catalogue, clock, documents, door, payments, providers, sweep, tickets
 from extensions import db
-from models import EventState, Order, Payment
+from models import Event, EventState, Order, Payment
 from tests.support import shop
 
 # Each thread of a process has a connection of its own.
@@ -158,6 +159,25 @@ def _pdf(app: Flask, slug: str, quantity: int, times: int) -> dict[str, float]:
     return {"cpu": (time.process_time() - began) / times, "bytes": size}
 
 
+def _yardstick(app: Flask, slug: str, times: int) -> float:
+    """CPU milliseconds of what no Flask shop can do without: how fast this machine is just now."""
+    # The shop's own engine, without its application around it.
+    bare, engine = Flask("bare"), db.engine
+    page = bare.jinja_env.from_string("<h1>{{ event.title }}</h1>" + "<p>{{ event.venue }}</p>" * 40)
+
+    @bare.get("/")
+    def show() -> str:
+        with Session(engine) as session:
+            return page.render(event=session.scalars(select(Event).filter_by(slug=slug)).one())
+
+    client = bare.test_client()
+    assert client.get("/").status_code == 200
+    began = time.process_time()
+    for _ in range(times):
+        client.get("/")
+    return (time.process_time() - began) / times * 1000
+
+
 def _sweep(app: Flask) -> dict[str, float]:
     """One sweep: what it found, its provider calls, and its seconds."""
     calls, began = providers.calls.total, time.perf_counter()
@@ -174,6 +194,7 @@ JOBS: dict[str, Callable[..., Any]] = {
     "door_pass": _door_pass,
     "pdf": _pdf,
     "sweep": _sweep,
+    "yardstick": _yardstick,
     "count": counting.count,
     "due_payments": filling.due_payments,
     "put_to_rest": filling.put_to_rest,

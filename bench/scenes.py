@@ -79,6 +79,11 @@ def count_queries(stage: Stage) -> Results:
     return counted
 
 
+def yardstick(stage: Stage) -> Results:
+    """How fast the machine is just now: what else it does costs CPU time too, by emptying its caches."""
+    return {"yardstick": stage.inside.do("yardstick", slug="inside", times=50 * stage.sizes.pdfs)}
+
+
 def settle(stage: Stage) -> Results:
     """Orders placed and settled with a report made on the spot: on one connection, then on eight."""
     number, machine = stage.sizes.settled, stage.machine
