@@ -49,6 +49,7 @@ class _Work:
     everything: bool
     cap: int
     counts: Counter[str] = field(default_factory=Counter)
+    failed_duties: int = 0
     # Unanswered calls in a row, by provider.
     silent: Counter[str] = field(default_factory=Counter)
 
@@ -99,13 +100,13 @@ def run(
     db.session.commit()
     try:
         for name in _due_providers(work):
-            _listed(work, name)
-            _by_id(work, name)
-        _refunds(work)
-        decisions.decide_late_money()
-        wallet.expire_holds(clock.now())
-        _raise_stuck()
-        _raise_expired()
+            _also(work, f"{name} listed", partial(_listed, work, name))
+            _also(work, f"{name} by id", partial(_by_id, work, name))
+        _also(work, "refunds", partial(_refunds, work))
+        _also(work, "late_money", decisions.decide_late_money)
+        _also(work, "wallet_holds", lambda: wallet.expire_holds(clock.now()))
+        _also(work, "stuck", _raise_stuck)
+        _also(work, "expired", _raise_expired)
         delivered = outbox.deliver_due(budget_seconds=30)
     except BaseException as error:
         db.session.rollback()
@@ -115,11 +116,21 @@ def run(
     return _finish(work, providers.calls.total - calls_before, delivered.sent)
 
 
+def _also(work: _Work, name: str, do: Callable[[], object]) -> None:
+    """One of a sweep's duties. If it fails, that is logged and counted, and the others are still done."""
+    try:
+        do()
+    except Exception:
+        db.session.rollback()
+        log.exception("sweep_duty_failed", duty=name)
+        work.failed_duties += 1
+
+
 def _finish(work: _Work, calls: int, mails: int) -> SweepRun:
     run, counts = db.session.get_one(SweepRun, work.run_id), work.counts
     run.finished_at = clock.now()
     run.verified, run.failed = counts["verified"], counts["failed"] + counts["review"]
-    run.pending, run.errors = counts["still_pending"], counts["error"]
+    run.pending, run.errors = counts["still_pending"], counts["error"] + work.failed_duties
     run.provider_calls, run.mails = calls, mails
     db.session.commit()
     work.tell("")
@@ -432,7 +443,7 @@ def _raise_stuck() -> None:
             .order_by(Payment.id)
             .limit(200)
             .options(joinedload(Payment.order))
-            .with_for_update(skip_locked=True, of=Payment)
+            .with_for_update(skip_locked=True, key_share=True, of=Payment)
         )
     )
     if stuck:
@@ -459,8 +470,10 @@ def _raise_expired() -> None:
             Payment.state_since <= now,
             Order.state == OrderState.EXPIRED,
         )
+        .distinct()
         .order_by(Order.id)
-        .limit(200)
+        # All since the last digest, for the next one begins after it; the mail shows the first of them.
+        .limit(_WINDOW)
     )
     expired = list(db.session.scalars(query.where(Payment.state_since > last) if last is not None else query))
     if expired:
