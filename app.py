@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from flask import Flask, Response, g, jsonify, render_template, request
 from flask_wtf.csrf import CSRFError
+from sqlalchemy.exc import DataError
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -38,6 +39,7 @@ def create_app(settings: config.Settings | None = None) -> Flask:
         import_module(f"blueprints.{name}").register(app)
     app.register_error_handler(DomainError, _domain_error)
     app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(DataError, _data_error)
     app.before_request(_new_nonce)
     app.after_request(_secure)
     app.add_template_filter(money.show, "money")
@@ -134,6 +136,12 @@ def _wants_json() -> bool:
 def _domain_error(error: DomainError) -> tuple[str | Response, int]:
     status = 404 if isinstance(error, NotFound) else 400
     return _error_page(status, error.message, error.code)
+
+
+def _data_error(error: DataError) -> tuple[str | Response, int]:
+    """What the database cannot even look for, such as a text with a NUL, is the request's fault."""
+    extensions.db.session.rollback()
+    return _error_page(400, "That request could not be read.")
 
 
 def _http_error(error: HTTPException) -> tuple[str | Response, int] | Response:

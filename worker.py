@@ -19,6 +19,7 @@ from flask import Flask
 from redis.exceptions import RedisError
 from rq import Queue, SimpleWorker
 from rq_scheduler import Scheduler
+from sqlalchemy.exc import SQLAlchemyError
 
 import config
 from domain import checks, heartbeat, outbox
@@ -151,7 +152,11 @@ def _sweep_at_start() -> None:
 
 def _beat() -> None:
     with _app().app_context():
-        heartbeat.beat("clock")
+        try:
+            heartbeat.beat("clock")
+        except SQLAlchemyError as error:
+            # The clock needs no database: it goes on, and is seen again when the database is.
+            log.warning("clock_without_database", error=type(error).__name__)
 
 
 def reconcile_schedule(scheduler: Scheduler) -> None:

@@ -46,6 +46,13 @@ _PAYING = {
 }
 
 
+@bp.after_request
+def _not_shared(response: Response) -> Response:
+    """What is behind a secret address belongs in no cache between here and its reader."""
+    response.headers.setdefault("Cache-Control", "private, no-cache")
+    return response
+
+
 def _order_key() -> str:
     return f"order:{(request.view_args or {}).get('code', '')}"
 

@@ -649,3 +649,14 @@ def test_what_is_missing_says_what_to_do_next(client: FlaskClient) -> None:
     assert page.status_code == 404
     assert "What to do next" in page.text
     assert "help@example.org" in page.text
+
+
+@pytest.mark.parametrize("path", ["/o/%00/x", "/o/ORD-%00/x.json", "/events/%00", "/pictures/%00"])
+def test_a_text_that_no_database_has_is_no_fault_of_ours(client: FlaskClient, path: str) -> None:
+    assert client.get(path).status_code == 400
+
+
+def test_an_order_page_is_kept_by_nobody_in_between(client: FlaskClient) -> None:
+    order = place(make_event(), 2)
+    assert client.get(address(order)).headers["Cache-Control"] == "private, no-cache"
+    assert client.get(f"{address(order)}.json").headers["Cache-Control"] == "private, no-store"
