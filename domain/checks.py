@@ -163,11 +163,13 @@ INVARIANTS = (
         FROM payments p, swept
         WHERE p.state IN ('created', 'open', 'processing')
           AND (p.next_check_at IS NULL OR p.next_check_at < swept.at - :patience)
+          AND (p.leased_until IS NULL OR p.leased_until < swept.at)
         UNION ALL
         SELECT 'refund:' || r.id, r.idempotency_key, r.state, r.next_check_at
         FROM refunds r, swept
         WHERE r.state IN ('created', 'pending')
           AND (r.next_check_at < swept.at - :patience OR (r.next_check_at IS NULL AND NOT r.made_at_provider))
+          AND (r.leased_until IS NULL OR r.leased_until < swept.at)
         UNION ALL
         SELECT 'order:' || o.id, o.code, o.state, o.created_at
         FROM orders o

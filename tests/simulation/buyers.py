@@ -89,6 +89,7 @@ def begin(world: World, number: int) -> Life:
         (topper, 14),
         (agent_user, 10),
         (lost_start, 4),
+        (reviewed, 6),
     )
     kind = world.rng.choices([kind for kind, _ in kinds], [weight for _, weight in kinds])[0]
     world.coverage.note("life", kind.__name__)
@@ -193,11 +194,50 @@ def lost_start(world: World, number: int) -> Life:
     yield from _doors(world, case, 2)
 
 
+def reviewed(world: World, number: int) -> Life:
+    """Somebody whose payment comes into review and out of it again, by a person who may be wrong.
+
+    The combinations of what the person decides and what happens next are gone through one after the other.
+    """
+    event_id, type_id = world.pick_event()
+    form = Form(event_id, type_id, 1, f"reviewed{number}@example.org", f"form-{world.seed}-{number}")
+    case = yield from _ordered(world, form.send)
+    if case is None or not case.session:
+        return
+    world.tamper(case.session)
+    yield Act("recheck", partial(_open, world.admin_id, case, "recheck"))
+    world.mend(case.session)
+    state, then = _REVIEWS[(world.seed * 17 + world.coverage.used["life"]["reviewed"]) % len(_REVIEWS)]
+    known = yield Act("look at the payment", partial(doors.payment_of, case.order_id))
+    if known.value is not None:
+        decision = partial(payments.decide, state=state, actor_id=world.admin_id, note="looked at it")
+        yield Act(f"decide {state}", lambda: decision(known.value[0]).state)
+    if then == "cancel":
+        yield Act("cancel", partial(_cancel, case))
+    elif then != "nothing":
+        world.at_provider(case.session, then)
+    yield Act("recheck", partial(_open, world.admin_id, case, "recheck"))
+    yield from _doors(world, case, 1)
+
+
+_REVIEWS = tuple(
+    (state, then)
+    for then in ("pay", "pay_later", "expire", "cancel", "nothing")
+    for state in (
+        PaymentState.PROCESSING,
+        PaymentState.FAILED,
+        PaymentState.CANCELLED,
+        PaymentState.EXPIRED,
+    )
+)
+
+
 # --- Ordering -------------------------------------------------------------------------------------------
 
 
 def _ordered(world: World, send: Callable[[], Case]) -> Generator[Act | Wait, Result, Case | None]:
     """Send the form, once more when the page did not load, or by pressing twice. None: nothing was sold."""
+    world.coverage.note("door", "checkout")
     result = yield Act("order", send)
     if result.error:
         return None

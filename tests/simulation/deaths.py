@@ -44,19 +44,18 @@ class Deaths:
         # Called at each point between a provider call and what follows it, with the provider's id if known.
         self.between: Callable[[str, str], None] = lambda point, provider_id: None
         self._countdown = 0
-        self._target = ""
+        self._rare = False
         self._over = False
 
     def arm(self) -> None:
-        """Decide whether the coming step has a death in it: after some points, or at the least used one."""
+        """Decide whether a death comes: after some points of the coming step, or at the next rare point."""
         self._countdown = 0
         if self._over or self._rng.randrange(self._one_in):
             return
-        if self._rng.random() < 0.5 or not self.seen:
+        if self._rng.random() < 0.5:
             self._countdown = self._rng.randint(1, _FARTHEST)
         else:
-            least = min(self.died[point] for point in self.seen)
-            self._target = self._rng.choice(sorted(p for p in self.seen if self.died[p] == least))
+            self._rare = True
 
     def end(self) -> None:
         """Nobody dies any more."""
@@ -65,16 +64,17 @@ class Deaths:
 
     def disarm(self) -> None:
         """Nobody dies until the next `arm`."""
-        self._countdown, self._target = 0, ""
+        self._countdown, self._rare = 0, False
 
-    def hold(self) -> tuple[int, str]:
+    def hold(self) -> tuple[int, bool]:
         """Disarm, and give back what `resume` needs to arm again: other processes' steps come in between."""
-        held = self._countdown, self._target
+        held = self._countdown, self._rare
         self.disarm()
         return held
 
-    def resume(self, held: tuple[int, str]) -> None:
-        self._countdown, self._target = held
+    def resume(self, held: tuple[int, bool]) -> None:
+        """See `hold`."""
+        self._countdown, self._rare = held
 
     def point(self, name: str) -> None:
         """A process comes by; it may be its end."""
@@ -83,7 +83,7 @@ class Deaths:
             self._countdown -= 1
             dies = self._countdown == 0
         else:
-            dies = name == self._target
+            dies = self._rare and self.died[name] == min(self.died[point] for point in self.seen)
         if dies:
             self.disarm()
             self.died[name] += 1

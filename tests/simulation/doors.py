@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from sqlalchemy import func, select
 
-from domain import doorbell, lookup, orders, payments, sweep, topups
+from domain import doorbell, orders, payments, sweep, topups
 from extensions import db
 from models import Order, Payment, User
 
@@ -57,7 +57,7 @@ def recheck(payment_id: int, actor_id: int) -> None:
 
 def verify(code: str) -> None:
     """An operator types the command."""
-    payment = lookup.by_code(code)
+    payment = payments.by_code(code)
     if payment is not None:
         payments.reconcile(payment.id, door="command", patient=True)
 

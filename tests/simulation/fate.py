@@ -48,6 +48,8 @@ class Fate(Story):
         # Sessions that were tampered with before they bought anything, and those that fate let be paid late.
         self.tampered_unpaid: set[str] = set()
         self.reopened: set[str] = set()
+        # Sessions whose money a bank has taken back, and has not given its word on.
+        self.disputed: list[str] = []
         self._fault = ""
         self._calm_sky = True
 
@@ -103,6 +105,10 @@ class Fate(Story):
             self.tell(f"at the provider: {do} {provider_id[-6:]} refused")
             return False
         self.coverage.note("at provider", do)
+        if do == "dispute":
+            self.disputed.append(provider_id)
+        elif do in ("dispute_won", "dispute_lost"):
+            self.disputed.remove(provider_id)
         self.tell(f"at the provider: {do} {provider_id[-6:]} {shown['reference']} -> {shown['status']}")
         return True
 

@@ -2,4 +2,7 @@
 
 from __future__ import annotations
 
-SEEDS: tuple[tuple[int, int, str], ...] = ()
+SEEDS: tuple[tuple[int, int, str], ...] = (
+    (1, 40, "an incident was issued after its money had been refunded"),
+    (5, 40, "an incident without money was decided as refunded, and nobody waited for it any more"),
+)

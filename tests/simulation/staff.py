@@ -12,7 +12,7 @@ from models import Event, Incident, Payment, PaymentState, RefundState, Ticket, 
 from tests.simulation import doors
 from tests.simulation.world import Act, World
 
-_DASHBOARD = ("refund", "refund", "refund_fail", "dispute", "dispute_won", "dispute_lost", "tamper", "pay")
+_DASHBOARD = ("refund", "refund", "refund_fail", "refund_fail", "dispute", "dispute", "tamper", "pay")
 _DECISIONS = (
     PaymentState.OPEN,
     PaymentState.OPEN,
@@ -162,6 +162,8 @@ def _dashboard(world: World) -> None:
     if known is None or not known[1].startswith("cs_"):
         return
     session, do = known[1], world.rng.choice(_DASHBOARD)
+    if world.disputed and world.rng.random() < 0.3:
+        session, do = world.rng.choice(world.disputed), world.rng.choice(("dispute_won", "dispute_lost"))
     if do == "tamper":
         if world.rng.random() < 0.3:
             world.tamper(session)

@@ -12,7 +12,7 @@ import pytest
 from flask import Flask
 
 from tests.simulation import runs
-from tests.simulation.coverage import DEATH_POINTS, Coverage
+from tests.simulation.coverage import Coverage
 from tests.simulation.regressions import SEEDS
 from tests.support.sandbox import Sandbox
 
@@ -54,7 +54,7 @@ def test_whatever_happens_every_payment_ends_well(
     print(together.table())
     # Fewer than a thousand lives need not have seen everything.
     if worlds * LIVES_A_WORLD >= 1000:
-        assert not (missing := together.missing(DEATH_POINTS)), "\n".join(missing)
+        assert not (missing := together.missing()), "\n".join(missing)
 
 
 @pytest.mark.parametrize(("seed", "lives", "what"), SEEDS)

@@ -8,7 +8,6 @@ so that reports grow stale and two settle at once.
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -25,7 +24,7 @@ from sqlalchemy import event, select, text
 from sqlalchemy.exc import OperationalError
 
 import config
-from domain import agents, checks, clock, documents, locks, lookup, outbox, payments, sweep
+from domain import agents, checks, clock, documents, locks, outbox, payments, sweep
 from domain.errors import DomainError
 from extensions import db, queue
 from models import (
@@ -272,7 +271,7 @@ class World(Fate):
             self._meanwhile(f"sweep during {point}", doors.run_sweep)
 
     def _recheck_session(self, provider_id: str) -> None:
-        payment = lookup.by_provider_id("stripe", provider_id)
+        payment = payments.by_provider_id("stripe", provider_id)
         if payment is not None:
             doors.recheck(payment.id, self.admin_id)
 
@@ -436,14 +435,6 @@ class World(Fate):
             living[index] = (number, step + wanted.steps, life, Result())
         else:
             living[index] = (number, 0, life, self.act(f"life {number}", wanted))
-
-    @property
-    def steps(self) -> int:
-        return len(self.trace)
-
-    def summary(self) -> Counter[str]:
-        """How many of what were done."""
-        return self.coverage.used.get("act", Counter())
 
 
 def _short(value: Any) -> str:
