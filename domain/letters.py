@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from models import Event, Order, OrderLine, OutboxMail, Payment, Refund, Ticket,
 Context = dict[str, Any]
 # Larger orders show the first codes in the mail; the PDF has them all.
 _MOST_INLINE = 20
+_LIKE_A_LINK = re.compile(r"[@<>]|//|\w{2,}\.\w{2,}")
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,12 @@ def _order(order_id: int) -> Order:
 
 
 def _name(order: Order | None, user: User | None) -> str:
-    """Whom to greet, or an empty text."""
-    return (order.name if order is not None else "") or (user.name if user is not None else "")
+    """Whom to greet, or an empty text: a buyer's name is mailed to an address that anybody may type.
+
+    So a name that a mail program would make a link of is not repeated.
+    """
+    name = (order.name if order is not None else "") or (user.name if user is not None else "")
+    return "" if _LIKE_A_LINK.search(name) else name
 
 
 def _what(order: Order | None) -> str:

@@ -304,3 +304,11 @@ def test_links_of_an_account_s_mails_are_whole(server: MailServer) -> None:
     message = mailed(server, "reset_password", link=link)
     assert link in text_of(message)
     assert f'href="{link.replace("&", "&amp;")}"' in text_of(message, "html")
+
+
+@pytest.mark.parametrize("name", ["Win at www.evil.example", "https://evil.example", "evil.example"])
+def test_a_stranger_s_name_is_no_link_in_somebody_s_mail(server: MailServer, name: str) -> None:
+    """Anybody can type anybody's address, and get a mail of ours sent there."""
+    order = place(make_event(), name=name)
+    text = text_of(mailed(server, "order_received", order))
+    assert "evil" not in text
