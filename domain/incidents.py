@@ -166,6 +166,29 @@ def was_given_away(payment: Payment) -> bool:
     return db.session.scalar(given.limit(1)) is not None
 
 
+def was_accepted(payment: Payment, report: Report) -> bool:
+    """Whether a person has let the goods of this payment stand, knowing that the provider says just this.
+
+    Without it, the reading an hour after the decision would take the payment back into review.
+    """
+    if not payment.fulfilled or report.provider_id != payment.provider_id:
+        return False
+    decided = db.session.scalars(
+        select(Incident).where(Incident.payment_id == payment.id, Incident.resolved_at.is_not(None))
+    ).all()
+    return any(_told_the_same(incident, payment, report) for incident in decided)
+
+
+def _told_the_same(incident: Incident, payment: Payment, report: Report) -> bool:
+    theirs = incident.evidence.get("theirs", {})
+    if (incident.amount_minor, incident.currency) != (report.amount_minor, report.currency):
+        return False
+    if any(theirs.get(name) != getattr(report, name) for name in ("reference", "account", "livemode")):
+        return False
+    # An incident from before the money came names its sum, too, once that waits in suspense.
+    return theirs.get("state") == report.state or (report.state == "paid" and holds_money(payment))
+
+
 def open_unknown(report: Report) -> None:
     """Money for a payment that the database does not have, as after a restored backup. No commit."""
     added = db.session.scalar(

@@ -318,7 +318,7 @@ def settle(
         with db.session.no_autoflush:
             _observe(payment, report)
             problem = mismatch(payment, report)
-            if problem is not None:
+            if problem is not None and not incidents.was_accepted(payment, report):
                 _quarantine(order, payment, report, problem, door=door)
             else:
                 _apply(
@@ -329,7 +329,8 @@ def settle(
         return Outcome(payment_id, payment.state, payment.state is not before)
 
     outcome = locks.in_one_transaction(work)
-    if outcome.changed:
+    # Opening a payment owes nobody a mail; everything else that changes one does.
+    if outcome.changed and outcome.state is not PaymentState.OPEN:
         queue.soon("deliver_mail")
     return outcome
 

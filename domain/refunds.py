@@ -429,7 +429,9 @@ def _order_state(order: Order, payment: Payment) -> None:
         for refund in payment.refunds
         if refund.state in (RefundState.PENDING, RefundState.SUCCEEDED)
     )
-    if gone >= payment.amount_minor:
+    # What a person accepted for the goods may have been less than they cost.
+    taken = payment.amount_minor if payment.received_minor is None else payment.received_minor
+    if gone >= taken:
         order.state = OrderState.REFUNDED
     elif gone:
         order.state = OrderState.PARTIALLY_REFUNDED

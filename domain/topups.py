@@ -132,7 +132,8 @@ _WORDS = {
     TopUp.UNKNOWN: "We could not find that payment session. If you were charged and your wallet does not "
     "show it within ten minutes, write to {support} with the time and the amount.",
     TopUp.CREDITED: "Thank you. {amount} is in your wallet now.",
-    TopUp.ALREADY: "{amount} is in your wallet. This session was already processed, so nothing was added twice.",
+    TopUp.ALREADY: "{amount} is in your wallet. This session was already processed, so nothing was added "
+    "twice.",
     TopUp.UNPAID: "Payment not completed: the {amount} top-up is not paid yet, and nothing was "
     "charged.{reason} Continue it below, or choose an amount again. If your bank shows a charge, write to "
     "{support}.",

@@ -137,3 +137,36 @@ def test_a_sum_that_changes_after_the_goods_changes_no_sum_of_ours(app: Flask) -
     settle(payment, "paid")
     settle(payment, "paid", amount_minor=1)
     assert fresh(payment).received_minor == 2500
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"amount_minor": 1000}, {"currency": "USD"}, {"reference": "ORD-ANOTHER-1"}, {"livemode": True}],
+)
+def test_what_a_person_has_accepted_is_not_taken_back_by_the_next_reading(
+    app: Flask, changes: dict[str, Any]
+) -> None:
+    order = place(make_event())
+    payment = order.payments[0]
+    settle(payment, "open", **changes)
+    settle(payment, "paid", **changes)
+    decisions.resolve(incident().id, how="issue", reason="It is the buyer's money.", actor_id=None)
+    settle(payment, "paid", **changes)
+    assert fresh(payment).state is PaymentState.PAID
+    assert state_of(order) is OrderState.COMPLETED
+    alerts = db.session.scalars(select(OutboxMail).filter_by(kind="alert")).all()
+    assert len(alerts) == 1
+    # Another difference was not what the person looked at.
+    settle(payment, "paid", **{**changes, "account": "acct_another"})
+    assert fresh(payment).state is PaymentState.REVIEW
+
+
+def test_an_order_is_refunded_when_all_that_was_accepted_for_it_went_back(app: Flask) -> None:
+    order = place(make_event())
+    payment = order.payments[0]
+    settle(payment, "open")
+    settle(payment, "paid", amount_minor=1000)
+    decisions.resolve(incident().id, how="issue", reason="A discount.", actor_id=None)
+    back = (RefundReport("re_1", 1000, "EUR", "succeeded"),)
+    settle(payment, "paid", amount_minor=1000, refunds=back)
+    assert state_of(order) is OrderState.REFUNDED
