@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from sqlalchemy import Integer, column, update, values
+from sqlalchemy import ARRAY, Integer, bindparam, column, func, update
 
 from domain import clock, ledger, outbox, tickets, timeline
 from domain.errors import DomainError
@@ -98,18 +98,33 @@ def _claim(wanted: dict[int, int], *, held: int, sold: int) -> None:
 
 def _move(wanted: dict[int, int], *, held: int, sold: int, only_if_free: bool = False) -> int:
     """Add `held` and `sold` times the wanted quantities; how many rows that changed."""
-    rows = values(column("id", Integer), column("quantity", Integer), name="wanted").data(
-        sorted(wanted.items())
+    ordered = sorted(wanted.items())
+    numbers = {
+        "ids": [type_id for type_id, _ in ordered],
+        "quantities": [quantity for _, quantity in ordered],
+        "held_by": held,
+        "sold_by": sold,
+    }
+    return len(db.session.execute(_TAKE if only_if_free else _CHANGE, numbers).all())
+
+
+# Made once: arrays as parameters keep the statement the same however many types an order has.
+_WANTED = (
+    func.unnest(bindparam("ids", type_=ARRAY(Integer)), bindparam("quantities", type_=ARRAY(Integer)))
+    .table_valued(column("id", Integer), column("quantity", Integer), name="wanted")
+    .render_derived()
+)
+_CHANGE = (
+    update(TicketType)
+    .where(TicketType.id == _WANTED.c.id)
+    .values(
+        held=TicketType.held + bindparam("held_by", type_=Integer) * _WANTED.c.quantity,
+        sold=TicketType.sold + bindparam("sold_by", type_=Integer) * _WANTED.c.quantity,
     )
-    change = (
-        update(TicketType)
-        .where(TicketType.id == rows.c.id)
-        .values(held=TicketType.held + held * rows.c.quantity, sold=TicketType.sold + sold * rows.c.quantity)
-        .execution_options(synchronize_session=False)
-    )
-    if only_if_free:
-        change = change.where(TicketType.sold + TicketType.held + rows.c.quantity <= TicketType.capacity)
-    return len(db.session.execute(change.returning(TicketType.id)).all())
+    .returning(TicketType.id)
+    .execution_options(synchronize_session=False)
+)
+_TAKE = _CHANGE.where(TicketType.sold + TicketType.held + _WANTED.c.quantity <= TicketType.capacity)
 
 
 def sellable_still(order: Order) -> bool:

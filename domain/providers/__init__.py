@@ -201,6 +201,8 @@ class Ring:
     reference: str | None = None
     # The PUBLIC_URL of the Kassa that opened the payment: another may use the same account.
     site: str | None = None
+    # The event can tell nothing but that the payment was made, or is being made.
+    only_of_paying: bool = False
 
 
 class BadSignature(Exception):

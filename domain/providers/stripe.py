@@ -38,6 +38,17 @@ _EXPAND = ["payment_intent.latest_charge"]
 _SIGNATURE_AGE = 300
 # A lost create is looked for in at most this many pages of a hundred.
 _FIND_PAGES = 50
+# A purchase rings up to six times. These tell nothing new of a payment that is known to be paid.
+_ONLY_OF_PAYING = frozenset(
+    {
+        "checkout.session.completed",
+        "checkout.session.async_payment_succeeded",
+        "payment_intent.created",
+        "payment_intent.processing",
+        "payment_intent.succeeded",
+        "charge.succeeded",
+    }
+)
 _REFUND_STATES = {
     "pending": "pending",
     "requires_action": "pending",
@@ -196,7 +207,11 @@ class StripeProvider:
             stripe.WebhookSignature.verify_header(body, signature, self._webhook_secret, _SIGNATURE_AGE)
             event = json.loads(body)
             thing = event["data"]["object"]
-            return Ring(str(event["id"]), str(event["type"]), str(thing["id"]), **_names_of(thing))
+            kind = str(event["type"])
+            only_of_paying = kind in _ONLY_OF_PAYING
+            return Ring(
+                str(event["id"]), kind, str(thing["id"]), only_of_paying=only_of_paying, **_names_of(thing)
+            )
         except (stripe.SignatureVerificationError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise BadSignature(type(error).__name__) from error
 
