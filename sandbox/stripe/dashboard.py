@@ -284,8 +284,9 @@ def _tamper(stored: Stored, changes: Body, old_reference: str | None) -> None:
         body["currency"] = changes["currency"].lower()
     if "livemode" in changes:
         body["livemode"] = changes["livemode"]
-    if "account" in changes and "on_behalf_of" in body:
-        body["on_behalf_of"] = changes["account"]
+    if "account" in changes:
+        # A session has no such field; its PaymentIntent, which is made as it is paid, will have it.
+        (stored.inner["intent"] if stored.kind == SESSION else body)["on_behalf_of"] = changes["account"]
     if "reference" in changes:
         if stored.kind == SESSION:
             body["client_reference_id"] = changes["reference"]

@@ -124,6 +124,15 @@ def test_tampering(box: Sandbox, client: Client, pay: Pay) -> None:
     assert refused(box, f"payments/{paid.id}", {"do": "tamper", "set": {"status": "open"}})[0] == 400
 
 
+def test_an_account_that_was_changed_before_the_payment(
+    box: Sandbox, client: Client, session: Session
+) -> None:
+    box.do(session.id, "tamper", set={"account": "acct_x"})
+    box.do(session.id, "pay")
+    paid = client.v1.checkout.sessions.retrieve(session.id, {"expand": ["payment_intent.latest_charge"]})
+    assert (intent_of(paid).on_behalf_of, charge_of(paid).on_behalf_of) == ("acct_x", "acct_x")
+
+
 def test_refunds(box: Sandbox, client: Client, pay: Pay) -> None:
     intent = intent_of(pay())
     first = client.v1.refunds.create(
