@@ -217,9 +217,14 @@ def _clean_name(name: str) -> str:
 
 
 def clean_email(email: str) -> str:
-    """The address as it will be written to; DomainError when it cannot be one."""
+    """The address as it will be written to; DomainError when it cannot be one.
+
+    Letters beyond ASCII may stand after the @ only: few mail servers deliver to the others.
+    """
     try:
-        found = validate_email(email.strip(), check_deliverability=False, test_environment=True)
+        found = validate_email(
+            email.strip(), check_deliverability=False, test_environment=True, allow_smtputf8=False
+        )
     except EmailNotValidError as error:
         raise DomainError("email_invalid", f"That e-mail address does not look right: {error}") from error
     return found.normalized.lower()

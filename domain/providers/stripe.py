@@ -212,7 +212,14 @@ class StripeProvider:
             return Ring(
                 str(event["id"]), kind, str(thing["id"]), only_of_paying=only_of_paying, **_names_of(thing)
             )
-        except (stripe.SignatureVerificationError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (
+            stripe.SignatureVerificationError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+        ) as error:
             raise BadSignature(type(error).__name__) from error
 
     def _intent(self, provider_id: str, patient: bool) -> str:

@@ -11,7 +11,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import func, select
 
-from domain import payments, refunds, sweep
+from domain import decisions, payments, refunds, sweep
 from extensions import db
 from models import (
     Incident,
@@ -214,6 +214,36 @@ def test_a_payment_changed_at_the_provider_waits_for_a_person(
     assert order.code in alert["subject"]
 
 
+def test_nobody_who_paid_reads_that_nothing_was_charged(client: FlaskClient, sandbox: Sandbox) -> None:
+    """The incident is dismissed, as after a refund in the dashboard: the order ends without goods."""
+    payment = started(client)
+    sandbox.do(payment.provider_id or "", "pay")
+    sandbox.do(payment.provider_id or "", "tamper", set={"currency": "USD"})
+    assert "did not match" in come_back(client, sandbox, payment)
+    db.session.rollback()
+    decisions.resolve(
+        db.session.scalars(select(Incident.id)).one(), how="dismiss", reason="Settled there", actor_id=None
+    )
+    order = newest_order()
+    page = client.get(f"/o/{order.code}/{order.secret}").text
+    assert order.state is OrderState.CANCELLED
+    assert "Nothing was charged" not in page
+    assert "Were you charged" in page
+
+
+def test_who_paid_too_late_reads_that_the_money_came(client: FlaskClient, sandbox: Sandbox) -> None:
+    event = make_event(capacity=1)
+    buy(client, event)
+    late = newest_payment()
+    sandbox.do(late.provider_id or "", "expire")
+    come_back(client, sandbox, late)
+    buy(client, event)
+    sandbox.do(late.provider_id or "", "pay", force=True)
+    page = come_back(client, sandbox, late)
+    assert "Your payment arrived" in page
+    assert "did not match" not in page
+
+
 # --- The doorbell ---------------------------------------------------------------------------------------
 
 
@@ -250,7 +280,20 @@ def test_a_ring_that_cannot_be_answered_is_asked_for_again(client: FlaskClient, 
 
 
 @pytest.mark.parametrize(
-    "body", ["", "[]", "null", "{}", "\xff", '{"id": "evt_1"}', '{"object": "v2.core.event"}']
+    "body",
+    [
+        "",
+        "[]",
+        "null",
+        "{}",
+        "\xff",
+        '{"id": "evt_1"}',
+        '{"object": "v2.core.event"}',
+        pytest.param("[" * 100_000, id="deep"),
+        pytest.param(
+            '{"id": "%s", "type": "x", "data": {"object": {"id": "cs_test_1"}}}' % ("e" * 300), id="long"
+        ),
+    ],
 )
 def test_what_is_not_an_event_is_refused(client: FlaskClient, body: str) -> None:
     assert ring(client, body).status_code == 400

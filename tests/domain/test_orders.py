@@ -63,3 +63,19 @@ def test_an_old_order_is_no_way_around_the_end_of_a_sale(app: Flask, whose: str)
         orders.pay_again(order.id, "stripe", payer_id=None)
     assert refused.value.code == "sales_over"
     assert db.session.get_one(TicketType, event.ticket_types[0].id, populate_existing=True).held == 0
+
+
+@pytest.mark.parametrize(
+    ("typed", "kept"),
+    [
+        (" Ada@Example.ORG ", "ada@example.org"),
+        ("ada@exämple.org", "ada@exämple.org"),
+        ("ünï@example.org", None),
+    ],
+)
+def test_an_address_that_is_taken_is_one_that_mail_is_sent_to(typed: str, kept: str | None) -> None:
+    if kept is not None:
+        assert orders.clean_email(typed) == kept
+        return
+    with pytest.raises(DomainError, match="does not look right"):
+        orders.clean_email(typed)
