@@ -45,7 +45,7 @@ from models import (
 # Intents whose outcome is not known yet, and money that is gone or going.
 UNRESOLVED = (RefundState.CREATED, RefundState.PENDING)
 COUNTED = (*UNRESOLVED, RefundState.SUCCEEDED, RefundState.REVIEW)
-# How often an unclear or pending refund is looked at, and when a person must.
+# How often a pending refund is looked at, and after how many unanswered calls a person is told of one.
 _AGAIN = timedelta(minutes=5)
 _AGAIN_LATER = timedelta(hours=6)
 _UNCLEAR_AFTER = 12
@@ -231,17 +231,14 @@ def _unanswered(refund_id: int, error: ProviderError, *, refused: bool) -> None:
     now = clock.now()
     if refund.state is RefundState.CREATED and refused:
         _failed(refund, payment, order, str(error), door="refund")
-    elif refund.check_count >= _UNCLEAR_AFTER and refund.state is RefundState.CREATED:
-        refund.state = RefundState.REVIEW
-        refund.next_check_at = None
-        outbox.alert(
-            *alerts.incident(order, incidents.KINDS["refund_unclear"], refund.amount_minor, refund.currency),
-            key=f"refund_unclear:{refund.id}",
-            critical=True,
-        )
     else:
-        # The next sweep asks again; an intent that nobody has seen must not wait.
+        # The next sweep asks again; an intent that nobody has seen must not wait. Asking never ends, because
+        # only the provider knows whether the money went; after an hour of silence a person is told.
         refund.next_check_at = now if refund.state is RefundState.CREATED else now + _AGAIN
+        if refund.check_count == _UNCLEAR_AFTER and refund.state is RefundState.CREATED:
+            words = incidents.KINDS["refund_unclear"]
+            subject, text = alerts.incident(order, words, refund.amount_minor, refund.currency)
+            outbox.alert(subject, text, key=f"refund_unclear:{refund.id}", critical=True)
     if refund.check_count == 1:
         timeline.note(order, "refund_unanswered", str(error)[:300], door="refund", payment=payment)
 

@@ -721,6 +721,12 @@ def upgrade():
     )
     with op.batch_alter_table("timeline", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_timeline_order_id"), ["order_id"], unique=False)
+        batch_op.create_index(
+            "timeline_failures",
+            ["at"],
+            unique=False,
+            postgresql_where=sa.text("what IN ('declined', 'failed')"),
+        )
 
     op.create_table(
         "transfers",
@@ -811,6 +817,7 @@ def downgrade():
 
     op.drop_table("transfers")
     with op.batch_alter_table("timeline", schema=None) as batch_op:
+        batch_op.drop_index("timeline_failures", postgresql_where=sa.text("what IN ('declined', 'failed')"))
         batch_op.drop_index(batch_op.f("ix_timeline_order_id"))
 
     op.drop_table("timeline")
