@@ -89,7 +89,7 @@ def begin(world: World, number: int) -> Life:
         (topper, 14),
         (agent_user, 10),
         (lost_start, 4),
-        (reviewed, 6),
+        (reviewed, 11),
     )
     kind = world.rng.choices([kind for kind, _ in kinds], [weight for _, weight in kinds])[0]
     world.coverage.note("life", kind.__name__)
@@ -222,7 +222,7 @@ def reviewed(world: World, number: int) -> Life:
 
 _REVIEWS = tuple(
     (state, then)
-    for then in ("pay", "pay_later", "expire", "cancel", "nothing")
+    for then in ("cancel", "pay_later", "expire", "pay", "nothing")
     for state in (
         PaymentState.PROCESSING,
         PaymentState.FAILED,

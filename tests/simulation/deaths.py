@@ -52,7 +52,7 @@ class Deaths:
         self._countdown = 0
         if self._over or self._rng.randrange(self._one_in):
             return
-        if self._rng.random() < 0.5:
+        if self._rng.random() < 0.3:
             self._countdown = self._rng.randint(1, _FARTHEST)
         else:
             self._rare = True

@@ -59,6 +59,7 @@ class Network:
         self.postbox: list[Posted] = []
         self.fates: Counter[str] = Counter()
         self.answered: set[str] = set()
+        self.lost: list[Posted] = []
 
     def close(self) -> None:
         self._http.close()
@@ -93,6 +94,7 @@ class Network:
     def lose(self, posted: Posted) -> None:
         """It never arrives."""
         self.fates["webhook_lost"] += 1
+        self.lost.append(posted)
         if posted in self.postbox:
             self.postbox.remove(posted)
 

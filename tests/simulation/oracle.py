@@ -67,6 +67,7 @@ def heal(world: World) -> None:
             world.at_provider(payment["id"], world.rng.choice(("complete_later", "fail_later")))
     for seconds in _ROUNDS:
         _ring_all(world)
+        world.read_what_was_lost()
         world.run_sweep()
         world.deliver()
         if _quiet(world):
@@ -155,7 +156,7 @@ def _money_is_placed(world: World, books: dict[str, Books]) -> Iterator[str]:
         if payment is None:
             yield f"The provider charged {of.charged} {of.currency} for {session}, which is not known here."
             continue
-        if payment.state not in (PaymentState.PAID, PaymentState.REVIEW):
+        if payment.state not in (PaymentState.PAID, PaymentState.REVIEW) and not incidents[payment.id]:
             yield f"{payment.reference} was charged, and is {payment.state} here."
         placed = payment.fulfilled or bool(incidents[payment.id]) or of.refunded >= of.charged
         if not placed:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from random import Random
 from types import TracebackType
 from typing import Any
@@ -359,12 +360,26 @@ class World(Fate):
 
     def _will_be_read(self, posted: Posted) -> bool:
         """Whether the sweep is going to look at the event's payment again, so that its ring may be lost."""
+        about = self._payments_about(posted)
+        return bool(about) and all(moment is not None for _, moment in about)
+
+    def _payments_about(self, posted: Posted) -> list[tuple[int, datetime | None]]:
+        """The payments that an event speaks of, each with its next check."""
         with self.app.app_context():
             about = text("position(reference in :body) > 0 OR position(charge_id in :body) > 0")
-            due = db.session.scalars(
-                select(Payment.next_check_at).where(about).params(body=posted.body)
-            ).all()
-            return bool(due) and all(moment is not None for moment in due)
+            rows = db.session.execute(
+                select(Payment.id, Payment.next_check_at).where(about).params(body=posted.body)
+            )
+            return [(row[0], row[1]) for row in rows]
+
+    def read_what_was_lost(self) -> None:
+        """Read the payments whose ring was lost, as sweeps will at last: hours and days need not go by."""
+        lost, self.network.lost = self.network.lost, []
+        for payment_id, moment in dict(
+            pair for posted in lost for pair in self._payments_about(posted)
+        ).items():
+            if moment is not None:
+                self.act("clock", Act("read again", partial(doors.recheck, payment_id, self.admin_id)))
 
     # --- Events on sale ---
 
