@@ -14,6 +14,7 @@ from sqlalchemy import func, select
 from domain import decisions, payments, refunds, sweep
 from extensions import db
 from models import (
+    EventState,
     Incident,
     Order,
     OrderState,
@@ -229,6 +230,18 @@ def test_nobody_who_paid_reads_that_nothing_was_charged(client: FlaskClient, san
     assert order.state is OrderState.CANCELLED
     assert "Nothing was charged" not in page
     assert "Were you charged" in page
+
+
+def test_nobody_is_asked_to_pay_for_a_cancelled_event(client: FlaskClient, sandbox: Sandbox) -> None:
+    payment = started(client)
+    order = newest_order()
+    assert "Continue to payment" in client.get(f"/o/{order.code}/{order.secret}").text
+    assert order.event is not None
+    order.event.state = EventState.CANCELLED
+    db.session.commit()
+    page = client.get(f"/o/{order.code}/{order.secret}").text
+    assert "This event was cancelled" in page
+    assert (payment.url or "?") not in page
 
 
 def test_who_paid_too_late_reads_that_the_money_came(client: FlaskClient, sandbox: Sandbox) -> None:
