@@ -189,6 +189,9 @@ def missing_system(*, for_tests: bool) -> list[str]:
             missing.append("fonts-dejavu-core")
     if for_tests and not find_browser():
         missing.append("chromium")
+    if for_tests and not MAC and not _loads("libatomic.so.1"):
+        # The browser's driver brings its own Node.js, which needs it.
+        missing.append("libatomic1")
     if for_tests and not shutil.which("pdftoppm"):
         # The tests look at the tickets' PDF as pictures.
         missing.append("poppler" if MAC else "poppler-utils")
