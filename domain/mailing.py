@@ -21,7 +21,7 @@ from datetime import datetime
 from email.errors import HeaderParseError, MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage, MIMEPart
-from email.policy import SMTP as SMTP_POLICY
+from email.policy import EmailPolicy
 from email.utils import format_datetime, parseaddr
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -40,6 +40,20 @@ _SUBJECT_LENGTH = 200
 _NAME_LENGTH = 100
 # What the standard library raises for a text that is no address.
 _NO_ADDRESS = (ValueError, IndexError, HeaderParseError, MessageError)
+
+
+class _Policy(EmailPolicy):
+    """The standard library's, but no header begins with an empty line.
+
+    A text that fits a line only without the header's name is put below it, and some readers then show it with
+    a blank in front, which no filter for `[Kassa CRITICAL]` finds.
+    """
+
+    def fold_binary(self, name: str, value: str) -> bytes:
+        return re.sub(rb"\A([^:]+:)\r\n(?= )", rb"\1", super().fold_binary(name, value))
+
+
+_POLICY = _Policy(linesep="\r\n")
 
 
 @dataclass(frozen=True)
@@ -212,7 +226,7 @@ def compose(letter: Letter) -> EmailMessage:
 
     MailError, permanent, when its address is none.
     """
-    message = EmailMessage(policy=SMTP_POLICY)
+    message = EmailMessage(policy=_POLICY)
     message["From"] = _from()
     try:
         message["To"] = Address(addr_spec=_ascii_domain(letter.to))

@@ -106,6 +106,18 @@ def test_an_alert_carries_its_prefix_and_goes_to_the_operators_once(server: Mail
 # --- Delivering -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("length", [60, 68, 69, 70, 75, 78, 79, 120, 190])
+def test_an_alert_s_subject_begins_with_its_prefix_however_long_it_is(
+    server: MailServer, length: int
+) -> None:
+    subject = ("Suspicious Pattern " * 20)[: length - len("[Kassa CRITICAL] ")].strip()
+    outbox.alert(subject, "Look.", key="long", critical=True)
+    db.session.commit()
+    outbox.deliver_due()
+    (mail,) = server.messages
+    assert mail["Subject"] == f"[Kassa CRITICAL] {subject}"
+
+
 def test_what_is_due_leaves_over_one_connection_and_only_once(server: MailServer) -> None:
     for number in range(5):
         owe(number)
