@@ -29,6 +29,7 @@ from domain.errors import DomainError, NotFound
 from extensions import db, queue
 from models import (
     Event,
+    EventState,
     LineKind,
     Order,
     OrderLine,
@@ -281,6 +282,7 @@ def pay_again(
     if current is not None and current.provider != provider_name:
         payments.reconcile(current.id, door=door, closing=True)
     elif current is not None and current.state is not PaymentState.CREATED:
+        _check_not_cancelled(order)
         return current
 
     def work() -> Order:
@@ -304,15 +306,19 @@ def pay_again(
     return payments.open_at_provider(locks.in_one_transaction(work), door=door)
 
 
+def _check_not_cancelled(order: Order) -> None:
+    if order.event is not None and order.event.state is EventState.CANCELLED:
+        raise DomainError(
+            "event_cancelled", "The event was cancelled, so this order cannot be paid any more."
+        )
+
+
 def _check_still_on_sale(order: Order) -> None:
     """An old order is no way around the end of a sale: not of the event, nor of the tickets it is for."""
     if order.event is None:
         return
+    _check_not_cancelled(order)
     state, of_types = selling.states_of(order.event, clock.now())
-    if state is selling.Sale.CANCELLED:
-        raise DomainError(
-            "event_cancelled", "The event was cancelled, so this order cannot be paid any more."
-        )
     over = (selling.Sale.PAST, selling.Sale.CLOSED)
     if state is selling.Sale.PAST or any(of_types[type_id] in over for type_id in fulfilment.stock_of(order)):
         raise DomainError(

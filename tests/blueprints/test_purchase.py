@@ -242,6 +242,8 @@ def test_nobody_is_asked_to_pay_for_a_cancelled_event(client: FlaskClient, sandb
     page = client.get(f"/o/{order.code}/{order.secret}").text
     assert "This event was cancelled" in page
     assert (payment.url or "?") not in page
+    at = f"/o/{order.code}/{order.secret}"
+    assert post(client, f"{at}/pay", page=at, provider="stripe").headers["Location"] == at
 
 
 def test_who_paid_too_late_reads_that_the_money_came(client: FlaskClient, sandbox: Sandbox) -> None:
