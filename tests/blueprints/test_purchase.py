@@ -30,6 +30,7 @@ from models import (
     Transfer,
     WebhookEvent,
 )
+from tests.support.people import post
 from tests.support.sandbox import Sandbox
 from tests.support.shop import make_event
 from tests.support.web import buy, newest_order, newest_payment, path_of, ring, status
@@ -422,8 +423,6 @@ def test_expired_and_paid_again(client: FlaskClient, sandbox: Sandbox) -> None:
     order = newest_order()
     page = client.get(f"/o/{order.code}/{order.secret}")
     assert page.status_code == 200
-    from tests.support.people import post
-
     answer = post(
         client,
         f"/o/{order.code}/{order.secret}/pay",
