@@ -189,7 +189,7 @@ def sweep_forgets_processing(patch: Patch) -> None:
 _MORTAL = Habits(dies_one_in=2)
 PLANTS = (
     Plant(lock_taken_out, Habits(two_at_once=0.5)),
-    Plant(mismatch_check_skipped),
+    Plant(mismatch_check_skipped, Habits(often="_is_tampered")),
     Plant(commit_split, _MORTAL),
     Plant(random_idempotency_key, _MORTAL),
     Plant(unknown_is_failed),
