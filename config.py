@@ -10,6 +10,7 @@ import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -48,6 +49,21 @@ class Settings:
     stripe_api_base: str
     stripe_rate_per_second: int
     stripe_session_minutes: int
+    # SumUp: the platform's own account, and the app that organisers connect theirs to
+    sumup_api_key: str = field(repr=False)
+    sumup_merchant_code: str
+    sumup_client_id: str
+    sumup_client_secret: str = field(repr=False)
+    sumup_api_base: str
+    sumup_rate_per_second: int
+    sumup_scopes: str
+    sumup_house_account: bool
+    sumup_test_account: bool
+    token_keys: tuple[str, ...] = field(repr=False)
+    # Organisers
+    # In whole and decimal units of its currency, as it is set; domain/listing.py has it in minor units.
+    listing_fee: Decimal
+    listing_fee_currency: str
     # Mail
     mail_server: str
     mail_port: int
@@ -66,6 +82,7 @@ class Settings:
     sweep_budget: int
     sweep_cap: int
     open_grace_minutes: int
+    max_poll_duration_minutes: int
     stuck_minutes: int
     late_money: str
     # Watching
@@ -82,11 +99,23 @@ class Settings:
     @property
     def livemode(self) -> bool:
         """Whether payments move real money."""
-        return "_live_" in self.stripe_secret_key
+        if self.stripe_secret_key:
+            return "_live_" in self.stripe_secret_key
+        return (self.sumup_ready or self.sumup_connects) and not self.sumup_test_account
 
     @property
     def stripe_ready(self) -> bool:
         return bool(self.stripe_secret_key)
+
+    @property
+    def sumup_ready(self) -> bool:
+        """Whether the platform's own SumUp account can take money."""
+        return bool(self.sumup_api_key and self.sumup_merchant_code)
+
+    @property
+    def sumup_connects(self) -> bool:
+        """Whether organisers can connect SumUp accounts of their own."""
+        return bool(self.sumup_client_id and self.sumup_client_secret)
 
     @property
     def mail_ready(self) -> bool:
@@ -95,7 +124,7 @@ class Settings:
     @property
     def sales_open(self) -> bool:
         """Whether anything that costs money may be sold: there is a provider, and mail to deliver by."""
-        return self.stripe_ready and self.mail_ready
+        return (self.stripe_ready or self.sumup_ready or self.sumup_connects) and self.mail_ready
 
     @property
     def https(self) -> bool:
@@ -136,6 +165,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     port = read.number("PORT", 8000)
     public_url = _public_url(read, development, port)
     currency = read.currency("CURRENCY", "EUR")
+    fee_currency = read.currency("LISTING_FEE_CURRENCY", currency)
     support = read.text("SUPPORT_EMAIL") or read.text("ADMIN_EMAIL") or "support@example.org"
     settings = Settings(
         development=development,
@@ -158,6 +188,20 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         stripe_api_base=read.text("STRIPE_API_BASE").rstrip("/"),
         stripe_rate_per_second=read.number("STRIPE_RATE_PER_SECOND", _stripe_rate(read), least=1),
         stripe_session_minutes=read.number("STRIPE_SESSION_MINUTES", 31, least=31),
+        sumup_api_key=read.text("SUMUP_API_KEY"),
+        sumup_merchant_code=read.text("SUMUP_MERCHANT_CODE"),
+        sumup_client_id=read.text("SUMUP_CLIENT_ID"),
+        sumup_client_secret=read.text("SUMUP_CLIENT_SECRET"),
+        sumup_api_base=read.text("SUMUP_API_BASE").rstrip("/"),
+        sumup_rate_per_second=read.number("SUMUP_RATE_PER_SECOND", 5, least=1),
+        sumup_scopes=read.text(
+            "SUMUP_SCOPES", "payments transactions.history user.app-settings user.profile_readonly"
+        ),
+        sumup_house_account=read.flag("SUMUP_HOUSE_ACCOUNT", False),
+        sumup_test_account=read.flag("SUMUP_TEST_ACCOUNT", development),
+        token_keys=tuple(read.text("TOKEN_KEYS").replace(",", " ").split()),
+        listing_fee=read.amount("LISTING_FEE", Decimal(0)),
+        listing_fee_currency=fee_currency,
         mail_server=read.text("MAIL_SERVER"),
         mail_port=read.number("MAIL_PORT", 587),
         mail_username=read.text("MAIL_USERNAME"),
@@ -173,6 +217,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         sweep_budget=read.number("SWEEP_BUDGET_SECONDS", 240, least=1),
         sweep_cap=read.number("SWEEP_MAX_PAYMENTS", 0),
         open_grace_minutes=read.number("OPEN_GRACE_MINUTES", 5),
+        max_poll_duration_minutes=read.number("MAX_POLL_DURATION_MINUTES", 120, least=1),
         stuck_minutes=read.number("STUCK_MINUTES", 30, least=1),
         late_money=read.choice("LATE_MONEY", "person", ("person", "refund", "wallet")),
         log_level=read.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR")),
@@ -198,18 +243,31 @@ def _refuse_mixtures(settings: Settings) -> None:
             "STRIPE_SECRET_KEY and STRIPE_PUBLISHABLE_KEY are of different modes: "
             "use two test keys or two live keys."
         )
+    uses_sumup = settings.sumup_ready or settings.sumup_connects
+    if secret and uses_sumup and settings.livemode is settings.sumup_test_account:
+        raise ConfigError(
+            "Stripe and SumUp are of different modes: set SUMUP_TEST_ACCOUNT=true beside Stripe's test "
+            "keys, and remove it beside live ones."
+        )
+    if settings.sumup_api_key and not settings.sumup_merchant_code:
+        raise ConfigError("SUMUP_API_KEY needs SUMUP_MERCHANT_CODE, the account that it belongs to.")
     if settings.mail_use_tls and settings.mail_use_ssl:
         raise ConfigError("Set MAIL_USE_TLS (port 587) or MAIL_USE_SSL (port 465), not both.")
     if settings.development:
         return
-    marked = (secret, publishable, settings.stripe_webhook_secret, settings.mail_api_key)
+    marked = (
+        *(secret, publishable, settings.stripe_webhook_secret, settings.mail_api_key),
+        *(settings.sumup_api_key, settings.sumup_client_secret),
+    )
     if any(SANDBOX_MARK in value for value in marked):
         raise ConfigError(
             "The sandbox's keys are for development only. "
-            "Paste your own from dashboard.stripe.com > Developers."
+            "Paste your own from dashboard.stripe.com > Developers and me.sumup.com > For developers."
         )
     if settings.stripe_api_base:
         raise ConfigError("STRIPE_API_BASE is for development only; remove it.")
+    if settings.sumup_api_base:
+        raise ConfigError("SUMUP_API_BASE is for development only; remove it.")
     if len(settings.secret_key) < 16:
         raise ConfigError("SECRET_KEY is too short: use 32 or more random characters.")
 
@@ -266,6 +324,16 @@ class _Reader:
         if not value.isascii() or not value.isdigit() or int(value) < least:
             raise ConfigError(f"{name} must be a whole number, {least} or more (it is {value!r}).")
         return int(value)
+
+    def amount(self, name: str, default: Decimal) -> Decimal:
+        value = self.text(name)
+        try:
+            amount = Decimal(value) if value else default
+        except InvalidOperation as error:
+            raise ConfigError(f"{name} must be an amount such as 12.50 (it is {value!r}).") from error
+        if not amount.is_finite() or amount < 0:
+            raise ConfigError(f"{name} must be an amount of zero or more (it is {value!r}).")
+        return amount
 
     def numbers(self, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
         value = self.text(name)

@@ -109,6 +109,89 @@ class OneTimeLink(Base):
     user: Mapped[User] = relationship()
 
 
+class OrganiserState(StrEnum):
+    PENDING = "pending"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    SUSPENDED = "suspended"
+
+
+class Organiser(Base):
+    """Who sells events of their own: a member's application, and the profile that buyers see."""
+
+    __tablename__ = "organisers"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"), unique=True)
+    name: Mapped[str] = mapped_column(String(200))
+    description: Mapped[str] = mapped_column(Text, default="")
+    website: Mapped[str] = mapped_column(String(300), default="")
+    phone: Mapped[str] = mapped_column(String(40), default="")
+    # Where buyers of this organiser's tickets write to.
+    contact_email: Mapped[str] = mapped_column(String(254), default="")
+    state: Mapped[OrganiserState] = mapped_column(_enum(OrganiserState), default=OrganiserState.PENDING)
+    state_reason: Mapped[str] = mapped_column(String(300), default="")
+    decided_by_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
+    decided_at: Mapped[datetime | None] = mapped_column(Time)
+    created_at: Mapped[datetime] = mapped_column(Time)
+    updated_at: Mapped[datetime] = mapped_column(Time)
+
+    user: Mapped[User] = relationship(foreign_keys=[user_id])
+    decided_by: Mapped[User | None] = relationship(foreign_keys=[decided_by_id])
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ConnectionState(StrEnum):
+    CONNECTED = "connected"
+    # The provider refuses our tokens: nothing can be asked until the organiser connects again.
+    BROKEN = "broken"
+    # The organiser has ended it. The tokens stay until the last payment through them is final.
+    DISCONNECTED = "disconnected"
+
+
+class Connection(Base):
+    """An organiser's own account at a provider, with the tokens to speak for it, encrypted."""
+
+    __tablename__ = "connections"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"), index=True)
+    provider: Mapped[str] = mapped_column(String(20))
+    # The provider's name of the account (SumUp's merchant code), as payments and the ledger have it.
+    account: Mapped[str] = mapped_column(String(100))
+    account_name: Mapped[str] = mapped_column(String(200), default="")
+    currency: Mapped[str] = mapped_column(String(3), default="")
+    state: Mapped[ConnectionState] = mapped_column(_enum(ConnectionState), default=ConnectionState.CONNECTED)
+    # Encrypted under a key of the ring that the text itself names; empty once they are forgotten.
+    access_token: Mapped[str] = mapped_column(Text, default="")
+    refresh_token: Mapped[str] = mapped_column(Text, default="")
+    access_expires_at: Mapped[datetime | None] = mapped_column(Time)
+    scope: Mapped[str] = mapped_column(String(300), default="")
+    # Rises with each refresh; whoever refreshes holds the lease.
+    generation: Mapped[int] = mapped_column(Integer, default=0)
+    leased_until: Mapped[datetime | None] = mapped_column(Time)
+    last_error: Mapped[str] = mapped_column(String(300), default="")
+    connected_at: Mapped[datetime] = mapped_column(Time)
+    refreshed_at: Mapped[datetime | None] = mapped_column(Time)
+    ended_at: Mapped[datetime | None] = mapped_column(Time)
+
+    user: Mapped[User] = relationship()
+
+    __table_args__ = (
+        # One row for each account of a provider, and one account in use for each organiser.
+        UniqueConstraint("provider", "account", name="connections_account_key"),
+        Index(
+            "connections_one_in_use",
+            "user_id",
+            "provider",
+            unique=True,
+            postgresql_where=text("state <> 'disconnected'"),
+        ),
+    )
+
+
 # --- Catalogue ------------------------------------------------------------------------------------------
 
 
@@ -116,6 +199,8 @@ class EventState(StrEnum):
     DRAFT = "draft"
     PUBLISHED = "published"
     CANCELLED = "cancelled"
+    # Its listing fee was refunded or disputed: off sale until an admin decides.
+    REVIEW = "review"
 
 
 class Picture(Base):
@@ -256,11 +341,14 @@ class Order(Base):
     stock_state: Mapped[StockState] = mapped_column(_enum(StockState), default=StockState.NONE)
     failure_reason: Mapped[str] = mapped_column(String(300), default="")
     client_address: Mapped[str] = mapped_column(String(45), default="")
+    # The organiser or admin who put the buyer on the guest list; NULL for what was bought.
+    guest_of_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
     created_at: Mapped[datetime] = mapped_column(Time)
     completed_at: Mapped[datetime | None] = mapped_column(Time)
 
     event: Mapped[Event | None] = relationship()
-    user: Mapped[User | None] = relationship()
+    user: Mapped[User | None] = relationship(foreign_keys=[user_id])
+    guest_of: Mapped[User | None] = relationship(foreign_keys=[guest_of_id])
     lines: Mapped[list[OrderLine]] = relationship(back_populates="order", order_by="OrderLine.id")
     payments: Mapped[list[Payment]] = relationship(back_populates="order", order_by="Payment.attempt")
     tickets: Mapped[list[Ticket]] = relationship(back_populates="order", order_by="Ticket.number")
@@ -380,8 +468,13 @@ class Payment(Base):
     # The sweep's columns. NULL `next_check_at` means at rest: no sweep looks at the row.
     next_check_at: Mapped[datetime | None] = mapped_column(Time)
     leased_until: Mapped[datetime | None] = mapped_column(Time)
-    last_checked_at: Mapped[datetime | None] = mapped_column(Time)
-    check_count: Mapped[int] = mapped_column(Integer, default=0)
+    last_polled_at: Mapped[datetime | None] = mapped_column(Time)
+    poll_count: Mapped[int] = mapped_column(Integer, default=0)
+    # From when, and for how long, an open payment is polled; a person may stop that, or give it longer. What
+    # was stopped is still read at its end, because unknown is not unpaid.
+    polling_started_at: Mapped[datetime | None] = mapped_column(Time)
+    max_poll_duration_minutes: Mapped[int] = mapped_column(Integer, default=120)
+    should_poll: Mapped[bool] = mapped_column(Boolean, default=True)
     error_count: Mapped[int] = mapped_column(Integer, default=0)
     last_error: Mapped[str] = mapped_column(String(300), default="")
     stuck_alerted_at: Mapped[datetime | None] = mapped_column(Time)
@@ -422,6 +515,20 @@ class Payment(Base):
     @property
     def is_active(self) -> bool:
         return self.state in PAYMENT_ACTIVE
+
+    def polling_elapsed_minutes(self, now: datetime) -> float:
+        """For how many minutes this payment has been polled at `now`; 0 before it was opened."""
+        if self.polling_started_at is None:
+            return 0.0
+        return max(0.0, (now - self.polling_started_at).total_seconds() / 60)
+
+    def needs_polling(self, now: datetime) -> bool:
+        """Whether sweeps go on asking about this payment at `now`."""
+        return (
+            self.should_poll
+            and self.state in (PaymentState.OPEN, PaymentState.PROCESSING)
+            and self.polling_elapsed_minutes(now) < self.max_poll_duration_minutes
+        )
 
     def __str__(self) -> str:
         return self.reference

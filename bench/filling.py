@@ -23,7 +23,7 @@ FROM generate_series(:first, :last) AS n
 _AT_REST_PAYMENTS = """
 INSERT INTO payments (order_id, attempt, provider, account, livemode, reference, idempotency_key, params,
                       provider_id, charge_id, fulfilled, amount_minor, currency, state, reason, created_at,
-                      provider_created_at, state_since, paid_at, check_count, error_count, last_error)
+                      provider_created_at, state_since, paid_at, poll_count, error_count, last_error)
 SELECT id, 1, 'stripe', 'platform', false, code || '-1', 'pay-' || code, '{}', 'cs_test_' || secret,
        'ch_' || secret, true, total_minor, currency, 'paid', '', created_at, created_at, created_at,
        created_at, 3, 0, ''

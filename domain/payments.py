@@ -184,7 +184,7 @@ def reconcile(
     provider = providers.get(payment.provider)
     if provider.immediate or payment.provider_id is None:
         return Outcome(payment_id, payment.state, False)
-    provider_id, count = payment.provider_id, payment.check_count
+    provider_id, count = payment.provider_id, payment.poll_count
     due_to_close = closing or (payment.closes_at is not None and payment.closes_at <= clock.now())
     # A refund that failed leaves no hint on the charge, so payments with refunds are asked about them.
     thorough = payment.state is PaymentState.PAID and bool(payment.refunds)
@@ -223,9 +223,9 @@ def refresh(order: Order, *, door: str) -> bool:
         .where(
             Payment.id == payment.id,
             Payment.state == payment.state,
-            or_(Payment.last_checked_at.is_(None), Payment.last_checked_at <= now - ASK_EVERY),
+            or_(Payment.last_polled_at.is_(None), Payment.last_polled_at <= now - ASK_EVERY),
         )
-        .values(last_checked_at=now)
+        .values(last_polled_at=now)
         .returning(Payment.id)
     )
     db.session.commit()
@@ -258,8 +258,8 @@ def unanswered(payment_id: int, error: ProviderError, *, door: str) -> Outcome:
         payment, order = locks.payment_and_order(payment_id)
         now = clock.now()
         payment.error_count += 1
-        payment.check_count += 1
-        payment.last_checked_at = now
+        payment.poll_count += 1
+        payment.last_polled_at = now
         payment.last_error = f"{error.code}: {error}"[:300]
         payment.leased_until = None
         if payment.next_check_at is not None:
@@ -339,8 +339,8 @@ def _observe(payment: Payment, report: Report) -> None:
     """Keep what every report tells, whatever it says."""
     # Opening a payment is not yet asking about it: the first look at the order page asks.
     if payment.state is not PaymentState.CREATED:
-        payment.last_checked_at = clock.now()
-    payment.check_count += 1
+        payment.last_polled_at = clock.now()
+    payment.poll_count += 1
     payment.error_count = 0
     payment.last_error = ""
     payment.leased_until = None

@@ -157,7 +157,7 @@ def _due(work: _Work) -> list[ColumnElement[bool]]:
     """The conditions of a payment that this run should look at."""
     free = or_(Payment.leased_until.is_(None), Payment.leased_until <= clock.now())
     if work.everything:
-        unread = or_(Payment.last_checked_at.is_(None), Payment.last_checked_at < work.started_at)
+        unread = or_(Payment.last_polled_at.is_(None), Payment.last_polled_at < work.started_at)
         return [Payment.state.in_(PAYMENT_ACTIVE), unread, free]
     return [Payment.next_check_at <= work.started_at, free]
 
@@ -303,8 +303,8 @@ def _touch(work: _Work, same: list[Payment], now: datetime) -> None:
             update(Payment)
             .where(Payment.id.in_(ids), Payment.state.in_([PaymentState.OPEN, PaymentState.PROCESSING]))
             .values(
-                last_checked_at=now,
-                check_count=Payment.check_count + 1,
+                last_polled_at=now,
+                poll_count=Payment.poll_count + 1,
                 error_count=0,
                 last_error="",
                 leased_until=None,
@@ -405,7 +405,7 @@ def _tell(work: _Work, name: str, outcome: payments.Outcome) -> None:
 
 def _poll_data(payment: Payment) -> str:
     age = (clock.now() - payment.created_at).total_seconds() / 60
-    words = f"{payment.reference} {payment.state}, {payment.check_count} checks, {age:.1f} minutes old"
+    words = f"{payment.reference} {payment.state}, {payment.poll_count} checks, {age:.1f} minutes old"
     return words + (f", {payment.last_error}" if payment.last_error else "")
 
 

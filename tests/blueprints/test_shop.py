@@ -68,7 +68,7 @@ def settled(order: Order, *states: str, **changes: Any) -> Order:
         payments.settle(payment.id, report_on(payment, state, **changes), door="test")
     # What was asked just now is not asked again, so the page shows what the test made.
     payment = db.session.scalars(select(Payment).filter_by(order_id=order.id)).one()
-    payment.last_checked_at = clock.now() + timedelta(hours=1)
+    payment.last_polled_at = clock.now() + timedelta(hours=1)
     db.session.commit()
     return db.session.get_one(Order, order.id, populate_existing=True)
 
