@@ -33,13 +33,13 @@ def cancel(code: str, secret: str) -> Response:
     return redirect(url_for("order.show", code=code, secret=secret), 303)
 
 
-@bp.post("/stripe/webhook/")
+@bp.post("/<provider>/webhook/")
 @csrf.exempt  # type: ignore[untyped-decorator]
 @limiter.exempt
-def stripe_webhook() -> tuple[str, int]:
-    """Stripe's doorbell. The body is never believed: the payment it names is read from the API."""
-    status = doorbell.ring("stripe", request.get_data(), request.headers.get("Stripe-Signature", ""))
-    return "", status
+def webhook(provider: str) -> tuple[str, int]:
+    """A provider's doorbell. The body is never believed: the payment it names is read from the API."""
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    return "", doorbell.ring(provider, request.get_data(), headers, address=request.remote_addr or "")
 
 
 def register(app: Flask) -> None:

@@ -2,28 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from limits import RateLimitItemPerMinute
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
 import config
-from domain import clock, incidents, payments, providers
+from domain import attempts, clock, incidents, payments, polling, providers
 from domain.providers import ProviderError
 from extensions import db
 from models import Payment, PaymentState, WebhookEvent
 
+# What is not signed can come from anybody: so often it is listened to from one network, and of one payment.
+UNSIGNED_NETWORK = RateLimitItemPerMinute(600, namespace="kassa_ring_network")
+UNSIGNED_PAYMENT = RateLimitItemPerMinute(20, namespace="kassa_ring_payment")
 
-def ring(provider_name: str, body: bytes, signature: str) -> int:
+
+def ring(provider_name: str, body: bytes, headers: Mapping[str, str], *, address: str = "") -> int:
     """A webhook: look at the payment it speaks of. Returns the HTTP status to answer with.
 
-    The event is marked done in the transaction that settled it; 503 makes the provider ring again.
+    `headers` by names in lower case; `address` is where it comes from. A signed event is marked done in the
+    transaction that settled it; 503 and 429 make the provider ring again.
     """
-    provider = providers.get(provider_name)
+    provider = providers.get(provider_name) if provider_name in providers.names() else None
     if not isinstance(provider, providers.Doorbell) or not provider.rings:
         return 404
     try:
-        rung = provider.ring(body, signature)
+        rung = provider.ring(body, headers)
     except providers.BadSignature:
         return 400
+    if not rung.event_id:
+        return _unsigned(provider_name, rung, address)
+    return _signed(provider_name, provider, rung)
+
+
+def _unsigned(provider_name: str, rung: providers.Ring, address: str) -> int:
+    """A ring that anybody may have made: at most it makes us ask, and seldom. It is not remembered."""
+    if not attempts.count(UNSIGNED_NETWORK, attempts.network(address)):
+        return 429
+    payment = _behind(provider_name, rung)
+    if payment is None:
+        return 200
+    # Counted only for payments that exist, so that nobody can fill the counters with invented ones.
+    if not attempts.count(UNSIGNED_PAYMENT, payment.reference):
+        return 429
+    payment_id, active = payment.id, payment.is_active
+    if not polling.may_ask(payment):
+        # Somebody asked just now. What this ring tells may be newer, so it is to come again.
+        return 429 if active else 200
+    outcome = payments.reconcile(payment_id, door="webhook")
+    return 503 if outcome.error is not None else 200
+
+
+def _signed(provider_name: str, provider: providers.Provider, rung: providers.Ring) -> int:
     event = _remember(provider_name, rung)
     if event.done_at is not None:
         return 200

@@ -9,11 +9,11 @@ tells the whole story.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from time import perf_counter
 from typing import Any
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import select, update
 
 from domain import (
     alerts,
@@ -31,6 +31,7 @@ from domain import (
 from domain.errors import DomainError, NotFound
 from domain.lookup import by_code as by_code
 from domain.lookup import by_provider_id as by_provider_id
+from domain.polling import may_ask, next_check
 from domain.providers import Missing, ProviderError, Report
 from extensions import db, queue
 from models import (
@@ -45,14 +46,10 @@ from models import (
 
 # A row is leased to one sweep for twice the longest chain of calls: read, close, read, each tried twice.
 LEASE = timedelta(seconds=160)
-# The waiting page asks the provider at most this often.
-ASK_EVERY = timedelta(seconds=2)
 # After this a provider may have forgotten our idempotency key, so a lost create is only looked for.
 KEY_LIFE = timedelta(hours=23)
 # When a closed payment is asked about again that was not, or could not be, settled.
 ASK_AGAIN = timedelta(minutes=15)
-# A payment that is final is read again for late money, refunds and disputes.
-REREADS = (timedelta(hours=1), timedelta(days=1))
 _HAS_GOODS = (OrderState.COMPLETED, OrderState.PARTIALLY_REFUNDED, OrderState.REFUNDED)
 _FINAL_WORDS = {
     PaymentState.FAILED: (OrderState.FAILED, "payment_failed"),
@@ -117,7 +114,7 @@ def _active_of(order_id: int) -> Payment | None:
 def finish_start(payment_id: int, *, door: str, patient: bool) -> Outcome:
     """Open a `created` payment by repeating the stored call, or find what a lost call made."""
     payment = _read(payment_id)
-    provider = providers.get(payment.provider)
+    provider = providers.get(payment.provider, payment.account)
     params, key, created_at = payment.params, payment.idempotency_key, payment.created_at
     reference = payment.reference
     db.session.rollback()
@@ -181,7 +178,7 @@ def reconcile(
         if not closing or outcome.state is not PaymentState.OPEN:
             return outcome
         payment = _read(payment_id)
-    provider = providers.get(payment.provider)
+    provider = providers.get(payment.provider, payment.account)
     if provider.immediate or payment.provider_id is None:
         return Outcome(payment_id, payment.state, False)
     provider_id, count = payment.provider_id, payment.poll_count
@@ -193,9 +190,8 @@ def reconcile(
     try:
         report = provider.fetch(provider_id, patient=patient, thorough=thorough)
         if report.state == "open" and due_to_close:
-            # Paid in between wins: whatever closing answers, the second reading has the last word.
-            provider.close(provider_id, f"close-{provider_id[-40:]}-{count}", patient=patient)
-            report = provider.fetch(provider_id, patient=patient)
+            # Paid in between wins: closing reads again, and that second reading has the last word.
+            report = provider.close(provider_id, f"close-{provider_id[-40:]}-{count}", patient=patient)
     except ProviderError as error:
         return unanswered(payment_id, error, door=door)
     return settle(
@@ -215,22 +211,11 @@ def refresh(order: Order, *, door: str) -> bool:
     True when it asked, and the order may have changed.
     """
     payment = active(order)
-    if payment is None or providers.get(payment.provider).immediate:
+    if payment is None or providers.get(payment.provider, payment.account).immediate:
         return False
-    now = clock.now()
-    mine = db.session.scalar(
-        update(Payment)
-        .where(
-            Payment.id == payment.id,
-            Payment.state == payment.state,
-            or_(Payment.last_polled_at.is_(None), Payment.last_polled_at <= now - ASK_EVERY),
-        )
-        .values(last_polled_at=now)
-        .returning(Payment.id)
-    )
-    db.session.commit()
-    if mine is not None:
-        reconcile(mine, door=door)
+    payment_id = payment.id
+    if may_ask(payment):
+        reconcile(payment_id, door=door)
     return True
 
 
@@ -274,25 +259,6 @@ def unanswered(payment_id: int, error: ProviderError, *, door: str) -> Outcome:
         return Outcome(payment_id, payment.state, False, error)
 
     return locks.in_one_transaction(work)
-
-
-def next_check(payment: Payment, now: datetime) -> datetime | None:
-    """When the sweep looks again, after a check at `now`. None: at rest.
-
-    Young payments are asked about in every sweep; older ones ever less often.
-    """
-    if payment.state in PAYMENT_ACTIVE:
-        age = now - payment.created_at
-        if age < timedelta(hours=3):
-            return now
-        return now + (timedelta(minutes=15) if age < timedelta(days=1) else timedelta(minutes=30))
-    if payment.provider == "wallet":
-        return None
-    later = (payment.state_since + delay for delay in REREADS)
-    soonest = next((moment for moment in later if moment > now), None)
-    if soonest is None and any(dispute.closed_at is None for dispute in payment.disputes):
-        return now + timedelta(days=1)
-    return soonest
 
 
 # --- Settle ---------------------------------------------------------------------------------------------
@@ -445,7 +411,7 @@ def _paid(
         data=seen,
         actor_id=actor_id,
     )
-    provider = providers.get(payment.provider)
+    provider = providers.get(payment.provider, payment.account)
     source = (
         payment.account if provider.immediate else ledger.provider_account(payment.provider, payment.account)
     )

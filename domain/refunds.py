@@ -191,7 +191,7 @@ def follow_up(refund_id: int, *, patient: bool) -> None:
     """Call the provider for an intent, or look what became of it; settle what it answers. Commits."""
     refund = db.session.get_one(Refund, refund_id, populate_existing=True)
     payment = refund.payment
-    provider = providers.get(payment.provider)
+    provider = providers.get(payment.provider, payment.account)
     provider_id, key, amount = payment.provider_id or "", refund.idempotency_key, refund.amount_minor
     unmade = refund.state is RefundState.CREATED
     # Once the provider may have forgotten our key, repeating the call could send the money twice; and an
@@ -346,7 +346,7 @@ def _from_account(refund: Refund, payment: Payment, order: Order) -> str:
 
 
 def _to_account(payment: Payment) -> str:
-    if providers.get(payment.provider).immediate:
+    if providers.get(payment.provider, payment.account).immediate:
         return payment.account
     return ledger.provider_account(payment.provider, payment.account)
 

@@ -20,7 +20,7 @@ from sqlalchemy import ColumnElement, Select, and_, func, or_, select, update
 from sqlalchemy.orm import joinedload
 
 import config
-from domain import alerts, clock, decisions, outbox, payments, providers, refunds, wallet
+from domain import alerts, clock, decisions, outbox, payments, polling, providers, refunds, wallet
 from domain.providers import ProviderError, Report
 from extensions import db
 from models import PAYMENT_ACTIVE, Order, OrderState, OutboxMail, Payment, PaymentState, SweepRun
@@ -296,7 +296,7 @@ def _touch(work: _Work, same: list[Payment], now: datetime) -> None:
     """Write down for many payments at once that they were read and are as they were."""
     by_next: dict[datetime | None, list[int]] = {}
     for payment in same:
-        by_next.setdefault(payments.next_check(payment, now), []).append(payment.id)
+        by_next.setdefault(polling.next_check(payment, now), []).append(payment.id)
         work.count(payment.order.code, "still_pending", _poll_data(payment))
     for moment, ids in by_next.items():
         db.session.execute(

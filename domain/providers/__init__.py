@@ -7,11 +7,12 @@ apply a report are in `domain/payments.py` and are the same for every provider.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib import import_module
-from threading import Lock
+from threading import Lock, RLock
 from time import monotonic, sleep
 from typing import Any, Protocol, runtime_checkable
 
@@ -50,7 +51,11 @@ class LineItem:
 
 @dataclass(frozen=True)
 class Purchase:
-    """What a provider needs to know in order to take a payment."""
+    """What a provider needs to know in order to take a payment.
+
+    `success_url` holds the placeholder {CHECKOUT_SESSION_ID}, for providers that put their own id there;
+    others send the buyer to `return_url`, which names our reference instead.
+    """
 
     reference: str
     order_code: str
@@ -60,13 +65,24 @@ class Purchase:
     email: str
     success_url: str
     cancel_url: str
+    # Until when the provider's page is wanted to be paid: `open_minutes` from now.
     closes_at: datetime
     account: str
+    # Where this Kassa's doorbell for the provider is.
+    doorbell_url: str = ""
+
+    @property
+    def return_url(self) -> str:
+        """Where to send the buyer, for a provider that fills no id of its own into addresses."""
+        return self.success_url.replace("{CHECKOUT_SESSION_ID}", self.reference)
 
 
 @dataclass(frozen=True)
 class RefundReport:
-    """What a provider says about one refund. `state`: pending, succeeded, failed or cancelled."""
+    """What a provider says about one refund. `state`: pending, succeeded, failed or cancelled.
+
+    `provider_id` is unique among all refunds of the provider; "" where it gave the refund no id.
+    """
 
     provider_id: str
     amount_minor: int
@@ -115,9 +131,22 @@ class Report:
     raw: Mapping[str, Any] = field(default_factory=dict)
 
 
+class Credentials(Protocol):
+    """The right to speak for one connected account. Asked outside any transaction, from any thread."""
+
+    def token(self) -> str:
+        """A token that was good when it was last looked at."""
+
+    def renewed(self, rejected: str) -> str:
+        """Another token than the one that the provider has just refused.
+
+        Both raise a passing ProviderError, with the code `not_connected` when the connection is broken.
+        """
+
+
 @runtime_checkable
 class Provider(Protocol):
-    """What every adapter can do. Each method makes provider calls; none touches the database.
+    """What every adapter can do, for one account. Methods make provider calls; none touches the database.
 
     `patient` tells whether the caller may wait: False in a web request (one attempt of 5 seconds), True in
     the worker (bounded retries). Every method raises ProviderError when it gets no usable answer.
@@ -127,6 +156,21 @@ class Provider(Protocol):
     label: str
     # True where the money is in our own ledger, so that starting a payment also settles it.
     immediate: bool
+    # True where payments may go to accounts of organisers, too, which they connect.
+    connects: bool
+    # True where an open payment that is STUCK_MINUTES old is worth telling an admin: it may have been paid.
+    pending_alert: bool
+    # True where the provider keeps our key with a refund, so that a lost one is found by it. Where it does
+    # not, a refund is recognised by the cumulative amount: see `refunded_minor`.
+    keeps_refund_keys: bool
+
+    @property
+    def open_minutes(self) -> int:
+        """For how many minutes the provider's page can be paid: `Purchase.closes_at` is so far away."""
+
+    @property
+    def grace_minutes(self) -> int:
+        """How many minutes after that an open payment is closed by us."""
 
     @property
     def ready(self) -> bool:
@@ -134,7 +178,7 @@ class Provider(Protocol):
 
     @property
     def account(self) -> str:
-        """The account that receives the money, as it is written into payments and the ledger."""
+        """The account that this adapter speaks for, as it is written into payments and the ledger."""
 
     @property
     def livemode(self) -> bool:
@@ -164,14 +208,30 @@ class Provider(Protocol):
     def pages(self, since: datetime, until: datetime) -> Iterator[list[Report]] | None:
         """Reports of the payments created between two times, a page a provider call; None: cannot list."""
 
-    def close(self, provider_id: str, key: str, *, patient: bool = False) -> None:
-        """Ask that the payment can no longer be paid. Harmless when it is final already."""
+    def close(self, provider_id: str, key: str, *, patient: bool = False) -> Report:
+        """Ask that the payment can no longer be paid, and read it again: that reading has the last word.
+
+        Harmless when it is final already. What the provider calls failed, but lets the buyer try again,
+        is `open` elsewhere and `failed` here.
+        """
 
     def refund(self, provider_id: str, amount_minor: int, key: str, *, patient: bool = False) -> RefundReport:
-        """Send `amount_minor` back for a paid payment under our key; the same key is the same refund."""
+        """Send `amount_minor` back for a paid payment under our key.
+
+        The same key is the same refund, where the provider keeps keys; otherwise each call is another one.
+        """
 
     def find_refund(self, provider_id: str, key: str) -> RefundReport | None:
-        """The refund that was made under our key; None when it is certainly absent."""
+        """The refund that was made under our key; None when it is certainly absent.
+
+        Asked only where the provider keeps keys.
+        """
+
+    def refunded_minor(self, provider_id: str, *, patient: bool = False) -> int:
+        """How much of a paid payment went back so far, by anybody, in minor units.
+
+        Asked before and after a refund where the provider does not keep keys.
+        """
 
     def health(self) -> Mapping[str, Any]:
         """A cheap call that proves the connection: account, mode, API version. Never a key."""
@@ -179,19 +239,29 @@ class Provider(Protocol):
 
 @runtime_checkable
 class Doorbell(Protocol):
-    """A provider that rings: turns a signed request into the thing to look at."""
+    """A provider that rings: turns a request into the thing to look at.
+
+    The adapter of the provider's own account answers the door for all accounts.
+    """
 
     @property
     def rings(self) -> bool:
         """Whether the doorbell is configured. Without it everything else works."""
 
-    def ring(self, body: bytes, signature: str) -> Ring:
-        """Check the signature and read the event. BadSignature when it is not genuine."""
+    def ring(self, body: bytes, headers: Mapping[str, str]) -> Ring:
+        """Check the request and read the event. BadSignature when it is not genuine, or not readable.
+
+        `headers` by names in lower case. No call is made.
+        """
 
 
 @dataclass(frozen=True)
 class Ring:
-    """An event that came to the door: which payment to look at, by any of the ids it may carry."""
+    """An event that came to the door: which payment to look at, by any of the ids it may carry.
+
+    One without an `event_id` is not signed: anybody may have sent it. It is not remembered, and only makes
+    us ask the provider, seldom.
+    """
 
     event_id: str
     type: str
@@ -245,20 +315,74 @@ class Throttle:
         sleep(place - now)
 
 
+# Each module has `build(settings)`, the adapter of the provider's own account; where it connects, also
+# `build(settings, account, credentials)` for the account of an organiser.
 _BUILDERS: dict[str, str] = {"stripe": "domain.providers.stripe", "wallet": "domain.providers.wallet"}
-_cache: dict[str, tuple[config.Settings, Provider]] = {}
+# Adapters hold sockets and their account's place in line, so they are kept; the longest unused one goes.
+_MOST_KEPT = 500
+_kept: OrderedDict[tuple[str, str], Provider] = OrderedDict()
+_kept_for: config.Settings | None = None
+_keeping = RLock()
 
 
-def get(name: str) -> Provider:
-    """The adapter for `name`, built from the settings in force and kept. DomainError for an unknown one."""
+class _Nobody:
+    """The credentials of an account of which nobody has told us any."""
+
+    def __init__(self, name: str, account: str) -> None:
+        self._words = f"Account {account} is not connected to {name}."
+
+    def token(self) -> str:
+        raise ProviderError(self._words, permanent=False, code="not_connected")
+
+    def renewed(self, rejected: str) -> str:
+        return self.token()
+
+
+_credentials: Callable[[str, str], Credentials] = _Nobody
+
+
+def credentials_by(factory: Callable[[str, str], Credentials]) -> None:
+    """Register who knows the credentials of connected accounts: called with provider and account.
+
+    The factory makes no call and no query, and returns something for accounts that it does not know, too.
+    """
+    global _credentials
+    with _keeping:
+        _credentials = factory
+        _kept.clear()
+
+
+def get(name: str, account: str = "") -> Provider:
+    """The adapter for an account at provider `name`, built from the settings in force and kept.
+
+    "" is the provider's own account; so is every account of a provider that does not connect others.
+    Raises DomainError for an unknown provider.
+    """
+    global _kept_for
     if name not in _BUILDERS:
         raise DomainError("unknown_provider", f"There is no way to pay called “{name}”.")
     settings = config.get()
-    cached = _cache.get(name)
-    if cached is None or cached[0] is not settings:
-        cached = (settings, import_module(_BUILDERS[name]).build(settings))
-        _cache[name] = cached
-    return cached[1]
+    with _keeping:
+        if _kept_for is not settings:
+            _kept.clear()
+            _kept_for = settings
+        own = _keep(name, "", settings)
+        if account in ("", own.account) or not own.connects:
+            return own
+        return _keep(name, account, settings)
+
+
+def _keep(name: str, account: str, settings: config.Settings) -> Provider:
+    """The adapter that is kept for an account, or a new one."""
+    kept = _kept.get((name, account))
+    if kept is None:
+        build = import_module(_BUILDERS[name]).build
+        kept = build(settings, account, _credentials(name, account)) if account else build(settings)
+        _kept[(name, account)] = kept
+        if len(_kept) > _MOST_KEPT:
+            _kept.popitem(last=False)
+    _kept.move_to_end((name, account))
+    return kept
 
 
 def names() -> Iterable[str]:

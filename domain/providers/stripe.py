@@ -70,10 +70,15 @@ class StripeProvider:
     name = "stripe"
     label = "Card"
     immediate = False
+    connects = False
+    pending_alert = False
+    keeps_refund_keys = True
     account = "platform"
 
     def __init__(self, settings: Settings) -> None:
         self.livemode = settings.livemode
+        self.open_minutes = settings.stripe_session_minutes
+        self.grace_minutes = settings.open_grace_minutes
         self.ready = settings.stripe_ready
         self.rings = bool(settings.stripe_webhook_secret)
         self._webhook_secret = settings.stripe_webhook_secret
@@ -170,14 +175,15 @@ class StripeProvider:
                 return
             params["starting_after"] = reports[-1].provider_id
 
-    def close(self, provider_id: str, key: str, *, patient: bool = False) -> None:
+    def close(self, provider_id: str, key: str, *, patient: bool = False) -> Report:
         try:
             with self._calling(patient) as client:
                 client.v1.checkout.sessions.expire(provider_id, options={"idempotency_key": key})
         except ProviderError as error:
-            # Only an open session can be expired. Another is final already, and is read again by the caller.
+            # Only an open session can be expired. Another is final already, as the next reading shows.
             if not error.permanent or isinstance(error, Missing):
                 raise
+        return self.fetch(provider_id, patient=patient)
 
     def refund(self, provider_id: str, amount_minor: int, key: str, *, patient: bool = False) -> RefundReport:
         intent = self._intent(provider_id, patient)
@@ -189,6 +195,10 @@ class StripeProvider:
     def find_refund(self, provider_id: str, key: str) -> RefundReport | None:
         made = self._refunds(self._intent(provider_id, patient=True), patient=True)
         return next((refund for refund in made if refund.our_key == key), None)
+
+    def refunded_minor(self, provider_id: str, *, patient: bool = False) -> int:
+        made = self._refunds(self._intent(provider_id, patient), patient)
+        return sum(refund.amount_minor for refund in made if refund.state in ("pending", "succeeded"))
 
     def health(self) -> Mapping[str, Any]:
         with self._calling(patient=False) as client:
@@ -202,7 +212,8 @@ class StripeProvider:
             "webhook_secret": self.rings,
         }
 
-    def ring(self, body: bytes, signature: str) -> Ring:
+    def ring(self, body: bytes, headers: Mapping[str, str]) -> Ring:
+        signature = headers.get("stripe-signature", "")
         try:
             stripe.WebhookSignature.verify_header(body, signature, self._webhook_secret, _SIGNATURE_AGE)
             event = json.loads(body)

@@ -25,6 +25,12 @@ class WalletProvider:
     name = "wallet"
     label = "Wallet"
     immediate = True
+    connects = False
+    pending_alert = False
+    keeps_refund_keys = True
+    # A payment is settled as it starts; what was interrupted in between is given up after these.
+    open_minutes = 30
+    grace_minutes = 5
     account = "wallet"
     ready = True
 
@@ -68,8 +74,8 @@ class WalletProvider:
     def pages(self, since: datetime, until: datetime) -> Iterator[list[Report]] | None:
         return None
 
-    def close(self, provider_id: str, key: str, *, patient: bool = False) -> None:
-        """There is nothing that could still be paid."""
+    def close(self, provider_id: str, key: str, *, patient: bool = False) -> Report:
+        raise Missing("A wallet payment has no record outside the ledger.")
 
     def refund(self, provider_id: str, amount_minor: int, key: str, *, patient: bool = False) -> RefundReport:
         """The money moves in the ledger, where the refund's success is recorded."""
@@ -79,6 +85,9 @@ class WalletProvider:
 
     def find_refund(self, provider_id: str, key: str) -> RefundReport | None:
         return None
+
+    def refunded_minor(self, provider_id: str, *, patient: bool = False) -> int:
+        raise Missing("A wallet payment has no record outside the ledger.")
 
     def health(self) -> Mapping[str, Any]:
         return {"account": self.account}

@@ -69,7 +69,7 @@ def run_sweep(*, everything: bool = False) -> None:
 
 def ring(body: str, signature: str) -> int:
     """The provider rings; the status that it is answered with."""
-    return doorbell.ring("stripe", body.encode(), signature)
+    return doorbell.ring("stripe", body.encode(), {"stripe-signature": signature})
 
 
 def payment_of(order_id: int) -> tuple[int, str] | None:

@@ -128,12 +128,10 @@ class StripeBench(SandboxBench):
     def spoil(self, params: dict[str, Any]) -> dict[str, Any]:
         return {**params, "colour": "red"}
 
-    def sign(self, body: bytes) -> str:
-        """The signature that Stripe would send with a webhook."""
-        signature: str = WebhookSignature.generate_signature_header(
-            body.decode("latin-1"), "whsec_kassa_sandbox"
-        )
-        return signature
+    def sign(self, body: bytes) -> dict[str, str]:
+        """The headers that Stripe would send with a webhook."""
+        signature = WebhookSignature.generate_signature_header(body.decode("latin-1"), "whsec_kassa_sandbox")
+        return {"stripe-signature": signature}
 
 
 class PebbleBench(Bench):

@@ -143,6 +143,11 @@ class PebbleProvider:
     name = "pebble"
     label = "Pebble"
     immediate = False
+    connects = False
+    pending_alert = True
+    keeps_refund_keys = True
+    open_minutes = 60
+    grace_minutes = 15
     account = "shop-1"
 
     def __init__(self, bank: PebbleBank, token: str, *, livemode: bool, rate: int = 1000) -> None:
@@ -183,13 +188,14 @@ class PebbleProvider:
         """Pebble has no list by time: the sweep reads its payments one by one."""
         return None
 
-    def close(self, provider_id: str, key: str, *, patient: bool = False) -> None:
+    def close(self, provider_id: str, key: str, *, patient: bool = False) -> Report:
         try:
             self._call("POST", f"/payments/{provider_id}/close", {}, key, patient=patient)
         except ProviderError as error:
-            # 409: it is final already, and is read again by the caller.
+            # 409: it is final already, as the next reading shows.
             if error.code != "409":
                 raise
+        return self.fetch(provider_id, patient=patient)
 
     def refund(self, provider_id: str, amount_minor: int, key: str, *, patient: bool = False) -> RefundReport:
         currency = self.fetch(provider_id, patient=patient).currency
@@ -200,6 +206,10 @@ class PebbleProvider:
     def find_refund(self, provider_id: str, key: str) -> RefundReport | None:
         refunds = self.fetch(provider_id, patient=True).refunds
         return next((refund for refund in refunds if refund.our_key == key), None)
+
+    def refunded_minor(self, provider_id: str, *, patient: bool = False) -> int:
+        refunds = self.fetch(provider_id, patient=patient).refunds
+        return sum(refund.amount_minor for refund in refunds if refund.state != "failed")
 
     def health(self) -> Mapping[str, Any]:
         return {"account": self._call("GET", "/me")["shop"], "mode": "live" if self.livemode else "test"}
