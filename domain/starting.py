@@ -32,7 +32,7 @@ def prepare(order: Order, provider_name: str) -> Payment:
         livemode=provider.livemode,
         reference=reference,
         idempotency_key=f"pay-{reference}-{order.secret[:8]}",
-        params=provider.params(_purchase(order, reference, closes_at, account)),
+        params=provider.params(_purchase(order, provider.name, reference, closes_at, account)),
         amount_minor=order.total_minor,
         currency=order.currency,
         state=PaymentState.CREATED,
@@ -65,7 +65,9 @@ def _check_acceptable(order: Order, provider: providers.Provider) -> None:
         )
 
 
-def _purchase(order: Order, reference: str, closes_at: datetime, account: str) -> Purchase:
+def _purchase(
+    order: Order, provider_name: str, reference: str, closes_at: datetime, account: str
+) -> Purchase:
     base = config.get().public_url
     success = f"{base}/pay/success/{order.code}/{order.secret}"
     cancel = f"{base}/pay/cancel/{order.code}/{order.secret}"
@@ -80,6 +82,7 @@ def _purchase(order: Order, reference: str, closes_at: datetime, account: str) -
         email=order.email,
         success_url=success + "?session_id={CHECKOUT_SESSION_ID}",
         cancel_url=cancel,
+        doorbell_url=f"{base}/{provider_name}/webhook/",
         closes_at=closes_at,
         account=account,
     )

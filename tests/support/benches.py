@@ -6,6 +6,8 @@ docs/adding-a-provider.md.
 
 from __future__ import annotations
 
+import json
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Protocol
@@ -15,13 +17,34 @@ from stripe import WebhookSignature
 
 import config
 from domain import providers
-from domain.providers import Provider
+from domain.providers import Provider, ProviderError
 from domain.providers import stripe as stripe_adapter
 from tests.support import pebble
 from tests.support.sandbox import Sandbox
 
 # A short hang is enough where only the answer's absence matters.
 HANG_SECONDS = 0.3
+
+
+class Tokens:
+    """The credentials of a connected account, in a test's hands: what is right, and what was asked."""
+
+    def __init__(self, right: str) -> None:
+        self.right = right
+        self.now = right
+        # What the provider refused, and whether another token may be had.
+        self.rejected: list[str] = []
+        self.broken = False
+
+    def token(self) -> str:
+        if self.broken:
+            raise ProviderError("The connection is broken.", permanent=False, code="not_connected")
+        return self.now
+
+    def renewed(self, rejected: str) -> str:
+        self.rejected.append(rejected)
+        self.now = self.right
+        return self.token()
 
 
 class Bench(Protocol):
@@ -33,6 +56,8 @@ class Bench(Protocol):
     # What the contract leaves to the provider.
     lists: ClassVar[bool]
     disputes: ClassVar[bool]
+    # Whether a refund that was made can fail afterwards.
+    refunds_fail: ClassVar[bool]
     # An id of the right form that the provider does not have.
     unknown_id: ClassVar[str]
     # What must never be in anything that is shown.
@@ -53,6 +78,14 @@ class Bench(Protocol):
     def do(self, provider_id: str, action: str, **more: Any) -> None:
         """Do what a buyer, a bank or somebody in the dashboard does."""
 
+    def connect(self) -> tuple[str, Tokens]:
+        """An account of an organiser's, with its credentials. Only where the adapter connects accounts."""
+        pytest.fail(f"{self.name} connects accounts: its bench must make one.")
+
+    def knock(self, provider_id: str) -> tuple[bytes, Mapping[str, str]]:
+        """Body and headers (in lower case) of a genuine ring about a payment. Only where it rings."""
+        pytest.fail(f"{self.name} rings: its bench must knock.")
+
     def trouble(
         self, kind: str = "", *, method: str = "", times: int | None = None, seconds: float = HANG_SECONDS
     ) -> None:
@@ -68,6 +101,19 @@ class Bench(Protocol):
         """The parameters with something in them that the provider refuses."""
 
 
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Adapters are made anew for a bench, and forgotten with it."""
+    monkeypatch.setattr(providers, "_kept", OrderedDict())
+
+
+def speak(monkeypatch: pytest.MonkeyPatch, account: str, tokens: Tokens) -> None:
+    """Let `tokens` be what Kassa knows of a connected account."""
+    others = providers._credentials
+    monkeypatch.setattr(
+        providers, "_credentials", lambda name, wanted: tokens if wanted == account else others(name, wanted)
+    )
+
+
 class SandboxBench(Bench):
     """For providers that the sandbox imitates: its /control has hands and faults for all of them."""
 
@@ -76,6 +122,8 @@ class SandboxBench(Bench):
 
     def __init__(self, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
         self.sandbox = sandbox
+        self.monkeypatch = monkeypatch
+        fresh(monkeypatch)
 
     def do(self, provider_id: str, action: str, **more: Any) -> None:
         self.sandbox.do(provider_id, action, **more)
@@ -114,6 +162,7 @@ class StripeBench(SandboxBench):
     }
     lists = True
     disputes = True
+    refunds_fail = True
     unknown_id = "cs_test_nobodyhasthis"
     secrets = ("sk_test_kassa_sandbox", "whsec_kassa_sandbox")
 
@@ -133,6 +182,12 @@ class StripeBench(SandboxBench):
         signature = WebhookSignature.generate_signature_header(body.decode("latin-1"), "whsec_kassa_sandbox")
         return {"stripe-signature": signature}
 
+    def knock(self, provider_id: str) -> tuple[bytes, Mapping[str, str]]:
+        thing = {"object": "checkout.session", "id": provider_id}
+        event = {"id": "evt_1", "type": "checkout.session.completed", "data": {"object": thing}}
+        body = json.dumps(event).encode()
+        return body, self.sign(body)
+
 
 class PebbleBench(Bench):
     """The toy provider of docs/adding-a-provider.md."""
@@ -148,6 +203,7 @@ class PebbleBench(Bench):
     }
     lists = False
     disputes = False
+    refunds_fail = True
     unknown_id = "peb_404"
     secrets = ("pebble-test-token",)
     _actions: ClassVar[dict[str, dict[str, str]]] = {
@@ -161,23 +217,32 @@ class PebbleBench(Bench):
 
     def __init__(self, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
         self.bank = pebble.PebbleBank()
+        self.monkeypatch = monkeypatch
+        fresh(monkeypatch)
         monkeypatch.setattr(pebble, "BANK", self.bank)
         monkeypatch.setitem(providers._BUILDERS, self.name, "tests.support.pebble")
 
     def unready(self) -> Provider:
-        return pebble.PebbleProvider(self.bank, "", livemode=False)
+        return pebble.PebbleProvider(self.bank, pebble.OurToken(""), "shop-1", livemode=False)
 
     def limited(self, rate: int) -> Provider:
-        return pebble.PebbleProvider(self.bank, self.bank.token, livemode=False, rate=rate)
+        ours = pebble.OurToken(self.bank.token)
+        return pebble.PebbleProvider(self.bank, ours, "shop-1", livemode=False, rate=rate)
+
+    def connect(self) -> tuple[str, Tokens]:
+        number = len(self.bank.shops) + 1
+        tokens = Tokens(f"pebble-test-token-{number}")
+        self.bank.shops[tokens.right] = f"shop-{number}"
+        speak(self.monkeypatch, f"shop-{number}", tokens)
+        return f"shop-{number}", tokens
+
+    def knock(self, provider_id: str) -> tuple[bytes, Mapping[str, str]]:
+        return json.dumps({"payment": provider_id}).encode(), {}
 
     def do(self, provider_id: str, action: str, **more: Any) -> None:
         payment = self.bank.payments[provider_id]
         if action == "refund":
-            number = len(payment["returns"]) + 1
-            amount = f"{more['amount_minor'] / 100:.2f}"
-            payment["returns"].append(
-                {"id": f"ret_{number}", "amount": amount, "state": "done", "why": "", "note": ""}
-            )
+            self.bank.give_back(payment, f"{more['amount_minor'] / 100:.2f}")
         elif action == "refund_fail":
             payment["returns"][-1].update(state="bounced", why="The account was closed.")
         else:

@@ -16,11 +16,14 @@ from typing import Any
 from config import Settings
 from domain import money
 from domain.providers import (
+    BadSignature,
+    Credentials,
     Missing,
     ProviderError,
     Purchase,
     RefundReport,
     Report,
+    Ring,
     Throttle,
     calls,
 )
@@ -33,6 +36,8 @@ class PebbleBank:
     """Pebble's whole API is `call`: a method, a path, a body and a key; a status and JSON come back."""
 
     token: str = "pebble-test-token"
+    # Whose token is whose: each shop sees its own payments only.
+    shops: dict[str, str] = field(default_factory=lambda: {"pebble-test-token": "shop-1"})
     payments: dict[str, dict[str, Any]] = field(default_factory=dict)
     answers: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
     received: int = 0
@@ -49,9 +54,9 @@ class PebbleBank:
             raise TimeoutError
         if trouble in ("http_500", "http_429"):
             return int(trouble[-3:]), '{"problem": "try again"}'
-        if token != self.token:
+        if token not in self.shops:
             return 401, '{"problem": "who are you?"}'
-        status, answer = self._once(method, path, dict(body), key)
+        status, answer = self._once(method, path, dict(body), key, self.shops[token])
         if trouble == "timeout_after":
             raise TimeoutError
         return (200, "<html>") if trouble == "garbage" else (status, json.dumps(answer))
@@ -62,42 +67,44 @@ class PebbleBank:
         self.times = None if self.times is None else self.times - 1
         return self.trouble
 
-    def _once(self, method: str, path: str, body: dict[str, Any], key: str) -> tuple[int, dict[str, Any]]:
+    def _once(
+        self, method: str, path: str, body: dict[str, Any], key: str, shop: str
+    ) -> tuple[int, dict[str, Any]]:
         """The work; under a key that was seen before, the same answer again."""
-        asked = json.dumps([method, path, body])
-        if method == "POST" and key in self.answers:
-            before, answer = self.answers[key]
+        asked, known = json.dumps([method, path, body]), f"{shop} {key}"
+        if key and known in self.answers:
+            before, answer = self.answers[known]
             return (200, answer) if before == asked else (409, {"problem": "key used for something else"})
-        status, answer = self._work(method, path.strip("/").split("/"), body, key)
-        if method == "POST" and status < 300:
-            self.answers[key] = asked, answer
+        status, answer = self._work(method, path.strip("/").split("/"), body, shop)
+        if key and status < 300:
+            self.answers[known] = asked, answer
         return status, answer
 
     def _work(
-        self, method: str, parts: list[str], body: dict[str, Any], key: str
+        self, method: str, parts: list[str], body: dict[str, Any], shop: str
     ) -> tuple[int, dict[str, Any]]:
+        own = {number: payment for number, payment in self.payments.items() if payment["shop"] == shop}
         match method, parts:
             case "GET", ["me"]:
-                return 200, {"shop": "shop-1"}
+                return 200, {"shop": shop}
             case "GET", ["payments"]:
-                found = [p for p in self.payments.values() if p["reference"] == body["reference"]]
-                return 200, {"found": found}
+                return 200, {"found": [p for p in own.values() if p["reference"] == body["reference"]]}
             case "POST", ["payments"]:
-                return self._open(body)
-            case _, ["payments", known, *rest] if known in self.payments:
-                return self._on(method, self.payments[known], rest, body, key)
+                return self._open(body, shop)
+            case _, ["payments", known, *rest] if known in own:
+                return self._on(method, own[known], rest, body)
         return 404, {"problem": "no such thing"}
 
-    def _open(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    def _open(self, body: dict[str, Any], shop: str) -> tuple[int, dict[str, Any]]:
         if set(body) != {"reference", "amount", "currency", "title", "return_to"}:
             return 422, {"problem": "unknown field"}
         number = f"peb_{len(self.payments) + 1}"
-        made = {**body, "id": number, "state": "waiting", "shop": "shop-1", "why": "", "returns": []}
+        made = {**body, "id": number, "state": "waiting", "shop": shop, "why": "", "returns": []}
         self.payments[number] = made
         return 201, made
 
     def _on(
-        self, method: str, payment: dict[str, Any], rest: list[str], body: dict[str, Any], key: str
+        self, method: str, payment: dict[str, Any], rest: list[str], body: dict[str, Any]
     ) -> tuple[int, dict[str, Any]]:
         match method, rest:
             case "GET", []:
@@ -111,10 +118,15 @@ class PebbleBank:
                 left = Decimal(payment["amount"]) - sum(Decimal(r["amount"]) for r in payment["returns"])
                 if payment["state"] != "taken" or Decimal(body["amount"]) > left:
                     return 409, {"problem": "there is not so much to give back"}
-                made = {**body, "id": f"ret_{key}", "state": "done", "why": ""}
-                payment["returns"].append(made)
-                return 201, made
+                return 201, self.give_back(payment, body["amount"])
         return 404, {"problem": "no such thing"}
+
+    def give_back(self, payment: dict[str, Any], amount: str) -> dict[str, Any]:
+        """Send money back, for a call or by hand: Pebble cannot tell them apart."""
+        number = f"{payment['id']}_ret_{len(payment['returns']) + 1}"
+        made = {"id": number, "amount": amount, "state": "done", "why": ""}
+        payment["returns"].append(made)
+        return made
 
 
 BANK = PebbleBank()
@@ -132,9 +144,22 @@ _STATES = {
 }
 
 
-def build(settings: Settings) -> PebbleProvider:
-    """The adapter for the token in `settings`."""
-    return PebbleProvider(BANK, BANK.token, livemode=settings.livemode)
+def build(settings: Settings, account: str = "shop-1", tokens: Credentials | None = None) -> PebbleProvider:
+    """The adapter of our own shop, or of an organiser's, for which `tokens` speak."""
+    return PebbleProvider(BANK, tokens or OurToken(BANK.token), account, livemode=settings.livemode)
+
+
+@dataclass(frozen=True)
+class OurToken:
+    """The credentials of our own shop: a token in the settings, which nobody renews."""
+
+    text: str
+
+    def token(self) -> str:
+        return self.text
+
+    def renewed(self, rejected: str) -> str:
+        raise ProviderError("Pebble refuses our token.", permanent=False, code="not_connected")
 
 
 class PebbleProvider:
@@ -143,18 +168,21 @@ class PebbleProvider:
     name = "pebble"
     label = "Pebble"
     immediate = False
-    connects = False
+    connects = True
     pending_alert = True
-    keeps_refund_keys = True
+    keeps_refund_keys = False
     open_minutes = 60
     grace_minutes = 15
-    account = "shop-1"
+    rings = True
 
-    def __init__(self, bank: PebbleBank, token: str, *, livemode: bool, rate: int = 1000) -> None:
+    def __init__(
+        self, bank: PebbleBank, tokens: Credentials, account: str, *, livemode: bool, rate: int = 1000
+    ) -> None:
+        self.account = account
         self.livemode = livemode
-        self.ready = bool(token)
+        self.ready = not isinstance(tokens, OurToken) or bool(tokens.text)
         self._bank = bank
-        self._token = token
+        self._tokens = tokens
         self._throttle = Throttle(rate)
 
     def supports(self, currency: str) -> bool:
@@ -169,7 +197,7 @@ class PebbleProvider:
             "amount": str(money.to_major(purchase.amount_minor, purchase.currency)),
             "currency": purchase.currency,
             "title": f"Order {purchase.order_code}",
-            "return_to": purchase.success_url,
+            "return_to": purchase.return_url,
         }
 
     def create(self, params: dict[str, Any], key: str, *, patient: bool = False) -> Report:
@@ -199,17 +227,26 @@ class PebbleProvider:
 
     def refund(self, provider_id: str, amount_minor: int, key: str, *, patient: bool = False) -> RefundReport:
         currency = self.fetch(provider_id, patient=patient).currency
-        wanted = {"amount": str(money.to_major(amount_minor, currency)), "note": key}
-        made = self._call("POST", f"/payments/{provider_id}/returns", wanted, key, patient=patient)
+        wanted = {"amount": str(money.to_major(amount_minor, currency))}
+        # One attempt, even where the caller can wait: Pebble keeps no key, and would pay twice.
+        made = self._call("POST", f"/payments/{provider_id}/returns", wanted)
         return _refund_report(made, currency)
 
     def find_refund(self, provider_id: str, key: str) -> RefundReport | None:
-        refunds = self.fetch(provider_id, patient=True).refunds
-        return next((refund for refund in refunds if refund.our_key == key), None)
+        raise ProviderError("Pebble keeps no keys of ours.", permanent=True, code="no_keys")
 
     def refunded_minor(self, provider_id: str, *, patient: bool = False) -> int:
         refunds = self.fetch(provider_id, patient=patient).refunds
         return sum(refund.amount_minor for refund in refunds if refund.state != "failed")
+
+    def ring(self, body: bytes, headers: Mapping[str, str]) -> Ring:
+        try:
+            number = json.loads(body)["payment"]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise BadSignature(type(error).__name__) from error
+        if not isinstance(number, str):
+            raise BadSignature("The payment's number is no text.")
+        return Ring(event_id="", type="payment", object_id=number, provider_id=number)
 
     def health(self) -> Mapping[str, Any]:
         return {"account": self._call("GET", "/me")["shop"], "mode": "live" if self.livemode else "test"}
@@ -231,12 +268,12 @@ class PebbleProvider:
     def _attempt(
         self, method: str, path: str, body: Mapping[str, Any], key: str, *, longest: float
     ) -> dict[str, Any]:
-        self._throttle.wait(longest)
-        calls.add()
-        try:
-            status, text = self._bank.call(method, path, body, key, self._token)
-        except TimeoutError as error:
-            raise ProviderError("Pebble did not answer.", permanent=False, code="timeout") from error
+        token = self._tokens.token()
+        status, text = self._send(method, path, body, key, token, longest)
+        if status == 401:
+            # Refused: renewed once, and then asked again. A second refusal passes, too, when it is mended.
+            token = self._tokens.renewed(token)
+            status, text = self._send(method, path, body, key, token, longest)
         if status == 404:
             raise Missing("Pebble knows no such payment.")
         if status >= 400:
@@ -249,6 +286,16 @@ class PebbleProvider:
                 "Pebble's answer is unreadable.", permanent=False, code="unreadable"
             ) from error
         return answer
+
+    def _send(
+        self, method: str, path: str, body: Mapping[str, Any], key: str, token: str, longest: float
+    ) -> tuple[int, str]:
+        self._throttle.wait(longest)
+        calls.add()
+        try:
+            return self._bank.call(method, path, body, key, token)
+        except TimeoutError as error:
+            raise ProviderError("Pebble did not answer.", permanent=False, code="timeout") from error
 
     def _report(self, payment: Mapping[str, Any]) -> Report:
         currency, state = payment["currency"], _STATES.get(payment["state"])
@@ -279,5 +326,4 @@ def _refund_report(refund: Mapping[str, Any], currency: str) -> RefundReport:
         currency=currency,
         state={"done": "succeeded", "bounced": "failed"}[refund["state"]],
         reason=refund["why"],
-        our_key=refund["note"],
     )
