@@ -19,7 +19,7 @@ from sqlalchemy import bindparam, delete, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import joinedload, selectinload
 
-from domain import clock, money, pictures, providers
+from domain import clock, money, pictures, providers, starting
 from domain.errors import DomainError, NotFound
 from domain.selling import MARKS, states_of
 from domain.selling import Sale as Sale
@@ -100,7 +100,8 @@ def event(slug: str, *, drafts: bool = False) -> Event:
 
 def ways_to_pay(event: Event, user: User | None = None) -> tuple[Way, ...]:
     """The ways to pay for `event`, in its order; then the wallet, for a member with money in one."""
-    found = [Way(p.name, p.label) for p in _selling_providers(event) if p.ready]
+    ready = (p for p in starting.offered(event) if p.supports(event.currency))
+    found = [Way(p.name, p.label) for p in ready]
     # An event's choice is between outside providers: what is in a wallet was taken by one of them before.
     for provider in (providers.get(name) for name in providers.names()):
         if provider.immediate:
@@ -334,7 +335,7 @@ def _check_providers(event: Event) -> None:
 
 
 def _selling_providers(event: Event) -> list[providers.Provider]:
-    """The outside providers that `event` may be paid through."""
+    """The outside providers that `event` may be paid through, once they are set up."""
     names: Sequence[str] = event.providers if event.providers is not None else tuple(providers.names())
     found = (providers.get(name) for name in names)
     return [p for p in found if not p.immediate and p.supports(event.currency)]

@@ -106,7 +106,7 @@ def place_top_up(
     order = _new_order(
         currency, [line], user.name or user.email, user.email, user, form_token, client_address, clock.now()
     )
-    return _commit(order, "stripe", form_token)
+    return _commit(order, None, form_token)
 
 
 def _by_form_token(form_token: str | None) -> Order | None:
@@ -184,7 +184,7 @@ def _commit(order: Order, provider: str | None, form_token: str | None) -> Order
     try:
         db.session.add(order)
         if order.total_minor:
-            starting.prepare(order, provider or "stripe")
+            starting.prepare(order, provider)
             if order.event is not None:
                 order.stock_state = StockState.HELD
                 db.session.flush()

@@ -31,7 +31,9 @@ from domain import (
 from domain.errors import DomainError, NotFound
 from domain.lookup import by_code as by_code
 from domain.lookup import by_provider_id as by_provider_id
+from domain.polling import extend as extend
 from domain.polling import may_ask, next_check
+from domain.polling import stop_polling as stop_polling
 from domain.providers import Missing, ProviderError, Report
 from extensions import db, queue
 from models import (
@@ -224,7 +226,8 @@ def returned(order: Order, provider_id: str) -> None:
 
     An id that is not of this order is not believed; then the order's own payment is asked about.
     """
-    named = next((p for p in order.payments if p.provider_id == provider_id), None) or active(order)
+    own = (p for p in order.payments if provider_id in (p.provider_id, p.reference))
+    named = next(own, None) or active(order)
     if named is not None and named.state is not PaymentState.PAID:
         reconcile(named.id, door="success")
 
@@ -379,6 +382,8 @@ _OPENED = {
 def _enter(payment: Payment, state: PaymentState) -> None:
     payment.state = state
     payment.state_since = clock.now()
+    if payment.polling_started_at is None and state in (PaymentState.OPEN, PaymentState.PROCESSING):
+        payment.polling_started_at = payment.state_since
     payment.next_check_at = next_check(payment, payment.state_since)
 
 

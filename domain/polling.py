@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from math import ceil
 
 from sqlalchemy import or_, update
 
-from domain import clock, providers
+from domain import clock, locks, providers, timeline
+from domain.errors import DomainError
 from extensions import db
-from models import PAYMENT_ACTIVE, Payment
+from models import PAYMENT_ACTIVE, Order, Payment, PaymentState
 
 # Whoever waits, or rings without a signature, makes us ask the provider at most this often.
 ASK_EVERY = timedelta(seconds=2)
+# How often a payment is read that a person has stopped polling, and that cannot end by its age.
+STOPPED = timedelta(hours=6)
+# A person may give a payment so many minutes at a time.
+MOST_MINUTES = 24 * 60
 # A payment that is final is read again for late money, refunds and disputes.
 REREADS = (timedelta(hours=1), timedelta(days=1))
 
@@ -19,9 +25,14 @@ REREADS = (timedelta(hours=1), timedelta(days=1))
 def next_check(payment: Payment, now: datetime) -> datetime | None:
     """When the sweep looks again, after a check at `now`. None: at rest.
 
-    Young payments are asked about in every sweep; older ones ever less often.
+    Young payments are asked about in every sweep; older ones ever less often. One whose polling was stopped
+    is read when it ends, because unknown is not unpaid.
     """
     if payment.state in PAYMENT_ACTIVE:
+        if not payment.should_poll and payment.closes_at is not None and payment.closes_at > now:
+            return payment.closes_at
+        if not payment.should_poll and payment.state is PaymentState.PROCESSING:
+            return now + STOPPED
         age = now - payment.created_at
         if age < timedelta(hours=3):
             return now
@@ -50,3 +61,63 @@ def may_ask(payment: Payment) -> bool:
     )
     db.session.commit()
     return mine is not None
+
+
+def stop_polling(payment_id: int, reason: str, actor_id: int | None) -> None:
+    """Sweeps stop asking about a payment until it ends; then it is read once more. Recorded; commits."""
+    said = _note(reason)
+
+    def work() -> None:
+        payment, order = _polled(payment_id)
+        if not payment.should_poll:
+            raise DomainError("already_stopped", "Polling of this payment was stopped before.")
+        payment.should_poll = False
+        payment.next_check_at = next_check(payment, clock.now())
+        timeline.note(order, "polling_stopped", said, door="admin", payment=payment, actor_id=actor_id)
+
+    locks.in_one_transaction(work)
+
+
+def extend(payment_id: int, minutes: int, actor_id: int | None, note: str) -> None:
+    """Give an unpaid payment `minutes` more before it is closed; polling goes on. Recorded; commits.
+
+    What the order holds stays held so much longer. The provider's own page may still close before.
+    """
+    said = _note(note)
+    if not 1 <= minutes <= MOST_MINUTES:
+        raise DomainError("minutes", f"Give it between 1 and {MOST_MINUTES} minutes.")
+
+    def work() -> None:
+        payment, order = _polled(payment_id)
+        now = clock.now()
+        closes_at = max(payment.closes_at or now, now) + timedelta(minutes=minutes)
+        payment.closes_at = closes_at
+        began = payment.polling_started_at or payment.created_at
+        payment.max_poll_duration_minutes = ceil((closes_at - began).total_seconds() / 60)
+        payment.should_poll = True
+        payment.next_check_at = now
+        timeline.note(
+            order,
+            "polling_extended",
+            f"{minutes} minutes more: {said}",
+            door="admin",
+            payment=payment,
+            actor_id=actor_id,
+            data={"closes_at": closes_at.isoformat()},
+        )
+
+    locks.in_one_transaction(work)
+
+
+def _note(text: str) -> str:
+    if not text.strip():
+        raise DomainError("note_needed", "Say why: the note is kept on the order's timeline.")
+    return text.strip()
+
+
+def _polled(payment_id: int) -> tuple[Payment, Order]:
+    """The payment and its order, locked, while sweeps ask about it."""
+    payment, order = locks.payment_and_order(payment_id)
+    if payment.state not in PAYMENT_ACTIVE:
+        raise DomainError("not_polled", f"This payment is {payment.state}: it is not waited for any more.")
+    return payment, order

@@ -1,28 +1,59 @@
-"""Step 1 of Start: a payment's row with the exact parameters of the call that opens it at its provider."""
+"""Step 1 of Start: whom an order pays, and a payment's row with the exact parameters of the opening call."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from sqlalchemy import select
+
 import config
 from domain import clock, ledger, providers
 from domain.errors import DomainError
-from domain.providers import LineItem, Purchase
+from domain.providers import LineItem, Provider, Purchase
 from extensions import db
-from models import LineKind, Order, Payment, PaymentState
+from models import Connection, ConnectionState, Event, LineKind, Order, Payment, PaymentState
 
 
-def prepare(order: Order, provider_name: str) -> Payment:
+def receiver(provider_name: str, organiser_id: int | None) -> str | None:
+    """The account at a provider that sales of an organiser (None: the house) are paid to, if there is one."""
+    own = providers.get(provider_name)
+    if not own.connects or organiser_id is None:
+        return own.account
+    connected = db.session.scalar(
+        select(Connection.account).filter_by(
+            user_id=organiser_id, provider=provider_name, state=ConnectionState.CONNECTED
+        )
+    )
+    return connected or (own.account if config.get().sumup_house_account else None)
+
+
+def offered(event: Event | None) -> list[Provider]:
+    """The outside providers that `event` can be paid through now, in order; None: what the house sells."""
+    named = event.providers if event is not None and event.providers is not None else providers.names()
+    found = (_bound(name, event.organiser_id if event is not None else None) for name in named)
+    return [provider for provider in found if provider is not None and not provider.immediate]
+
+
+def _bound(name: str, organiser_id: int | None) -> Provider | None:
+    """The adapter of the account that receives the money, where there is one and it is ready."""
+    account = receiver(name, organiser_id)
+    provider = providers.get(name, account) if account is not None else None
+    return provider if provider is not None and provider.ready else None
+
+
+def prepare(order: Order, provider_name: str | None) -> Payment:
     """Step 1 of Start: the payment's row, with everything the provider call will need. Does not commit.
 
-    Raises DomainError when the provider cannot take this order's money.
+    None is the first provider that is offered and takes this order's money. Raises DomainError when the
+    provider cannot take it.
     """
-    provider = providers.get(provider_name)
+    provider = _chosen(order, provider_name)
     _check_acceptable(order, provider)
     now = clock.now()
     attempt = 1 + max((payment.attempt for payment in order.payments), default=0)
     reference = f"{order.code}-{attempt}"
-    closes_at = now + timedelta(minutes=config.get().stripe_session_minutes)
+    page_closes_at = now + timedelta(minutes=provider.open_minutes)
+    polled_minutes = provider.open_minutes + provider.grace_minutes
     account = provider.account if not provider.immediate else ledger.wallet_account(order.user_id or 0)
     payment = Payment(
         order=order,
@@ -32,13 +63,14 @@ def prepare(order: Order, provider_name: str) -> Payment:
         livemode=provider.livemode,
         reference=reference,
         idempotency_key=f"pay-{reference}-{order.secret[:8]}",
-        params=provider.params(_purchase(order, provider.name, reference, closes_at, account)),
+        params=provider.params(_purchase(order, provider.name, reference, page_closes_at, account)),
         amount_minor=order.total_minor,
         currency=order.currency,
         state=PaymentState.CREATED,
         created_at=now,
         state_since=now,
-        closes_at=closes_at + timedelta(minutes=config.get().open_grace_minutes),
+        closes_at=now + timedelta(minutes=polled_minutes),
+        max_poll_duration_minutes=polled_minutes,
         # The web process is about to make the call; the sweep finishes it if that process dies.
         next_check_at=now + timedelta(seconds=20),
     )
@@ -46,9 +78,39 @@ def prepare(order: Order, provider_name: str) -> Payment:
     return payment
 
 
-def _check_acceptable(order: Order, provider: providers.Provider) -> None:
-    offered = order.event.providers if order.event is not None else None
-    if offered and provider.name not in offered and not provider.immediate:
+def _event_sold(order: Order) -> Event | None:
+    """The event whose tickets the order is for, and so whose organiser is paid. None: the house is paid."""
+    return order.event if any(line.kind is LineKind.TICKET for line in order.lines) else None
+
+
+def _chosen(order: Order, provider_name: str | None) -> Provider:
+    event = _event_sold(order)
+    if provider_name is None:
+        usable = [p for p in offered(event) if p.supports(order.currency)]
+        able = [p for p in usable if order.total_minor >= p.minimum_minor(order.currency)]
+        if not usable:
+            raise _closed()
+        return (able or usable)[0]
+    account = receiver(provider_name, event.organiser_id if event is not None else None)
+    if account is None:
+        raise DomainError(
+            "not_connected",
+            f"{providers.get(provider_name).label} is not set up for this event. Choose another way to pay.",
+        )
+    return providers.get(provider_name, account)
+
+
+def _closed() -> DomainError:
+    return DomainError(
+        "sales_closed",
+        f"Payments are not set up here yet. Ask {config.get().support_email} when they will be.",
+    )
+
+
+def _check_acceptable(order: Order, provider: Provider) -> None:
+    event = _event_sold(order)
+    named = event.providers if event is not None else None
+    if named and provider.name not in named and not provider.immediate:
         raise DomainError(
             "provider_not_offered", "This event is not sold through that. Choose another way to pay."
         )
@@ -58,11 +120,8 @@ def _check_acceptable(order: Order, provider: providers.Provider) -> None:
         raise DomainError("below_minimum", f"The amount is too small to be paid by {provider.label.lower()}.")
     if provider.immediate and (order.user_id is None or any(x.kind is LineKind.TOP_UP for x in order.lines)):
         raise DomainError("wallet_needs_login", "Log in to pay from your wallet.")
-    if not provider.immediate and not config.get().sales_open:
-        raise DomainError(
-            "sales_closed",
-            f"Payments are not set up here yet. Ask {config.get().support_email} when they will be.",
-        )
+    if not provider.immediate and not (provider.ready and config.get().sales_open):
+        raise _closed()
 
 
 def _purchase(

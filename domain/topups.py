@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sqlalchemy import select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import contains_eager
 
 import config
@@ -83,7 +83,10 @@ def unfinished(user: User) -> Payment | None:
         .join(Order, Payment.order_id == Order.id)
         .join(OrderLine, OrderLine.order_id == Order.id)
         .where(Order.user_id == user.id, OrderLine.kind == LineKind.TOP_UP)
-        .where(Payment.state == PaymentState.OPEN, Payment.expires_at > clock.now())
+        .where(
+            Payment.state == PaymentState.OPEN,
+            func.coalesce(Payment.expires_at, Payment.closes_at) > clock.now(),
+        )
         .options(contains_eager(Payment.order))
         .order_by(Payment.id.desc())
         .limit(1)
@@ -120,8 +123,17 @@ def confirm_top_up(user: User, session_id: str) -> Return:
 def _own_top_up(user: User, session_id: str) -> Payment | None:
     if len(session_id) > 255 or not session_id.isprintable():
         return None
-    payment = payments.by_provider_id("stripe", session_id)
-    if payment is None or payment.order.user_id != user.id:
+    # A provider that fills no id of its own into the address sends the buyer back with our reference.
+    payment = db.session.scalar(
+        select(Payment)
+        .join(Order, Payment.order_id == Order.id)
+        .where(
+            Order.user_id == user.id,
+            or_(Payment.provider_id == session_id, Payment.reference == session_id),
+        )
+        .limit(1)
+    )
+    if payment is None:
         return None
     return payment if any(line.kind is LineKind.TOP_UP for line in payment.order.lines) else None
 
