@@ -175,6 +175,36 @@ def suspicious_pattern(where: str, count: int, order: Order) -> Alert:
     )
 
 
+# --- Connected accounts ---------------------------------------------------------------------------------
+
+
+def connection_broken(label: str, account: str, email: str, why: str, waiting: int) -> Alert:
+    """An organiser's account that cannot be asked any more; `waiting` payments have no final word."""
+    return (
+        f"{label} Connection Broken - {account}",
+        f"{label} does not let {config.get().site_name} speak for account {account} any more.\n\n"
+        f"Reason: {why}\n"
+        f"Organiser: {email}\n"
+        f"Payments without a final word: {waiting}\n\n"
+        "Nothing was marked failed: these payments wait, and keep their tickets, until the account can be "
+        "asked again. The organiser was asked to connect it again; their events are not sold through it "
+        "until then.\n\n"
+        f"Connections: {_admin('connections')}",
+    )
+
+
+def connector_refused(label: str, why: str) -> Alert:
+    """The provider does not take us for the app that organisers connected their accounts to."""
+    return (
+        f"{label} Refuses This App",
+        f"{label} does not accept this Kassa's app credentials, so no organiser's account can be renewed.\n\n"
+        f"Answer: {why}\n\n"
+        "Check the client id and secret in the settings against those in the provider's dashboard. Nothing "
+        "is lost meanwhile: payments wait, and `flask doctor` says when all is well again.\n\n"
+        f"Connections: {_admin('connections')}",
+    )
+
+
 # --- Mail -----------------------------------------------------------------------------------------------
 
 

@@ -159,6 +159,11 @@ def _top_up(mail: OutboxMail, order: Order | None) -> _Said:
     return _Said("Your wallet was topped up", context)
 
 
+def _connection_broken(mail: OutboxMail, order: Order | None) -> _Said:
+    url = f"{config.get().public_url}/organiser/connect/{mail.context['provider']}"
+    return _Said(f"Please connect your {mail.context['label']} account again", {"connect_url": url})
+
+
 def _plain(subject: str) -> Callable[[OutboxMail, Order | None], _Said]:
     """A kind whose words are all in its templates."""
     return lambda mail, order: _Said(subject.format(site=config.get().site_name), {})
@@ -181,6 +186,7 @@ _SAY: dict[str, Callable[[OutboxMail, Order | None], _Said]] = {
     "reset_password": _plain("Choose a new password for {site}"),
     "password_changed": _plain("Your password at {site} was changed"),
     "already_registered": _plain("You already have an account at {site}"),
+    "connection_broken": _connection_broken,
     "alert": _alert,
     "test": _plain("Test mail from {site}"),
 }

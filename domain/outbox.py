@@ -16,7 +16,7 @@ from time import monotonic
 from typing import Any
 
 import structlog
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import Connection, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 import config
@@ -89,6 +89,13 @@ def stage(
     _add(kind, key, to, order, user, context or {})
 
 
+def stage_by(
+    connection: Connection, kind: str, *, key: str, to: str, user_id: int, context: dict[str, Any]
+) -> None:
+    """The same in a transaction of the caller's own, for who has no session."""
+    connection.execute(_ADD, _row(kind, key, to, None, user_id, context))
+
+
 # Made once: making a statement costs more than PostgreSQL's part of it.
 _ADD = (
     insert(OutboxMail.__table__)  # type: ignore[arg-type]
@@ -101,17 +108,25 @@ def _add(
     kind: str, key: str, to: str, order: Order | None, user: User | None, context: dict[str, Any]
 ) -> bool:
     """Whether the row is new."""
-    if kind not in letters.KINDS:
-        raise ValueError(f"There is no mail of kind {kind!r}.")
     if (order is not None and order.id is None) or (user is not None and user.id is None):
         db.session.flush()
+    order_id, user_id = order.id if order is not None else None, user.id if user is not None else None
+    return db.session.scalar(_ADD, _row(kind, key, to, order_id, user_id, context)) is not None
+
+
+def _row(
+    kind: str, key: str, to: str, order_id: int | None, user_id: int | None, context: dict[str, Any]
+) -> dict[str, Any]:
+    """A mail that is due now."""
+    if kind not in letters.KINDS:
+        raise ValueError(f"There is no mail of kind {kind!r}.")
     now = clock.now()
-    row = {
+    return {
         "key": key[:200],
         "kind": kind,
         "to": mailing.one_line(to, 254),
-        "order_id": order.id if order is not None else None,
-        "user_id": user.id if user is not None else None,
+        "order_id": order_id,
+        "user_id": user_id,
         "context": context,
         "message_id": _new_message_id(),
         "state": MailState.DUE,
@@ -120,12 +135,18 @@ def _add(
         "next_attempt_at": now,
         "last_error": "",
     }
-    return db.session.scalar(_ADD, row) is not None
 
 
 def alert(subject: str, text: str, *, key: str, critical: bool = False) -> None:
     """Owe the operators an alert at PAYMENT_ALERT_EMAIL, once for each `key`. No commit."""
     if _add("alert", key, config.get().alert_email, None, None, _alert_context(subject, text, critical)):
+        logger.warning("alert", subject=subject, key=key, critical=critical)
+
+
+def alert_by(connection: Connection, subject: str, text: str, *, key: str, critical: bool = False) -> None:
+    """The same in a transaction of the caller's own, for who has no session."""
+    context = _alert_context(subject, text, critical)
+    if connection.scalar(_ADD, _row("alert", key, config.get().alert_email, None, None, context)) is not None:
         logger.warning("alert", subject=subject, key=key, critical=critical)
 
 

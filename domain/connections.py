@@ -1,0 +1,395 @@
+"""Organisers' own accounts at payment providers: connecting, ending, and which account an order pays to.
+
+Speaking for a connected account, and renewing the right to, is `domain/credentials.py`. Nothing here knows a
+provider by name: those whose accounts can be connected are `connecting.names()`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+from sqlalchemy import func, or_, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import joinedload
+
+import config
+from domain import clock, credentials, keyring, links, locks, providers
+from domain.errors import DomainError, NotFound
+from domain.providers import Provider, ProviderError, connecting
+from domain.providers.connecting import Owner, Refused, Tokens
+from extensions import db
+from models import (
+    Connection,
+    ConnectionState,
+    Event,
+    LinkPurpose,
+    Organiser,
+    OrganiserState,
+    Payment,
+    PaymentState,
+    Refund,
+    User,
+)
+
+log = structlog.get_logger(__name__)
+
+# (organiser's user id, provider) -> the account that is connected and works; None: it is broken.
+Accounts = Mapping[tuple[int, str], str | None]
+_STATE_LIVES = timedelta(minutes=30)
+_TO_CONNECT = frozenset({LinkPurpose.CONNECT})
+
+
+# --- Which account an order pays to ---------------------------------------------------------------------
+
+
+def accounts_of(organiser_ids: Collection[int]) -> Accounts:
+    """The accounts in use of these organisers, in one query."""
+    if not organiser_ids:
+        return {}
+    query = select(Connection.user_id, Connection.provider, Connection.account, Connection.state).where(
+        Connection.user_id.in_(organiser_ids), Connection.state != ConnectionState.DISCONNECTED
+    )
+    return {
+        (user_id, provider): account if state is ConnectionState.CONNECTED else None
+        for user_id, provider, account, state in db.session.execute(query)
+    }
+
+
+def receiver(
+    provider_name: str, organiser_id: int | None, accounts: Accounts | None = None
+) -> str | None:
+    """The account that an order for an event of this organiser pays to; None where there is none to pay to.
+
+    A house event (`organiser_id` None) is paid to the provider's own account; so is everything at providers
+    that connect no others. A broken connection is no account: its organiser's money goes nowhere else.
+    """
+    own = providers.get(provider_name)
+    if organiser_id is None or not own.connects:
+        return own.account if own.ready else None
+    known = accounts_of([organiser_id]) if accounts is None else accounts
+    key = (organiser_id, provider_name)
+    if key in known:
+        return known[key]
+    serves = provider_name in connecting.names() and connecting.get(provider_name).house_account
+    return own.account if serves and own.ready else None
+
+
+def offered(event: Event, accounts: Accounts | None = None) -> list[Provider]:
+    """The outside providers through which `event` can be paid for at this moment, in the event's order.
+
+    Each speaks for the account that the money would go to.
+    """
+    if accounts is None and event.organiser_id is not None and _asks_accounts(event):
+        accounts = accounts_of([event.organiser_id])
+    found = []
+    for name in _named(event):
+        account = None if providers.get(name).immediate else receiver(name, event.organiser_id, accounts or {})
+        if account is not None:
+            provider = providers.get(name, account)
+            if provider.supports(event.currency):
+                found.append(provider)
+    return found
+
+
+def payable(event: Event, accounts: Accounts | None = None) -> bool:
+    """Whether anything of `event` that has a price can be paid for. Asks the database only where it must."""
+    if not config.get().sales_open:
+        return False
+    for name in _named(event):
+        own = providers.get(name)
+        plain = not own.immediate and (event.organiser_id is None or not own.connects)
+        if plain and own.ready and own.supports(event.currency):
+            return True
+    return bool(offered(event, accounts))
+
+
+def _named(event: Event) -> tuple[str, ...]:
+    return tuple(event.providers) if event.providers is not None else tuple(providers.names())
+
+
+def _asks_accounts(event: Event) -> bool:
+    return any(providers.get(name).connects for name in _named(event))
+
+
+# --- Connecting -----------------------------------------------------------------------------------------
+
+
+def redirect_uri(provider: str) -> str:
+    """Where the provider sends people back to, exactly as the app is registered with it."""
+    return f"{config.get().public_url}/organiser/connect/{provider}/done"
+
+
+def authorize_url(user: User, provider: str) -> tuple[str, str]:
+    """Where to send an organiser to let us speak for their account, and the state that comes back. Commits.
+
+    The state is theirs, works once, and for half an hour. DomainError where they may not connect.
+    """
+    connector = _connector(provider)
+    _check_organiser(user.id)
+    state = links.token(user, LinkPurpose.CONNECT)
+    db.session.commit()
+    return connector.authorize_url(state, redirect_uri(provider)), state
+
+
+def use_state(user: User, state: str) -> None:
+    """Use up the state that came back. DomainError unless this user was given it lately. Commits."""
+    try:
+        owner = links.use(state, _TO_CONNECT)
+    except DomainError as error:
+        db.session.rollback()
+        raise _stale() from error
+    if owner.id != user.id:
+        db.session.rollback()
+        raise _stale()
+    db.session.commit()
+
+
+def _stale() -> DomainError:
+    return DomainError(
+        "state_stale",
+        "This page was opened too late, or a second time, so nothing was connected. Begin again.",
+    )
+
+
+def connect(user_id: int, provider: str, code: str, uri: str) -> Connection:
+    """Take the code that the provider gave an organiser, and keep the account that it is for. Commits.
+
+    An account that was disconnected is in use again; another account of theirs is disconnected. DomainError
+    in words, when the code is used or too old, or the account is somebody else's here.
+    """
+    connector = _connector(provider)
+    _check_organiser(user_id)
+    db.session.rollback()
+    try:
+        tokens = connector.exchange(code, uri)
+        owner = connector.owner(tokens.access)
+    except Refused as error:
+        raise DomainError(
+            "code_refused",
+            f"{connector.label} did not accept the code: it was used before, or is too old. Begin again.",
+        ) from error
+    except ProviderError as error:
+        log.warning("not_connected", provider=provider, code=error.code)
+        raise DomainError(
+            "provider_silent",
+            f"{connector.label} did not answer as it should, so nothing was connected. "
+            "Wait a minute, then begin again.",
+        ) from error
+    try:
+        connection = locks.in_one_transaction(lambda: _keep(user_id, provider, tokens, owner))
+    except IntegrityError as error:
+        # Two connected one account at the same moment.
+        raise _taken(connector.label) from error
+    log.info("connected", provider=provider, account=connection.account, user=user_id)
+    return connection
+
+
+def _keep(user_id: int, provider: str, tokens: Tokens, owner: Owner) -> Connection:
+    links.lock(user_id)
+    if owner.account == providers.get(provider).account:
+        raise _taken(_connector(provider).label)
+    row = db.session.scalar(
+        select(Connection)
+        .filter_by(provider=provider, account=owner.account)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    if row is not None and row.user_id != user_id and row.state is not ConnectionState.DISCONNECTED:
+        raise _taken(_connector(provider).label)
+    now = clock.now()
+    for other in _in_use(user_id, provider):
+        if row is None or other.id != row.id:
+            _end(other)
+    db.session.flush()
+    if row is None:
+        row = Connection(provider=provider, account=owner.account, generation=-1, connected_at=now)
+        db.session.add(row)
+    if row.state is not ConnectionState.CONNECTED:
+        row.connected_at = now
+    row.user_id, row.state, row.ended_at, row.last_error = user_id, ConnectionState.CONNECTED, None, ""
+    row.account_name, row.currency = owner.name[:200], owner.currency[:3]
+    row.access_token, row.refresh_token = keyring.seal(tokens.access), keyring.seal(tokens.refresh)
+    row.access_expires_at, row.refreshed_at = now + tokens.lives, now
+    row.scope, row.leased_until = tokens.scope[:300], None
+    # Whoever is renewing the old tokens at this moment must not write over these.
+    row.generation += 1
+    return row
+
+
+def _taken(label: str) -> DomainError:
+    return DomainError(
+        "account_taken",
+        f"This {label} account is connected here by somebody else already. Log in to {label} with another "
+        f"account, or ask {config.get().support_email}.",
+    )
+
+
+def _connector(provider: str) -> connecting.Connector:
+    connector = connecting.get(provider)
+    if not connector.ready:
+        raise DomainError(
+            "connects_not",
+            f"{connector.label} accounts cannot be connected here yet. Ask {config.get().support_email}.",
+        )
+    return connector
+
+
+def _check_organiser(user_id: int) -> None:
+    state = db.session.scalar(select(Organiser.state).filter_by(user_id=user_id))
+    if state is not OrganiserState.APPROVED:
+        raise DomainError(
+            "not_an_organiser", "Only organisers who were approved connect accounts. Apply to be one first."
+        )
+
+
+# --- Ending ---------------------------------------------------------------------------------------------
+
+
+def disconnect(user_id: int, provider: str) -> None:
+    """End the organiser's connection: nothing new is sold through it. Commits. NotFound where there is none.
+
+    Its tokens stay until the last payment through it is final, because only they can tell its outcome.
+    """
+
+    def work() -> None:
+        links.lock(user_id)
+        found = _in_use(user_id, provider)
+        if not found:
+            raise NotFound("no_connection", "There is no connected account to disconnect.")
+        for row in found:
+            _end(row)
+
+    locks.in_one_transaction(work)
+    log.info("disconnected", provider=provider, user=user_id)
+
+
+def _in_use(user_id: int, provider: str) -> list[Connection]:
+    return list(
+        db.session.scalars(
+            select(Connection)
+            .where(
+                Connection.user_id == user_id,
+                Connection.provider == provider,
+                Connection.state != ConnectionState.DISCONNECTED,
+            )
+            .with_for_update()
+            .execution_options(populate_existing=True)
+        )
+    )
+
+
+def _end(row: Connection) -> None:
+    row.state, row.ended_at = ConnectionState.DISCONNECTED, clock.now()
+
+
+def forget_ended() -> int:
+    """Throw away the tokens of ended connections that no payment or refund needs any more; how many. Commits.
+
+    One that is only read again, for a refund or a dispute made at the provider, needs them too.
+    """
+    reads = select(Payment.id).where(
+        Payment.provider == Connection.provider,
+        Payment.account == Connection.account,
+        or_(Payment.next_check_at.is_not(None), Payment.state == PaymentState.REVIEW),
+    )
+    refunded = (
+        select(Refund.id)
+        .join(Payment, Payment.id == Refund.payment_id)
+        .where(
+            Payment.provider == Connection.provider,
+            Payment.account == Connection.account,
+            Refund.next_check_at.is_not(None),
+        )
+    )
+    forgotten = db.session.scalars(
+        update(Connection)
+        .where(Connection.state == ConnectionState.DISCONNECTED, Connection.refresh_token != "")
+        .where(~reads.exists(), ~refunded.exists())
+        .values(access_token="", refresh_token="", access_expires_at=None)
+        .returning(Connection.id)
+        .execution_options(synchronize_session=False)
+    ).all()
+    db.session.commit()
+    return len(forgotten)
+
+
+# --- Keys -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """What `rotate` did: connections whose tokens are under the first key now, and those it could not read."""
+
+    done: int
+    unreadable: tuple[str, ...]
+
+
+def rotate() -> Rotation:
+    """Encrypt every token anew under the first key of the ring. Commits row by row; can be repeated.
+
+    Tokens that cannot be read are left as they are, because their key may be found again.
+    """
+    done, unreadable = 0, []
+    ids = db.session.scalars(select(Connection.id).where(Connection.refresh_token != "")).all()
+    db.session.commit()
+    for row_id in ids:
+        row = db.session.get_one(Connection, row_id, with_for_update=True, populate_existing=True)
+        try:
+            row.access_token, row.refresh_token = (
+                keyring.reseal(row.access_token),
+                keyring.reseal(row.refresh_token),
+            )
+            done += 1
+        except keyring.Unreadable:
+            unreadable.append(f"{row.provider} {row.account}")
+        db.session.commit()
+    return Rotation(done, tuple(unreadable))
+
+
+# --- Looking --------------------------------------------------------------------------------------------
+
+
+def of(user_id: int, provider: str) -> Connection | None:
+    """The organiser's connection in use, or the one they ended last."""
+    return db.session.scalar(
+        select(Connection)
+        .filter_by(user_id=user_id, provider=provider)
+        .order_by((Connection.state == ConnectionState.DISCONNECTED), Connection.ended_at.desc())
+        .limit(1)
+    )
+
+
+def everyone(state: ConnectionState | None = None) -> list[Connection]:
+    """Every connection with its organiser, the broken ones first."""
+    query = select(Connection).options(joinedload(Connection.user))
+    if state is not None:
+        query = query.where(Connection.state == state)
+    broken_first = (Connection.state != ConnectionState.BROKEN, Connection.id.desc())
+    return list(db.session.scalars(query.order_by(*broken_first).limit(500)))
+
+
+def unreadable() -> list[Connection]:
+    """The connections whose tokens no key of the ring opens."""
+    return [row for row in everyone() if not _readable(row)]
+
+
+def _readable(row: Connection) -> bool:
+    try:
+        keyring.unseal(row.access_token)
+        keyring.unseal(row.refresh_token)
+    except keyring.Unreadable:
+        return False
+    return True
+
+
+def waiting(connection: Connection) -> int:
+    """How many payments into the account have no final word yet."""
+    query = select(func.count()).where(
+        Payment.provider == connection.provider,
+        Payment.account == connection.account,
+        Payment.state.in_((PaymentState.CREATED, PaymentState.OPEN, PaymentState.PROCESSING)),
+    )
+    return db.session.scalar(query) or 0
