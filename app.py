@@ -15,7 +15,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 import config
 import extensions
 import logs
-from domain import money, rendering
+from domain import credentials, money, rendering
 from domain.errors import DomainError, NotFound
 
 BLUEPRINTS = ("shop", "payments", "wallet", "account", "setup", "door", "admin", "health")
@@ -91,6 +91,8 @@ def _bind(app: Flask, settings: config.Settings) -> None:
     extensions.mail.init_app(app)
     extensions.bootstrap.init_app(app)
     extensions.queue.bind(settings.redis_url)
+    with app.app_context():
+        credentials.use(extensions.db.engine)
 
 
 def _new_nonce() -> None:

@@ -91,6 +91,7 @@ class LinkPurpose(StrEnum):
     CONFIRM = "confirm"
     RESET = "reset"
     FIRST_ADMIN = "first_admin"
+    CONNECT = "connect"
 
 
 class OneTimeLink(Base):

@@ -19,7 +19,7 @@ from sqlalchemy import bindparam, delete, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import joinedload, selectinload
 
-from domain import clock, money, pictures, providers, starting
+from domain import clock, money, pictures, providers, receivers
 from domain.errors import DomainError, NotFound
 from domain.selling import MARKS, states_of
 from domain.selling import Sale as Sale
@@ -78,7 +78,9 @@ def upcoming(now: datetime | None = None) -> list[Listing]:
         .limit(_LIST_LIMIT)
         .options(joinedload(Event.picture), selectinload(Event.ticket_types))
     )
-    return [_listing(event, now) for event in db.session.scalars(query)]
+    found = db.session.scalars(query).all()
+    accounts = receivers.accounts_of({e.organiser_id for e in found if e.organiser_id is not None})
+    return [_listing(event, now, accounts) for event in found]
 
 
 # One query for all three: the few repeated columns cost less than another round trip. Made once, because
@@ -100,8 +102,7 @@ def event(slug: str, *, drafts: bool = False) -> Event:
 
 def ways_to_pay(event: Event, user: User | None = None) -> tuple[Way, ...]:
     """The ways to pay for `event`, in its order; then the wallet, for a member with money in one."""
-    ready = (p for p in starting.offered(event) if p.supports(event.currency))
-    found = [Way(p.name, p.label) for p in ready]
+    found = [Way(p.name, p.label) for p in receivers.offered(event)]
     # An event's choice is between outside providers: what is in a wallet was taken by one of them before.
     for provider in (providers.get(name) for name in providers.names()):
         if provider.immediate:
@@ -120,8 +121,8 @@ def _wallet_way(event: Event, user: User | None, provider: providers.Provider) -
     return [Way(provider.name, provider.label, wallet.available_minor)]
 
 
-def _listing(event: Event, now: datetime) -> Listing:
-    state, states = states_of(event, now)
+def _listing(event: Event, now: datetime, accounts: receivers.Accounts) -> Listing:
+    state, states = states_of(event, now, accounts)
     buyable = [t for t in event.ticket_types if states[t.id] is Sale.OPEN]
     prices = {t.price_minor for t in (buyable or event.ticket_types)}
     words = MARKS.get(state, "")

@@ -1,14 +1,13 @@
-"""Organisers' own accounts at payment providers: connecting, ending, and which account an order pays to.
+"""Organisers' own accounts at payment providers: connecting them, ending that, and the keys of their tokens.
 
-Speaking for a connected account, and renewing the right to, is `domain/credentials.py`. Nothing here knows a
-provider by name: those whose accounts can be connected are `connecting.names()`.
+Speaking for a connected account, and renewing the right to, is `domain/credentials.py`; which account an
+order pays to, `domain/receivers.py`. Nothing here knows a provider by name: those whose accounts can be
+connected are `connecting.names()`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 
 import structlog
 from sqlalchemy import func, or_, select, update
@@ -16,15 +15,14 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import joinedload
 
 import config
-from domain import clock, credentials, keyring, links, locks, providers
+from domain import clock, keyring, links, locks, providers
 from domain.errors import DomainError, NotFound
-from domain.providers import Provider, ProviderError, connecting
+from domain.providers import ProviderError, connecting
 from domain.providers.connecting import Owner, Refused, Tokens
 from extensions import db
 from models import (
     Connection,
     ConnectionState,
-    Event,
     LinkPurpose,
     Organiser,
     OrganiserState,
@@ -36,82 +34,7 @@ from models import (
 
 log = structlog.get_logger(__name__)
 
-# (organiser's user id, provider) -> the account that is connected and works; None: it is broken.
-Accounts = Mapping[tuple[int, str], str | None]
-_STATE_LIVES = timedelta(minutes=30)
 _TO_CONNECT = frozenset({LinkPurpose.CONNECT})
-
-
-# --- Which account an order pays to ---------------------------------------------------------------------
-
-
-def accounts_of(organiser_ids: Collection[int]) -> Accounts:
-    """The accounts in use of these organisers, in one query."""
-    if not organiser_ids:
-        return {}
-    query = select(Connection.user_id, Connection.provider, Connection.account, Connection.state).where(
-        Connection.user_id.in_(organiser_ids), Connection.state != ConnectionState.DISCONNECTED
-    )
-    return {
-        (user_id, provider): account if state is ConnectionState.CONNECTED else None
-        for user_id, provider, account, state in db.session.execute(query)
-    }
-
-
-def receiver(
-    provider_name: str, organiser_id: int | None, accounts: Accounts | None = None
-) -> str | None:
-    """The account that an order for an event of this organiser pays to; None where there is none to pay to.
-
-    A house event (`organiser_id` None) is paid to the provider's own account; so is everything at providers
-    that connect no others. A broken connection is no account: its organiser's money goes nowhere else.
-    """
-    own = providers.get(provider_name)
-    if organiser_id is None or not own.connects:
-        return own.account if own.ready else None
-    known = accounts_of([organiser_id]) if accounts is None else accounts
-    key = (organiser_id, provider_name)
-    if key in known:
-        return known[key]
-    serves = provider_name in connecting.names() and connecting.get(provider_name).house_account
-    return own.account if serves and own.ready else None
-
-
-def offered(event: Event, accounts: Accounts | None = None) -> list[Provider]:
-    """The outside providers through which `event` can be paid for at this moment, in the event's order.
-
-    Each speaks for the account that the money would go to.
-    """
-    if accounts is None and event.organiser_id is not None and _asks_accounts(event):
-        accounts = accounts_of([event.organiser_id])
-    found = []
-    for name in _named(event):
-        account = None if providers.get(name).immediate else receiver(name, event.organiser_id, accounts or {})
-        if account is not None:
-            provider = providers.get(name, account)
-            if provider.supports(event.currency):
-                found.append(provider)
-    return found
-
-
-def payable(event: Event, accounts: Accounts | None = None) -> bool:
-    """Whether anything of `event` that has a price can be paid for. Asks the database only where it must."""
-    if not config.get().sales_open:
-        return False
-    for name in _named(event):
-        own = providers.get(name)
-        plain = not own.immediate and (event.organiser_id is None or not own.connects)
-        if plain and own.ready and own.supports(event.currency):
-            return True
-    return bool(offered(event, accounts))
-
-
-def _named(event: Event) -> tuple[str, ...]:
-    return tuple(event.providers) if event.providers is not None else tuple(providers.names())
-
-
-def _asks_accounts(event: Event) -> bool:
-    return any(providers.get(name).connects for name in _named(event))
 
 
 # --- Connecting -----------------------------------------------------------------------------------------
@@ -321,7 +244,7 @@ def forget_ended() -> int:
 
 @dataclass(frozen=True)
 class Rotation:
-    """What `rotate` did: connections whose tokens are under the first key now, and those it could not read."""
+    """What `rotate` did: how many have their tokens under the first key now, and which it could not read."""
 
     done: int
     unreadable: tuple[str, ...]

@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 # A token is renewed when it has less than this to live, and given out while it has more than a little.
 EARLY = timedelta(minutes=5)
 _A_LITTLE = timedelta(seconds=20)
-# Longer than the call can take: the connector's timeout bounds connecting, sending and each read by five seconds.
+# Longer than the call can take: its timeout bounds connecting, sending and each read by five seconds.
 LEASE = timedelta(seconds=45)
 # How long somebody waits for another one who renews, and how often they look.
 _WAIT_SECONDS = 5.0
@@ -145,7 +145,7 @@ def _engine() -> Engine:
 
 
 def _read(provider: str, account: str) -> Row[Any]:
-    """The connection's row. A passing ProviderError `not_connected` where nobody can speak for the account."""
+    """The connection's row. A passing ProviderError `not_connected` where nobody can speak for it."""
     query = select(_table).where(_table.c.provider == provider, _table.c.account == account)
     with _engine().connect() as connection:
         row = connection.execute(query).one_or_none()
@@ -279,7 +279,12 @@ def _break(row: Row[Any], why: str, *, worthless: bool) -> None:
         )
         context = {"label": label, "account": row.account, "provider": row.provider, "waiting": waiting}
         outbox.stage_by(
-            connection, "connection_broken", key=f"{key}:owner", to=email, user_id=row.user_id, context=context
+            connection,
+            "connection_broken",
+            key=f"{key}:owner",
+            to=email,
+            user_id=row.user_id,
+            context=context,
         )
     log.warning("connection_broken", provider=row.provider, account=row.account, why=why)
     queue.soon("deliver_mail")

@@ -42,7 +42,10 @@ def reseal(sealed: str) -> str:
 def _keys() -> tuple[bytes, ...]:
     settings = config.get()
     # Keys may be any text, as long as it is long: Fernet wants exactly 32 bytes.
-    ours = (hashlib.blake2b(key.encode(), digest_size=32, person=b"kassa-tokens").digest() for key in settings.token_keys)
+    ours = (
+        hashlib.blake2b(key.encode(), digest_size=32, person=b"kassa-tokens").digest()
+        for key in settings.token_keys
+    )
     return (*ours, settings.derived_key("tokens"))
 
 

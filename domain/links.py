@@ -23,6 +23,8 @@ LIVES = {
     LinkPurpose.CONFIRM: timedelta(days=3),
     LinkPurpose.RESET: timedelta(hours=1),
     LinkPurpose.FIRST_ADMIN: timedelta(days=7),
+    # Not mailed but handed to the browser: it goes to a provider and comes back.
+    LinkPurpose.CONNECT: timedelta(minutes=30),
 }
 _PAGES = {
     LinkPurpose.CONFIRM: "/account/confirm/",
@@ -35,18 +37,23 @@ TO_CHOOSE_A_PASSWORD = frozenset({LinkPurpose.RESET, LinkPurpose.FIRST_ADMIN})
 
 def make(user: User, purpose: LinkPurpose) -> str:
     """A new link for `user`, as the whole address to open. Does not commit."""
-    token = secrets.token_urlsafe(32)
+    return f"{config.get().public_url}{_PAGES[purpose]}{token(user, purpose)}"
+
+
+def token(user: User, purpose: LinkPurpose) -> str:
+    """The secret of a new link, for what is no page of ours. Does not commit."""
+    secret = secrets.token_urlsafe(32)
     now = clock.now()
     db.session.add(
         OneTimeLink(
             user_id=user.id,
             purpose=purpose,
-            token_hash=_hashed(token),
+            token_hash=_hashed(secret),
             created_at=now,
             expires_at=now + LIVES[purpose],
         )
     )
-    return f"{config.get().public_url}{_PAGES[purpose]}{token}"
+    return secret
 
 
 def look(token: str, purposes: Collection[LinkPurpose]) -> OneTimeLink:

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import func, select
 
 import config
-from domain import clock
+from domain import clock, receivers
 from domain.rendering import when
 from extensions import db
 from models import Event, EventState, Order, OrderLine, Payment, PaymentState, StockState, TicketType
@@ -65,9 +65,17 @@ class Selling:
         return any(t.ticket_type.price_minor > 0 for t in self.types if t.state is Sale.OPEN)
 
 
-def states_of(event: Event, now: datetime) -> tuple[Sale, dict[int, Sale]]:
-    """The state of `event` and of each of its ticket types by id, without asking the database."""
+def states_of(
+    event: Event, now: datetime, accounts: receivers.Accounts | None = None
+) -> tuple[Sale, dict[int, Sale]]:
+    """The state of `event` and of each of its ticket types by id.
+
+    Asks the database only for the account of an organiser, and not where `accounts` are given.
+    """
     states = {t.id: _type_state(event, t, now) for t in event.ticket_types}
+    priced = [t.id for t in event.ticket_types if t.price_minor > 0 and states[t.id] is Sale.OPEN]
+    if priced and not receivers.payable(event, accounts):
+        states |= dict.fromkeys(priced, Sale.PAYMENTS_OFF)
     wide = _event_wide(event, now)
     if wide is None:
         wide = next((state for state in _PRECEDENCE if state in states.values()), Sale.NOTHING)
@@ -123,8 +131,6 @@ def _type_state(event: Event, kind: TicketType, now: datetime) -> Sale:
         return Sale.SOLD_OUT
     if kind.available <= 0:
         return Sale.ALL_HELD
-    if kind.price_minor > 0 and not config.get().sales_open:
-        return Sale.PAYMENTS_OFF
     return Sale.OPEN
 
 

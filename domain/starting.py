@@ -4,41 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import select
-
 import config
 from domain import clock, ledger, providers
 from domain.errors import DomainError
 from domain.providers import LineItem, Provider, Purchase
+from domain.receivers import offered, receiver
 from extensions import db
-from models import Connection, ConnectionState, Event, LineKind, Order, Payment, PaymentState
-
-
-def receiver(provider_name: str, organiser_id: int | None) -> str | None:
-    """The account at a provider that sales of an organiser (None: the house) are paid to, if there is one."""
-    own = providers.get(provider_name)
-    if not own.connects or organiser_id is None:
-        return own.account
-    connected = db.session.scalar(
-        select(Connection.account).filter_by(
-            user_id=organiser_id, provider=provider_name, state=ConnectionState.CONNECTED
-        )
-    )
-    return connected or (own.account if config.get().sumup_house_account else None)
-
-
-def offered(event: Event | None) -> list[Provider]:
-    """The outside providers that `event` can be paid through now, in order; None: what the house sells."""
-    named = event.providers if event is not None and event.providers is not None else providers.names()
-    found = (_bound(name, event.organiser_id if event is not None else None) for name in named)
-    return [provider for provider in found if provider is not None and not provider.immediate]
-
-
-def _bound(name: str, organiser_id: int | None) -> Provider | None:
-    """The adapter of the account that receives the money, where there is one and it is ready."""
-    account = receiver(name, organiser_id)
-    provider = providers.get(name, account) if account is not None else None
-    return provider if provider is not None and provider.ready else None
+from models import Event, LineKind, Order, Payment, PaymentState
 
 
 def prepare(order: Order, provider_name: str | None) -> Payment:

@@ -22,6 +22,7 @@ from werkzeug.test import TestResponse
 
 import config
 from app import create_app
+from domain import credentials
 from extensions import Base, db
 from tests.support.sandbox import Sandbox, start_sandbox
 
@@ -128,6 +129,8 @@ def app(migrated: Flask, environ: dict[str, str], sandbox: Sandbox) -> Iterator[
     sandbox.reset()
     redis_client.Redis.from_url(environ["REDIS_URL"]).flushdb()
     with migrated.app_context():
+        # Another test may have made an application of its own since.
+        credentials.use(db.engine)
         tables = ", ".join(f'"{table.name}"' for table in Base.metadata.sorted_tables)
         db.session.execute(db.text(f"TRUNCATE {tables} RESTART IDENTITY CASCADE"))
         db.session.commit()

@@ -53,7 +53,8 @@ def everything(engine: Engine) -> list[tuple[Any, ...]]:
         " FROM information_schema.columns WHERE table_schema = 'public'",
         "SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'",
         "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint"
-        " WHERE connamespace = 'public'::regnamespace",
+        # Newer servers list NOT NULL here, too, by names that a renamed column leaves behind.
+        " WHERE connamespace = 'public'::regnamespace AND contype <> 'n'",
     )
     with engine.connect() as connection:
         rows = [tuple(row) for query in queries for row in connection.execute(text(query))]

@@ -114,6 +114,7 @@ def upgrade():
     op.alter_column("payments", "max_poll_duration_minutes", server_default=None)
     op.alter_column("payments", "should_poll", server_default=None)
     _event_states("draft", "published", "cancelled", "review")
+    _link_purposes("confirm", "reset", "first_admin", "connect")
 
 
 def _event_states(*states: str) -> None:
@@ -123,7 +124,18 @@ def _event_states(*states: str) -> None:
     op.create_check_constraint(op.f("ck_events_eventstate"), "events", f"state IN ({words})")
 
 
+def _link_purposes(*purposes: str) -> None:
+    """Hold one_time_links.purpose to these words."""
+    op.drop_constraint(op.f("ck_one_time_links_linkpurpose"), "one_time_links", type_="check")
+    words = ", ".join(f"'{purpose}'" for purpose in purposes)
+    op.create_check_constraint(
+        op.f("ck_one_time_links_linkpurpose"), "one_time_links", f"purpose IN ({words})"
+    )
+
+
 def downgrade():
+    op.execute("DELETE FROM one_time_links WHERE purpose = 'connect'")
+    _link_purposes("confirm", "reset", "first_admin")
     # An event in review is off sale; the older application has no such word.
     op.execute("UPDATE events SET state = 'cancelled' WHERE state = 'review'")
     _event_states("draft", "published", "cancelled")

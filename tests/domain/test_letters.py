@@ -43,6 +43,10 @@ CONTEXT: dict[str, Any] = {
     "link": "http://localhost/account/x?token=1&more=2",
     "subject": "[Kassa Alert] Look",
     "text": "Look at http://localhost/admin/orders",
+    "label": "SumUp",
+    "provider": "sumup",
+    "account": "MERCH1",
+    "waiting": 3,
 }
 
 

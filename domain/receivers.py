@@ -1,0 +1,79 @@
+"""Which account an order pays to, and so through which providers an event can be paid for at this moment."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from sqlalchemy import select
+
+import config
+from domain import providers
+from domain.providers import Provider, connecting
+from extensions import db
+from models import Connection, ConnectionState, Event
+
+# (organiser's user id, provider) -> the account that is connected and works; None: it is broken.
+Accounts = Mapping[tuple[int, str], str | None]
+
+
+def accounts_of(organiser_ids: Collection[int]) -> Accounts:
+    """The accounts in use of these organisers, in one query; in none, where none of them can matter."""
+    if not organiser_ids or not any(providers.get(name).connects for name in providers.names()):
+        return {}
+    query = select(Connection.user_id, Connection.provider, Connection.account, Connection.state).where(
+        Connection.user_id.in_(organiser_ids), Connection.state != ConnectionState.DISCONNECTED
+    )
+    return {
+        (user_id, provider): account if state is ConnectionState.CONNECTED else None
+        for user_id, provider, account, state in db.session.execute(query)
+    }
+
+
+def receiver(provider_name: str, organiser_id: int | None, accounts: Accounts | None = None) -> str | None:
+    """The account that sales of this organiser (None: the house) are paid to; None where there is none.
+
+    The house is paid into the provider's own account; so is everybody at providers that connect no others.
+    A broken connection is no account: its organiser's money goes nowhere else meanwhile.
+    """
+    own = providers.get(provider_name)
+    if organiser_id is None or not own.connects:
+        return own.account
+    known = accounts_of([organiser_id]) if accounts is None else accounts
+    if (organiser_id, provider_name) in known:
+        return known[organiser_id, provider_name]
+    serves = provider_name in connecting.names() and connecting.get(provider_name).house_account
+    return own.account if serves and own.ready else None
+
+
+def offered(event: Event | None, accounts: Accounts | None = None) -> list[Provider]:
+    """The outside providers that `event` can be paid through now, in its order; None: what the house sells.
+
+    Each speaks for the account that receives the money, is ready, and takes the event's currency.
+    """
+    organiser_id = event.organiser_id if event is not None else None
+    names = event.providers if event is not None and event.providers is not None else providers.names()
+    owns = [providers.get(name) for name in names if not providers.get(name).immediate]
+    if accounts is None and organiser_id is not None and any(own.connects for own in owns):
+        accounts = accounts_of([organiser_id])
+    found = (_bound(own.name, organiser_id, accounts or {}) for own in owns)
+    return [p for p in found if p is not None and (event is None or p.supports(event.currency))]
+
+
+def _bound(name: str, organiser_id: int | None, accounts: Accounts) -> Provider | None:
+    """The adapter of the account that receives the money, where there is one and it is ready."""
+    account = receiver(name, organiser_id, accounts)
+    provider = providers.get(name, account) if account is not None else None
+    return provider if provider is not None and provider.ready else None
+
+
+def payable(event: Event, accounts: Accounts | None = None) -> bool:
+    """Whether what has a price in `event` can be paid for at this moment.
+
+    Asks the database only where an account that must be connected is the only way, and `accounts` is None.
+    """
+    if not config.get().sales_open:
+        return False
+    names = event.providers if event.providers is not None else providers.names()
+    owns = [providers.get(name) for name in names if not providers.get(name).immediate]
+    plain = (own for own in owns if event.organiser_id is None or not own.connects)
+    return any(own.ready and own.supports(event.currency) for own in plain) or bool(offered(event, accounts))
