@@ -407,7 +407,7 @@ def _failed(
 def _restore(refund: Refund, payment: Payment, order: Order) -> None:
     """The tickets become valid again where their places are still free; otherwise a person is told.
 
-    While a bank disputes the payment they only wait, and where it has taken the money for good they stay void.
+    While a bank disputes the payment they only wait; where it has taken the money for good they stay void.
     """
     ours = [ticket for ticket in order.tickets if ticket.id in refund.void_ticket_ids]
     voided = [t for t in ours if t.state is TicketState.VOID and t.state_reason == _REFUNDED]
