@@ -253,8 +253,10 @@ def _version(order: Order, payment: Payment | None) -> str:
 
 
 def _type_names(order: Order) -> dict[int, str]:
-    """Ticket type id -> name, read with the event's types at once and not ticket by ticket."""
-    return {kind.id: kind.name for kind in order.event.ticket_types} if order.event is not None else {}
+    """Ticket type id -> name, from the order's lines, which are there already."""
+    return {
+        line.ticket_type.id: line.ticket_type.name for line in order.lines if line.ticket_type is not None
+    }
 
 
 def _admitting(order: Order) -> list[Ticket]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.dialects.postgresql import insert
 
 from domain import alerts, clock, ledger, outbox, timeline
@@ -152,10 +152,13 @@ def refund_returned(order: Order, payment: Payment, amount_minor: int, currency:
     outbox.alert(subject, text, key=f"incident:{key}", critical=True)
 
 
+# Every payment that is paid is asked about: made once.
+_TRANSFER = select(Transfer.id).where(Transfer.key == bindparam("key"))
+
+
 def holds_money(payment: Payment) -> bool:
     """Whether the payment's money was put into suspense as it arrived."""
-    key = f"suspense:{payment.id}"
-    return db.session.scalar(select(Transfer.id).where(Transfer.key == key)) is not None
+    return db.session.scalar(_TRANSFER, {"key": f"suspense:{payment.id}"}) is not None
 
 
 def was_given_away(payment: Payment) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import joinedload, selectinload
 
 import config
@@ -33,14 +33,15 @@ class _Said:
 
 def compose(mail: OutboxMail) -> Letter:
     """The letter for a row of the outbox, from what the database says now. Only reads."""
-    order = _order(mail.order_id) if mail.order_id is not None else None
+    order = _order(mail) if mail.order_id is not None else None
+    user = db.session.get(User, mail.user_id) if mail.user_id is not None else None
     said = _SAY[mail.kind](mail, order)
     context: Context = {
         "subject": said.subject,
         "order": order,
         "event": order.event if order is not None else None,
         "order_url": order_url(order) if order is not None else "",
-        "name": _name(order, mail.user),
+        "name": _name(order, user),
         "reason": "",
         **mail.context,
         **said.context,
@@ -61,18 +62,21 @@ def order_url(order: Order) -> str:
     return f"{config.get().public_url}/o/{order.code}/{order.secret}"
 
 
-def _order(order_id: int) -> Order:
+# Made once. An order's lines are few, so they come with it; its tickets only where a mail names them.
+_ORDER = (
+    select(Order)
+    .where(Order.id == bindparam("order_id"))
+    .options(joinedload(Order.event), joinedload(Order.lines).joinedload(OrderLine.ticket_type))
+    .execution_options(populate_existing=True)
+)
+_ORDER_WITH_TICKETS = _ORDER.options(selectinload(Order.tickets).joinedload(Ticket.ticket_type))
+_NAMES_TICKETS = ("tickets", "refund")
+
+
+def _order(mail: OutboxMail) -> Order:
     """The order with all that a mail or a PDF shows, in a number of queries that does not grow with it."""
-    return db.session.scalars(
-        select(Order)
-        .where(Order.id == order_id)
-        .options(
-            joinedload(Order.event),
-            selectinload(Order.lines).joinedload(OrderLine.ticket_type),
-            selectinload(Order.tickets).joinedload(Ticket.ticket_type),
-        )
-        .execution_options(populate_existing=True)
-    ).one()
+    query = _ORDER_WITH_TICKETS if mail.kind in _NAMES_TICKETS else _ORDER
+    return db.session.scalars(query, {"order_id": mail.order_id}).unique().one()
 
 
 def _name(order: Order | None, user: User | None) -> str:

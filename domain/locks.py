@@ -12,7 +12,7 @@ from time import sleep
 from typing import TypeVar
 
 from psycopg.errors import DeadlockDetected, SerializationFailure
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import joinedload
 
@@ -24,16 +24,27 @@ _TRIES = 3
 T = TypeVar("T")
 
 
+# Made once, as making a statement costs more than PostgreSQL's part of it. Lines never change, and are few:
+# they come along, and so does the event; neither is locked.
+_PAYMENT_AND_ORDER = (
+    select(Order, Payment)
+    .join(Payment, Payment.order_id == Order.id)
+    .where(Payment.id == bindparam("payment_id"))
+    .options(joinedload(Order.event), joinedload(Order.lines))
+    .with_for_update(key_share=True, of=[Order, Payment])
+    .execution_options(populate_existing=True)
+)
+_ORDER = (
+    select(Order)
+    .where(Order.id == bindparam("order_id"))
+    .with_for_update(key_share=True)
+    .execution_options(populate_existing=True)
+)
+
+
 def payment_and_order(payment_id: int) -> tuple[Payment, Order]:
     """Both rows, locked and fresh from the database. NotFound when there is no such payment."""
-    row = db.session.execute(
-        select(Order, Payment)
-        .join(Payment, Payment.order_id == Order.id)
-        .where(Payment.id == payment_id)
-        .options(joinedload(Order.event))
-        .with_for_update(key_share=True, of=[Order, Payment])
-        .execution_options(populate_existing=True)
-    ).one_or_none()
+    row = db.session.execute(_PAYMENT_AND_ORDER, {"payment_id": payment_id}).unique().one_or_none()
     if row is None:
         raise NotFound("no_payment", "There is no such payment.")
     order, payment = row
@@ -42,12 +53,7 @@ def payment_and_order(payment_id: int) -> tuple[Payment, Order]:
 
 def order(order_id: int) -> Order:
     """The order's row, locked and fresh from the database."""
-    return db.session.scalars(
-        select(Order)
-        .where(Order.id == order_id)
-        .with_for_update(key_share=True)
-        .execution_options(populate_existing=True)
-    ).one()
+    return db.session.scalars(_ORDER, {"order_id": order_id}).one()
 
 
 def in_one_transaction(work: Callable[[], T]) -> T:

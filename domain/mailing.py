@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from email.errors import HeaderParseError, MessageError
-from email.headerregistry import Address
+from email.headerregistry import Address, HeaderRegistry
 from email.message import EmailMessage, MIMEPart
 from email.policy import EmailPolicy
 from email.utils import format_datetime, parseaddr
@@ -53,7 +53,21 @@ class _Policy(EmailPolicy):
         return re.sub(rb"\A([^:]+:)\r\n(?= )", rb"\1", super().fold_binary(name, value))
 
 
-_POLICY = _Policy(linesep="\r\n")
+class _Headers(HeaderRegistry):
+    """The standard library's, but the class for a header's name is made once and not for each header."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._made: dict[str, type] = {}
+
+    def __getitem__(self, name: str) -> type:
+        made = self._made.get(name.lower())
+        if made is None:
+            made = self._made[name.lower()] = super().__getitem__(name)
+        return made
+
+
+_POLICY = _Policy(linesep="\r\n", header_factory=_Headers())
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 from email_validator import EmailNotValidError, validate_email
-from sqlalchemy import func, select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import joinedload, selectinload
 
@@ -64,33 +64,32 @@ def place(
     `quantities` maps ticket type ids to how many. The same `form_token` gives the same order again. A free
     order is complete when this returns. Raises DomainError in the buyer's words; SoldOut when it is too late.
     """
-    repeated = _by_form_token(form_token)
-    if repeated is not None:
-        return repeated
-    now = clock.now()
-    chosen = _choose(event, quantities, now)
-    lines = [
-        OrderLine(
-            kind=LineKind.TICKET,
-            ticket_type=ticket_type,
-            description=f"{event.title}: {ticket_type.name}"[:250],
-            quantity=quantity,
-            unit_minor=ticket_type.price_minor,
-        )
-        for ticket_type, quantity in chosen
-    ]
-    order = _new_order(event.currency, lines, name, email, user, form_token, client_address, now)
-    order.event = event
-    return _commit(order, provider, form_token)
+
+    def make() -> Order:
+        now = clock.now()
+        chosen = _choose(event, quantities, now)
+        lines = [
+            OrderLine(
+                kind=LineKind.TICKET,
+                ticket_type=ticket_type,
+                description=f"{event.title}: {ticket_type.name}"[:250],
+                quantity=quantity,
+                unit_minor=ticket_type.price_minor,
+            )
+            for ticket_type, quantity in chosen
+        ]
+        order = _new_order(event.currency, lines, name, email, user, form_token, client_address, now)
+        order.event = event
+        _commit(order, provider)
+        return order
+
+    return _once(form_token, make)
 
 
 def place_top_up(
     user: User, amount_minor: int, *, form_token: str | None = None, client_address: str = ""
 ) -> Order:
     """Make an order for wallet money, with its payment row. Commits. Only the settings' amounts pass."""
-    repeated = _by_form_token(form_token)
-    if repeated is not None:
-        return repeated
     settings = config.get()
     currency = settings.wallet_currency
     allowed = [amount * 10 ** money.decimals(currency) for amount in settings.topup_amounts]
@@ -103,10 +102,32 @@ def place_top_up(
         quantity=1,
         unit_minor=amount_minor,
     )
-    order = _new_order(
-        currency, [line], user.name or user.email, user.email, user, form_token, client_address, clock.now()
-    )
-    return _commit(order, None, form_token)
+
+    def make() -> Order:
+        payer = user.name or user.email
+        order = _new_order(currency, [line], payer, user.email, user, form_token, client_address, clock.now())
+        _commit(order, None)
+        return order
+
+    return _once(form_token, make)
+
+
+def _once(form_token: str | None, make: Callable[[], Order]) -> Order:
+    """Make an order; or find the one that the same form made before, for which another is refused.
+
+    Looking for it first would cost a query for every order, and would not see one that is made just now.
+    """
+    try:
+        return make()
+    except (IntegrityError, DomainError):
+        db.session.rollback()
+        repeated = _by_form_token(form_token)
+        if repeated is None:
+            raise
+        return repeated
+    except BaseException:
+        db.session.rollback()
+        raise
 
 
 def _by_form_token(form_token: str | None) -> Order | None:
@@ -179,33 +200,21 @@ def _new_order(
     )
 
 
-def _commit(order: Order, provider: str | None, form_token: str | None) -> Order:
+def _commit(order: Order, provider: str | None) -> None:
     """Write the order, its payment and its hold together; the stock last, as everybody wants that row."""
-    try:
-        db.session.add(order)
-        if order.total_minor:
-            starting.prepare(order, provider)
-            if order.event is not None:
-                order.stock_state = StockState.HELD
-                db.session.flush()
-                outbox.stage("order_received", key=f"order:{order.id}:received", to=order.email, order=order)
-                fulfilment.hold(order)
-        else:
+    db.session.add(order)
+    if order.total_minor:
+        starting.prepare(order, provider)
+        if order.event is not None:
+            order.stock_state = StockState.HELD
             db.session.flush()
-            fulfilment.fulfil(order, None, door="checkout", source=None, actor_id=None)
-        db.session.commit()
-    except IntegrityError:
-        # The same form was posted twice at the same moment: the other one's order is this one.
-        db.session.rollback()
-        repeated = _by_form_token(form_token)
-        if repeated is None:
-            raise
-        return repeated
-    except BaseException:
-        db.session.rollback()
-        raise
+            outbox.stage("order_received", key=f"order:{order.id}:received", to=order.email, order=order)
+            fulfilment.hold(order)
+    else:
+        db.session.flush()
+        fulfilment.fulfil(order, None, door="checkout", source=None, actor_id=None)
+    db.session.commit()
     queue.soon("deliver_mail")
-    return order
 
 
 def _clean_name(name: str) -> str:
@@ -234,16 +243,22 @@ def clean_email(email: str) -> str:
 # --- Afterwards -----------------------------------------------------------------------------------------
 
 
+# Made once. An order's payments and lines are few, so they come with it in one query.
+_WITH_PAYMENTS = select(Order).where(Order.code == bindparam("code")).options(joinedload(Order.payments))
+_WHOLE = _WITH_PAYMENTS.options(
+    joinedload(Order.event),
+    joinedload(Order.lines).joinedload(OrderLine.ticket_type),
+    selectinload(Order.tickets),
+)
+
+
 def find(code: str, secret: str, *, whole: bool = False) -> Order:
     """The order behind a link, with its payments; `whole`: with all that its page shows.
 
     NotFound alike for a wrong code and a wrong secret.
     """
-    query = select(Order).where(Order.code == code.upper()).options(joinedload(Order.payments))
-    if whole:
-        types = selectinload(Order.lines).joinedload(OrderLine.ticket_type)
-        query = query.options(joinedload(Order.event), types, selectinload(Order.tickets))
-    order = db.session.scalars(query).unique().one_or_none()
+    query = _WHOLE if whole else _WITH_PAYMENTS
+    order = db.session.scalars(query, {"code": code.upper()}).unique().one_or_none()
     if order is None or not hmac.compare_digest(order.secret.encode(), secret.encode()):
         raise NotFound("no_order", "There is no order at this address. Check that the link is complete.")
     return order

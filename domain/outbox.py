@@ -16,8 +16,21 @@ from time import monotonic
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, func, or_, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Interval,
+    Text,
+    Update,
+    bindparam,
+    func,
+    literal,
+    literal_column,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP, insert
 
 import config
 from domain import alerts, clock, letters, mailing
@@ -62,12 +75,18 @@ class _Outcome(Enum):
 
 @dataclass(frozen=True)
 class _Claim:
-    """A row that is ours until `until`; `since` is this process's monotonic time."""
+    """A row that is ours until `until`; `since` is this process's monotonic time.
 
-    mail_id: int
-    attempt: int
+    `mail` is the row as it was then, of no session, so that a commit does not make it be read once more.
+    """
+
+    mail: OutboxMail
     until: datetime
     since: float
+
+    @property
+    def mail_id(self) -> int:
+        return self.mail.id
 
 
 # --- Owing ----------------------------------------------------------------------------------------------
@@ -187,6 +206,35 @@ def deliver_due(*, budget_seconds: float = 60, limit: int | None = None, only: s
     return done
 
 
+def _claiming(*conditions: ColumnElement[bool]) -> Update:
+    """Take the mail that has waited longest and meets `conditions`: count the attempt, set the next one."""
+    now = bindparam("now", type_=TIMESTAMP(timezone=True))
+    first = (
+        select(OutboxMail.id)
+        .where(OutboxMail.state == MailState.DUE, OutboxMail.next_attempt_at <= now, *conditions)
+        .where(or_(OutboxMail.leased_until.is_(None), OutboxMail.leased_until < now))
+        .order_by(OutboxMail.next_attempt_at, OutboxMail.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+    # PostgreSQL counts an array from 1, as attempts are counted.
+    minutes = f"(ARRAY{list(BACK_OFF_MINUTES)})[least(outbox.attempts + 1, {len(BACK_OFF_MINUTES)})]"
+    return (
+        update(OutboxMail)
+        .where(OutboxMail.id == first.scalar_subquery())
+        .values(
+            attempts=OutboxMail.attempts + 1,
+            leased_until=bindparam("until", type_=TIMESTAMP(timezone=True)),
+            next_attempt_at=now + literal_column(f"{minutes} * interval '1 minute'", Interval),
+        )
+        .returning(OutboxMail)
+        .execution_options(synchronize_session=False, populate_existing=True)
+    )
+
+
+_CLAIM = _claiming()
+
+
 def _claim(only: str | None) -> _Claim | None:
     """Take the mail that has waited longest, for LEASE. Commits.
 
@@ -194,35 +242,18 @@ def _claim(only: str | None) -> _Claim | None:
     process is not tried for ever.
     """
     now = clock.now()
-    first = (
-        select(OutboxMail.id)
-        .where(OutboxMail.state == MailState.DUE, OutboxMail.next_attempt_at <= now)
-        .where(or_(OutboxMail.leased_until.is_(None), OutboxMail.leased_until < now))
-        .order_by(OutboxMail.next_attempt_at, OutboxMail.id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-    )
-    if only is not None:
-        first = first.where(OutboxMail.key == only)
-    mail = db.session.scalar(first.with_only_columns(OutboxMail).execution_options(populate_existing=True))
+    values = {"now": now, "until": now + LEASE}
+    mail = db.session.scalar(_CLAIM if only is None else _claiming(OutboxMail.key == only), values)
     if mail is None:
         db.session.rollback()
         return None
-    mail.attempts += 1
-    mail.leased_until = now + LEASE
-    mail.next_attempt_at = now + _wait(mail.attempts)
-    claim = _Claim(mail.id, mail.attempts, mail.leased_until, monotonic())
+    db.session.expunge(mail)
     db.session.commit()
-    return claim
-
-
-def _wait(attempts: int) -> timedelta:
-    """How long after attempt number `attempts` the next one is made."""
-    return timedelta(minutes=BACK_OFF_MINUTES[min(attempts, len(BACK_OFF_MINUTES)) - 1])
+    return _Claim(mail, now + LEASE, monotonic())
 
 
 def _deliver(claim: _Claim, way: mailing.Transport) -> _Outcome:
-    if claim.attempt > MOST_ATTEMPTS:
+    if claim.mail.attempts > MOST_ATTEMPTS:
         return _not_sent(claim, MailError("Whatever tried to send it died.", permanent=True))
     try:
         letter = _compose(claim)
@@ -238,7 +269,7 @@ def _deliver(claim: _Claim, way: mailing.Transport) -> _Outcome:
 def _compose(claim: _Claim) -> Letter:
     """The letter of a claimed row, with no transaction left open. MailError when it cannot be written."""
     try:
-        return letters.compose(db.session.get_one(OutboxMail, claim.mail_id))
+        return letters.compose(claim.mail)
     except Exception as error:
         # Whatever a template or a document stumbles over concerns this mail only: the others must go on.
         logger.exception("mail_not_composed", mail_id=claim.mail_id)
@@ -262,14 +293,24 @@ def _still_ours(claim: _Claim) -> bool:
     return renewed is not None
 
 
+_SENT = (
+    update(OutboxMail)
+    .where(OutboxMail.id == bindparam("mail_id"))
+    .values(
+        state=MailState.SENT,
+        sent_at=bindparam("now", type_=TIMESTAMP(timezone=True)),
+        leased_until=None,
+        last_error="",
+        # A one-time link has reached its reader, and need not lie in the database any longer.
+        context=OutboxMail.context.op("-", return_type=JSONB)(literal("link", Text)),
+    )
+    .execution_options(synchronize_session=False)
+)
+
+
 def _sent(claim: _Claim) -> _Outcome:
-    mail = _locked(claim.mail_id)
-    mail.state = MailState.SENT
-    mail.sent_at = clock.now()
-    mail.leased_until = None
-    mail.last_error = ""
-    # A one-time link has reached its reader, and need not lie in the database any longer.
-    mail.context = {name: value for name, value in mail.context.items() if name != "link"}
+    mail = claim.mail
+    db.session.execute(_SENT, {"mail_id": mail.id, "now": clock.now()})
     logger.info("mail_sent", kind=mail.kind, mail_id=mail.id, order_id=mail.order_id, attempt=mail.attempts)
     db.session.commit()
     return _Outcome.SENT

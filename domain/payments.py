@@ -355,7 +355,7 @@ def _apply(
         _paid_in_review(order, payment, report, "paid in review", door=door)
     elif state is payment.state or not payment.allows(state):
         _declined(order, payment, report, door=door)
-    elif state in PAYMENT_ACTIVE and _another_is_active(order, payment):
+    elif not payment.is_active and state in PAYMENT_ACTIVE and _another_is_active(order, payment):
         # An old attempt that turns to processing beside a newer one stays closed, and is watched.
         payment.next_check_at = clock.now() + ASK_AGAIN
     elif state is PaymentState.PAID:

@@ -50,6 +50,9 @@ _AGAIN = timedelta(minutes=5)
 _AGAIN_LATER = timedelta(hours=6)
 _UNCLEAR_AFTER = 12
 _LEASE = timedelta(seconds=160)
+# Why a ticket is void or waits, as the door says it.
+_REFUNDED = "refunded"
+_DISPUTED = "disputed"
 # Providers remember an idempotency key for a day.
 _KEY_LIFE = timedelta(hours=23)
 
@@ -318,7 +321,7 @@ def _accepted(refund: Refund, payment: Payment, order: Order, *, door: str) -> N
         },
     )
     chosen = [ticket for ticket in order.tickets if ticket.id in refund.void_ticket_ids]
-    fulfilment.take_back(order, chosen, "refunded")
+    fulfilment.take_back(order, chosen, _REFUNDED)
 
 
 def _succeeded(refund: Refund, payment: Payment, order: Order, *, door: str) -> None:
@@ -398,18 +401,26 @@ def _failed(
     if wallet is None and not payment.fulfilled:
         incidents.refund_returned(order, payment, refund.amount_minor, refund.currency, why)
     if before in (RefundState.PENDING, RefundState.SUCCEEDED):
-        _restore(refund, order)
+        _restore(refund, payment, order)
 
 
-def _restore(refund: Refund, order: Order) -> None:
-    """The tickets become valid again where their places are still free; otherwise a person is told."""
-    voided = [t for t in order.tickets if t.id in refund.void_ticket_ids and t.state is TicketState.VOID]
-    if not voided:
+def _restore(refund: Refund, payment: Payment, order: Order) -> None:
+    """The tickets become valid again where their places are still free; otherwise a person is told.
+
+    While a bank disputes the payment they only wait; where it has taken the money for good they stay void.
+    """
+    ours = [ticket for ticket in order.tickets if ticket.id in refund.void_ticket_ids]
+    voided = [t for t in ours if t.state is TicketState.VOID and t.state_reason == _REFUNDED]
+    disputes = {dispute.state for dispute in payment.disputes}
+    if not voided or DisputeState.LOST in disputes:
         return
     try:
         with db.session.begin_nested():
             fulfilment.resell(voided)
-            tickets.restore(voided)
+            if DisputeState.OPEN in disputes:
+                tickets.suspend(voided, _DISPUTED)
+            else:
+                tickets.restore(voided)
     except fulfilment.SoldOut:
         subject, text = alerts.incident(
             order, incidents.KINDS["refund_failed"], refund.amount_minor, refund.currency
@@ -527,7 +538,7 @@ def _dispute_opened(order: Order, payment: Payment, dispute: Dispute, *, door: s
         key=f"dispute:{dispute.id}",
     )
     if payment.fulfilled:
-        tickets.suspend(_in_state(order, TicketState.VALID), "disputed")
+        tickets.suspend(_in_state(order, TicketState.VALID), _DISPUTED)
     if payment.next_check_at is None:
         payment.next_check_at = clock.now() + timedelta(days=1)
 

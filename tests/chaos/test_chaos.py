@@ -15,7 +15,7 @@ def test_every_paid_purchase_has_its_goods_once(tmp_path_factory: pytest.TempPat
     folder: Path = tmp_path_factory.mktemp("chaos")
     instance = Instance(folder / "home", SWEEP_INTERVAL_SECONDS="5")
     try:
-        outcome = run(instance, purchases=24, redis_down=5, outage=5, seed=1, buyers=4)
+        outcome = run(instance, purchases=24, redis_down=5, outage=5, seed=1, buyers=4, hurry=True)
     finally:
         instance.stop()
     assert outcome.problems == []

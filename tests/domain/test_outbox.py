@@ -185,7 +185,8 @@ def test_the_side_by_side_test_can_fail(
         mail = db.session.scalar(select(OutboxMail).filter_by(state=MailState.DUE))
         if mail is None:
             return None
-        claim = outbox._Claim(mail.id, 1, clock.now(), 0.0)
+        db.session.expunge(mail)
+        claim = outbox._Claim(mail, clock.now(), 0.0)
         db.session.rollback()
         both_have_read.wait(30)
         return claim

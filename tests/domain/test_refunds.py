@@ -15,7 +15,18 @@ from domain.errors import DomainError
 from domain.providers import DisputeReport, Missing, ProviderError, RefundReport
 from domain.providers.stripe import StripeProvider
 from extensions import db
-from models import Event, Incident, Order, OrderState, Payment, Refund, RefundState
+from models import (
+    Event,
+    Incident,
+    Order,
+    OrderState,
+    Payment,
+    Refund,
+    RefundState,
+    Ticket,
+    TicketState,
+    TicketType,
+)
 from tests.support.shop import make_event, make_user, place, report_on
 
 
@@ -162,6 +173,40 @@ def test_disputed_money_is_not_sent_back_as_well(app: Flask, desk: Desk) -> None
     with pytest.raises(DomainError) as refused:
         refunds.request(payment.id, 2500, actor_id=None, reason="Angry buyer")
     assert refused.value.code == "too_much"
+
+
+@pytest.mark.parametrize(
+    ("then", "ends"), [("lost", TicketState.VOID), ("won", TicketState.VALID), ("", TicketState.SUSPENDED)]
+)
+def test_a_refund_that_fails_while_the_bank_disputes_lets_nobody_in(
+    app: Flask, desk: Desk, then: str, ends: TicketState
+) -> None:
+    event = make_event(capacity=1)
+    payment = paid(event)
+    key = f"refund-{payment.reference}-1"
+    desk.answers = [succeeded(key, state="pending")]
+    refunds.request(payment.id, 2500, actor_id=None, reason="Ill")
+    claim = DisputeReport("dp_1", 2500, "EUR", "open", "needs_response")
+    settle(payment, "paid", refunds=(succeeded(key, state="pending"),), disputes=(claim,))
+    settle(payment, "paid", refunds=(succeeded(key, state="failed"),), disputes=(claim,))
+    if then:
+        settle(payment, "paid", disputes=(replace(claim, state=then, status=then),))
+    ticket = db.session.scalars(select(Ticket).execution_options(populate_existing=True)).one()
+    sold = db.session.scalars(select(TicketType.sold)).one()
+    assert (ticket.state, sold) == (ends, 0 if ends is TicketState.VOID else 1)
+    assert checks.look() == []
+
+
+def test_a_refund_that_fails_after_a_lost_dispute_brings_no_ticket_back(app: Flask, desk: Desk) -> None:
+    payment = paid(make_event())
+    key = f"refund-{payment.reference}-1"
+    desk.answers = [succeeded(key, state="pending")]
+    refunds.request(payment.id, 2500, actor_id=None, reason="Ill")
+    claim = DisputeReport("dp_1", 2500, "EUR", "lost", "lost")
+    settle(payment, "paid", refunds=(succeeded(key, state="pending"),), disputes=(claim,))
+    settle(payment, "paid", refunds=(succeeded(key, state="failed"),), disputes=(claim,))
+    assert db.session.scalars(select(Ticket.state)).one() is TicketState.VOID
+    assert checks.look() == []
 
 
 def test_an_inquiry_is_answered_by_a_refund(app: Flask, desk: Desk) -> None:

@@ -372,8 +372,9 @@ def _pays_late(world: World, case: Case) -> Steps:
 def _is_tampered(world: World, case: Case) -> Steps:
     """What the provider says is not what we asked for, before or after the payment."""
     if world.rng.random() < 0.5:
-        world.at_provider(case.session, world.rng.choice(("pay", "pay", "expire", "pay_later")))
-        if world.rng.random() < 0.5:
+        for do in world.rng.choice((("pay",), ("expire",), ("pay_later",), ("pay_later", "fail_later"))):
+            world.at_provider(case.session, do)
+        if world.rng.random() < 0.7:
             yield from _doors(world, case, 1)
     world.tamper(case.session)
     yield from _doors(world, case, world.rng.randint(1, 2))

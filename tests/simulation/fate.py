@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from time import time
 from typing import Any
 
 from flask import Flask
@@ -50,14 +51,21 @@ class Fate(Story):
         self.reopened: set[str] = set()
         # Sessions whose money a bank has taken back, and has not given its word on.
         self.disputed: list[str] = []
+        self._began = time()
+        self._shift = 0.0
         self._fault = ""
         self._calm_sky = True
 
     def advance(self, seconds: float) -> None:
-        """Move the clock of Kassa and of the sandbox; both read this file."""
+        """Move the clock of Kassa and of the sandbox, which both read this file.
+
+        The real time that went by meanwhile is taken off, so that a slow machine lives the same hours.
+        """
         self._offset += seconds
+        passed = time() - self._began
+        self._shift = max(self._offset - passed, self._shift)
         new = self.sandbox.home / "clock.simulation"
-        new.write_text(f"{self._offset!r}\n")
+        new.write_text(f"{self._shift!r}\n")
         new.replace(self.sandbox.home / "clock")
 
     def jump(self) -> None:

@@ -273,31 +273,42 @@ def _suspense(world: World) -> Iterator[str]:
 
 def _wallets(world: World) -> Iterator[str]:
     """Each wallet holds what was topped up and credited, less what was bought, used and taken back."""
-    expected: Counter[tuple[int, str]] = Counter()
-    for transfer in db.session.scalars(select(Transfer)):
-        for account, sign in ((transfer.credit, 1), (transfer.debit, -1)):
-            if account.startswith("wallet:"):
-                user_id = int(account.removeprefix("wallet:"))
-                expected[user_id, transfer.currency] += sign * transfer.amount_minor
-    from_goods = _wallets_from_goods()
+    moved, from_goods = _moved_in_wallets(), _wallets_from_goods()
+    for user_id, currency, code in sorted(moved.keys() | from_goods.keys()):
+        key = user_id, currency, code
+        if moved[key] != from_goods[key]:
+            yield f"wallet:{user_id} got {moved[key]} {currency} by {code or 'uses'}, not {from_goods[key]}."
     for wallet in db.session.scalars(select(Wallet)):
-        key = wallet.user_id, wallet.currency
-        if wallet.balance_minor != expected[key]:
-            yield f"{wallet.account} holds {wallet.balance_minor} {wallet.currency}, not {expected[key]}."
-        if wallet.balance_minor != from_goods[key]:
-            yield (
-                f"{wallet.account} holds {wallet.balance_minor} {wallet.currency}; top-ups, purchases and "
-                f"uses come to {from_goods[key]}."
-            )
+        sum_minor = sum(n for key, n in moved.items() if key[:2] == (wallet.user_id, wallet.currency))
+        if wallet.balance_minor != sum_minor:
+            yield f"{wallet.account} holds {wallet.balance_minor} {wallet.currency}, not {sum_minor}."
         if wallet.held_minor:
             yield f"{wallet.account} still holds {wallet.held_minor} back."
 
 
-def _wallets_from_goods() -> Counter[tuple[int, str]]:
-    """What the wallets should hold, from orders, refunds, disputes, decisions and holds, not transfers."""
-    sums: Counter[tuple[int, str]] = Counter()
+# Whose wallet, in which currency, by which order ('' for uses of agents).
+_Moves = Counter[tuple[int, str, str]]
+
+
+def _moved_in_wallets() -> _Moves:
+    """What the ledger's transfers moved."""
+    moved: _Moves = Counter()
+    codes: dict[int | None, str] = {
+        row[0]: row[1] for row in db.session.execute(select(Order.id, Order.code))
+    }
+    for transfer in db.session.scalars(select(Transfer)):
+        for account, sign in ((transfer.credit, 1), (transfer.debit, -1)):
+            if account.startswith("wallet:"):
+                user_id, code = int(account.removeprefix("wallet:")), codes.get(transfer.order_id, "")
+                moved[user_id, transfer.currency, code] += sign * transfer.amount_minor
+    return moved
+
+
+def _wallets_from_goods() -> _Moves:
+    """What they should have moved, from orders, refunds, disputes, decisions and holds."""
+    sums: _Moves = Counter()
     for payment in db.session.scalars(select(Payment).where(Payment.fulfilled)):
-        order, key = payment.order, (payment.order.user_id or 0, payment.currency)
+        order, key = payment.order, (payment.order.user_id or 0, payment.currency, payment.order.code)
         back = sum(r.amount_minor for r in payment.refunds if r.state in _MONEY_BACK)
         if any(line.kind is LineKind.TOP_UP for line in order.lines):
             lost = sum(d.amount_minor for d in payment.disputes if d.state != "won")
@@ -306,9 +317,9 @@ def _wallets_from_goods() -> Counter[tuple[int, str]]:
             sums[key] -= payment.amount_minor - back
     for incident in db.session.scalars(select(Incident).where(Incident.resolution == "wallet")):
         if incident.order is not None:
-            sums[incident.order.user_id or 0, incident.currency] += incident.amount_minor
+            sums[incident.order.user_id or 0, incident.currency, incident.order.code] += incident.amount_minor
     for hold in db.session.scalars(select(WalletHold).where(WalletHold.state == HoldState.CAPTURED)):
-        sums[hold.wallet.user_id, hold.wallet.currency] -= hold.amount_minor
+        sums[hold.wallet.user_id, hold.wallet.currency, ""] -= hold.amount_minor
     return sums
 
 

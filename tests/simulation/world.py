@@ -210,7 +210,7 @@ class World(Fate):
 
     def act(self, who: str, act: Act) -> Result:
         """Take a step as a process of its own, then ask what must hold."""
-        self.advance(self.rng.uniform(1, 20))
+        self.advance(self.rng.uniform(3, 20))
         self.deaths.arm()
         result = self._process(who, act)
         self.coverage.note("act", act.name)
