@@ -240,10 +240,17 @@ class Event(Base):
     providers: Mapped[list[str] | None] = mapped_column(JSONB(none_as_null=True))
     picture_id: Mapped[int | None] = mapped_column(ForeignKey("pictures.id"))
     organiser_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"), index=True)
+    # Once it is cancelled: since when, and by whose word, all that was paid for it is being sent back.
+    refunding_since: Mapped[datetime | None] = mapped_column(Time)
+    refunding_by_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
     created_at: Mapped[datetime] = mapped_column(Time)
     updated_at: Mapped[datetime] = mapped_column(Time)
 
     picture: Mapped[Picture | None] = relationship()
+    # The profile of whoever `organiser_id` is; None for a house event.
+    organiser: Mapped[Organiser | None] = relationship(
+        primaryjoin="foreign(Event.organiser_id) == Organiser.user_id", viewonly=True
+    )
     ticket_types: Mapped[list[TicketType]] = relationship(
         back_populates="event", order_by="TicketType.position, TicketType.id"
     )
@@ -251,7 +258,9 @@ class Event(Base):
     __table_args__ = (
         CheckConstraint("ends_at > starts_at", name="events_end_after_start"),
         CheckConstraint("currency ~ '^[A-Z]{3}$'", name="events_currency"),
+        CheckConstraint("refunding_since IS NULL OR state = 'cancelled'", name="events_refunding"),
         Index("events_upcoming", "state", "ends_at"),
+        Index("events_refunding", "id", postgresql_where=text("refunding_since IS NOT NULL")),
     )
 
     def __str__(self) -> str:

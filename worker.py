@@ -22,7 +22,7 @@ from rq_scheduler import Scheduler
 from sqlalchemy.exc import SQLAlchemyError
 
 import config
-from domain import checks, heartbeat, outbox
+from domain import cancelling, checks, heartbeat, outbox
 from domain import sweep as sweeping
 from extensions import connect_redis, queue
 
@@ -90,6 +90,12 @@ def sweep() -> None:
 def deliver_mail() -> None:
     """Deliver the outbox."""
     outbox.deliver_due()
+
+
+@_job
+def refund_cancelled() -> None:
+    """Send back what was paid for cancelled events; the sweep does what this job did not."""
+    cancelling.refund_due()
 
 
 @_job

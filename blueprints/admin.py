@@ -10,18 +10,19 @@ from flask import Blueprint, Flask, abort, flash, jsonify, redirect, render_temp
 from flask_login import current_user
 from flask_wtf import FlaskForm
 from werkzeug.wrappers import Response
-from wtforms import Field, IntegerField, SelectField, SelectMultipleField, StringField, TextAreaField
+from wtforms import Field, IntegerField, SelectField, StringField, TextAreaField
 from wtforms.validators import DataRequired, Email, Length
 
 import config
-from blueprints import records
+from blueprints import records, refunding
 from blueprints.access import role_required
+from blueprints.refunding import checked, payment_of
 from blueprints.visitor import signed_in
-from domain import decisions, incidents, jobs, money, office, outbox, payments, refunds
+from domain import decisions, incidents, jobs, money, office, organisers, outbox, payments, refunds
 from domain import door as doors
 from domain import orders as orders_domain
 from domain.errors import DomainError
-from models import MailState, OrderState, PaymentState, RefundState, Role
+from models import MailState, OrderState, OrganiserState, PaymentState, Role
 
 bp = Blueprint("admin", __name__, url_prefix="/admin")
 debug_bp = Blueprint("debug", __name__)
@@ -57,13 +58,6 @@ def _only_admins() -> None:
 # --- Reading what was sent ------------------------------------------------------------------------------
 
 
-class RefundForm(FlaskForm):
-    payment_id = IntegerField(validators=[DataRequired()])
-    amount = StringField(validators=[DataRequired("Type an amount.")])
-    reason = StringField(validators=[DataRequired("Say why."), Length(max=300)])
-    tickets = SelectMultipleField(coerce=int, validate_choice=False)
-
-
 class DecideForm(FlaskForm):
     payment_id = IntegerField(validators=[DataRequired()])
     state = SelectField(choices=[(s.value, s.value) for s in PaymentState])
@@ -77,13 +71,6 @@ class ResolveForm(FlaskForm):
 
 class TestMailForm(FlaskForm):
     address = StringField(validators=[DataRequired("Type an address."), Email("That is not an address.")])
-
-
-def _checked(form: FlaskForm) -> None:
-    """Raise the form's first error as a DomainError, so that all refusals look alike."""
-    if not form.validate_on_submit():
-        errors = [message for messages in form.errors.values() for message in messages]
-        raise DomainError("form", str(errors[0]) if errors else "The form could not be read.")
 
 
 def _text(field: Field) -> str:
@@ -158,11 +145,7 @@ def recheck(code: str) -> Response:
 
 
 def _payment(code: str, payment_id: int | None) -> int:
-    """The id, if it is a payment of this order."""
-    known = {payment.id for payment in office.order_file(code).order.payments}
-    if payment_id not in known:
-        raise DomainError("no_payment", "That payment is not of this order.")
-    return int(payment_id or 0)
+    return payment_of(office.order_file(code).order, payment_id)
 
 
 @bp.post("/orders/<code>/resend")
@@ -180,22 +163,7 @@ def refund(code: str) -> Response:
     """Send all or part of a payment back, and void the tickets that were chosen."""
 
     def do() -> tuple[str, str]:
-        form = RefundForm()
-        _checked(form)
-        found = office.order_file(code).order
-        made = refunds.request(
-            _payment(code, form.payment_id.data),
-            money.parse(_text(form.amount), found.currency),
-            actor_id=_me(),
-            reason=_text(form.reason),
-            void_ticket_ids=form.tickets.data or (),
-        )
-        shown = money.show(made.amount_minor, made.currency)
-        if made.failure_reason:
-            return "danger", f"The refund of {shown} was refused: {made.failure_reason}"
-        if made.state is RefundState.SUCCEEDED:
-            return "success", f"The refund of {shown} went through."
-        return "info", f"The refund of {shown} has begun, but is not through yet. Its state is shown below."
+        return refunding.refund(office.order_file(code).order, actor_id=_me(), door="admin")
 
     return _act(do, _page_of(code))
 
@@ -206,7 +174,7 @@ def decide(code: str) -> Response:
 
     def do() -> tuple[str, str]:
         form = DecideForm()
-        _checked(form)
+        checked(form)
         payment_id, state = _payment(code, form.payment_id.data), PaymentState(form.state.data)
         outcome = payments.decide(payment_id, state=state, actor_id=_me(), note=_text(form.note))
         return "success", f"The payment is {outcome.state} now."
@@ -254,11 +222,46 @@ def resolve(incident_id: int) -> Response:
 
     def do() -> tuple[str, str]:
         form = ResolveForm()
-        _checked(form)
+        checked(form)
         found = decisions.resolve(incident_id, how=form.how.data, reason=_text(form.reason), actor_id=_me())
         return "success", f"Decided: {found.resolution}."
 
     return _act(do, url_for("admin.incident", incident_id=incident_id))
+
+
+# --- Organisers -----------------------------------------------------------------------------------------
+
+
+class OrganiserForm(FlaskForm):
+    do = SelectField(choices=[(name, name) for name in ("approve", "reject", "suspend")])
+    reason = StringField(validators=[Length(max=300)])
+
+
+@bp.get("/organisers")
+def organiser_list() -> str:
+    state = _chosen(OrganiserState)
+    found = organisers.listed(state, request.args.get("before", type=int))
+    return render_template("admin/organisers.html", found=found, state=state, states=OrganiserState)
+
+
+@bp.get("/organisers/<int:organiser_id>")
+def organiser(organiser_id: int) -> str:
+    found = organisers.find(organiser_id)
+    events = organisers.events_of(found.user)
+    return render_template("admin/organiser.html", organiser=found, events=events)
+
+
+@bp.post("/organisers/<int:organiser_id>")
+def decide_organiser(organiser_id: int) -> Response:
+    """Approve, reject or suspend."""
+
+    def do() -> tuple[str, str]:
+        form = OrganiserForm()
+        checked(form)
+        found = organisers.decide(organiser_id, form.do.data, reason=_text(form.reason), actor_id=_me())
+        return "success", f"{found.name} is {found.state} now, and a mail tells them so."
+
+    return _act(do, url_for("admin.organiser", organiser_id=organiser_id))
 
 
 # --- Doors ----------------------------------------------------------------------------------------------
@@ -339,7 +342,7 @@ def test_mail() -> Response:
 
     def do() -> tuple[str, str]:
         form = TestMailForm()
-        _checked(form)
+        checked(form)
         return "success", outbox.send_test(_text(form.address))
 
     return _act(do, url_for("admin.mail"))

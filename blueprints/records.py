@@ -1,50 +1,37 @@
 """The plain records (events, ticket types, people, agents, texts) in Flask-Admin, through the domain's rules.
 
 Flask-Admin lists, searches, sorts and pages; what is saved goes to the domain as typed, and a refusal of the
-domain is shown beside its field. Times are typed in the event's own time zone. The templates are ours, so
-the pages need neither scripts nor styles inline.
+domain is shown beside its field. The templates are ours, so the pages need neither scripts nor styles inline.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
 import flask_admin
 from babel.dates import format_datetime
-from flask import Flask, abort, flash, g, request
+from flask import Flask, abort, g, request
 from flask_admin.contrib.sqla import ModelView
 from flask_admin.model.typefmt import BASE_FORMATTERS
 from flask_wtf import FlaskForm
-from flask_wtf.file import FileField
 from markupsafe import Markup
 from werkzeug.wrappers import Response
-from wtforms import (
-    BooleanField,
-    DateTimeLocalField,
-    Field,
-    IntegerField,
-    SelectField,
-    SelectMultipleField,
-    StringField,
-    TextAreaField,
-)
-from wtforms.validators import InputRequired, Length, Optional
-from wtforms.widgets import CheckboxInput, ListWidget
+from wtforms import BooleanField, SelectField, StringField, TextAreaField
+from wtforms.validators import InputRequired, Length
 
 import config
 import extensions
+from blueprints import event_forms
 from blueprints.access import ask_to_log_in
+from blueprints.event_forms import EventFields, TicketTypeFields, by_rule, text, type_values
 from blueprints.visitor import is_admin, signed_in
 from domain import accounts, agents, catalogue, money, office, pages, providers
 from domain.errors import DomainError
 from models import Agent, DoorPass, Event, EventState, Page, Role, TicketType, User
 
-# As browsers send a moment; the first is also how it is shown.
-_MOMENTS = ["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]
 _SHORT = "d MMM y, HH:mm"
 
 
@@ -135,31 +122,13 @@ class _Records(_ForAdmins, ModelView):
         return form
 
     def create_model(self, form: FlaskForm) -> Any:
-        return _by_rule(lambda: self.make(form), form)
+        return by_rule(lambda: self.make(form), form)
 
     def update_model(self, form: FlaskForm, model: Any) -> bool:
-        return _by_rule(lambda: self.change(model, form), form) is not False
+        return by_rule(lambda: self.change(model, form), form) is not False
 
     def delete_model(self, model: Any) -> bool:
-        return _by_rule(lambda: self.remove(model), None) is not False
-
-
-def _by_rule(do: Callable[[], Any], form: FlaskForm | None) -> Any:
-    """Do it; False where the domain refuses, with its words beside the field they are about."""
-    try:
-        return do()
-    except DomainError as error:
-        field = getattr(form, _FIELDS.get(error.code, error.code), None) if form is not None else None
-        if isinstance(field, Field):
-            field.errors = [*field.errors, error.message]
-        else:
-            flash(error.message, "danger")
-        return False
-
-
-# Where a rule is about a column that the form types otherwise.
-_FIELDS = {"price_minor": "price", "not_an_amount": "price", "too_precise": "price", "too_much": "price"}
-_FIELDS |= {"unknown_currency": "currency", "blocked_currency": "currency"}
+        return by_rule(lambda: self.remove(model), None) is not False
 
 
 # --- Forms ----------------------------------------------------------------------------------------------
@@ -171,59 +140,12 @@ class _Form(FlaskForm):
         return [name for name in dir(form) if hasattr(getattr(form, name), "field_class")]
 
 
-class _Checks(SelectMultipleField):
-    widget = ListWidget(prefix_label=False)
-    option_widget = CheckboxInput()
-
-
-def _moment(label: str, *, needed: bool = False, note: str = "") -> DateTimeLocalField:
-    checks = [InputRequired("Type a date and a time.")] if needed else [Optional()]
-    return DateTimeLocalField(label, format=_MOMENTS, validators=checks, description=note)
-
-
-class EventForm(_Form):
-    title = StringField(validators=[InputRequired("Give it a title."), Length(max=200)])
-    slug = StringField(
-        "Address",
-        description="The last part of the event's link: summer-gala. Empty: made from the title.",
-        validators=[Length(max=100)],
-    )
-    description = TextAreaField(render_kw={"rows": 6})
-    venue = StringField(validators=[Length(max=200)])
-    address = StringField("Venue's address", validators=[Length(max=300)])
-    timezone = StringField(
-        "Time zone",
-        validators=[InputRequired("Type a time zone."), Length(max=64)],
-        description="Of all times on this form: Europe/Jersey.",
-    )
-    starts_at = _moment("Starts", needed=True)
-    ends_at = _moment("Ends", needed=True)
-    currency = StringField(
-        validators=[InputRequired("Type a currency."), Length(max=3)],
-        description="Three letters; fixed once there are orders.",
-    )
-    sales_open_at = _moment("Sales open", note="Empty: at once.")
-    sales_close_at = _moment("Sales close", note="Empty: when the event ends.")
+class EventForm(_Form, EventFields):
     state = SelectField(choices=[(s.value, s.value.capitalize()) for s in EventState])
-    providers = _Checks("Ways to pay", description="None ticked: all that are set up.")
-    picture = FileField(description="PNG, JPEG or WebP, at most 5 MB.")
-    remove_picture = BooleanField("Show no picture")
 
 
-class TicketTypeForm(_Form):
+class TicketTypeForm(_Form, TicketTypeFields):
     event_id = SelectField("Event", coerce=int)
-    name = StringField(validators=[InputRequired("Give it a name."), Length(max=100)])
-    description = StringField(validators=[Length(max=300)])
-    price = StringField(
-        validators=[InputRequired("Type a price.")], description="In the event's currency; 0 is free."
-    )
-    capacity = IntegerField(validators=[InputRequired("Type a number.")])
-    per_order_limit = IntegerField(
-        "Most in one order", default=10, validators=[InputRequired("Type a number.")]
-    )
-    sales_open_at = _moment("Sales open", note="In the event's time zone. Empty: with the event's.")
-    sales_close_at = _moment("Sales close", note="In the event's time zone. Empty: with the event's.")
-    position = IntegerField("Place in the list", default=0, validators=[InputRequired("Type a number.")])
 
 
 class UserForm(_Form):
@@ -251,27 +173,7 @@ class PageForm(_Form):
     )
 
 
-def _text(field: Field) -> str:
-    return str(field.data or "").strip()
-
-
-# --- Times ----------------------------------------------------------------------------------------------
-
-
-def _typed(moment: datetime | None, zone: str) -> datetime | None:
-    """A stored time as it is typed: in `zone`, without saying so."""
-    return moment.astimezone(ZoneInfo(zone)).replace(tzinfo=None) if moment is not None else None
-
-
-def _stored(typed: datetime | None, zone: str) -> datetime | None:
-    """A typed time as it is stored. DomainError for a zone that there is not."""
-    if typed is None:
-        return None
-    try:
-        return typed.replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
-    except (KeyError, ValueError, OSError) as error:
-        words = f"“{zone}” is not a time zone. Use a name such as Europe/Jersey."
-        raise DomainError("timezone", words) from error
+# --- Views ----------------------------------------------------------------------------------------------
 
 
 def _local(column: str) -> Callable[..., str]:
@@ -293,9 +195,6 @@ def _price(view: object, context: object, row: Any, name: str) -> str:
     return money.show(row.price_minor, currency)
 
 
-# --- Views ----------------------------------------------------------------------------------------------
-
-
 class EventView(_Records):
     words = "What is on. A cancelled event keeps its orders; refunds are decided order by order."
     column_list = ("title", "slug", "starts_at", "venue", "currency", "state")
@@ -308,11 +207,9 @@ class EventView(_Records):
     form = EventForm
     can_delete = True
     create_template = edit_template = "admin/records/event.html"
-    _TIMES = ("starts_at", "ends_at", "sales_open_at", "sales_close_at")
 
     def read(self, row: Event) -> dict[str, Any]:
-        shown = super().read(row) | {name: _typed(getattr(row, name), row.timezone) for name in self._TIMES}
-        return shown | {"state": row.state.value, "providers": row.providers or [], "picture": None}
+        return event_forms.shown_event(row) | {"state": row.state.value}
 
     def prepared(self, form: FlaskForm, row: Event | None) -> FlaskForm:
         form.providers.choices = [(name, providers.get(name).label) for name in providers.names()]
@@ -322,31 +219,20 @@ class EventView(_Records):
 
     def make(self, form: EventForm) -> Event:
         event = catalogue.create_event(**self._values(form))
-        self._picture(event, form)
+        event_forms.take_picture(event, form)
         return event
 
     def change(self, row: Event, form: EventForm) -> None:
         values = self._values(form)
         values["slug"] = values["slug"] or row.slug
         catalogue.update_event(row, **values)
-        self._picture(row, form)
+        event_forms.take_picture(row, form)
 
     def remove(self, row: Event) -> None:
         catalogue.delete_event(row)
 
     def _values(self, form: EventForm) -> dict[str, Any]:
-        zone = _text(form.timezone)
-        names = ("title", "slug", "description", "venue", "address", "currency")
-        values = {name: _text(form[name]) for name in names}
-        times = {name: _stored(form[name].data, zone) for name in self._TIMES}
-        ways = form.providers.data or None
-        return values | times | {"timezone": zone, "state": EventState(form.state.data), "providers": ways}
-
-    def _picture(self, event: Event, form: EventForm) -> None:
-        if form.picture.data:
-            catalogue.set_picture(event, form.picture.data.read())
-        elif form.remove_picture.data:
-            catalogue.set_picture(event, None)
+        return event_forms.event_values(form) | {"state": EventState(form.state.data)}
 
 
 class TicketTypeView(_Records):
@@ -362,12 +248,9 @@ class TicketTypeView(_Records):
     column_formatters: ClassVar[Mapping[str, Any]] = {"price_minor": _price}
     form = TicketTypeForm
     can_delete = True
-    _TIMES = ("sales_open_at", "sales_close_at")
 
     def read(self, row: TicketType) -> dict[str, Any]:
-        zone = row.event.timezone
-        shown = super().read(row) | {name: _typed(getattr(row, name), zone) for name in self._TIMES}
-        return shown | {"price": str(money.to_major(row.price_minor, row.event.currency))}
+        return event_forms.shown_type(row)
 
     def prepared(self, form: FlaskForm, row: TicketType | None) -> FlaskForm:
         events = [row.event] if row is not None else office.events()
@@ -379,20 +262,13 @@ class TicketTypeView(_Records):
 
     def make(self, form: TicketTypeForm) -> TicketType:
         event = next(event for event in office.events() if event.id == form.event_id.data)
-        return catalogue.add_ticket_type(event, **self._values(form, event))
+        return catalogue.add_ticket_type(event, **type_values(form, event))
 
     def change(self, row: TicketType, form: TicketTypeForm) -> None:
-        catalogue.update_ticket_type(row, **self._values(form, row.event))
+        catalogue.update_ticket_type(row, **type_values(form, row.event))
 
     def remove(self, row: TicketType) -> None:
         catalogue.delete_ticket_type(row)
-
-    def _values(self, form: TicketTypeForm, event: Event) -> dict[str, Any]:
-        numbers = {name: form[name].data for name in ("capacity", "per_order_limit", "position")}
-        texts = {name: _text(form[name]) for name in ("name", "description")}
-        times = {name: _stored(form[name].data, event.timezone) for name in self._TIMES}
-        price = money.parse(_text(form.price), event.currency)
-        return numbers | texts | times | {"price_minor": price}
 
 
 class UserView(_Records):
@@ -454,9 +330,9 @@ class AgentView(_Records):
         agents.save(row, **self._values(form))
 
     def _values(self, form: AgentForm) -> dict[str, Any]:
-        currency = money.check_currency(_text(form.currency))
-        price = money.parse(_text(form.price), currency)
-        texts = {name: _text(form[name]) for name in ("name", "slug", "description", "service")}
+        currency = money.check_currency(text(form.currency))
+        price = money.parse(text(form.price), currency)
+        texts = {name: text(form[name]) for name in ("name", "slug", "description", "service")}
         return texts | {"active": bool(form.active.data), "currency": currency, "price_minor": price}
 
 
@@ -474,7 +350,7 @@ class PageView(_Records):
         return super().get_list(*arguments, **named)
 
     def change(self, row: Page, form: PageForm) -> None:
-        pages.write(row.slug, title=_text(form.title), body=_text(form.body))
+        pages.write(row.slug, title=text(form.title), body=text(form.body))
 
 
 def _door_link(view: object, context: object, row: DoorPass, name: str) -> str:

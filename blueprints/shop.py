@@ -11,8 +11,8 @@ from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Response as BaseResponse
 
 from blueprints import order_page
-from blueprints.visitor import is_admin, signed_in
-from domain import catalogue, documents, money, orders, pages, pictures
+from blueprints.visitor import signed_in
+from domain import catalogue, documents, money, orders, organisers, pages, pictures
 from domain.errors import DomainError
 from domain.fulfilment import SoldOut
 from domain.selling import Selling, say_span
@@ -41,7 +41,7 @@ def index() -> str:
 
 @bp.get("/events/<slug>")
 def event(slug: str) -> Response:
-    found = catalogue.event(slug, drafts=is_admin())
+    found = _visible(slug)
     user = signed_in()
     typed = {"name": user.name, "email": user.email} if user is not None else {}
     return _event_page(found, catalogue.selling(found), typed, {}, 200)
@@ -59,7 +59,7 @@ def _was_made(response: Response) -> bool:
 @limiter.limit(_BUYS_BY_ADDRESS)
 @limiter.limit(_BUYS_BY_EMAIL, key_func=_email_key, deduct_when=_was_made)
 def buy(slug: str) -> BaseResponse:
-    found = catalogue.event(slug, drafts=is_admin())
+    found = _visible(slug)
     selling = catalogue.selling(found)
     if not selling.is_open:
         return _event_page(found, selling, request.form, {}, 409)
@@ -85,7 +85,7 @@ def buy(slug: str) -> BaseResponse:
 
 @bp.get("/events/<slug>/calendar.ics")
 def event_calendar(slug: str) -> Response:
-    found = catalogue.event(slug, drafts=is_admin())
+    found = _visible(slug)
     return order_page.attachment(documents.calendar(found), "text/calendar; charset=utf-8", f"{slug}.ics")
 
 
@@ -123,6 +123,12 @@ def send_links() -> tuple[str, int] | BaseResponse:
 @bp.get("/<any(terms, privacy, contact):slug>")
 def page(slug: str) -> str:
     return render_template("shop/page.html", page=pages.read(slug))
+
+
+def _visible(slug: str) -> Event:
+    """The event at this address; a draft only for those who run it."""
+    found, user = catalogue.event(slug, drafts=True), signed_in()
+    return found if user is not None and organisers.may_manage(user, found) else catalogue.published(found)
 
 
 def _event_page(
@@ -173,7 +179,7 @@ def _quantities(selling: Selling, form: MultiDict[str, str], errors: dict[str, s
 
 def _refused(slug: str, error: DomainError) -> Response:
     """The page again, as things are now, with the reason beside the field that it concerns."""
-    found = catalogue.event(slug, drafts=is_admin())
+    found = _visible(slug)
     errors = {_FIELDS.get(error.code, "form"): error.message}
     status = 409 if isinstance(error, SoldOut) else 400
     return _event_page(found, catalogue.selling(found), request.form, errors, status)

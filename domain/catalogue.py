@@ -11,7 +11,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -30,6 +30,7 @@ from models import DoorPass, Event, EventState, Order, OrderLine, Picture, Ticke
 
 # More upcoming events than this need pages; until then the list is simply bounded.
 _LIST_LIMIT = 200
+_NO_EVENT = "There is no event at this address. It may have been renamed."
 _SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _WINDOW = frozenset(("sales_open_at", "sales_close_at"))
 _EVENT_FIELDS = _WINDOW | frozenset(
@@ -76,28 +77,35 @@ def upcoming(now: datetime | None = None) -> list[Listing]:
         .where(Event.state == EventState.PUBLISHED, Event.ends_at > now)
         .order_by(Event.starts_at, Event.id)
         .limit(_LIST_LIMIT)
-        .options(joinedload(Event.picture), selectinload(Event.ticket_types))
+        .options(joinedload(Event.picture), joinedload(Event.organiser), selectinload(Event.ticket_types))
     )
     found = db.session.scalars(query).all()
     accounts = receivers.accounts_of({e.organiser_id for e in found if e.organiser_id is not None})
     return [_listing(event, now, accounts) for event in found]
 
 
-# One query for all three: the few repeated columns cost less than another round trip. Made once, because
+# One query for all of it: the few repeated columns cost less than another round trip. Made once, because
 # making it costs more than PostgreSQL's part.
 _WHOLE_EVENT = (
     select(Event)
     .where(Event.slug == bindparam("slug"))
-    .options(joinedload(Event.picture), joinedload(Event.ticket_types))
+    .options(joinedload(Event.picture), joinedload(Event.organiser), joinedload(Event.ticket_types))
 )
 
 
 def event(slug: str, *, drafts: bool = False) -> Event:
     """The event at this address, with picture and ticket types. NotFound; so is a draft unless `drafts`."""
     found = db.session.scalars(_WHOLE_EVENT, {"slug": slug}).unique().one_or_none()
-    if found is None or found.state is EventState.DRAFT and not drafts:
-        raise NotFound("no_event", "There is no event at this address. It may have been renamed.")
-    return found
+    if found is None:
+        raise NotFound("no_event", _NO_EVENT)
+    return found if drafts else published(found)
+
+
+def published(event: Event) -> Event:
+    """The event, if everybody may see it. NotFound for a draft, as for one that there is not."""
+    if event.state is EventState.DRAFT:
+        raise NotFound("no_event", _NO_EVENT)
+    return event
 
 
 def ways_to_pay(event: Event, user: User | None = None) -> tuple[Way, ...]:
@@ -169,6 +177,31 @@ def update_event(event: Event, **changes: Any) -> Event:
     event.updated_at = clock.now()
     _commit_event()
     return event
+
+
+def duplicate_event(event: Event, *, days: int = 7) -> Event:
+    """A draft like `event`, `days` later by its own clock, with its ticket types unsold. Commits."""
+    zone = ZoneInfo(event.timezone)
+
+    def later(moment: datetime | None) -> datetime | None:
+        """The same time of day, whatever the clocks do in between."""
+        return moment and (moment.astimezone(zone) + timedelta(days=days)).astimezone(UTC)
+
+    now = clock.now()
+    columns = ("title", "description", "venue", "address", "timezone", "currency", "providers", "picture_id")
+    copy = Event(created_at=now, updated_at=now, state=EventState.DRAFT, slug=free_slug(event.title))
+    for name in (*columns, "organiser_id"):
+        setattr(copy, name, getattr(event, name))
+    for name in ("starts_at", "ends_at", *_WINDOW):
+        setattr(copy, name, later(getattr(event, name)))
+    for kind in event.ticket_types:
+        values = {name: getattr(kind, name) for name in _TYPE_FIELDS}
+        values |= {name: later(values[name]) for name in _WINDOW}
+        copy.ticket_types.append(TicketType(held=0, sold=0, **values))
+    _check_event(copy)
+    db.session.add(copy)
+    _commit_event()
+    return copy
 
 
 def cancel_event(event: Event) -> Event:
@@ -297,6 +330,8 @@ def _check_event(event: Event) -> None:
 
 def _check_promises(event: Event, currency: str, state: EventState) -> None:
     """What buyers already rely on: an order's currency, and a page that answers."""
+    if event.refunding_since is not None and event.state is not EventState.CANCELLED:
+        raise DomainError("state", "It stays cancelled, because its buyers are being paid back.")
     changes_currency = event.currency != currency
     hides = event.state is EventState.DRAFT and state is not EventState.DRAFT
     if not (changes_currency or hides) or not _has_orders(event):

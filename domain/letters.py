@@ -191,6 +191,10 @@ _SAY: dict[str, Callable[[OutboxMail, Order | None], _Said]] = {
     "password_changed": _plain("Your password at {site} was changed"),
     "already_registered": _plain("You already have an account at {site}"),
     "connection_broken": _connection_broken,
+    "organiser_applied": _plain("We have your application to {site}"),
+    "organiser_approved": _plain("You are an organiser at {site} now"),
+    "organiser_rejected": _plain("Your application to {site}"),
+    "organiser_suspended": _plain("Your sales at {site} are stopped"),
     "alert": _alert,
     "test": _plain("Test mail from {site}"),
 }

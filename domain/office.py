@@ -20,6 +20,7 @@ import config
 from domain import clock, health, money, providers
 from domain.errors import NotFound
 from domain.providers import ProviderError
+from domain.sales import for_tickets
 from extensions import db
 from models import (
     PAYMENT_ACTIVE,
@@ -32,6 +33,7 @@ from models import (
     Payment,
     PaymentState,
     SweepRun,
+    Ticket,
     TimelineEntry,
     WebhookEvent,
 )
@@ -134,14 +136,30 @@ def _takings() -> list[Takings]:
 # --- Orders ---------------------------------------------------------------------------------------------
 
 
-def orders(words: str = "", state: OrderState | None = None, before: int | None = None) -> Rows[Order]:
-    """Orders by code, reference, name, address, provider's id, charge id or amount; and by state."""
+def orders(
+    words: str = "",
+    state: OrderState | None = None,
+    before: int | None = None,
+    *,
+    event_id: int | None = None,
+    guests: bool = False,
+) -> Rows[Order]:
+    """Orders by code, reference, name, address, provider's id, charge id or amount; and by state.
+
+    `event_id`: only the orders of that event's tickets; `guests`: only those of its guest list.
+    """
     query = select(Order).options(joinedload(Order.event))
+    if event_id is not None:
+        query = query.where(Order.event_id == event_id, for_tickets())
+    if guests:
+        query = query.where(Order.guest_of_id.is_not(None)).options(
+            selectinload(Order.tickets).joinedload(Ticket.ticket_type)
+        )
     if words.strip():
         query = query.where(_matches(words.strip()))
     if state is not None:
         query = query.where(Order.state == state)
-    return _page(query, Order.id, before)
+    return page(query, Order.id, before)
 
 
 def _matches(words: str) -> ColumnElement[bool]:
@@ -179,11 +197,12 @@ def _of_amount(words: str) -> list[ColumnElement[bool]]:
     return found
 
 
-def order_file(code: str) -> OrderFile:
-    """All about one order. NotFound when there is none of this code."""
+def order_file(code: str, *, event_id: int | None = None) -> OrderFile:
+    """All about one order. NotFound when there is none of this code (for tickets of `event_id`)."""
+    of_event = (Order.event_id == event_id, for_tickets()) if event_id is not None else ()
     order = db.session.scalar(
         select(Order)
-        .where(Order.code == code.upper())
+        .where(Order.code == code.upper(), *of_event)
         .options(
             joinedload(Order.event),
             joinedload(Order.user),
@@ -210,7 +229,7 @@ def payments(state: PaymentState | None = None, before: int | None = None) -> Ro
     """Payments that have no final word, or wait for a person; of one state where asked."""
     states = (state,) if state is not None else (*PAYMENT_ACTIVE, PaymentState.REVIEW)
     query = select(Payment).options(joinedload(Payment.order)).where(Payment.state.in_(states))
-    return _page(query, Payment.id, before)
+    return page(query, Payment.id, before)
 
 
 def incidents(*, decided: bool = False, before: int | None = None) -> Rows[Incident]:
@@ -219,7 +238,7 @@ def incidents(*, decided: bool = False, before: int | None = None) -> Rows[Incid
         joinedload(Incident.order), joinedload(Incident.payment), joinedload(Incident.resolved_by)
     )
     past = Incident.resolved_at.is_not(None)
-    return _page(query.where(past if decided else ~past), Incident.id, before)
+    return page(query.where(past if decided else ~past), Incident.id, before)
 
 
 def incident(incident_id: int) -> Incident:
@@ -234,7 +253,7 @@ def mails(state: MailState | None = None, before: int | None = None) -> Rows[Out
     """Mail that is due or failed; of one state where asked."""
     states = (state,) if state is not None else (MailState.DUE, MailState.FAILED)
     query = select(OutboxMail).options(joinedload(OutboxMail.order)).where(OutboxMail.state.in_(states))
-    return _page(query, OutboxMail.id, before)
+    return page(query, OutboxMail.id, before)
 
 
 def sweeps() -> list[SweepRun]:
@@ -255,8 +274,8 @@ def event(slug: str) -> Event:
     return found
 
 
-def _page(query: Select[T], key: Any, before: int | None) -> Rows[T]:
-    """A page by keyset: as quick on the thousandth page as on the first."""
+def page(query: Select[T], key: Any, before: int | None) -> Rows[T]:
+    """A page of a list by keyset: as quick on the thousandth page as on the first."""
     if before is not None:
         query = query.where(key < before)
     rows = list(db.session.scalars(query.order_by(key.desc()).limit(PAGE + 1)))

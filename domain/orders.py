@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import secrets
 from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
 from email_validator import EmailNotValidError, validate_email
@@ -37,12 +38,15 @@ from models import (
     Payment,
     PaymentState,
     StockState,
+    TicketState,
     TicketType,
     User,
 )
 
 # No letters or digits that look like others.
 CODE_ALPHABET = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
+# One entry of a guest list.
+MOST_GUESTS = 50
 _GONE = (selling.Sale.SOLD_OUT, selling.Sale.ALL_HELD)
 _PAYABLE = (OrderState.PENDING, OrderState.PENDING_VERIFICATION)
 _CLOSED = (OrderState.FAILED, OrderState.EXPIRED, OrderState.CANCELLED)
@@ -84,6 +88,54 @@ def place(
         return order
 
     return _once(form_token, make)
+
+
+def place_guests(
+    event: Event,
+    ticket_type_id: int,
+    quantity: int,
+    *,
+    name: str,
+    email: str,
+    actor_id: int,
+    form_token: str | None = None,
+) -> Order:
+    """Put somebody on the guest list: tickets that cost nothing, taken from the stock. Commits.
+
+    Their tickets are mailed at once. `actor_id` is who invited them. Sales windows and limits of an order are
+    the buyers', not the guests'; the stock is everybody's.
+    """
+    repeated = _by_form_token(form_token)
+    if repeated is not None:
+        return repeated
+    now = clock.now()
+    kind = _guests_type(event, ticket_type_id, quantity, now)
+    line = OrderLine(
+        kind=LineKind.TICKET,
+        ticket_type=kind,
+        description=f"{event.title}: {kind.name}, guest list"[:250],
+        quantity=quantity,
+        unit_minor=0,
+    )
+    order = _new_order(event.currency, [line], name, email, None, form_token, "", now)
+    order.event, order.guest_of_id = event, actor_id
+    return _commit(order, None, form_token, door="guest_list", actor_id=actor_id)
+
+
+def _guests_type(event: Event, ticket_type_id: int, quantity: int, now: datetime) -> TicketType:
+    """The ticket type that guests get, where there are so many. DomainError in words."""
+    if event.state is not EventState.PUBLISHED or selling.is_suspended(event):
+        raise DomainError("not_published", "Guests can be invited once the event is published.")
+    if event.ends_at <= now:
+        raise DomainError("past", "This event is over.")
+    kind = next((kind for kind in event.ticket_types if kind.id == ticket_type_id), None)
+    if kind is None:
+        raise DomainError("unknown_ticket_type", "Choose a ticket type of this event.")
+    if not 1 <= quantity <= MOST_GUESTS:
+        raise DomainError("quantity", f"Choose between 1 and {MOST_GUESTS} tickets.")
+    if quantity > kind.available:
+        raise fulfilment.SoldOut("too_few_left", f"{kind.name}: only {kind.available} are left.")
+    return kind
 
 
 def place_top_up(
@@ -201,6 +253,14 @@ def _new_order(
 
 
 def _commit(order: Order, provider: str | None) -> None:
+def _commit(
+    order: Order,
+    provider: str | None,
+    form_token: str | None,
+    *,
+    door: str = "checkout",
+    actor_id: int | None = None,
+) -> Order:
     """Write the order, its payment and its hold together; the stock last, as everybody wants that row."""
     db.session.add(order)
     if order.total_minor:
@@ -214,6 +274,18 @@ def _commit(order: Order, provider: str | None) -> None:
         db.session.flush()
         fulfilment.fulfil(order, None, door="checkout", source=None, actor_id=None)
     db.session.commit()
+            fulfilment.fulfil(order, None, door=door, source=None, actor_id=actor_id)
+        db.session.commit()
+    except IntegrityError:
+        # The same form was posted twice at the same moment: the other one's order is this one.
+        db.session.rollback()
+        repeated = _by_form_token(form_token)
+        if repeated is None:
+            raise
+        return repeated
+    except BaseException:
+        db.session.rollback()
+        raise
     queue.soon("deliver_mail")
 
 
@@ -259,6 +331,13 @@ def find(code: str, secret: str, *, whole: bool = False) -> Order:
     """
     query = _WHOLE if whole else _WITH_PAYMENTS
     order = db.session.scalars(query, {"code": code.upper()}).unique().one_or_none()
+    query = select(Order).where(Order.code == code.upper()).options(joinedload(Order.payments))
+    if whole:
+        types = selectinload(Order.lines).joinedload(OrderLine.ticket_type)
+        query = query.options(
+            joinedload(Order.event).joinedload(Event.organiser), types, selectinload(Order.tickets)
+        )
+    order = db.session.scalars(query).unique().one_or_none()
     if order is None or not hmac.compare_digest(order.secret.encode(), secret.encode()):
         raise NotFound("no_order", "There is no order at this address. Check that the link is complete.")
     return order
@@ -335,6 +414,8 @@ def _check_still_on_sale(order: Order) -> None:
     _check_not_cancelled(order)
     state, of_types = selling.states_of(order.event, clock.now())
     over = (selling.Sale.PAST, selling.Sale.CLOSED)
+    if state is selling.Sale.WITHDRAWN:
+        raise DomainError("withdrawn", "Tickets for this event are not on sale at the moment.")
     if state is selling.Sale.PAST or any(of_types[type_id] in over for type_id in fulfilment.stock_of(order)):
         raise DomainError(
             "sales_over", "The sale of these tickets has ended, so this order cannot be paid any more."
@@ -377,6 +458,28 @@ def resend(order: Order, *, door: str, actor_id: int | None = None) -> None:
 
     locks.in_one_transaction(work)
     queue.soon("deliver_mail")
+
+
+def withdraw(order: Order, ticket_ids: Iterable[int], *, reason: str, door: str, actor_id: int) -> int:
+    """Void tickets that cost nothing, such as a guest's, and give their stock back. Commits; how many.
+
+    Tickets that were paid for are voided by a refund.
+    """
+    chosen = set(ticket_ids)
+
+    def work() -> int:
+        locked = locks.order(order.id)
+        if locked.total_minor:
+            raise DomainError("paid_for", "These tickets were paid for: refund them instead.")
+        some = [t for t in locked.tickets if t.id in chosen and t.state is not TicketState.VOID]
+        if not some:
+            raise DomainError("no_tickets", "Choose the tickets that stop being valid.")
+        fulfilment.take_back(locked, some, reason)
+        words = f"{len(some)} ticket{'s' if len(some) != 1 else ''} withdrawn: {reason}"
+        timeline.note(locked, "withdrawn", words, door=door, actor_id=actor_id)
+        return len(some)
+
+    return locks.in_one_transaction(work)
 
 
 def url(order: Order) -> str:

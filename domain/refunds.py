@@ -67,8 +67,11 @@ def request(
     actor_id: int | None,
     reason: str,
     void_ticket_ids: Iterable[int] = (),
+    door: str = "",
 ) -> Refund:
     """Send money back for a paid payment. Commits the intent, calls the provider once, settles its answer.
+
+    `door` is where it was asked for, as the timeline tells it: 'admin' for a person, else 'command'.
 
     Raises DomainError when the amount is more than is left, when another refund is under way, or when a
     wallet that was topped up no longer has the money. An unanswered call leaves the refund `created`: the
@@ -76,14 +79,19 @@ def request(
     """
     ids = sorted(set(void_ticket_ids))
     refund_id = locks.in_one_transaction(
-        lambda: _intend(payment_id, amount_minor, actor_id, reason.strip(), ids)
+        lambda: _intend(payment_id, amount_minor, actor_id, reason.strip(), ids, door)
     )
     follow_up(refund_id, patient=False)
     return db.session.get_one(Refund, refund_id, populate_existing=True)
 
 
 def _intend(
-    payment_id: int, amount_minor: int, actor_id: int | None, reason: str, ticket_ids: list[int]
+    payment_id: int,
+    amount_minor: int,
+    actor_id: int | None,
+    reason: str,
+    ticket_ids: list[int],
+    door: str = "",
 ) -> int:
     payment, order = locks.payment_and_order(payment_id)
     if not reason:
@@ -118,7 +126,7 @@ def _intend(
         order,
         "refund_asked",
         f"Refund of {money.show(amount_minor, payment.currency)}: {reason}",
-        door="admin" if actor_id is not None else "command",
+        door=door or ("admin" if actor_id is not None else "command"),
         payment=payment,
         actor_id=actor_id,
     )

@@ -429,6 +429,7 @@ class Guest:
     state: TicketState
     checked_in_at: datetime | None
     checked_in_by: str
+    guest_list: bool
 
 
 def search(event: Event, words: str) -> list[Guest]:
@@ -467,6 +468,7 @@ def _select_guests(event: Event) -> Select[*tuple[Any, ...]]:
             Ticket.state,
             Ticket.checked_in_at,
             Ticket.checked_in_by,
+            Order.guest_of_id.is_not(None).label("guest_list"),
         )
         .join(TicketType, TicketType.id == Ticket.ticket_type_id)
         .join(Order, Order.id == Ticket.order_id)

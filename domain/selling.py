@@ -18,7 +18,17 @@ import config
 from domain import clock, receivers
 from domain.rendering import when
 from extensions import db
-from models import Event, EventState, Order, OrderLine, Payment, PaymentState, StockState, TicketType
+from models import (
+    Event,
+    EventState,
+    Order,
+    OrderLine,
+    OrganiserState,
+    Payment,
+    PaymentState,
+    StockState,
+    TicketType,
+)
 
 
 class Sale(StrEnum):
@@ -28,6 +38,7 @@ class Sale(StrEnum):
     DRAFT = "draft"
     CANCELLED = "cancelled"
     PAST = "past"
+    WITHDRAWN = "withdrawn"
     NOT_YET = "not_yet"
     CLOSED = "closed"
     SOLD_OUT = "sold_out"
@@ -112,11 +123,20 @@ def _event_wide(event: Event, now: datetime) -> Sale | None:
         return Sale.CANCELLED
     if event.ends_at <= now:
         return Sale.PAST
+    if event.state is EventState.REVIEW or is_suspended(event):
+        return Sale.WITHDRAWN
     if event.sales_open_at is not None and now < event.sales_open_at:
         return Sale.NOT_YET
     if event.sales_close_at is not None and now >= event.sales_close_at:
         return Sale.CLOSED
     return None
+
+
+def is_suspended(event: Event) -> bool:
+    """Whether the event's organiser may not sell just now. Queries where the organiser was not loaded."""
+    if event.organiser_id is None or event.organiser is None:
+        return False
+    return event.organiser.state is not OrganiserState.APPROVED
 
 
 def _type_state(event: Event, kind: TicketType, now: datetime) -> Sale:
@@ -197,7 +217,9 @@ def _event_words(event: Event, state: Sale, held_until: datetime | None, now: da
     support = config.get().support_email
     return {
         Sale.OPEN: "",
-        Sale.DRAFT: "This event is a draft. Only admins see it, and nothing is sold.",
+        Sale.DRAFT: "This event is a draft. Only its organiser and admins see it, and nothing is sold.",
+        Sale.WITHDRAWN: "Tickets for this event are not on sale at the moment. "
+        f"If you have one already, it is as good as before. Questions? Write to {support}.",
         Sale.CANCELLED: "This event was cancelled and tickets are no longer sold. "
         f"If you have one and have not heard from us, write to {support}.",
         Sale.PAST: "This event is over.",
@@ -226,6 +248,7 @@ def _type_words(
         Sale.NOT_YET: "Not on sale yet",
         Sale.CLOSED: "Sales have closed",
         Sale.SOLD_OUT: "Sold out",
+        Sale.WITHDRAWN: "Not on sale at the moment",
         Sale.PAYMENTS_OFF: "Cannot be paid for just now",
     }.get(state, "")
 
@@ -237,5 +260,6 @@ MARKS = {
     Sale.CLOSED: "Sales closed",
     Sale.NOT_YET: "Not on sale yet",
     Sale.PAYMENTS_OFF: "Not on sale now",
+    Sale.WITHDRAWN: "Not on sale now",
     Sale.NOTHING: "Not on sale yet",
 }

@@ -20,7 +20,7 @@ from sqlalchemy import ColumnElement, Select, and_, func, or_, select, update
 from sqlalchemy.orm import joinedload
 
 import config
-from domain import alerts, clock, decisions, outbox, payments, polling, providers, refunds, wallet
+from domain import alerts, cancelling, clock, decisions, outbox, payments, polling, providers, refunds, wallet
 from domain.providers import ProviderError, Report
 from extensions import db
 from models import PAYMENT_ACTIVE, Order, OrderState, OutboxMail, Payment, PaymentState, SweepRun
@@ -103,6 +103,7 @@ def run(
             _also(work, f"{name} listed", partial(_listed, work, name))
             _also(work, f"{name} by id", partial(_by_id, work, name))
         _also(work, "refunds", partial(_refunds, work))
+        _also(work, "cancelled_events", cancelling.refund_due)
         _also(work, "late_money", decisions.decide_late_money)
         _also(work, "wallet_holds", lambda: wallet.expire_holds(clock.now()))
         _also(work, "stuck", _raise_stuck)

@@ -115,6 +115,21 @@ def upgrade():
     op.alter_column("payments", "should_poll", server_default=None)
     _event_states("draft", "published", "cancelled", "review")
     _link_purposes("confirm", "reset", "first_admin", "connect")
+    with op.batch_alter_table("events", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("refunding_since", postgresql.TIMESTAMP(timezone=True), nullable=True))
+        batch_op.add_column(sa.Column("refunding_by_id", sa.Integer(), nullable=True))
+        batch_op.create_foreign_key(
+            batch_op.f("fk_events_refunding_by_id"), "users", ["refunding_by_id"], ["id"]
+        )
+        batch_op.create_check_constraint(
+            batch_op.f("ck_events_events_refunding"), "refunding_since IS NULL OR state = 'cancelled'"
+        )
+        batch_op.create_index(
+            "events_refunding",
+            ["id"],
+            unique=False,
+            postgresql_where=sa.text("refunding_since IS NOT NULL"),
+        )
 
 
 def _event_states(*states: str) -> None:
@@ -136,6 +151,13 @@ def _link_purposes(*purposes: str) -> None:
 def downgrade():
     op.execute("DELETE FROM one_time_links WHERE purpose = 'connect'")
     _link_purposes("confirm", "reset", "first_admin")
+    with op.batch_alter_table("events", schema=None) as batch_op:
+        batch_op.drop_index("events_refunding", postgresql_where=sa.text("refunding_since IS NOT NULL"))
+        batch_op.drop_constraint(batch_op.f("ck_events_events_refunding"), type_="check")
+        batch_op.drop_constraint(batch_op.f("fk_events_refunding_by_id"), type_="foreignkey")
+        batch_op.drop_column("refunding_by_id")
+        batch_op.drop_column("refunding_since")
+
     # An event in review is off sale; the older application has no such word.
     op.execute("UPDATE events SET state = 'cancelled' WHERE state = 'review'")
     _event_states("draft", "published", "cancelled")

@@ -1,0 +1,180 @@
+"""The forms of events and ticket types, for the plain records and the organisers' pages alike.
+
+Times are typed in the event's own time zone. What is saved goes to the domain as typed, and a refusal of the
+domain is shown beside its field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from flask import flash
+from flask_wtf import FlaskForm
+from flask_wtf.file import FileField
+from wtforms import (
+    BooleanField,
+    DateTimeLocalField,
+    Field,
+    IntegerField,
+    SelectMultipleField,
+    StringField,
+    TextAreaField,
+)
+from wtforms.validators import InputRequired, Length, Optional
+from wtforms.widgets import CheckboxInput, ListWidget
+
+from domain import catalogue, money
+from domain.errors import DomainError
+from models import Event, TicketType
+
+# As browsers send a moment; the first is also how it is shown.
+_MOMENTS = ["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]
+_EVENT_TEXTS = ("title", "slug", "description", "venue", "address", "currency")
+_EVENT_TIMES = ("starts_at", "ends_at", "sales_open_at", "sales_close_at")
+_TYPE_TIMES = ("sales_open_at", "sales_close_at")
+# Where a rule is about a column that the form types otherwise.
+_FIELDS = {"price_minor": "price", "not_an_amount": "price", "too_precise": "price", "too_much": "price"}
+_FIELDS |= {"unknown_currency": "currency", "blocked_currency": "currency"}
+
+
+class Checks(SelectMultipleField):
+    """A choice of several, as boxes to tick."""
+
+    widget = ListWidget(prefix_label=False)
+    option_widget = CheckboxInput()
+
+
+def moment(label: str, *, needed: bool = False, note: str = "") -> DateTimeLocalField:
+    """A date and a time, in the zone that the form names."""
+    checks = [InputRequired("Type a date and a time.")] if needed else [Optional()]
+    return DateTimeLocalField(label, format=_MOMENTS, validators=checks, description=note)
+
+
+class EventFields(FlaskForm):
+    """What an event is."""
+
+    title = StringField(validators=[InputRequired("Give it a title."), Length(max=200)])
+    slug = StringField(
+        "Address",
+        description="The last part of the event's link: summer-gala. Empty: made from the title.",
+        validators=[Length(max=100)],
+    )
+    description = TextAreaField(render_kw={"rows": 6})
+    venue = StringField(validators=[Length(max=200)])
+    address = StringField("Venue's address", validators=[Length(max=300)])
+    timezone = StringField(
+        "Time zone",
+        validators=[InputRequired("Type a time zone."), Length(max=64)],
+        description="Of all times on this form: Europe/Jersey.",
+    )
+    starts_at = moment("Starts", needed=True)
+    ends_at = moment("Ends", needed=True)
+    currency = StringField(
+        validators=[InputRequired("Type a currency."), Length(max=3)],
+        description="Three letters; fixed once there are orders.",
+    )
+    sales_open_at = moment("Sales open", note="Empty: at once.")
+    sales_close_at = moment("Sales close", note="Empty: when the event ends.")
+    providers = Checks("Ways to pay", description="None ticked: all that are set up.")
+    picture = FileField(description="PNG, JPEG or WebP, at most 5 MB.")
+    remove_picture = BooleanField("Show no picture")
+
+
+class TicketTypeFields(FlaskForm):
+    """What a kind of ticket is."""
+
+    name = StringField(validators=[InputRequired("Give it a name."), Length(max=100)])
+    description = StringField(validators=[Length(max=300)])
+    price = StringField(
+        validators=[InputRequired("Type a price.")], description="In the event's currency; 0 is free."
+    )
+    capacity = IntegerField(validators=[InputRequired("Type a number.")])
+    per_order_limit = IntegerField(
+        "Most in one order", default=10, validators=[InputRequired("Type a number.")]
+    )
+    sales_open_at = moment("Sales open", note="In the event's time zone. Empty: with the event's.")
+    sales_close_at = moment("Sales close", note="In the event's time zone. Empty: with the event's.")
+    position = IntegerField("Place in the list", default=0, validators=[InputRequired("Type a number.")])
+
+
+# --- From the database to a form ------------------------------------------------------------------------
+
+
+def shown_event(event: Event) -> dict[str, Any]:
+    """What the form shows of an event."""
+    times = {name: _typed(getattr(event, name), event.timezone) for name in _EVENT_TIMES}
+    texts = {name: getattr(event, name) for name in (*_EVENT_TEXTS, "timezone")}
+    return texts | times | {"providers": event.providers or [], "picture": None}
+
+
+def shown_type(kind: TicketType) -> dict[str, Any]:
+    """What the form shows of a ticket type."""
+    times = {name: _typed(getattr(kind, name), kind.event.timezone) for name in _TYPE_TIMES}
+    names = ("name", "description", "capacity", "per_order_limit", "position")
+    price = str(money.to_major(kind.price_minor, kind.event.currency))
+    return {name: getattr(kind, name) for name in names} | times | {"price": price}
+
+
+def _typed(moment: datetime | None, zone: str) -> datetime | None:
+    """A stored time as it is typed: in `zone`, without saying so."""
+    return moment.astimezone(ZoneInfo(zone)).replace(tzinfo=None) if moment is not None else None
+
+
+# --- From a form to the domain --------------------------------------------------------------------------
+
+
+def text(field: Field) -> str:
+    """What was typed, without the blanks around it."""
+    return str(field.data or "").strip()
+
+
+def event_values(form: EventFields) -> dict[str, Any]:
+    """The columns of an event as `catalogue.create_event` and `update_event` take them."""
+    zone = text(form.timezone)
+    values = {name: text(form[name]) for name in _EVENT_TEXTS}
+    times = {name: _stored(form[name].data, zone) for name in _EVENT_TIMES}
+    return values | times | {"timezone": zone, "providers": form.providers.data or None}
+
+
+def type_values(form: TicketTypeFields, event: Event) -> dict[str, Any]:
+    """The columns of a ticket type as `catalogue.add_ticket_type` and `update_ticket_type` take them."""
+    numbers = {name: form[name].data for name in ("capacity", "per_order_limit", "position")}
+    texts = {name: text(form[name]) for name in ("name", "description")}
+    times = {name: _stored(form[name].data, event.timezone) for name in _TYPE_TIMES}
+    price = money.parse(text(form.price), event.currency)
+    return numbers | texts | times | {"price_minor": price}
+
+
+def take_picture(event: Event, form: EventFields) -> None:
+    """Give the event the picture that was uploaded, or none where that was asked for."""
+    if form.picture.data:
+        catalogue.set_picture(event, form.picture.data.read())
+    elif form.remove_picture.data:
+        catalogue.set_picture(event, None)
+
+
+def _stored(typed: datetime | None, zone: str) -> datetime | None:
+    """A typed time as it is stored. DomainError for a zone that there is not."""
+    if typed is None:
+        return None
+    try:
+        return typed.replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
+    except (KeyError, ValueError, OSError, OverflowError) as error:
+        words = f"“{zone}” is not a time zone. Use a name such as Europe/Jersey."
+        raise DomainError("timezone", words) from error
+
+
+def by_rule(do: Callable[[], Any], form: FlaskForm | None) -> Any:
+    """Do it; False where the domain refuses, with its words beside the field they are about."""
+    try:
+        return do()
+    except DomainError as error:
+        field = getattr(form, _FIELDS.get(error.code, error.code), None) if form is not None else None
+        if isinstance(field, Field):
+            field.errors = [*field.errors, error.message]
+        else:
+            flash(error.message, "danger")
+        return False

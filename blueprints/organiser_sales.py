@@ -1,0 +1,158 @@
+"""What is sold for an organiser's event: attendees, orders, refunds and the guest list."""
+
+from __future__ import annotations
+
+import secrets
+
+from flask import Blueprint, Response, flash, g, redirect, render_template, request, url_for
+from flask_wtf import FlaskForm
+from werkzeug.wrappers import Response as BaseResponse
+from wtforms import IntegerField, SelectField, SelectMultipleField, StringField
+from wtforms.validators import DataRequired, InputRequired, Length
+
+from blueprints import refunding
+from blueprints.event_forms import by_rule, text
+from blueprints.organiser import Page, act, me
+from domain import attendees, money, office, orders, refunds
+from domain.errors import DomainError
+from models import Order, OrderState
+
+
+def add_to(bp: Blueprint) -> None:
+    """Add these pages to the organisers' blueprint, which finds the event and guards it."""
+    bp.add_url_rule("/events/<slug>/attendees", view_func=attendee_list)
+    bp.add_url_rule("/events/<slug>/attendees.csv", view_func=attendee_file)
+    bp.add_url_rule("/events/<slug>/orders", view_func=order_list)
+    bp.add_url_rule("/events/<slug>/orders/<code>", view_func=order)
+    bp.add_url_rule("/events/<slug>/orders/<code>/resend", view_func=resend, methods=["POST"])
+    bp.add_url_rule("/events/<slug>/orders/<code>/refund", view_func=refund, methods=["POST"])
+    bp.add_url_rule("/events/<slug>/orders/<code>/withdraw", view_func=withdraw, methods=["POST"])
+    bp.add_url_rule("/events/<slug>/guests", view_func=guests, methods=["GET", "POST"])
+
+
+# --- Attendees ------------------------------------------------------------------------------------------
+
+
+def attendee_list() -> str:
+    words = request.args.get("q", "").strip()[:100]
+    found = attendees.find(g.event, words, request.args.get("before", type=int))
+    return render_template("organiser/attendees.html", event=g.event, found=found, words=words)
+
+
+def attendee_file() -> Response:
+    name = f"attendees-{g.event.slug}.csv"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(attendees.as_csv(g.event), content_type="text/csv; charset=utf-8", headers=headers)
+
+
+# --- Orders ---------------------------------------------------------------------------------------------
+
+
+def order_list() -> str:
+    words = request.args.get("q", "")[:200]
+    try:
+        state = OrderState(request.args.get("state", ""))
+    except ValueError:
+        state = None
+    found = office.orders(words, state, request.args.get("before", type=int), event_id=g.event.id)
+    return render_template(
+        "organiser/orders.html", event=g.event, found=found, words=words, state=state, states=OrderState
+    )
+
+
+def order(code: str) -> str:
+    found = office.order_file(code, event_id=g.event.id)
+    left = {payment.id: refunds.refundable_minor(payment) for payment in found.order.payments}
+    return render_template(
+        "organiser/order.html",
+        event=g.event,
+        file=found,
+        order=found.order,
+        left=left,
+        plain=money.to_major,
+    )
+
+
+def _order(code: str) -> Order:
+    return office.order_file(code, event_id=g.event.id).order
+
+
+def _order_page(code: str) -> str:
+    return url_for("organiser.order", slug=g.event.slug, code=code)
+
+
+def resend(code: str) -> BaseResponse:
+    def do() -> str:
+        found = _order(code)
+        orders.resend(found, door="organiser", actor_id=me().id)
+        return f"The tickets are on their way to {found.email}."
+
+    return act(do, _order_page(code))
+
+
+def refund(code: str) -> BaseResponse:
+    """Send all or part of a payment back, and void the tickets that were chosen."""
+    back = _order_page(code)
+    try:
+        category, words = refunding.refund(_order(code), actor_id=me().id, door="organiser")
+    except DomainError as error:
+        category, words = "danger", error.message
+    flash(words, category)
+    return redirect(back, 303)
+
+
+class WithdrawForm(FlaskForm):
+    reason = StringField(validators=[DataRequired("Say why."), Length(max=200)])
+    tickets = SelectMultipleField(coerce=int, validate_choice=False)
+
+
+def withdraw(code: str) -> BaseResponse:
+    """Void tickets that cost nothing, such as a guest's."""
+    form = WithdrawForm()
+
+    def do() -> str:
+        refunding.checked(form)
+        chosen, reason = form.tickets.data or (), text(form.reason)
+        number = orders.withdraw(_order(code), chosen, reason=reason, door="organiser", actor_id=me().id)
+        return f"{number} {'ticket is' if number == 1 else 'tickets are'} not valid any more."
+
+    return act(do, _order_page(code))
+
+
+# --- The guest list -------------------------------------------------------------------------------------
+
+
+class GuestForm(FlaskForm):
+    name = StringField(validators=[InputRequired("Type a name."), Length(max=200)])
+    email = StringField("E-mail", validators=[InputRequired("Type an address."), Length(max=254)])
+    ticket_type_id = SelectField("Ticket", coerce=int)
+    quantity = IntegerField("How many", default=1, validators=[InputRequired("Type a number.")])
+    form_token = StringField()
+
+
+def guests() -> Page:
+    form = GuestForm()
+    form.ticket_type_id.choices = [
+        (kind.id, f"{kind.name} ({kind.available} left)") for kind in g.event.ticket_types
+    ]
+
+    def invite() -> Order:
+        return orders.place_guests(
+            g.event,
+            form.ticket_type_id.data or 0,
+            form.quantity.data or 0,
+            name=text(form.name),
+            email=text(form.email),
+            actor_id=me().id,
+            form_token=f"guest:{g.event.id}:{text(form.form_token)}" if text(form.form_token) else None,
+        )
+
+    if form.validate_on_submit():
+        made = by_rule(invite, form)
+        if made:
+            flash(f"{made.name} is on the guest list. The tickets are mailed to {made.email}.", "success")
+            return redirect(url_for("organiser.guests", slug=g.event.slug), 303)
+    token = text(form.form_token) or secrets.token_urlsafe(16)
+    found = office.orders("", None, request.args.get("before", type=int), event_id=g.event.id, guests=True)
+    page = render_template("organiser/guests.html", event=g.event, form=form, found=found, token=token)
+    return (page, 400) if form.is_submitted() else page

@@ -1,0 +1,175 @@
+"""An event that does not take place: it stops selling, and all that was paid for it can be sent back.
+
+The wish to refund is kept with the event, so that it outlives every process: a job begins at once, the sweep
+goes on, and each payment gets its own intent in `domain/refunds.py`, whose locks keep it from being paid back
+twice whoever else is at it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from time import monotonic
+
+import structlog
+from sqlalchemy import ColumnElement, and_, func, select
+
+from domain import catalogue, clock, refunds, sales
+from domain.errors import DomainError
+from extensions import db, queue
+from models import Dispute, Event, EventState, Order, Payment, PaymentState, Refund, RefundState
+
+REASON = "The event was cancelled"
+_BATCH = 50
+# So many refunds in a row without an answer, and the provider is left alone until the next run.
+_SILENT = 3
+# For so long after it was asked for; what is not through by then has failed, and a person knows of it.
+_LOOKED_AFTER = timedelta(days=30)
+_ENDED_BADLY = (RefundState.FAILED, RefundState.CANCELLED)
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the refunds of a cancelled event are, in payments."""
+
+    paid: int
+    done: int
+    under_way: int
+    failed: int
+
+    @property
+    def waiting(self) -> int:
+        return self.paid - self.done - self.under_way - self.failed
+
+
+def cancel(event: Event, *, refund: bool, actor_id: int) -> None:
+    """Stop selling for good; with `refund`, begin to send back all that was paid. Commits."""
+    if event.state is not EventState.CANCELLED:
+        catalogue.cancel_event(event)
+    if refund:
+        refund_everybody(event, actor_id=actor_id)
+
+
+def refund_everybody(event: Event, *, actor_id: int) -> None:
+    """Send back all that was paid for a cancelled event, in the background. Commits.
+
+    Asked for again, it tries those once more that have failed.
+    """
+    db.session.refresh(event, with_for_update=True)
+    if event.state is not EventState.CANCELLED:
+        db.session.rollback()
+        raise DomainError("not_cancelled", "Cancel the event first.")
+    event.refunding_since, event.refunding_by_id = clock.now(), actor_id
+    db.session.commit()
+    queue.soon("refund_cancelled")
+
+
+def progress(event: Event) -> Progress:
+    """How far it is. Money that went back before counts as done."""
+    unresolved = _has_refund(Refund.state.in_((*refunds.UNRESOLVED, RefundState.REVIEW)))
+    left = _left() > 0
+    bad = and_(left, ~unresolved, _failed_since(event))
+    row = db.session.execute(
+        select(
+            func.count(),
+            func.count().filter(~left, ~unresolved),
+            func.count().filter(unresolved),
+            func.count().filter(bad),
+        )
+        .select_from(Payment)
+        .join(Order, Order.id == Payment.order_id)
+        .where(*_bought(event))
+    ).one()
+    return Progress(*row)
+
+
+def refund_due(*, budget_seconds: float = 60) -> int:
+    """Refund what is due of every cancelled event, until nothing is or the budget has passed; how many.
+
+    Commits for each. What is not done is asked of a worker again, and of the next sweep.
+    """
+    ends = monotonic() + budget_seconds
+    recent = Event.refunding_since > clock.now() - _LOOKED_AFTER
+    wanted = select(Event).where(recent).order_by(Event.refunding_since)
+    asked = 0
+    for event in db.session.scalars(wanted).all():
+        seen = 0
+        while monotonic() < ends:
+            batch = _due(event, seen)
+            if not batch:
+                break
+            answered, number = _refund(batch, event, ends)
+            asked += number
+            seen = batch[-1][0]
+            if not answered:
+                break
+    if monotonic() >= ends:
+        queue.soon("refund_cancelled")
+    return asked
+
+
+def _refund(batch: list[tuple[int, int]], event: Event, ends: float) -> tuple[bool, int]:
+    """Refund some payments; whether the provider answers, and how many intents were made."""
+    actor_id, asked, silent = event.refunding_by_id, 0, 0
+    for payment_id, left in batch:
+        if monotonic() >= ends or silent >= _SILENT:
+            break
+        try:
+            made = refunds.request(payment_id, left, actor_id=actor_id, reason=REASON, door="cancelled_event")
+        except DomainError as error:
+            # Somebody else refunds it at this moment; what is left then is due at the next run.
+            log.info("refund_not_made", payment_id=payment_id, code=error.code)
+            continue
+        asked += 1
+        silent = silent + 1 if made.state is RefundState.CREATED else 0
+    return silent < _SILENT, asked
+
+
+def _due(event: Event, after: int) -> list[tuple[int, int]]:
+    """The next payments to refund, by id, each with what is left of it in minor units."""
+    left = _left()
+    query = (
+        select(Payment.id, left)
+        .join(Order, Order.id == Payment.order_id)
+        .where(*_bought(event), Payment.id > after, left > 0)
+        .where(~_has_refund(Refund.state.in_((*refunds.UNRESOLVED, RefundState.REVIEW))))
+        .where(~_failed_since(event))
+        .order_by(Payment.id)
+        .limit(_BATCH)
+    )
+    found = [(payment_id, int(minor)) for payment_id, minor in db.session.execute(query)]
+    db.session.rollback()
+    return found
+
+
+def _bought(event: Event) -> list[ColumnElement[bool]]:
+    """The payments that bought tickets of the event."""
+    of_event, paid = Order.event_id == event.id, Payment.state == PaymentState.PAID
+    return [of_event, Payment.fulfilled.is_(True), paid, sales.for_tickets()]
+
+
+def _has_refund(which: ColumnElement[bool]) -> ColumnElement[bool]:
+    return select(Refund.id).where(Refund.payment_id == Payment.id, which).exists()
+
+
+def _failed_since(event: Event) -> ColumnElement[bool]:
+    """Whether a refund has ended badly since it was asked for: a person looks at it before the next try."""
+    ended = Refund.state.in_(_ENDED_BADLY)
+    since = event.refunding_since
+    return _has_refund(and_(ended, Refund.created_at >= since) if since is not None else ended)
+
+
+def _left() -> ColumnElement[int]:
+    """What is left of a payment, as `refunds.refundable_minor` has it, for many at once."""
+    given = (
+        select(func.coalesce(func.sum(Refund.amount_minor), 0))
+        .where(Refund.payment_id == Payment.id, Refund.state.in_(refunds.COUNTED))
+        .scalar_subquery()
+    )
+    disputed = (
+        select(func.coalesce(func.sum(Dispute.amount_minor), 0))
+        .where(Dispute.payment_id == Payment.id, *sales.counted_disputes())
+        .scalar_subquery()
+    )
+    return func.coalesce(Payment.received_minor, Payment.amount_minor) - given - disputed

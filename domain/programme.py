@@ -1,0 +1,115 @@
+"""An organiser's events: the overview, what is to be done next, and rules beyond the catalogue's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import func, select
+
+from domain import catalogue, clock, organisers, providers, sales, selling
+from domain.errors import DomainError
+from extensions import db
+from models import Event, EventState, Organiser, Role, TicketType, User
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An event in the overview, with its sales so far in tickets and money."""
+
+    event: Event
+    state: selling.Sale
+    sold: int
+    capacity: int
+    money: list[sales.Money]
+
+
+@dataclass(frozen=True)
+class Desk:
+    """An organiser's first page. `profile` is None where nobody has filled one in."""
+
+    profile: Organiser | None
+    entries: list[Entry]
+
+    @property
+    def ahead(self) -> list[Entry]:
+        """What is not over or cancelled, the next one first."""
+        return [e for e in self.entries if e.state not in (selling.Sale.PAST, selling.Sale.CANCELLED)][::-1]
+
+    @property
+    def behind(self) -> list[Entry]:
+        """What is over or cancelled, the latest first."""
+        return [e for e in self.entries if e.state in (selling.Sale.PAST, selling.Sale.CANCELLED)]
+
+
+@dataclass(frozen=True)
+class Step:
+    """Something that is to be done before an event sells, and whether it is done. `page` is its endpoint."""
+
+    words: str
+    done: bool
+    page: str
+
+
+def desk(user: User) -> Desk:
+    """The member's profile and events, in a number of queries that does not grow with either."""
+    events = organisers.events_of(user)
+    counts = {
+        event_id: (int(sold), int(capacity))
+        for event_id, sold, capacity in db.session.execute(
+            select(TicketType.event_id, func.sum(TicketType.sold), func.sum(TicketType.capacity))
+            .where(TicketType.event_id.in_([event.id for event in events]))
+            .group_by(TicketType.event_id)
+        )
+    }
+    money, now = sales.money_of(events), clock.now()
+    entries = [
+        Entry(event, selling.states_of(event, now)[0], *counts.get(event.id, (0, 0)), money.get(event.id, []))
+        for event in events
+    ]
+    return Desk(organisers.of(user), entries)
+
+
+def steps(event: Event) -> list[Step]:
+    """What is to be done before a draft sells, in order; empty for an event that was published."""
+    if event.state is not EventState.DRAFT:
+        return []
+    return [
+        Step(
+            "Describe it: when, where, what", bool(event.description and event.venue), "organiser.edit_event"
+        ),
+        Step("Add the tickets that are sold", bool(event.ticket_types), "organiser.new_type"),
+    ]
+
+
+def ways(organiser_id: int | None) -> list[tuple[str, str]]:
+    """The outside providers that an organiser may sell by, as (name, what buyers call it)."""
+    found = (providers.get(name) for name in providers.names())
+    return [(p.name, p.label) for p in found if not p.immediate and p.ready]
+
+
+def create(user: User, values: Mapping[str, Any]) -> Event:
+    """A draft of the member's own; an admin's is the house's. Commits; DomainError in words."""
+    owner = None if user.role is Role.ADMIN else user.id
+    return catalogue.create_event(**values, organiser_id=owner, state=EventState.DRAFT)
+
+
+def change(event: Event, values: Mapping[str, Any]) -> Event:
+    """Change an event's columns by the catalogue's rules. Commits. What was cancelled stays as it is."""
+    if event.state is EventState.CANCELLED:
+        raise DomainError("cancelled", "This event was cancelled. Duplicate it to put it on again.")
+    return catalogue.update_event(event, **values)
+
+
+def publish(event: Event) -> None:
+    """Show a draft in the shop and begin to sell. Commits. DomainError says what is still to be done."""
+    if event.state is EventState.PUBLISHED:
+        return
+    if event.state is not EventState.DRAFT:
+        raise DomainError("not_a_draft", f"This event is {event.state}, so it cannot be published.")
+    if not event.ticket_types:
+        raise DomainError("no_tickets", "Add at least one ticket first.")
+    if event.ends_at <= clock.now():
+        raise DomainError("past", "This event is over. Set its dates first.")
+    catalogue.update_event(event, state=EventState.PUBLISHED)

@@ -1,0 +1,155 @@
+"""What an event has sold so far: tickets by type, and the money that is left of it. Only reads.
+
+A listing fee is an order of the event too, but its money is the platform's: only orders of tickets count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import ColumnElement, exists, func, select
+
+from extensions import db
+from models import (
+    Dispute,
+    DisputeState,
+    Event,
+    LineKind,
+    Order,
+    OrderLine,
+    Payment,
+    Refund,
+    RefundState,
+    Ticket,
+    TicketState,
+    TicketType,
+)
+
+# Money that is gone, or accepted by the provider to go.
+_GOING = (RefundState.PENDING, RefundState.SUCCEEDED)
+
+
+@dataclass(frozen=True)
+class TypeSales:
+    """One ticket type. `guests` are of the `sold`; `taken_minor` is what was paid for it, refunded or not."""
+
+    ticket_type: TicketType
+    guests: int
+    taken_minor: int
+
+
+@dataclass(frozen=True)
+class Money:
+    """What an event took in one currency, in minor units, and what went back."""
+
+    currency: str
+    taken_minor: int
+    refunded_minor: int
+    disputed_minor: int
+
+    @property
+    def net_minor(self) -> int:
+        return self.taken_minor - self.refunded_minor - self.disputed_minor
+
+
+@dataclass(frozen=True)
+class Sales:
+    """One event's sales so far. `days` are the last days on which tickets were issued, with how many."""
+
+    types: Sequence[TypeSales]
+    money: Sequence[Money]
+    days: Sequence[tuple[date, int]]
+
+    @property
+    def sold(self) -> int:
+        return sum(entry.ticket_type.sold for entry in self.types)
+
+    @property
+    def capacity(self) -> int:
+        return sum(entry.ticket_type.capacity for entry in self.types)
+
+
+def for_tickets() -> ColumnElement[bool]:
+    """The condition of an order that is about tickets."""
+    return exists().where(OrderLine.order_id == Order.id, OrderLine.kind == LineKind.TICKET)
+
+
+def counted_disputes() -> tuple[ColumnElement[bool], ...]:
+    """The conditions of a dispute whose money is gone: an inquiry (`warning_…`) has taken nothing yet."""
+    inquiry = Dispute.provider_status.startswith("warning_", autoescape=True)
+    return Dispute.state != DisputeState.WON, ~inquiry
+
+
+def of_event(event: Event) -> Sales:
+    """All that an organiser sees of one event, in a number of queries that does not grow with its sales."""
+    taken: dict[int | None, int] = {
+        type_id: int(minor)
+        for type_id, minor in db.session.execute(
+            select(OrderLine.ticket_type_id, func.sum(OrderLine.quantity * OrderLine.unit_minor))
+            .join(Order, Order.id == OrderLine.order_id)
+            .join(Payment, Payment.order_id == Order.id)
+            .where(Order.event_id == event.id, Payment.fulfilled, OrderLine.kind == LineKind.TICKET)
+            .group_by(OrderLine.ticket_type_id)
+        )
+    }
+    invited = (
+        select(Ticket.ticket_type_id, func.count())
+        .join(Order, Order.id == Ticket.order_id)
+        .where(Ticket.event_id == event.id, Order.guest_of_id.is_not(None), Ticket.state != TicketState.VOID)
+        .group_by(Ticket.ticket_type_id)
+    )
+    guests: dict[int, int] = {row[0]: row[1] for row in db.session.execute(invited)}
+    types = [TypeSales(kind, guests.get(kind.id, 0), taken.get(kind.id, 0)) for kind in event.ticket_types]
+    return Sales(types, money_of([event]).get(event.id, []), _days(event))
+
+
+def money_of(events: Sequence[Event]) -> dict[int | None, list[Money]]:
+    """Event id -> what it took, a Money for each currency; in three queries however many events."""
+    ids = [event.id for event in events]
+    received = func.sum(func.coalesce(Payment.received_minor, Payment.amount_minor))
+    paid = (
+        select(Order.event_id, Payment.currency, received)
+        .join(Payment, Payment.order_id == Order.id)
+        .where(Order.event_id.in_(ids), Payment.fulfilled, for_tickets())
+        .group_by(Order.event_id, Payment.currency)
+        .order_by(Order.event_id, Payment.currency)
+    )
+    refunded = _gone(ids, Refund, Refund.state.in_(_GOING))
+    disputed = _gone(ids, Dispute, *counted_disputes())
+    found: dict[int | None, list[Money]] = {}
+    for event_id, currency, taken in db.session.execute(paid):
+        key = (event_id, currency)
+        money = Money(currency, int(taken), refunded.get(key, 0), disputed.get(key, 0))
+        found.setdefault(event_id, []).append(money)
+    return found
+
+
+def _gone(
+    ids: Sequence[int], kind: type[Refund] | type[Dispute], *which: ColumnElement[bool]
+) -> dict[tuple[int | None, str], int]:
+    """(Event id, currency) -> the sum of some refunds or disputes of what bought its tickets."""
+    query = (
+        select(Order.event_id, kind.currency, func.sum(kind.amount_minor))
+        .join(Payment, Payment.id == kind.payment_id)
+        .join(Order, Order.id == Payment.order_id)
+        .where(Order.event_id.in_(ids), Payment.fulfilled, for_tickets(), *which)
+        .group_by(Order.event_id, kind.currency)
+    )
+    return {(event_id, currency): int(minor) for event_id, currency, minor in db.session.execute(query)}
+
+
+def _days(event: Event, most: int = 14) -> list[tuple[date, int]]:
+    """The last `most` days, by the event's own clock, on which tickets were issued that are still good."""
+    zone = ZoneInfo(event.timezone).key
+    day = func.date(func.timezone(zone, Ticket.issued_at))
+    query = (
+        select(day, func.count())
+        .where(Ticket.event_id == event.id, Ticket.state != TicketState.VOID)
+        .group_by(day)
+        .order_by(day.desc())
+        .limit(most)
+    )
+    return [(when, number) for when, number in db.session.execute(query)][::-1]
