@@ -8,6 +8,7 @@ for an event is in `blueprints/organiser_sales.py`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from flask import (
@@ -54,9 +55,8 @@ Page = str | Response | tuple[str, int]
 
 def register(app: Flask) -> None:
     """Add the organisers' pages."""
-    from blueprints import organiser_sales
-
-    organiser_sales.add_to(bp)
+    # Its views are on this module's blueprint, so it can be imported only once that is made.
+    import_module("blueprints.organiser_sales")
     app.register_blueprint(bp)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 
-from flask import Blueprint, Response, flash, g, redirect, render_template, request, url_for
+from flask import Response, flash, g, redirect, render_template, request, url_for
 from flask_wtf import FlaskForm
 from werkzeug.wrappers import Response as BaseResponse
 from wtforms import IntegerField, SelectField, SelectMultipleField, StringField
@@ -12,33 +12,22 @@ from wtforms.validators import DataRequired, InputRequired, Length
 
 from blueprints import refunding
 from blueprints.event_forms import by_rule, text
-from blueprints.organiser import Page, act, me
+from blueprints.organiser import Page, act, bp, me
 from domain import attendees, money, office, orders, refunds
 from domain.errors import DomainError
 from models import Order, OrderState
 
-
-def add_to(bp: Blueprint) -> None:
-    """Add these pages to the organisers' blueprint, which finds the event and guards it."""
-    bp.add_url_rule("/events/<slug>/attendees", view_func=attendee_list)
-    bp.add_url_rule("/events/<slug>/attendees.csv", view_func=attendee_file)
-    bp.add_url_rule("/events/<slug>/orders", view_func=order_list)
-    bp.add_url_rule("/events/<slug>/orders/<code>", view_func=order)
-    bp.add_url_rule("/events/<slug>/orders/<code>/resend", view_func=resend, methods=["POST"])
-    bp.add_url_rule("/events/<slug>/orders/<code>/refund", view_func=refund, methods=["POST"])
-    bp.add_url_rule("/events/<slug>/orders/<code>/withdraw", view_func=withdraw, methods=["POST"])
-    bp.add_url_rule("/events/<slug>/guests", view_func=guests, methods=["GET", "POST"])
-
-
 # --- Attendees ------------------------------------------------------------------------------------------
 
 
+@bp.get("/events/<slug>/attendees")
 def attendee_list() -> str:
     words = request.args.get("q", "").strip()[:100]
     found = attendees.find(g.event, words, request.args.get("before", type=int))
     return render_template("organiser/attendees.html", event=g.event, found=found, words=words)
 
 
+@bp.get("/events/<slug>/attendees.csv")
 def attendee_file() -> Response:
     name = f"attendees-{g.event.slug}.csv"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
@@ -48,6 +37,7 @@ def attendee_file() -> Response:
 # --- Orders ---------------------------------------------------------------------------------------------
 
 
+@bp.get("/events/<slug>/orders")
 def order_list() -> str:
     words = request.args.get("q", "")[:200]
     try:
@@ -60,6 +50,7 @@ def order_list() -> str:
     )
 
 
+@bp.get("/events/<slug>/orders/<code>")
 def order(code: str) -> str:
     found = office.order_file(code, event_id=g.event.id)
     left = {payment.id: refunds.refundable_minor(payment) for payment in found.order.payments}
@@ -81,6 +72,7 @@ def _order_page(code: str) -> str:
     return url_for("organiser.order", slug=g.event.slug, code=code)
 
 
+@bp.post("/events/<slug>/orders/<code>/resend")
 def resend(code: str) -> BaseResponse:
     def do() -> str:
         found = _order(code)
@@ -90,6 +82,7 @@ def resend(code: str) -> BaseResponse:
     return act(do, _order_page(code))
 
 
+@bp.post("/events/<slug>/orders/<code>/refund")
 def refund(code: str) -> BaseResponse:
     """Send all or part of a payment back, and void the tickets that were chosen."""
     back = _order_page(code)
@@ -106,6 +99,7 @@ class WithdrawForm(FlaskForm):
     tickets = SelectMultipleField(coerce=int, validate_choice=False)
 
 
+@bp.post("/events/<slug>/orders/<code>/withdraw")
 def withdraw(code: str) -> BaseResponse:
     """Void tickets that cost nothing, such as a guest's."""
     form = WithdrawForm()
@@ -130,6 +124,7 @@ class GuestForm(FlaskForm):
     form_token = StringField()
 
 
+@bp.route("/events/<slug>/guests", methods=["GET", "POST"])
 def guests() -> Page:
     form = GuestForm()
     form.ticket_type_id.choices = [

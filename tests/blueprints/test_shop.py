@@ -146,12 +146,12 @@ def test_sold_out_and_all_held_are_different_words(client: FlaskClient) -> None:
     assert "Sold out" in client.get("/events/concert").text
 
 
-def test_a_draft_is_for_admins(client: FlaskClient) -> None:
+def test_a_draft_is_for_its_organiser_and_admins(client: FlaskClient) -> None:
     make_event(state=EventState.DRAFT)
     assert client.get("/events/concert").status_code == 404
     make_member(role=Role.ADMIN)
     log_in(client)
-    assert "only admins see it" in client.get("/events/concert").text.lower()
+    assert "only its organiser and admins see it" in client.get("/events/concert").text.lower()
 
 
 def test_without_a_provider_nothing_that_costs_is_sold(client: FlaskClient, app: Flask) -> None:

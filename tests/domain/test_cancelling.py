@@ -1,0 +1,143 @@
+"""A cancelled event pays everybody back, once, whoever dies or fails on the way."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from flask import Flask
+
+from domain import cancelling, catalogue, orders, payments, refunds, sweep
+from domain.errors import DomainError
+from extensions import db
+from models import Event, EventState, Order, OrderState, Payment, Refund, Role, TicketState
+from tests.support.sandbox import Sandbox
+from tests.support.shop import make_event, make_user, place
+
+
+@pytest.fixture
+def boss(app: Flask) -> int:
+    return make_user("boss@example.org", Role.ADMIN).id
+
+
+def bought(sandbox: Sandbox, event: Event, *numbers: int) -> list[Order]:
+    """Orders of so many tickets each, paid at the sandbox."""
+    made = []
+    for number in numbers:
+        order = place(event, number)
+        payment = payments.open_at_provider(order)
+        assert payment is not None
+        sandbox.do(str(payment.provider_id), "pay")
+        payments.reconcile(payment.id, door="test")
+        made.append(order)
+    db.session.expire_all()
+    return made
+
+
+def refunded_at_provider(sandbox: Sandbox) -> int:
+    """How often the provider was asked for a refund."""
+    calls = sandbox.get("calls")
+    return sum(1 for call in calls if call["method"] == "POST" and call["path"].endswith("/refunds"))
+
+
+def test_everybody_is_paid_back_once(sandbox: Sandbox, boss: int) -> None:
+    event = make_event()
+    made = bought(sandbox, event, 1, 2, 3)
+    free = orders.place_guests(
+        event, event.ticket_types[0].id, 1, name="G", email="g@example.org", actor_id=boss
+    )
+    refunds.request(made[1].payments[0].id, 2500, actor_id=boss, reason="One is ill")
+    before = cancelling.progress(event)
+    assert (before.paid, before.done, before.waiting) == (3, 0, 3)
+    cancelling.cancel(event, refund=True, actor_id=boss)
+    assert cancelling.refund_due() == 3
+    assert cancelling.refund_due() == 0
+    db.session.expire_all()
+    after = cancelling.progress(event)
+    assert (after.paid, after.done, after.under_way, after.failed, after.waiting) == (3, 3, 0, 0, 0)
+    assert [order.state for order in made] == [OrderState.REFUNDED] * 3
+    assert [refund.amount_minor for refund in db.session.query(Refund).order_by(Refund.id)] == [
+        2500,
+        2500,
+        2500,
+        7500,
+    ]
+    assert refunded_at_provider(sandbox) == 4
+    assert free.state is OrderState.COMPLETED
+    entry = next(e for e in made[0].timeline if e.what == "refund_asked")
+    assert (entry.door, entry.actor_id) == ("cancelled_event", boss)
+
+
+def test_the_sweep_does_it_where_no_worker_does(sandbox: Sandbox, boss: int) -> None:
+    event = make_event()
+    (order,) = bought(sandbox, event, 2)
+    cancelling.cancel(event, refund=True, actor_id=boss)
+    sweep.run("command")
+    db.session.expire_all()
+    assert order.state is OrderState.REFUNDED
+    assert {ticket.state for ticket in order.tickets} == {TicketState.VOID}
+
+
+def test_without_the_wish_nothing_goes_back(sandbox: Sandbox, boss: int) -> None:
+    event = make_event()
+    with pytest.raises(DomainError, match="Cancel the event first"):
+        cancelling.refund_everybody(event, actor_id=boss)
+    (order,) = bought(sandbox, event, 1)
+    cancelling.cancel(event, refund=False, actor_id=boss)
+    assert cancelling.refund_due() == 0
+    assert order.state is OrderState.COMPLETED
+    cancelling.refund_everybody(event, actor_id=boss)
+    assert cancelling.refund_due() == 1
+    with pytest.raises(DomainError, match="stays cancelled"):
+        catalogue.update_event(event, state=EventState.PUBLISHED)
+
+
+def test_two_at_once_pay_back_once(app: Flask, sandbox: Sandbox, boss: int) -> None:
+    event = make_event()
+    made = bought(sandbox, event, 1, 1, 1, 1)
+    cancelling.cancel(event, refund=True, actor_id=boss)
+
+    def run(_: int) -> int:
+        with app.app_context():
+            return cancelling.refund_due()
+
+    with ThreadPoolExecutor(3) as pool:
+        assert sum(pool.map(run, range(3))) == len(made)
+    db.session.expire_all()
+    assert db.session.query(Refund).count() == len(made)
+    assert cancelling.progress(event).done == len(made)
+
+
+def test_what_failed_is_shown_and_tried_again_only_when_asked(sandbox: Sandbox, boss: int) -> None:
+    event = make_event()
+    (order,) = bought(sandbox, event, 1)
+    cancelling.cancel(event, refund=True, actor_id=boss)
+    cancelling.refund_due()
+    sandbox.do(str(order.payments[0].provider_id), "refund_fail")
+    db.session.rollback()
+    payment = db.session.get_one(Payment, order.payments[0].id)
+    payments.reconcile(payment.id, door="test")
+    db.session.expire_all()
+    assert cancelling.progress(event).failed == 1
+    assert cancelling.refund_due() == 0
+    cancelling.refund_everybody(event, actor_id=boss)
+    assert cancelling.refund_due() == 1
+    db.session.expire_all()
+    assert cancelling.progress(event).done == 1
+
+
+def test_a_silent_provider_is_left_alone_and_asked_later_under_the_same_key(
+    sandbox: Sandbox, boss: int
+) -> None:
+    event = make_event(capacity=100)
+    bought(sandbox, event, *[1] * 5)
+    cancelling.cancel(event, refund=True, actor_id=boss)
+    sandbox.post("faults", {"seed": 1, "rate": 1, "kinds": ["http_500"], "match": {"path": "/v1/refunds"}})
+    assert cancelling.refund_due() == 3
+    sandbox.post("faults", {})
+    db.session.expire_all()
+    assert cancelling.progress(event).under_way == 3
+    sweep.run("command")
+    db.session.expire_all()
+    assert cancelling.progress(event).done == 5
+    assert db.session.query(Refund).count() == 5

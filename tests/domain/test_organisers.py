@@ -1,0 +1,151 @@
+"""Becoming an organiser, and what an admin's word does to their pages and sales."""
+
+from __future__ import annotations
+
+import pytest
+from flask import Flask
+
+from domain import catalogue, organisers, selling
+from domain.errors import DomainError, NotFound
+from extensions import db
+from models import Event, EventState, Organiser, OrganiserState, Role, User
+from tests.support.people import mails
+from tests.support.shop import make_event, make_user, place
+
+PROFILE = {
+    "name": "  Blue   Note ",
+    "description": "Jazz on Thursdays.",
+    "website": "bluenote.example.org",
+    "phone": "+351 1234",
+    "contact_email": "Box@BlueNote.example.org",
+}
+
+
+@pytest.fixture
+def boss(app: Flask) -> int:
+    return make_user("boss@example.org", Role.ADMIN).id
+
+
+def applied(email: str = "ann@example.org") -> tuple[User, Organiser]:
+    user = make_user(email)
+    return user, organisers.apply(user, PROFILE)
+
+
+def test_a_member_applies_and_is_approved(boss: int) -> None:
+    user, organiser = applied()
+    assert (organiser.state, user.role) == (OrganiserState.PENDING, Role.BUYER)
+    assert (organiser.name, organiser.website) == ("Blue Note", "https://bluenote.example.org")
+    assert organiser.contact_email == "box@bluenote.example.org"
+    assert [mail.to for mail in mails("organiser_applied")] == ["ann@example.org"]
+    assert "Blue Note" in mails("alert")[0].context["subject"]
+    assert organisers.waiting() == 1
+    organisers.approve(organiser.id, actor_id=boss)
+    assert user.role is Role.ORGANISER
+    assert (organiser.decided_by_id, organisers.waiting()) == (boss, 0)
+    assert [mail.to for mail in mails("organiser_approved")] == ["ann@example.org"]
+
+
+def test_a_rejection_says_why_and_one_may_apply_again(boss: int) -> None:
+    user, organiser = applied()
+    with pytest.raises(DomainError, match="Say why"):
+        organisers.reject(organiser.id, reason=" ", actor_id=boss)
+    organisers.reject(organiser.id, reason="We know nobody of that name.", actor_id=boss)
+    assert mails("organiser_rejected")[0].context["reason"] == "We know nobody of that name."
+    assert user.role is Role.BUYER
+    again = organisers.apply(user, PROFILE | {"name": "Blue Note Club"})
+    assert (again.id, again.name, again.state) == (organiser.id, "Blue Note Club", OrganiserState.PENDING)
+    assert len(mails("organiser_applied")) == 2
+
+
+def test_nobody_applies_twice_or_without_a_confirmed_address(app: Flask) -> None:
+    user, _ = applied()
+    with pytest.raises(DomainError, match="already"):
+        organisers.apply(user, PROFILE)
+    assert len(mails("organiser_applied")) == 1
+    stranger = make_user("new@example.org")
+    stranger.confirmed_at = None
+    db.session.commit()
+    with pytest.raises(DomainError, match="Confirm"):
+        organisers.apply(stranger, PROFILE)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("name", " "),
+        ("name", "x" * 201),
+        ("website", "javascript:alert(1)"),
+        ("website", "https://no spaces.example.org"),
+        ("website", "http://[broken"),
+        ("contact_email", "nobody"),
+        ("description", "nul\x00"),
+    ],
+)
+def test_a_profile_is_checked_in_words(app: Flask, field: str, value: str) -> None:
+    with pytest.raises(DomainError) as refused:
+        organisers.apply(make_user(), PROFILE | {field: value})
+    assert refused.value.code == field
+    assert db.session.query(Organiser).count() == 0
+
+
+def test_a_suspended_organisers_events_go_off_sale_and_come_back(boss: int) -> None:
+    user, organiser = applied()
+    organisers.approve(organiser.id, actor_id=boss)
+    event = make_event(organiser_id=user.id)
+    order = place(event)
+    organisers.suspend(organiser.id, reason="Complaints", actor_id=boss)
+    assert user.role is Role.BUYER
+    db.session.expire_all()
+    assert selling.selling(event).state is selling.Sale.WITHDRAWN
+    assert [entry.state for entry in catalogue.upcoming()] == [selling.Sale.WITHDRAWN]
+    with pytest.raises(DomainError, match="not on sale"):
+        place(event)
+    with pytest.raises(NotFound):
+        organisers.event_for(user, event.slug)
+    assert order.payments[0].is_active
+    organisers.approve(organiser.id, actor_id=boss)
+    db.session.expire_all()
+    assert selling.selling(db.session.get_one(Event, event.id)).is_open
+    assert user.role is Role.ORGANISER
+
+
+def test_an_admin_stays_an_admin(boss: int) -> None:
+    user = db.session.get_one(User, boss)
+    organiser = organisers.apply(user, PROFILE)
+    organisers.approve(organiser.id, actor_id=boss)
+    organisers.suspend(organiser.id, reason="A test", actor_id=boss)
+    assert user.role is Role.ADMIN
+
+
+def test_two_admins_decide_once(boss: int) -> None:
+    _, organiser = applied()
+    organisers.approve(organiser.id, actor_id=boss)
+    for late in ("approve", "reject"):
+        with pytest.raises(DomainError, match="Somebody was faster"):
+            organisers.decide(organiser.id, late, reason="Too late", actor_id=boss)
+    assert len(mails("organiser_approved")) == 1
+    with pytest.raises(DomainError):
+        organisers.decide(organiser.id, "delete", reason="", actor_id=boss)
+
+
+def test_an_organiser_by_an_admins_word_gets_a_profile_by_filling_it_in(app: Flask) -> None:
+    user = make_user(role=Role.ORGANISER)
+    assert organisers.of(user) is None
+    assert organisers.edit(user, PROFILE).state is OrganiserState.APPROVED
+    assert organisers.edit(user, PROFILE | {"name": "Other"}).name == "Other"
+    with pytest.raises(NotFound):
+        organisers.edit(make_user("buyer@example.org"), PROFILE)
+
+
+def test_events_are_found_for_those_who_run_them(app: Flask) -> None:
+    owner, other = make_user("o@example.org", Role.ORGANISER), make_user("p@example.org", Role.ORGANISER)
+    admin, buyer = make_user("a@example.org", Role.ADMIN), make_user("b@example.org")
+    event = make_event(organiser_id=owner.id, state=EventState.DRAFT)
+    house = make_event("house")
+    assert organisers.event_for(owner, event.slug) is event
+    assert organisers.event_for(admin, event.slug) is event
+    for nobody, slug in ((other, event.slug), (buyer, event.slug), (owner, house.slug), (owner, "none")):
+        with pytest.raises(NotFound):
+            organisers.event_for(nobody, slug)
+    assert organisers.events_of(owner) == [event]
+    assert organisers.events_of(admin) == [house]
