@@ -106,7 +106,7 @@ def test_a_suspended_organisers_events_go_off_sale_and_come_back(boss: int) -> N
     organisers.approve(organiser.id, actor_id=boss)
     db.session.expire_all()
     assert selling.selling(db.session.get_one(Event, event.id)).is_open
-    assert user.role is Role.ORGANISER
+    assert db.session.get_one(User, user.id).role is Role.ORGANISER
 
 
 def test_an_admin_stays_an_admin(boss: int) -> None:
