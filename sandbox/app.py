@@ -20,6 +20,11 @@ from sandbox.stripe import api, hosted
 from sandbox.stripe.currencies import show
 from sandbox.stripe.dashboard import StripeDashboard
 from sandbox.stripe.world import World
+from sandbox.sumup import api as sumup_api
+from sandbox.sumup import hosted as sumup_hosted
+from sandbox.sumup.access import Access
+from sandbox.sumup.dashboard import SumupDashboard
+from sandbox.sumup.world import World as SumupWorld
 from sandbox.webhooks import Webhooks
 
 TICK_SECONDS = 1.0
@@ -39,9 +44,13 @@ class Sandbox:
         mailbox = Mailbox(self.store, clock)
         self.webhooks = Webhooks(self.store, clock, self.faults, settings.webhook_url)
         self.world = World(self.store, clock, self.webhooks.ring)
+        self.sumup = SumupWorld(self.store, clock, self.webhooks.notify)
+        access = Access(self.store, clock)
         self.smtp = smtp_server(mailbox, self.faults, settings.smtp_port)
         self._ticker = threading.Thread(target=self._tick, daemon=True)
         stripe_api = api.StripeApi(self.world, self.webhooks, settings.public_url, self.faults)
+        sumup = sumup_api.SumupApi(self.sumup, access, settings.public_url, self.faults)
+        sumup_dashboard = SumupDashboard(self.sumup, access, settings.public_url)
         mail_api = resend.Resend(self.store, clock, mailbox, self.faults)
         controlled = control.Controlled(
             settings=settings,
@@ -51,13 +60,18 @@ class Sandbox:
             calls=calls,
             webhooks=self.webhooks,
             mailbox=mailbox,
-            dashboards=[StripeDashboard(self.world, settings.public_url)],
+            dashboards=[StripeDashboard(self.world, settings.public_url), sumup_dashboard],
+            sumup=sumup_dashboard,
         )
         self.app = Flask(__name__)
         self.app.json.sort_keys = False  # type: ignore[attr-defined]
         self.app.register_blueprint(
             api.blueprint(stripe_api, lambda refusal: Edge("stripe", calls, self.faults, refusal))
         )
+        self.app.register_blueprint(
+            sumup_api.blueprint(sumup, lambda refusal: Edge("sumup", calls, self.faults, refusal))
+        )
+        self.app.register_blueprint(sumup_hosted.blueprint(self.sumup))
         self.app.register_blueprint(
             resend.blueprint(mail_api, lambda refusal: Edge("resend", calls, self.faults, refusal))
         )
@@ -90,7 +104,7 @@ class Sandbox:
         while not self._stopping.is_set():
             try:
                 with self.store.transaction():
-                    done = self.world.run_due(limit=100)
+                    done = self.world.run_due(limit=100) + self.sumup.run_due(limit=100)
             except sqlite3.Error:
                 _LOG.exception("What was due could not be done")
                 done = 0

@@ -20,6 +20,7 @@ from sandbox.dashboards import BadRequest, Conflict, Dashboard, NotFound
 from sandbox.faults import BadRule, Faults
 from sandbox.mail import Mailbox
 from sandbox.store import Store
+from sandbox.sumup.dashboard import SumupDashboard
 from sandbox.webhooks import Webhooks
 
 Body = dict[str, Any]
@@ -38,6 +39,7 @@ class Controlled:
     webhooks: Webhooks
     mailbox: Mailbox
     dashboards: Sequence[Dashboard]
+    sumup: SumupDashboard
 
     def payments(self, limit: int) -> list[Body]:
         """The newest payments of all providers."""
@@ -59,6 +61,7 @@ def blueprint(it: Controlled) -> Blueprint:
     _payments(control, it)
     _fate(control, it)
     _records(control, it)
+    _merchants(control, it)
     _mail(control, it)
     return control
 
@@ -176,10 +179,30 @@ def _records(control: Blueprint, it: Controlled) -> None:
     @control.post("/settings")
     def change_settings() -> Response:
         body = _body()
-        if body.keys() != {"webhook_url"} or not isinstance(body["webhook_url"], str | None):
-            raise BadRequest('Only {"webhook_url": ...} can be changed.')
-        it.webhooks.url = body["webhook_url"] or ""
+        usable = body and not body.keys() - {"webhook_url", "sumup"}
+        if not usable or not isinstance(body.get("webhook_url"), str | None):
+            raise BadRequest('Only {"webhook_url": ..., "sumup": {...}} can be changed.')
+        if "sumup" in body:
+            it.sumup.choose(body["sumup"])
+        if "webhook_url" in body:
+            it.webhooks.url = body["webhook_url"] or ""
         return _json(_settings(it))
+
+
+def _merchants(control: Blueprint, it: Controlled) -> None:
+    """The accounts that organisers connect: SumUp's."""
+
+    @control.get("/merchants")
+    def merchants() -> Response:
+        return _json(it.sumup.merchants())
+
+    @control.post("/merchants")
+    def add() -> Response:
+        return _json(it.sumup.add_merchants(_body()))
+
+    @control.post("/merchants/<code>")
+    def act_on(code: str) -> Response:
+        return _json(it.sumup.merchant_act(code, _body()))
 
 
 def _mail(control: Blueprint, it: Controlled) -> None:
@@ -211,6 +234,7 @@ def _settings(it: Controlled) -> Body:
             "webhook_secret": settings.WEBHOOK_SECRET,
             "account": settings.ACCOUNT,
         },
+        "sumup": it.sumup.settings(),
         "mail": {
             "smtp_host": "127.0.0.1",
             "smtp_port": it.settings.smtp_port,

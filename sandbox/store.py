@@ -110,6 +110,11 @@ class Store:
         """Plain SQL, for the modules that keep tables of their own here."""
         return self._db.execute(sql, values)
 
+    def define(self, schema: str) -> None:
+        """Make the tables that a module keeps of its own. `empty` clears them with the others."""
+        with self._lock:
+            self._db.executescript(schema)
+
     # API objects
 
     def add(self, kind: str, body: Body, inner: Body | None = None) -> None:
@@ -189,7 +194,10 @@ class Store:
 
     def empty(self) -> None:
         """Forget everything."""
-        for table in ("objects", "jobs", "answers", "deliveries", "mails"):
+        tables = self._db.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+        ).fetchall()
+        for (table,) in tables:
             self._db.execute(f"DELETE FROM {table}")
 
 

@@ -1,7 +1,9 @@
-"""Webhooks: signed as the SDK checks them, sent in order, tried again, and all on record.
+"""Webhooks: sent in order, tried again, and all on record.
 
-Each event becomes a row in the transaction that made it. A few threads send what is due; the events of one
-payment always go by the same thread, so that a slow endpoint delays none but does not disorder any.
+Stripe's are signed as its SDK checks them and go to one endpoint; SumUp's are unsigned and go to the address
+that each checkout names. Each event becomes a row in the transaction that made it. A few threads send what is
+due; the events of one payment always go by the same thread, so that a slow endpoint delays none but does not
+disorder any.
 """
 
 from __future__ import annotations
@@ -27,7 +29,11 @@ Body = dict[str, Any]
 LANES = 4
 ATTEMPT_SECONDS = 10
 # Seconds by the sandbox's clock after each failure; then it is given up.
+# Stripe takes days, and is hurried here; SumUp's are as documented.
 RETRY_AFTER = (2, 10, 60)
+NOTICE_RETRY_AFTER = (60, 300, 1200, 7200)
+# The kinds of what is stored to be sent: with a signature, and without.
+EVENT, NOTICE = "event", "notice"
 ENABLED_EVENTS = (
     "charge.dispute.closed",
     "charge.dispute.created",
@@ -87,15 +93,33 @@ class Webhooks:
         """Owe the endpoint an event. `about` is the payment it belongs to. Within a transaction."""
         if not self.url or event["type"] not in ENABLED_EVENTS:
             return
-        fault = self._faults.draw(WEBHOOK, "POST", event["type"])
+        self._owe(event["id"], event["type"], event["data"]["object"]["id"], self.url, about)
+
+    def notify(self, url: str, event_type: str, object_id: str) -> None:
+        """Owe an address an unsigned `{"event_type", "id"}`. Within a transaction."""
+        notice = {"event_type": event_type, "id": object_id}
+        stored: Body = {"id": ids.new("notice"), "created": int(self._clock.now()), "sent": notice}
+        self._store.add(NOTICE, stored)
+        self._owe(stored["id"], event_type, object_id, url, object_id)
+
+    def _owe(self, event_id: str, event_type: str, object_id: str, url: str, about: str) -> None:
+        fault = self._faults.draw(WEBHOOK, "POST", event_type)
         kind = fault.kind if fault else ""
         delay = fault.seconds if fault and kind == "webhook_late" else 0.0
         lane = zlib.crc32(about.encode()) % LANES
+        delivery = {
+            "event_id": event_id,
+            "type": event_type,
+            "object_id": object_id,
+            "url": url,
+            "lane": lane,
+        }
+        delivery["state"] = "lost" if kind == "webhook_lost" else "pending"
         for _ in range(2 if kind == "webhook_twice" else 1):
-            self._owe(event, lane, "lost" if kind == "webhook_lost" else "pending", delay)
+            self._write(delivery, delay)
         self._wake[lane].set()
 
-    def _owe(self, event: Body, lane: int, state: str, delay: float) -> None:
+    def _write(self, delivery: Body, delay: float) -> None:
         now = self._clock.now()
         self._store.execute(
             """
@@ -105,17 +129,7 @@ class Webhooks:
                 (:id, (SELECT coalesce(max(seq), 0) + 1 FROM deliveries), :event_id, :type, :object_id, :url,
                 :lane, :state, 0, :now, :due)
             """,
-            {
-                "id": ids.new("wh"),
-                "event_id": event["id"],
-                "type": event["type"],
-                "object_id": event["data"]["object"]["id"],
-                "url": self.url,
-                "lane": lane,
-                "state": state,
-                "now": now,
-                "due": now + delay,
-            },
+            delivery | {"id": ids.new("wh"), "now": now, "due": now + delay},
         )
 
     def _run(self, lane: int) -> None:
@@ -145,13 +159,17 @@ class Webhooks:
         """Send a delivery once, and note what came of it."""
         with self._store.transaction():
             row = self._store.execute("SELECT * FROM deliveries WHERE id = ?", (delivery_id,)).fetchone()
-            event = row and self._store.find("event", row["event_id"])
+            event = row and (
+                self._store.find(EVENT, row["event_id"]) or self._store.find(NOTICE, row["event_id"])
+            )
         if row is None or event is None:
             return
-        status, error = _post(row["url"], event.body)
+        signed = event.kind == EVENT
+        status, error = _post(row["url"], event.body if signed else event.body["sent"], signed=signed)
+        pauses = RETRY_AFTER if signed else NOTICE_RETRY_AFTER
         delivered = status is not None and 200 <= status < 300
         attempts = row["attempts"] + 1
-        pause = RETRY_AFTER[attempts - 1] if attempts <= len(RETRY_AFTER) else None
+        pause = pauses[attempts - 1] if attempts <= len(pauses) else None
         state = "delivered" if delivered else "failed" if pause is None else "pending"
         with self._store.transaction():
             self._store.execute(
@@ -172,14 +190,16 @@ class Webhooks:
         """Send a delivery again, now, by its own id or its event's. None where there is none."""
         with self._store.transaction():
             row = self._store.execute(
-                "SELECT id FROM deliveries WHERE id = ? OR event_id = ? ORDER BY seq LIMIT 1",
+                "SELECT id, event_id, url FROM deliveries WHERE id = ? OR event_id = ? ORDER BY seq LIMIT 1",
                 (wanted, wanted),
             ).fetchone()
             if row is None:
                 return None
-            self._store.execute(
-                "UPDATE deliveries SET url = ? WHERE id = ?", (self.url or row["url"], row["id"])
-            )
+            if self._store.find(EVENT, row["event_id"]) is not None:
+                # The endpoint may have moved since.
+                self._store.execute(
+                    "UPDATE deliveries SET url = ? WHERE id = ?", (self.url or row["url"], row["id"])
+                )
         self.attempt(row["id"])
         with self._store.transaction():
             return _shown(
@@ -187,17 +207,16 @@ class Webhooks:
             )
 
 
-def _post(url: str, event: Body) -> tuple[int | None, str | None]:
+def _post(url: str, event: Body, *, signed: bool) -> tuple[int | None, str | None]:
     """The status that the endpoint answered, or what went wrong on the way."""
-    text = json.dumps(event, indent=2)
-    # The SDK compares with the real time and refuses only what is old, whatever the sandbox's clock says.
-    signature = WebhookSignature.generate_signature_header(text, settings.WEBHOOK_SECRET, int(time.time()))
-    headers = {
-        "Content-Type": "application/json; charset=utf-8",
-        "Stripe-Signature": signature,
-        "User-Agent": "Stripe/1.0 (+https://stripe.com/docs/webhooks)",
-        "Connection": "close",
-    }
+    text = json.dumps(event, indent=2 if signed else None)
+    headers = {"Content-Type": "application/json; charset=utf-8", "Connection": "close"}
+    if signed:
+        # The SDK compares with the real time and refuses only what is old, whatever the sandbox's clock says.
+        headers["Stripe-Signature"] = WebhookSignature.generate_signature_header(
+            text, settings.WEBHOOK_SECRET, int(time.time())
+        )
+        headers["User-Agent"] = "Stripe/1.0 (+https://stripe.com/docs/webhooks)"
     try:
         with requests.Session() as session:
             session.trust_env = False

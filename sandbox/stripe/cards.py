@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass
 from enum import Enum
+
+from sandbox import cards
 
 
 class Fate(Enum):
@@ -60,14 +61,6 @@ class Card:
         return None if self.number in _FATES else _NOT_A_TEST_CARD
 
 
-class Unreadable(Exception):
-    """What was typed is no card. `field` is the form's; the text is for the buyer."""
-
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(message)
-        self.field = field
-
-
 GOOD = "4242424242424242"
 BAD = "4000000000000002"
 _FATES = {
@@ -102,22 +95,5 @@ DEBIT_FAILED = Decline("payment_intent_payment_attempt_failed", None, "The payme
 
 def read(number: str, expiry: str, cvc: str, year: int, month: int) -> Card:
     """The card that was typed, with any spaces, in the `month` of `year`. Raises Unreadable."""
-    digits = re.sub(r"[\s-]", "", number)
-    if not re.fullmatch(r"[0-9]{13,19}", digits):
-        raise Unreadable("number", "Your card number is incomplete.")
-    if digits not in _FATES and not _luhn(digits):
-        raise Unreadable("number", "Your card number is invalid.")
-    match = re.fullmatch(r"(0?[1-9]|1[0-2])\s*/?\s*((?:20)?[0-9]{2})", expiry.strip())
-    if match is None:
-        raise Unreadable("expiry", "Your card's expiration date is incomplete. Type it as MM / YY.")
-    exp_month, exp_year = int(match.group(1)), 2000 + int(match.group(2)) % 100
-    if (exp_year, exp_month) < (year, month):
-        raise Unreadable("expiry", "Your card's expiration date is in the past.")
-    if not re.fullmatch(r"[0-9]{3,4}", cvc.strip()):
-        raise Unreadable("cvc", "Your card's security code is incomplete.")
-    return Card(digits, exp_month, exp_year)
-
-
-def _luhn(digits: str) -> bool:
-    doubled = [int(d) * (1 + i % 2) for i, d in enumerate(reversed(digits))]
-    return sum(d - 9 if d > 9 else d for d in doubled) % 10 == 0
+    typed = cards.read(number, expiry, cvc, (year, month), _FATES)
+    return Card(typed.number, typed.exp_month, typed.exp_year)

@@ -14,9 +14,10 @@ from flask import Blueprint, abort, redirect, render_template, request
 from werkzeug.wrappers import Response
 
 from sandbox import settings
+from sandbox.cards import Unreadable
 from sandbox.store import Stored
 from sandbox.stripe.books import INTENT, SESSION, Impossible
-from sandbox.stripe.cards import AUTHENTICATION_FAILED, Card, Decline, Unreadable, read
+from sandbox.stripe.cards import AUTHENTICATION_FAILED, Card, Decline, read
 from sandbox.stripe.currencies import show
 from sandbox.stripe.dashboard import substituted
 from sandbox.stripe.world import World
