@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from collections.abc import Callable, Mapping
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 
 from email_validator import EmailNotValidError, validate_email
@@ -105,21 +104,23 @@ def place_guests(
     Their tickets are mailed at once. `actor_id` is who invited them. Sales windows and limits of an order are
     the buyers', not the guests'; the stock is everybody's.
     """
-    repeated = _by_form_token(form_token)
-    if repeated is not None:
-        return repeated
-    now = clock.now()
-    kind = _guests_type(event, ticket_type_id, quantity, now)
-    line = OrderLine(
-        kind=LineKind.TICKET,
-        ticket_type=kind,
-        description=f"{event.title}: {kind.name}, guest list"[:250],
-        quantity=quantity,
-        unit_minor=0,
-    )
-    order = _new_order(event.currency, [line], name, email, None, form_token, "", now)
-    order.event, order.guest_of_id = event, actor_id
-    return _commit(order, None, form_token, door="guest_list", actor_id=actor_id)
+
+    def make() -> Order:
+        now = clock.now()
+        kind = _guests_type(event, ticket_type_id, quantity, now)
+        line = OrderLine(
+            kind=LineKind.TICKET,
+            ticket_type=kind,
+            description=f"{event.title}: {kind.name}, guest list"[:250],
+            quantity=quantity,
+            unit_minor=0,
+        )
+        order = _new_order(event.currency, [line], name, email, None, form_token, "", now)
+        order.event, order.guest_of_id = event, actor_id
+        _commit(order, None, door="guest_list", actor_id=actor_id)
+        return order
+
+    return _once(form_token, make)
 
 
 def _guests_type(event: Event, ticket_type_id: int, quantity: int, now: datetime) -> TicketType:
@@ -252,15 +253,9 @@ def _new_order(
     )
 
 
-def _commit(order: Order, provider: str | None) -> None:
 def _commit(
-    order: Order,
-    provider: str | None,
-    form_token: str | None,
-    *,
-    door: str = "checkout",
-    actor_id: int | None = None,
-) -> Order:
+    order: Order, provider: str | None, *, door: str = "checkout", actor_id: int | None = None
+) -> None:
     """Write the order, its payment and its hold together; the stock last, as everybody wants that row."""
     db.session.add(order)
     if order.total_minor:
@@ -272,20 +267,8 @@ def _commit(
             fulfilment.hold(order)
     else:
         db.session.flush()
-        fulfilment.fulfil(order, None, door="checkout", source=None, actor_id=None)
+        fulfilment.fulfil(order, None, door=door, source=None, actor_id=actor_id)
     db.session.commit()
-            fulfilment.fulfil(order, None, door=door, source=None, actor_id=actor_id)
-        db.session.commit()
-    except IntegrityError:
-        # The same form was posted twice at the same moment: the other one's order is this one.
-        db.session.rollback()
-        repeated = _by_form_token(form_token)
-        if repeated is None:
-            raise
-        return repeated
-    except BaseException:
-        db.session.rollback()
-        raise
     queue.soon("deliver_mail")
 
 
@@ -318,7 +301,7 @@ def clean_email(email: str) -> str:
 # Made once. An order's payments and lines are few, so they come with it in one query.
 _WITH_PAYMENTS = select(Order).where(Order.code == bindparam("code")).options(joinedload(Order.payments))
 _WHOLE = _WITH_PAYMENTS.options(
-    joinedload(Order.event),
+    joinedload(Order.event).joinedload(Event.organiser),
     joinedload(Order.lines).joinedload(OrderLine.ticket_type),
     selectinload(Order.tickets),
 )
@@ -331,13 +314,6 @@ def find(code: str, secret: str, *, whole: bool = False) -> Order:
     """
     query = _WHOLE if whole else _WITH_PAYMENTS
     order = db.session.scalars(query, {"code": code.upper()}).unique().one_or_none()
-    query = select(Order).where(Order.code == code.upper()).options(joinedload(Order.payments))
-    if whole:
-        types = selectinload(Order.lines).joinedload(OrderLine.ticket_type)
-        query = query.options(
-            joinedload(Order.event).joinedload(Event.organiser), types, selectinload(Order.tickets)
-        )
-    order = db.session.scalars(query).unique().one_or_none()
     if order is None or not hmac.compare_digest(order.secret.encode(), secret.encode()):
         raise NotFound("no_order", "There is no order at this address. Check that the link is complete.")
     return order
