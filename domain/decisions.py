@@ -51,6 +51,9 @@ def _refund(incident_id: int, reason: str, actor_id: int | None) -> None:
     incident = db.session.get(Incident, incident_id, populate_existing=True)
     if incident is None or incident.resolved_at is not None or incident.payment_id is None:
         return
+    if incident.kind == "refund_ambiguous":
+        # It says that the money went back already.
+        return
     payment = db.session.get_one(Payment, incident.payment_id)
     if payment.received_minor is None:
         words = "No money arrived, so there is nothing to give back. Dismiss it instead."
@@ -82,7 +85,9 @@ def _decide(incident_id: int, how: str, reason: str, actor_id: int | None) -> No
             "This money has no order here. Give it back in the provider's dashboard, then dismiss it.",
         )
     if payment is not None and order is not None:
-        if how == "issue":
+        if incident.kind == "refund_ambiguous":
+            _decide_refund(incident, payment, order, how, reason)
+        elif how == "issue":
             _issue(incident, payment, order, actor_id)
         elif how == "wallet":
             _credit(incident, payment, order)
@@ -93,6 +98,16 @@ def _decide(incident_id: int, how: str, reason: str, actor_id: int | None) -> No
     incident.resolution_reason = reason
     incident.resolved_at = clock.now()
     incident.resolved_by_id = actor_id
+
+
+def _decide_refund(incident: Incident, payment: Payment, order: Order, how: str, reason: str) -> None:
+    """The person has looked up whether the money went back."""
+    if how not in ("refund", "dismiss"):
+        raise DomainError(
+            "unknown_decision", "Choose refund if the money went back, or dismiss if it did not."
+        )
+    refund = db.session.get_one(Refund, incident.evidence["refund_id"])
+    refunds.decide(refund, payment, order, made=how == "refund", why=reason)
 
 
 def _issue(incident: Incident, payment: Payment, order: Order, actor_id: int | None) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 from domain import alerts, clock, ledger, outbox, timeline
 from domain.providers import Report
 from extensions import db
-from models import Incident, Order, OrderState, Payment, Transfer
+from models import Incident, Order, OrderState, Payment, Refund, Transfer
 
 # Kind -> what it means, for the inbox, the timeline and the mail.
 KINDS = {
@@ -26,6 +26,8 @@ KINDS = {
     "refund_failed": "A refund failed after its tickets were sold to somebody else.",
     "refund_returned": "A refund from the money inbox failed in the end, so its money is still here.",
     "refund_unclear": "The provider did not say whether a refund was made.",
+    "refund_ambiguous": "What went back at the provider is neither with nor without this refund. Look it up "
+    "in its dashboard: choose refund if the money went back, dismiss if it did not.",
     "unknown_payment": "The provider has a paid payment of ours that is not in the database.",
 }
 
@@ -149,6 +151,36 @@ def refund_returned(order: Order, payment: Payment, amount_minor: int, currency:
         order, "incident", f"{KINDS['refund_returned']} {why}".strip(), door="refund", payment=payment
     )
     subject, text = alerts.incident(order, KINDS["refund_returned"], amount_minor, currency)
+    outbox.alert(subject, text, key=f"incident:{key}", critical=True)
+
+
+def refund_ambiguous(order: Order, payment: Payment, refund: Refund, gone_minor: int) -> None:
+    """A refund of which the provider's sums do not tell whether it was made. No commit."""
+    words = KINDS["refund_ambiguous"]
+    evidence = {
+        "what": refund.idempotency_key,
+        "refund_id": refund.id,
+        "amount_minor": refund.amount_minor,
+        "refunded_before_minor": refund.refunded_before_minor,
+        "refunded_now_minor": gone_minor,
+    }
+    key = f"refund_ambiguous:{refund.id}"
+    db.session.add(
+        Incident(
+            key=key,
+            kind="refund_ambiguous",
+            order_id=order.id,
+            payment_id=payment.id,
+            provider=payment.provider,
+            charge_id=payment.charge_id,
+            amount_minor=refund.amount_minor,
+            currency=refund.currency,
+            evidence=evidence,
+            created_at=clock.now(),
+        )
+    )
+    timeline.note(order, "incident", words, door="refund", payment=payment, data=evidence)
+    subject, text = alerts.incident(order, words, refund.amount_minor, refund.currency)
     outbox.alert(subject, text, key=f"incident:{key}", critical=True)
 
 

@@ -22,9 +22,9 @@ from domain import (
     incidents,
     ledger,
     locks,
+    mirroring,
     outbox,
     providers,
-    refunds,
     suspicion,
     timeline,
 )
@@ -370,7 +370,7 @@ def _apply(
     else:
         _close(order, payment, state, report.reason, door=door, actor_id=actor_id, data=seen)
     if payment.state is PaymentState.PAID:
-        refunds.mirror(order, payment, report, door=door)
+        mirroring.mirror(order, payment, report, door=door)
 
 
 _OPENED = {
@@ -504,7 +504,7 @@ def _paid_in_review(order: Order, payment: Payment, report: Report, what: str, *
         incidents.correct(order, payment, report)
     elif not payment.fulfilled:
         incidents.open_incident("mismatch", order, payment, report, door=door, what=what)
-    refunds.mirror(order, payment, report, door=door)
+    mirroring.mirror(order, payment, report, door=door)
 
 
 # --- Doors ----------------------------------------------------------------------------------------------

@@ -21,25 +21,22 @@ from domain import (
     locks,
     money,
     outbox,
+    pockets,
     providers,
     tickets,
     timeline,
 )
 from domain.errors import DomainError
-from domain.providers import DisputeReport, ProviderError, RefundReport, Report
+from domain.providers import Provider, ProviderError, RefundReport
 from extensions import db, queue
 from models import (
-    Dispute,
     DisputeState,
-    LineKind,
     Order,
     OrderState,
     Payment,
     Refund,
     RefundState,
-    Ticket,
     TicketState,
-    Transfer,
 )
 
 # Intents whose outcome is not known yet, and money that is gone or going.
@@ -52,7 +49,9 @@ _UNCLEAR_AFTER = 12
 _LEASE = timedelta(seconds=160)
 # Why a ticket is void or waits, as the door says it.
 _REFUNDED = "refunded"
-_DISPUTED = "disputed"
+DISPUTED = "disputed"
+# How often a refund is called for at most, where the provider keeps no keys; then a person looks.
+_MOST_CALLS = 6
 # Providers remember an idempotency key for a day.
 _KEY_LIFE = timedelta(hours=23)
 
@@ -78,11 +77,29 @@ def request(
     sweep follows it up.
     """
     ids = sorted(set(void_ticket_ids))
+    noted = _noted_before(payment_id)
     refund_id = locks.in_one_transaction(
-        lambda: _intend(payment_id, amount_minor, actor_id, reason.strip(), ids, door)
+        lambda: _intend(payment_id, amount_minor, actor_id, reason.strip(), ids, door, noted)
     )
     follow_up(refund_id, patient=False)
     return db.session.get_one(Refund, refund_id, populate_existing=True)
+
+
+def _noted_before(payment_id: int) -> int | None:
+    """What went back before, by the provider's word, where only the sum will tell what became of a refund."""
+    payment = db.session.get(Payment, payment_id)
+    if payment is None or payment.provider_id is None or payment.received_minor is None:
+        return None
+    provider, provider_id = providers.get(payment.provider, payment.account), payment.provider_id
+    if provider.keeps_refund_keys:
+        return None
+    db.session.rollback()
+    try:
+        return provider.refunded_minor(provider_id)
+    except ProviderError as error:
+        raise DomainError(
+            "provider_silent", "We could not reach the payment provider. Wait a minute, then try again."
+        ) from error
 
 
 def _intend(
@@ -92,6 +109,7 @@ def _intend(
     reason: str,
     ticket_ids: list[int],
     door: str = "",
+    noted: int | None = None,
 ) -> int:
     payment, order = locks.payment_and_order(payment_id)
     if not reason:
@@ -105,6 +123,12 @@ def _intend(
         raise DomainError(
             "refund_under_way", "A refund of this payment is under way. Wait until it has ended."
         )
+    if noted is not None and not _is_known(payment, noted):
+        raise DomainError(
+            "refunds_differ",
+            "The provider has given back another sum than we know of. Ask it about this payment on the "
+            "order's page, then try again.",
+        )
     now = clock.now()
     number = len(payment.refunds) + 1
     refund = Refund(
@@ -112,9 +136,9 @@ def _intend(
         amount_minor=amount_minor,
         currency=payment.currency,
         idempotency_key=f"refund-{payment.reference}-{number}",
-        refunded_before_minor=payment.received_minor - left,
+        refunded_before_minor=payment.received_minor - left if noted is None else noted,
         reason=reason[:300],
-        void_ticket_ids=_own_tickets(order, payment, ticket_ids, everything=amount_minor == left),
+        void_ticket_ids=own_tickets(order, payment, ticket_ids, everything=amount_minor == left),
         actor_id=actor_id,
         created_at=now,
         next_check_at=now + timedelta(minutes=1),
@@ -147,7 +171,15 @@ def refundable_minor(payment: Payment) -> int:
     return taken - disputed - sum(r.amount_minor for r in payment.refunds if r.state in COUNTED)
 
 
-def _own_tickets(order: Order, payment: Payment, ids: list[int], *, everything: bool) -> list[int]:
+def _is_known(payment: Payment, noted: int) -> bool:
+    """Whether the sum that went back is the sum of the refunds we know; what is in review may be in it."""
+    sure, unsure = (RefundState.PENDING, RefundState.SUCCEEDED), (*UNRESOLVED, RefundState.REVIEW)
+    least = sum(refund.amount_minor for refund in payment.refunds if refund.state in sure)
+    most = sum(r.amount_minor for r in payment.refunds if r.state in (*sure, *unsure))
+    return least <= noted <= most
+
+
+def own_tickets(order: Order, payment: Payment, ids: list[int], *, everything: bool) -> list[int]:
     """The tickets to void: those asked for, or all of them where nothing of their payment is left."""
     if not payment.fulfilled:
         return []
@@ -159,7 +191,7 @@ def _own_tickets(order: Order, payment: Payment, ids: list[int], *, everything: 
 
 def _take_from_wallet(order: Order, payment: Payment, refund: Refund) -> None:
     """Money in a wallet is taken from there at once, so that it cannot be spent while it goes back."""
-    wallet = _wallet_with(order, payment)
+    wallet = pockets.wallet_with(order, payment)
     if wallet is not None:
         ledger.post(
             key=f"refund:{refund.id}:taken",
@@ -174,27 +206,6 @@ def _take_from_wallet(order: Order, payment: Payment, refund: Refund) -> None:
         )
 
 
-def _wallet_with(order: Order, payment: Payment) -> str | None:
-    """The account of the wallet that has the payment's money: by a top-up, or by a person's decision."""
-    if payment.fulfilled:
-        return fulfilment.account_for(order, LineKind.TOP_UP) if _is_top_up(order) else None
-    return db.session.scalar(
-        select(Transfer.credit).where(Transfer.payment_id == payment.id, Transfer.kind == "decision").limit(1)
-    )
-
-
-def _money_of(order: Order, payment: Payment) -> str:
-    """The account that has the payment's money: a wallet, whom it was sold for, or suspense."""
-    elsewhere = _wallet_with(order, payment)
-    if elsewhere is not None:
-        return elsewhere
-    return fulfilment.account_for(order, order.lines[0].kind) if payment.fulfilled else ledger.SUSPENSE
-
-
-def _is_top_up(order: Order) -> bool:
-    return any(line.kind is LineKind.TOP_UP for line in order.lines)
-
-
 # --- Following up ---------------------------------------------------------------------------------------
 
 
@@ -203,6 +214,9 @@ def follow_up(refund_id: int, *, patient: bool) -> None:
     refund = db.session.get_one(Refund, refund_id, populate_existing=True)
     payment = refund.payment
     provider = providers.get(payment.provider, payment.account)
+    if not provider.keeps_refund_keys:
+        _follow_up_by_sum(refund, provider, patient=patient)
+        return
     provider_id, key, amount = payment.provider_id or "", refund.idempotency_key, refund.amount_minor
     unmade = refund.state is RefundState.CREATED
     # Once the provider may have forgotten our key, repeating the call could send the money twice; and an
@@ -228,6 +242,81 @@ def follow_up(refund_id: int, *, patient: bool) -> None:
         queue.soon("deliver_mail")
 
 
+def _follow_up_by_sum(refund: Refund, provider: Provider, *, patient: bool) -> None:
+    """The same where the provider keeps no keys. Each call is another refund, so none is made unless the sum
+    that went back is what it was before the first one, and nobody else's turn came in between."""
+    refund_id, key, amount = refund.id, refund.idempotency_key, refund.amount_minor
+    provider_id, count = refund.payment.provider_id or "", refund.check_count
+    unmade, before = refund.state is RefundState.CREATED, refund.refunded_before_minor
+    report = RefundReport("", amount, refund.currency, "succeeded")
+    db.session.rollback()
+    failure: ProviderError | None = None
+    try:
+        gone = provider.refunded_minor(provider_id, patient=patient) if count else before
+        if unmade and gone == before:
+            if not _take_turn(refund_id, count):
+                return
+            try:
+                report = provider.refund(provider_id, amount, key, patient=patient)
+                gone = before + amount
+            except ProviderError as error:
+                failure = error
+                if not error.permanent or count:
+                    gone = provider.refunded_minor(provider_id, patient=patient)
+    except ProviderError as error:
+        unheard = failure or error
+        locks.in_one_transaction(lambda: _unanswered(refund_id, unheard, refused=False))
+        return
+    locks.in_one_transaction(lambda: _judge(refund_id, report, gone, failure))
+    queue.soon("deliver_mail")
+
+
+def _take_turn(refund_id: int, count: int) -> bool:
+    """Write down that a call is about to be made. False when somebody else was first. Commits."""
+    mine = db.session.scalar(
+        update(Refund)
+        .where(Refund.id == refund_id, Refund.check_count == count, Refund.state == RefundState.CREATED)
+        .values(check_count=count + 1)
+        .returning(Refund.id)
+    )
+    db.session.commit()
+    return mine is not None
+
+
+def _judge(refund_id: int, report: RefundReport, gone_minor: int, failure: ProviderError | None) -> None:
+    """What became of a refund, by the sum that went back until now."""
+    refund, payment, order = _locked(refund_id)
+    if refund.state not in UNRESOLVED:
+        return
+    before = refund.refunded_before_minor
+    if gone_minor == before + refund.amount_minor:
+        apply(refund, payment, order, report, door="refund")
+    elif refund.state is RefundState.PENDING:
+        _not_found(refund_id)
+    elif gone_minor == before and failure is not None and failure.permanent:
+        _failed(refund, payment, order, str(failure), door="refund")
+    elif gone_minor == before and refund.check_count < _MOST_CALLS:
+        refund.leased_until = None
+        refund.next_check_at = clock.now() + _AGAIN
+        if failure is not None and refund.check_count == 1:
+            timeline.note(order, "refund_unanswered", str(failure)[:300], door="refund", payment=payment)
+    else:
+        refund.state = RefundState.REVIEW
+        refund.leased_until = refund.next_check_at = None
+        incidents.refund_ambiguous(order, payment, refund, gone_minor)
+
+
+def decide(refund: Refund, payment: Payment, order: Order, *, made: bool, why: str) -> None:
+    """A person has looked up what became of a refund in review. Rows locked by the caller; no commit."""
+    if refund.state is not RefundState.REVIEW:
+        return
+    if made:
+        report = RefundReport("", refund.amount_minor, refund.currency, "succeeded")
+        apply(refund, payment, order, report, door="admin")
+    else:
+        _failed(refund, payment, order, why, door="admin", before=RefundState.REVIEW)
+
+
 def _locked(refund_id: int) -> tuple[Refund, Payment, Order]:
     payment_id = db.session.scalars(select(Refund.payment_id).where(Refund.id == refund_id)).one()
     payment, order = locks.payment_and_order(payment_id)
@@ -245,7 +334,8 @@ def _unanswered(refund_id: int, error: ProviderError, *, refused: bool) -> None:
     else:
         # The next sweep asks again; an intent that nobody has seen must not wait. Asking never ends, because
         # only the provider knows whether the money went; after an hour of silence a person is told.
-        refund.next_check_at = now if refund.state is RefundState.CREATED else now + _AGAIN
+        soon = refund.state is RefundState.CREATED and keeps_keys(payment)
+        refund.next_check_at = now if soon else now + _AGAIN
         if refund.check_count == _UNCLEAR_AFTER and refund.state is RefundState.CREATED:
             words = incidents.KINDS["refund_unclear"]
             subject, text = alerts.incident(order, words, refund.amount_minor, refund.currency)
@@ -270,7 +360,7 @@ def _settle(refund_id: int, report: RefundReport, *, door: str) -> None:
 
 def apply(refund: Refund, payment: Payment, order: Order, report: RefundReport, *, door: str) -> None:
     """Write what the provider says of a refund, and what follows. Rows locked by the caller; no commit."""
-    refund.provider_id = report.provider_id
+    refund.provider_id = report.provider_id or refund.provider_id
     refund.check_count += 1
     refund.leased_until = None
     before, after = refund.state, RefundState(report.state)
@@ -293,16 +383,23 @@ def apply(refund: Refund, payment: Payment, order: Order, report: RefundReport, 
 def _next_check(refund: Refund, state: RefundState) -> datetime | None:
     """A pending refund is watched; one that succeeded may still fail, and is read once more after a day.
 
-    One that was made at the provider has no key of ours: it is read with its payment.
+    One that has no key of ours there is read with its payment.
     """
     now = clock.now()
     if refund.made_at_provider:
         return None
     if state is RefundState.PENDING:
         return now + (_AGAIN if refund.check_count < 6 else _AGAIN_LATER)
+    if not keeps_keys(refund.payment):
+        return None
     if state is RefundState.SUCCEEDED and now - refund.created_at < timedelta(days=1):
         return now + timedelta(days=1)
     return None
+
+
+def keeps_keys(payment: Payment) -> bool:
+    """Whether a refund of this payment is found by our key at its provider."""
+    return providers.get(payment.provider, payment.account).keeps_refund_keys
 
 
 def _accepted(refund: Refund, payment: Payment, order: Order, *, door: str) -> None:
@@ -337,7 +434,7 @@ def _succeeded(refund: Refund, payment: Payment, order: Order, *, door: str) -> 
     ledger.post(
         key=f"refund:{refund.id}",
         debit=_from_account(refund, payment, order),
-        credit=_to_account(payment),
+        credit=pockets.provider_side(payment),
         amount_minor=refund.amount_minor,
         currency=refund.currency,
         kind="refund",
@@ -351,15 +448,9 @@ def _succeeded(refund: Refund, payment: Payment, order: Order, *, door: str) -> 
 
 def _from_account(refund: Refund, payment: Payment, order: Order) -> str:
     """Where a refund's money comes from: ours was taken out of a wallet when it was asked for."""
-    if not refund.made_at_provider and _wallet_with(order, payment) is not None:
+    if not refund.made_at_provider and pockets.wallet_with(order, payment) is not None:
         return ledger.SUSPENSE
-    return _money_of(order, payment)
-
-
-def _to_account(payment: Payment) -> str:
-    if providers.get(payment.provider, payment.account).immediate:
-        return payment.account
-    return ledger.provider_account(payment.provider, payment.account)
+    return pockets.money_of(order, payment)
 
 
 def _failed(
@@ -379,7 +470,7 @@ def _failed(
     if before is RefundState.SUCCEEDED:
         ledger.post(
             key=f"refund:{refund.id}:failed",
-            debit=_to_account(payment),
+            debit=pockets.provider_side(payment),
             credit=_from_account(refund, payment, order),
             amount_minor=refund.amount_minor,
             currency=refund.currency,
@@ -388,7 +479,7 @@ def _failed(
             order_id=order.id,
             payment_id=payment.id,
         )
-    wallet = _wallet_with(order, payment)
+    wallet = pockets.wallet_with(order, payment)
     if wallet is not None and not refund.made_at_provider:
         ledger.post(
             key=f"refund:{refund.id}:returned",
@@ -426,7 +517,7 @@ def _restore(refund: Refund, payment: Payment, order: Order) -> None:
         with db.session.begin_nested():
             fulfilment.resell(voided)
             if DisputeState.OPEN in disputes:
-                tickets.suspend(voided, _DISPUTED)
+                tickets.suspend(voided, DISPUTED)
             else:
                 tickets.restore(voided)
     except fulfilment.SoldOut:
@@ -471,116 +562,3 @@ def due(now: datetime, limit: int) -> list[int]:
     )
     db.session.commit()
     return ids
-
-
-# --- What the provider tells ----------------------------------------------------------------------------
-
-
-def mirror(order: Order, payment: Payment, report: Report, *, door: str) -> None:
-    """Take over the refunds and disputes of a report. Rows locked by the caller; no commit."""
-    for told in report.refunds:
-        known = next(
-            (
-                r
-                for r in payment.refunds
-                if told.provider_id == r.provider_id or told.our_key == r.idempotency_key
-            ),
-            None,
-        )
-        if known is None:
-            known = _made_at_provider(order, payment, told)
-        if known.state is not RefundState.REVIEW or told.state != "pending":
-            apply(known, payment, order, told, door=door)
-    for claim in report.disputes:
-        _dispute(order, payment, claim, door=door)
-
-
-def _made_at_provider(order: Order, payment: Payment, told: RefundReport) -> Refund:
-    """A refund made in the provider's dashboard. Tickets are voided when it gives back all that is left."""
-    everything = told.amount_minor >= refundable_minor(payment)
-    refund = Refund(
-        payment=payment,
-        amount_minor=told.amount_minor,
-        currency=told.currency,
-        state=RefundState.CREATED,
-        idempotency_key=f"provider-{told.provider_id}"[:100],
-        made_at_provider=True,
-        reason="Made at the provider",
-        void_ticket_ids=_own_tickets(order, payment, [], everything=everything) if everything else [],
-        created_at=clock.now(),
-    )
-    db.session.add(refund)
-    db.session.flush()
-    return refund
-
-
-def _dispute(order: Order, payment: Payment, claim: DisputeReport, *, door: str) -> None:
-    known = next((d for d in payment.disputes if d.provider_id == claim.provider_id), None)
-    if known is None:
-        known = Dispute(
-            payment=payment,
-            provider_id=claim.provider_id,
-            amount_minor=claim.amount_minor,
-            currency=claim.currency,
-            reason=claim.reason[:100],
-            created_at=clock.now(),
-            state=DisputeState.OPEN,
-        )
-        db.session.add(known)
-        db.session.flush()
-        _dispute_opened(order, payment, known, door=door)
-    known.provider_status = claim.status
-    state = DisputeState(claim.state)
-    if state is not known.state and known.state is DisputeState.OPEN:
-        _dispute_closed(order, payment, known, state, door=door)
-
-
-def _dispute_opened(order: Order, payment: Payment, dispute: Dispute, *, door: str) -> None:
-    """The bank has taken the money back for now: the tickets wait, and a person is told."""
-    _move_disputed(order, payment, dispute, back=False)
-    amount = money.show(dispute.amount_minor, dispute.currency)
-    words = f"Disputed: {amount} ({dispute.reason or 'no reason given'})."
-    timeline.note(order, "dispute", words, door=door, payment=payment)
-    outbox.alert(
-        *alerts.dispute(order, dispute.amount_minor, dispute.currency, dispute.reason),
-        key=f"dispute:{dispute.id}",
-    )
-    if payment.fulfilled:
-        tickets.suspend(_in_state(order, TicketState.VALID), _DISPUTED)
-    if payment.next_check_at is None:
-        payment.next_check_at = clock.now() + timedelta(days=1)
-
-
-def _dispute_closed(
-    order: Order, payment: Payment, dispute: Dispute, state: DisputeState, *, door: str
-) -> None:
-    dispute.state = state
-    dispute.closed_at = clock.now()
-    timeline.note(order, "dispute", f"Dispute {state}.", door=door, payment=payment)
-    suspended = _in_state(order, TicketState.SUSPENDED)
-    if state is DisputeState.WON:
-        _move_disputed(order, payment, dispute, back=True)
-        tickets.restore(suspended)
-    elif payment.fulfilled:
-        fulfilment.take_back(order, suspended, "disputed and lost")
-
-
-def _in_state(order: Order, state: TicketState) -> list[Ticket]:
-    return [ticket for ticket in order.tickets if ticket.state is state]
-
-
-def _move_disputed(order: Order, payment: Payment, dispute: Dispute, *, back: bool) -> None:
-    ours = _money_of(order, payment)
-    theirs = _to_account(payment)
-    ledger.post(
-        key=f"dispute:{dispute.id}:{'back' if back else 'taken'}",
-        debit=theirs if back else ours,
-        credit=ours if back else theirs,
-        amount_minor=dispute.amount_minor,
-        currency=dispute.currency,
-        kind="dispute",
-        description=f"Dispute {'won' if back else 'opened'} {order.code}",
-        order_id=order.id,
-        payment_id=payment.id,
-        may_overdraw=True,
-    )

@@ -1,0 +1,37 @@
+"""Which account of the ledger a payment's money is in: a wallet, whom it was sold for, or suspense."""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+
+from domain import fulfilment, ledger, providers
+from extensions import db
+from models import LineKind, Order, Payment, Transfer
+
+
+def wallet_with(order: Order, payment: Payment) -> str | None:
+    """The account of the wallet that has the payment's money: by a top-up, or by a person's decision."""
+    if payment.fulfilled:
+        return fulfilment.account_for(order, LineKind.TOP_UP) if _is_top_up(order) else None
+    return db.session.scalar(
+        select(Transfer.credit).where(Transfer.payment_id == payment.id, Transfer.kind == "decision").limit(1)
+    )
+
+
+def money_of(order: Order, payment: Payment) -> str:
+    """The account that has the payment's money: a wallet, whom it was sold for, or suspense."""
+    elsewhere = wallet_with(order, payment)
+    if elsewhere is not None:
+        return elsewhere
+    return fulfilment.account_for(order, order.lines[0].kind) if payment.fulfilled else ledger.SUSPENSE
+
+
+def _is_top_up(order: Order) -> bool:
+    return any(line.kind is LineKind.TOP_UP for line in order.lines)
+
+
+def provider_side(payment: Payment) -> str:
+    """The account that a payment's money came from, and goes back to."""
+    if providers.get(payment.provider, payment.account).immediate:
+        return payment.account
+    return ledger.provider_account(payment.provider, payment.account)
