@@ -22,6 +22,7 @@ from sandbox.stripe.dashboard import StripeDashboard
 from sandbox.stripe.world import World
 from sandbox.sumup import api as sumup_api
 from sandbox.sumup import hosted as sumup_hosted
+from sandbox.sumup import oauth as sumup_oauth
 from sandbox.sumup.access import Access
 from sandbox.sumup.dashboard import SumupDashboard
 from sandbox.sumup.world import World as SumupWorld
@@ -72,6 +73,11 @@ class Sandbox:
             sumup_api.blueprint(sumup, lambda refusal: Edge("sumup", calls, self.faults, refusal))
         )
         self.app.register_blueprint(sumup_hosted.blueprint(self.sumup))
+        self.app.register_blueprint(
+            sumup_oauth.blueprint(
+                self.sumup, access, self.faults, lambda refusal: Edge("sumup", calls, self.faults, refusal)
+            )
+        )
         self.app.register_blueprint(
             resend.blueprint(mail_api, lambda refusal: Edge("resend", calls, self.faults, refusal))
         )

@@ -73,7 +73,7 @@ class Identity:
 
 
 class Worthless(Exception):
-    """`invalid_grant`: a code or refresh token that is unknown, used, too old or revoked, or another address."""
+    """`invalid_grant`: a code or token that is unknown, used, too old, revoked or of another address."""
 
 
 class Access:

@@ -95,7 +95,9 @@ class SumupApi:
             _route("GET", f"/v2.1{of}/transactions", shapes.GET_TRANSACTION, see, self.transaction),
             _route("GET", f"/v2.1{of}/transactions/history", shapes.LIST_TRANSACTIONS, see, self.history),
             _route("GET", "/v0.1/me", shapes.NOTHING, profile, self.me),
-            _route("GET", "/v0.1/memberships", shapes.NOTHING, profile, self.memberships, PROBLEM_JSON),
+            _route(
+                "GET", "/v0.1/memberships", shapes.LIST_MEMBERSHIPS, profile, self.memberships, PROBLEM_JSON
+            ),
             _route("GET", f"/v1{of}", shapes.NOTHING, profile, self.merchant, PROBLEM_JSON),
         ]
 
@@ -281,7 +283,13 @@ class SumupApi:
         return Answer(200, objects.me(self._merchant(asked.who.merchant)))
 
     def memberships(self, asked: Asked) -> Answer:
-        return Answer(200, objects.memberships(self._merchant(asked.who.merchant)))
+        given, merchant = asked.given, self._merchant(asked.who.merchant)
+        if given.get("limit", 10) > 25:
+            raise problem(400, "limit must be at most 25.")
+        kind = given.get("kind", given.get("resource.type", "merchant"))
+        member = kind == "merchant" and given.get("status", "accepted") == "accepted"
+        member = member and given.get("resource.name", merchant.name) == merchant.name
+        return Answer(200, objects.memberships(merchant, shown=member and not given.get("offset")))
 
     def merchant(self, asked: Asked, code: str) -> Answer:
         if code != asked.who.merchant:
@@ -304,7 +312,7 @@ def _parameters(route: Route) -> Body:
     else:
         given = request.get_json(force=True, silent=True) if request.get_data() else {}
     found = shapes.flaws(given, route.shape)
-    if found and route.shape is shapes.REFUND:
+    if found and route.refusal == PROBLEM_JSON:
         raise problem(400, found[0].message)
     if found and route.shape is shapes.LIST_TRANSACTIONS:
         raise legacy(400, "INVALID", "Validation error")

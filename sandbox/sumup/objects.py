@@ -207,21 +207,17 @@ def me(it: Merchant) -> Body:
     }
 
 
-def memberships(it: Merchant) -> Body:
-    """The one merchant that a token belongs to."""
+def memberships(it: Merchant, *, shown: bool) -> Body:
+    """The one merchant that a token belongs to, where the filter has not left it out."""
     made: dict[str, Any] = {"created_at": when(it.created), "updated_at": when(it.created)}
-    return {
-        "items": [
-            {
-                "id": f"mem-{it.code.lower()}",
-                "resource_id": it.code,
-                "type": "merchant",
-                "roles": ["owner"],
-                "permissions": [],
-                "status": "accepted",
-                "resource": {"id": it.code, "type": "merchant", "name": it.name, **made},
-                **made,
-            }
-        ],
-        "total_count": 1,
+    member = {
+        "id": f"mem-{it.code.lower()}",
+        "resource_id": it.code,
+        "type": "merchant",
+        "roles": ["owner"],
+        "permissions": [],
+        "status": "accepted",
+        "resource": {"id": it.code, "type": "merchant", "name": it.name, **made},
+        **made,
     }
+    return {"items": [member] if shown else [], "total_count": 1 if shown else 0}

@@ -96,6 +96,15 @@ LIST_TRANSACTIONS: Shape = {
     "oldest_time": _WHEN,
     "oldest_ref": Field(),
 }
+LIST_MEMBERSHIPS: Shape = {
+    "offset": Field("integer"),
+    "limit": Field("integer"),
+    "kind": Field(),
+    "status": Field(words=("accepted", "pending", "expired", "disabled", "unknown")),
+    "resource.type": Field(),
+    "resource.name": Field(),
+    "roles": Field("list"),
+}
 NOTHING: Shape = {}
 
 # What is answered
