@@ -54,6 +54,7 @@ class Settings:
     sumup_merchant_code: str
     sumup_client_id: str
     sumup_client_secret: str = field(repr=False)
+    sumup_webhook_secret: str = field(repr=False)
     sumup_api_base: str
     sumup_rate_per_second: int
     sumup_scopes: str
@@ -192,6 +193,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         sumup_merchant_code=read.text("SUMUP_MERCHANT_CODE"),
         sumup_client_id=read.text("SUMUP_CLIENT_ID"),
         sumup_client_secret=read.text("SUMUP_CLIENT_SECRET"),
+        sumup_webhook_secret=read.text("SUMUP_WEBHOOK_SECRET"),
         sumup_api_base=read.text("SUMUP_API_BASE").rstrip("/"),
         sumup_rate_per_second=read.number("SUMUP_RATE_PER_SECOND", 5, least=1),
         sumup_scopes=read.text(
@@ -257,7 +259,7 @@ def _refuse_mixtures(settings: Settings) -> None:
         return
     marked = (
         *(secret, publishable, settings.stripe_webhook_secret, settings.mail_api_key),
-        *(settings.sumup_api_key, settings.sumup_client_secret),
+        *(settings.sumup_api_key, settings.sumup_client_secret, settings.sumup_webhook_secret),
     )
     if any(SANDBOX_MARK in value for value in marked):
         raise ConfigError(
