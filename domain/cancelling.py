@@ -56,7 +56,7 @@ def refund_everybody(event: Event, *, actor_id: int) -> None:
 
     Asked for again, it tries those once more that have failed.
     """
-    db.session.refresh(event, with_for_update=True)
+    catalogue.lock(event)
     if event.state is not EventState.CANCELLED:
         db.session.rollback()
         raise DomainError("not_cancelled", "Cancel the event first.")

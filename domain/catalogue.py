@@ -162,9 +162,14 @@ def create_event(
     return event
 
 
+def lock(event: Event) -> None:
+    """Lock the event's row, and only that, and read it afresh, whatever it was loaded together with."""
+    db.session.refresh(event, with_for_update={"of": Event})
+
+
 def update_event(event: Event, **changes: Any) -> Event:
     """Change some columns of `event`, by the rules. Commits; DomainError in words, and nothing is changed."""
-    db.session.refresh(event, with_for_update=True)
+    lock(event)
     before = (event.currency, event.state)
     with db.session.no_autoflush:
         try:
@@ -211,7 +216,7 @@ def cancel_event(event: Event) -> Event:
 
 def delete_event(event: Event) -> None:
     """Remove an event that nobody has ordered from, with its ticket types and door passes. Commits."""
-    db.session.refresh(event, with_for_update=True)
+    lock(event)
     if _has_orders(event):
         db.session.rollback()
         raise DomainError(

@@ -8,10 +8,10 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from domain import catalogue, clock, organisers, providers, sales, selling
+from domain import catalogue, clock, connections, organisers, providers, receivers, sales, selling
 from domain.errors import DomainError
 from extensions import db
-from models import Event, EventState, Organiser, Role, TicketType, User
+from models import Connection, Event, EventState, Organiser, Role, TicketType, User
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Desk:
 
     profile: Organiser | None
     entries: list[Entry]
+    links: list[Link]
 
     @property
     def ahead(self) -> list[Entry]:
@@ -52,6 +53,15 @@ class Step:
     page: str
 
 
+@dataclass(frozen=True)
+class Link:
+    """A provider where organisers connect accounts of their own; `connection` is None before they have."""
+
+    provider: str
+    label: str
+    connection: Connection | None
+
+
 def desk(user: User) -> Desk:
     """The member's profile and events, in a number of queries that does not grow with either."""
     events = organisers.events_of(user)
@@ -68,7 +78,7 @@ def desk(user: User) -> Desk:
         Entry(event, selling.states_of(event, now)[0], *counts.get(event.id, (0, 0)), money.get(event.id, []))
         for event in events
     ]
-    return Desk(organisers.of(user), entries)
+    return Desk(organisers.of(user), entries, links(user))
 
 
 def steps(event: Event) -> list[Step]:
@@ -84,9 +94,23 @@ def steps(event: Event) -> list[Step]:
 
 
 def ways(organiser_id: int | None) -> list[tuple[str, str]]:
-    """The outside providers that an organiser may sell by, as (name, what buyers call it)."""
-    found = (providers.get(name) for name in providers.names())
-    return [(p.name, p.label) for p in found if not p.immediate and p.ready]
+    """The outside providers that an organiser may choose to sell by, as (name, what the choice says).
+
+    One whose account is not connected may be chosen, but sells only once it is.
+    """
+    found, connected = [], receivers.accounts_of([organiser_id] if organiser_id is not None else [])
+    for own in (providers.get(name) for name in providers.names()):
+        account = receivers.receiver(own.name, organiser_id, connected)
+        if own.immediate or not (own.ready or own.connects):
+            continue
+        found.append((own.name, own.label if account is not None else f"{own.label} (not connected yet)"))
+    return found
+
+
+def links(user: User) -> list[Link]:
+    """The providers where the member may connect an account of their own, and whether they have."""
+    owns = (providers.get(name) for name in providers.names())
+    return [Link(own.name, own.label, connections.of(user.id, own.name)) for own in owns if own.connects]
 
 
 def create(user: User, values: Mapping[str, Any]) -> Event:
