@@ -237,7 +237,9 @@ class SumupApi:
             raise legacy(404, *_NOT_FOUND) if older else problem(404, detail)
         amount = None
         if "amount" in asked.given:
-            amount = _amount(asked.given["amount"], transaction.currency)
+            amount = minor(asked.given["amount"], transaction.currency)
+            if not amount or amount < 0:
+                raise problem(400, f"amount must be a positive amount in {transaction.currency}.")
         if options["refund_outcome"] == "processor":
             raise problem(422, "The refund could not be processed by the payment processor.")
         if options["refund_outcome"] == "no_balance":

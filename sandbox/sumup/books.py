@@ -104,7 +104,7 @@ class Transaction:
 
 @dataclass
 class Event:
-    """What happened to a transaction's money. `type` is PAYOUT or REFUND."""
+    """What happened to a transaction's money. `type` is PAYOUT, REFUND or CHARGE_BACK."""
 
     id: int
     transaction_id: str
@@ -247,6 +247,10 @@ class Books:
             "VALUES (?,?,?,?,?)",
             (transaction.id, kind, status, amount_minor, self.now()),
         )
+
+    def mark(self, event: Event, status: str) -> None:
+        """Give an event another status."""
+        self.store.execute("UPDATE sumup_events SET status = ? WHERE id = ?", (status, event.id))
 
     def events(self, transaction_id: str) -> list[Event]:
         """What happened to a transaction's money, oldest first."""

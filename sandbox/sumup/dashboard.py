@@ -28,10 +28,18 @@ _TAMPERED: dict[str, type] = {
     "account": str,
     "noise": bool,
 }
-ACTIONS = ("pay", "decline", "cancel", "expire", "refund", "refund_fail", "tamper")
+ACTIONS = (
+    *("pay", "decline", "cancel", "expire", "refund", "refund_fail"),
+    *("dispute", "dispute_won", "dispute_lost", "tamper"),
+)
 # What other providers do and SumUp does not.
-LACKING = ("pay_later", "complete_later", "fail_later", "dispute", "dispute_won", "dispute_lost")
-_MORE = {"pay": {"card", "force"}, "refund": {"amount_minor"}, "tamper": {"set"}}
+LACKING = ("pay_later", "complete_later", "fail_later")
+_MORE = {
+    "pay": {"card", "force"},
+    "refund": {"amount_minor"},
+    "dispute": {"amount_minor"},
+    "tamper": {"set"},
+}
 _MERCHANT = ("code", "name", "currency", "country")
 SCOPE = f"payments {DEFAULT_SCOPES}"
 
@@ -109,13 +117,20 @@ class SumupDashboard:
         self._world.deactivate(checkout)
 
     def _do_refund(self, checkout: Checkout, request: Body) -> None:
-        amount = request.get("amount_minor")
-        if amount is not None and (isinstance(amount, bool) or not isinstance(amount, int) or amount < 1):
-            raise BadRequest("amount_minor must be a whole number of minor units, 1 or more.")
-        self._world.refund(self._charge(checkout), amount)
+        self._world.refund(self._charge(checkout), _amount(request))
 
     def _do_refund_fail(self, checkout: Checkout, request: Body) -> None:
         self._world.refund_fails(self._charge(checkout))
+
+    def _do_dispute(self, checkout: Checkout, request: Body) -> None:
+        """SumUp's word for it is chargeback."""
+        self._world.charge_back(self._charge(checkout), _amount(request))
+
+    def _do_dispute_won(self, checkout: Checkout, request: Body) -> None:
+        self._world.close_charge_back(self._charge(checkout), won=True)
+
+    def _do_dispute_lost(self, checkout: Checkout, request: Body) -> None:
+        self._world.close_charge_back(self._charge(checkout), won=False)
 
     def _do_tamper(self, checkout: Checkout, request: Body) -> None:
         """Change what SumUp says. `noise`: its amounts travel as 0.1 + 0.2 comes out of a float."""
@@ -271,3 +286,10 @@ class SumupDashboard:
             "transaction": charged.id if charged else None,
             "refunded_minor": self._world.refunded_minor(charged) if charged else 0,
         }
+
+
+def _amount(request: Body) -> int | None:
+    amount = request.get("amount_minor")
+    if amount is not None and (isinstance(amount, bool) or not isinstance(amount, int) or amount < 1):
+        raise BadRequest("amount_minor must be a whole number of minor units, 1 or more.")
+    return amount

@@ -137,6 +137,8 @@ def _refunded(events: Sequence[Event]) -> int:
 
 
 def _simple(it: Transaction, events: Sequence[Event]) -> str:
+    if any(e.type == "CHARGE_BACK" and e.status != FAILED for e in events):
+        return "CHARGEBACK"
     failed = [e for e in events if e.type == "REFUND" and e.status == FAILED]
     return "REFUND_FAILED" if failed and it.status == "SUCCESSFUL" else it.status
 

@@ -17,6 +17,7 @@ from sandbox.sumup.books import (
     PENDING,
     Books,
     Checkout,
+    Event,
     Impossible,
     Transaction,
     new_id,
@@ -87,6 +88,8 @@ class World(Books):
         """Send money back; all that is left where `amount_minor` is None. Returns how much it was."""
         if transaction.status not in ("SUCCESSFUL", "REFUNDED"):
             raise Impossible("The transaction is not refundable in its current state")
+        if self._charge_backs(transaction, PENDING, "SUCCESSFUL"):
+            raise Impossible("The transaction is not refundable: it was charged back")
         left = transaction.amount_minor - self.refunded_minor(transaction)
         amount = left if amount_minor is None else amount_minor
         if not 0 < amount <= left:
@@ -100,8 +103,30 @@ class World(Books):
         alive = [e for e in self.events(transaction.id) if e.type == "REFUND" and e.status != FAILED]
         if not alive:
             raise Impossible("This payment has no refund that could fail.")
-        self.store.execute("UPDATE sumup_events SET status = 'FAILED' WHERE id = ?", (alive[-1].id,))
+        self.mark(alive[-1], FAILED)
         self.turn(transaction, "REFUNDED" if len(alive) > 1 else "SUCCESSFUL")
+
+    def charge_back(self, transaction: Transaction, amount_minor: int | None) -> None:
+        """The buyer's bank wants the money back, all of it where `amount_minor` is None."""
+        if self._charge_backs(transaction, PENDING):
+            raise Impossible("This payment is charged back already.")
+        amount = transaction.amount_minor if amount_minor is None else amount_minor
+        if not 0 < amount <= transaction.amount_minor:
+            raise Impossible(f"A chargeback can be of 1 to {transaction.amount_minor} minor units.")
+        self.note(transaction, "CHARGE_BACK", PENDING, amount)
+        self.turn(transaction, transaction.status)
+
+    def close_charge_back(self, transaction: Transaction, *, won: bool) -> None:
+        """The bank's word on the open chargeback of a payment."""
+        opened = self._charge_backs(transaction, PENDING)
+        if not opened:
+            raise Impossible("This payment has no open chargeback.")
+        self.mark(opened[0], FAILED if won else "SUCCESSFUL")
+        self.turn(transaction, transaction.status)
+
+    def _charge_backs(self, transaction: Transaction, *statuses: str) -> list[Event]:
+        found = self.events(transaction.id)
+        return [e for e in found if e.type == "CHARGE_BACK" and e.status in statuses]
 
     def _refuse_duplicate(self, merchant: str, reference: str) -> None:
         if self.checkouts(1, "merchant = ? AND reference = ?", (merchant, reference)):
