@@ -129,7 +129,7 @@ def test_tampering(box: Sandbox, sdk: Sumup, checkout: Checkout) -> None:
     read = sdk.checkouts.get(str(checkout.id))
     assert (read.amount, read.currency, read.checkout_reference) == (24.99, "GBP", "else")
     assert read.merchant_code == "MHARBOUR"
-    (charged,) = read.transactions or ()
+    (charged,) = read.transactions or []
     assert (charged.amount, charged.currency, charged.merchant_code) == (24.99, "GBP", "MHARBOUR")
 
 
@@ -231,7 +231,8 @@ def test_notifications(box: Sandbox, receiver: Receiver, sdk: Sumup, wanted: dic
     # The second decline changed no status.
     assert events == [{"event_type": "CHECKOUT_STATUS_CHANGED", "id": made.id}] * 2
     body, signature = receiver.got[0]
-    assert (json.loads(body), signature) == (events[0], None)
+    assert json.loads(body) == events[0]
+    assert not signature
     assert {sent["state"] for sent in box.get("webhooks")} == {"delivered"}
 
 

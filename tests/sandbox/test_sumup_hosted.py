@@ -15,7 +15,7 @@ from tests.support.sandbox import Sandbox
 
 def page(checkout: Checkout) -> str:
     assert checkout.hosted_checkout_url
-    return checkout.hosted_checkout_url
+    return str(checkout.hosted_checkout_url)
 
 
 def seen(checkout: Checkout) -> str:

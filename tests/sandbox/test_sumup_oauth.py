@@ -56,7 +56,7 @@ def refresh(http: httpx.Client, refresh_token: str) -> httpx.Response:
 def works(box: Sandbox, tokens: dict[str, Any], merchant: str = "MHARBOUR") -> bool:
     with sumup_client(box, tokens["access_token"]) as sdk:
         try:
-            return sdk.merchants.get(merchant).merchant_code == merchant
+            return bool(sdk.merchants.get(merchant).merchant_code == merchant)
         except AuthenticationError:
             return False
 

@@ -32,6 +32,7 @@ ANSWERS: list[tuple[Shape, Any]] = [
     (shapes.ERROR_FORBIDDEN, sdk.ErrorForbidden),
     (shapes.PROBLEM, sdk.Problem),
 ]
+REQUIRED: Any = typing_extensions.Required
 _KINDS: dict[str, tuple[Any, ...]] = {
     "string": (str,),
     "uri": (str,),
@@ -97,7 +98,7 @@ def test_requests(shape: Shape, model: Any) -> None:
     assert differences(shape, model) == []
     hints = typing_extensions.get_type_hints(model, include_extras=True)
     assert shape.keys() == hints.keys()
-    required = {name for name, hint in hints.items() if get_origin(hint) is typing_extensions.Required}
+    required = {name for name, hint in hints.items() if get_origin(hint) is REQUIRED}
     assert required == {name for name, field in shape.items() if field.required}
 
 
