@@ -18,7 +18,10 @@ import logs
 from domain import credentials, money, rendering
 from domain.errors import DomainError, NotFound
 
-BLUEPRINTS = ("shop", "payments", "wallet", "account", "setup", "door", "organiser", "admin", "health")
+BLUEPRINTS = (
+    *("shop", "payments", "wallet", "account", "setup", "door"),
+    *("organiser", "connections", "admin", "health"),
+)
 # Connections a process keeps, one a thread: two web processes, worker and clock stay under 20 together.
 _POOL = {"pool_size": 4, "max_overflow": 0, "pool_recycle": 1800}
 
@@ -126,9 +129,22 @@ def _logo_origin() -> str:
 
 
 def _form_origins() -> tuple[str, ...]:
-    """Where a form's answer may redirect: browsers hold `form-action` against the whole chain."""
-    base = config.get().stripe_api_base
-    return ("https://checkout.stripe.com", *([base.rsplit("/", 1)[0]] if base else []))
+    """Where a form's answer may redirect: browsers hold `form-action` against the whole chain.
+
+    The providers' payment pages, and the one where an organiser lets us use their account.
+    """
+    settings = config.get()
+    local = {base.rsplit("/", 1)[0] for base in (settings.stripe_api_base, settings.sumup_api_base) if base}
+    return (
+        "https://checkout.stripe.com",
+        *(
+            "https://checkout.sumup.com",
+            "https://pay.sumup.com",
+            "https://api.sumup.com",
+            "https://auth.sumup.com",
+        ),
+        *sorted(local),
+    )
 
 
 def _wants_json() -> bool:

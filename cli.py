@@ -13,7 +13,7 @@ from flask.cli import AppGroup, with_appcontext
 
 import config
 import worker as time_edge
-from domain import accounts, demo, doctor, money, outbox, payments, refunds, sweep
+from domain import accounts, connections, demo, doctor, money, outbox, payments, refunds, sweep
 from domain.errors import DomainError
 from models import Payment
 
@@ -124,6 +124,32 @@ def users_list() -> None:
         click.echo(f"{user.role:<10} {user.email}{' (' + ', '.join(notes) + ')' if notes else ''}")
 
 
+# --- Connected accounts ---------------------------------------------------------------------------------
+
+connections_group = AppGroup("connections", help="The accounts that organisers have connected.")
+
+
+@connections_group.command("list")
+def connections_list() -> None:
+    """List the connected accounts, the broken ones first, with the payments that wait for them."""
+    for seen in connections.for_admins():
+        if seen.row is not None:
+            waiting = f", {seen.waiting} payments wait" if seen.waiting else ""
+            click.echo(f"{seen.state:<12} {seen.provider} {seen.row.account} {seen.row.user.email}{waiting}")
+
+
+@connections_group.command("rotate")
+def connections_rotate() -> None:
+    """Encrypt every stored token anew under the first of TOKEN_KEYS. Fails if any cannot be read."""
+    done = connections.rotate()
+    click.echo(f"{done.done} connections are under the first key.")
+    if done.unreadable:
+        raise click.ClickException(
+            f"Not readable with these TOKEN_KEYS, and left as they are: {', '.join(done.unreadable)}. "
+            "Put their old key back behind the new one, and run this again."
+        )
+
+
 # --- What is wrong --------------------------------------------------------------------------------------
 
 mail_group = AppGroup("mail", help="Whether mail leaves.")
@@ -180,6 +206,7 @@ def register(app: Flask) -> None:
     app.cli.add_command(payments_group)
     app.cli.add_command(demo_group)
     app.cli.add_command(users_group)
+    app.cli.add_command(connections_group)
     app.cli.add_command(mail_group)
     app.cli.add_command(doctor_command)
     app.cli.add_command(worker)

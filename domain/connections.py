@@ -7,6 +7,7 @@ connected are `connecting.names()`.
 
 from __future__ import annotations
 
+import hmac
 from dataclasses import dataclass
 
 import structlog
@@ -15,12 +16,13 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import joinedload
 
 import config
-from domain import clock, keyring, links, locks, providers
+from domain import clock, credentials, keyring, links, locks, providers
 from domain.errors import DomainError, NotFound
 from domain.providers import ProviderError, connecting
 from domain.providers.connecting import Owner, Refused, Tokens
 from extensions import db
 from models import (
+    PAYMENT_ACTIVE,
     Connection,
     ConnectionState,
     LinkPurpose,
@@ -55,6 +57,26 @@ def authorize_url(user: User, provider: str) -> tuple[str, str]:
     state = links.token(user, LinkPurpose.CONNECT)
     db.session.commit()
     return connector.authorize_url(state, redirect_uri(provider)), state
+
+
+def finish(
+    user: User, provider: str, *, expected: str, state: str, code: str, refusal: str = ""
+) -> Connection:
+    """What happens when the provider sends an organiser back: connect, or say in words why not. Commits.
+
+    `expected` is the state that this browser left with; `refusal` the provider's word that its owner said no.
+    """
+    label = _connector(provider).label
+    if not expected or not hmac.compare_digest(expected.encode(), state.encode()):
+        raise _stale()
+    use_state(user, state)
+    if refusal or not code:
+        raise DomainError(
+            "not_allowed",
+            f"You did not let {config.get().site_name} use your {label} account, so nothing was connected. "
+            "Begin again whenever you like.",
+        )
+    return connect(user.id, provider, code, redirect_uri(provider))
 
 
 def use_state(user: User, state: str) -> None:
@@ -96,11 +118,13 @@ def connect(user_id: int, provider: str, code: str, uri: str) -> Connection:
         ) from error
     except ProviderError as error:
         log.warning("not_connected", provider=provider, code=error.code)
+        raise _not_connected(connector.label, error) from error
+    if not tokens.refresh or not owner.account:
         raise DomainError(
-            "provider_silent",
-            f"{connector.label} did not answer as it should, so nothing was connected. "
-            "Wait a minute, then begin again.",
-        ) from error
+            "no_lasting_access",
+            f"{connector.label} gave no lasting access to the account, so nothing was connected. "
+            f"Ask {config.get().support_email}.",
+        )
     try:
         connection = locks.in_one_transaction(lambda: _keep(user_id, provider, tokens, owner))
     except IntegrityError as error:
@@ -108,6 +132,17 @@ def connect(user_id: int, provider: str, code: str, uri: str) -> Connection:
         raise _taken(connector.label) from error
     log.info("connected", provider=provider, account=connection.account, user=user_id)
     return connection
+
+
+def _not_connected(label: str, error: ProviderError) -> DomainError:
+    """What the provider said no to is told; that it was silent, or does not know us as an app, is ours."""
+    if error.permanent and error.code != "invalid_client":
+        return DomainError(error.code, f"{error} Nothing was connected.")
+    return DomainError(
+        "provider_silent",
+        f"{label} did not answer as it should, so nothing was connected. Wait a minute, then begin again. "
+        f"If that does not help, write to {config.get().support_email}.",
+    )
 
 
 def _keep(user_id: int, provider: str, tokens: Tokens, owner: Owner) -> Connection:
@@ -208,6 +243,18 @@ def _end(row: Connection) -> None:
     row.state, row.ended_at = ConnectionState.DISCONNECTED, clock.now()
 
 
+def tend() -> None:
+    """What sweeps do: forget what is not needed any more, and take up what can be read again. Commits."""
+    forget_ended()
+    broken = select(Connection).where(
+        Connection.state == ConnectionState.BROKEN, Connection.refresh_token != ""
+    )
+    unread = [(row.provider, row.account) for row in db.session.scalars(broken) if _readable(row)]
+    db.session.commit()
+    for provider, account in unread:
+        credentials.look_again(provider, account)
+
+
 def forget_ended() -> int:
     """Throw away the tokens of ended connections that no payment or refund needs any more; how many. Commits.
 
@@ -275,6 +322,53 @@ def rotate() -> Rotation:
 # --- Looking --------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Seen:
+    """A connection as its organiser or an admin sees it; `row` is None where nothing was ever connected."""
+
+    provider: str
+    label: str
+    row: Connection | None
+    # Payments into the account that have no final word yet.
+    waiting: int = 0
+    # Why the organiser cannot connect now, in words; "" where they can.
+    problem: str = ""
+
+    @property
+    def state(self) -> str:
+        return self.row.state.value if self.row is not None else "none"
+
+
+def look(user: User, provider: str) -> Seen:
+    """The user's own connection, and whether they could make one. NotFound for no such provider."""
+    connector, row = connecting.get(provider), of(user.id, provider)
+    problem = ""
+    try:
+        _connector(provider)
+        _check_organiser(user.id)
+    except DomainError as error:
+        problem = error.message
+    return Seen(provider, connector.label, row, waiting(row) if row is not None else 0, problem)
+
+
+def for_admins() -> list[Seen]:
+    """Every connection with what waits for it, the broken ones first."""
+    waits = _all_waiting()
+    return [
+        Seen(row.provider, connecting.get(row.provider).label, row, waits.get((row.provider, row.account), 0))
+        for row in everyone()
+    ]
+
+
+def _all_waiting() -> dict[tuple[str, str], int]:
+    query = (
+        select(Payment.provider, Payment.account, func.count())
+        .where(Payment.state.in_(PAYMENT_ACTIVE))
+        .group_by(Payment.provider, Payment.account)
+    )
+    return {(provider, account): count for provider, account, count in db.session.execute(query)}
+
+
 def of(user_id: int, provider: str) -> Connection | None:
     """The organiser's connection in use, or the one they ended last."""
     return db.session.scalar(
@@ -285,18 +379,38 @@ def of(user_id: int, provider: str) -> Connection | None:
     )
 
 
-def everyone(state: ConnectionState | None = None) -> list[Connection]:
-    """Every connection with its organiser, the broken ones first."""
+_SHOWN = 500
+
+
+def everyone() -> list[Connection]:
+    """The connections with their organisers, the broken ones first; the newest of many."""
     query = select(Connection).options(joinedload(Connection.user))
-    if state is not None:
-        query = query.where(Connection.state == state)
     broken_first = (Connection.state != ConnectionState.BROKEN, Connection.id.desc())
-    return list(db.session.scalars(query.order_by(*broken_first).limit(500)))
+    return list(db.session.scalars(query.order_by(*broken_first).limit(_SHOWN)))
 
 
-def unreadable() -> list[Connection]:
-    """The connections whose tokens no key of the ring opens."""
-    return [row for row in everyone() if not _readable(row)]
+@dataclass(frozen=True)
+class Summary:
+    """How the connections are: how many are in use, which are broken, and whose tokens no key opens."""
+
+    in_use: int
+    broken: tuple[str, ...]
+    unreadable: tuple[str, ...]
+    # Payments into broken accounts that have no final word.
+    waiting: int
+
+
+def summary() -> Summary:
+    """For the doctor and the health page."""
+    rows = list(db.session.scalars(select(Connection).where(Connection.refresh_token != "")))
+    broken = db.session.scalars(select(Connection).where(Connection.state == ConnectionState.BROKEN)).all()
+    waits = _all_waiting() if broken else {}
+    return Summary(
+        sum(1 for row in rows if row.state is ConnectionState.CONNECTED),
+        tuple(f"{row.provider} {row.account}" for row in broken),
+        tuple(f"{row.provider} {row.account}" for row in rows if not _readable(row)),
+        sum(waits.get((row.provider, row.account), 0) for row in broken),
+    )
 
 
 def _readable(row: Connection) -> bool:
@@ -313,6 +427,6 @@ def waiting(connection: Connection) -> int:
     query = select(func.count()).where(
         Payment.provider == connection.provider,
         Payment.account == connection.account,
-        Payment.state.in_((PaymentState.CREATED, PaymentState.OPEN, PaymentState.PROCESSING)),
+        Payment.state.in_(PAYMENT_ACTIVE),
     )
     return db.session.scalar(query) or 0

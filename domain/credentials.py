@@ -150,7 +150,7 @@ def _read(provider: str, account: str) -> Row[Any]:
     with _engine().connect() as connection:
         row = connection.execute(query).one_or_none()
     # What is broken and has tokens yet could not be read; the ring may have been mended.
-    if row is None or not row.refresh_token or (row.state == ConnectionState.BROKEN and not mend(row)):
+    if row is None or not row.refresh_token or (row.state == ConnectionState.BROKEN and not _mend(row)):
         raise _not_connected(provider, account)
     return row
 
@@ -244,10 +244,19 @@ def _silent(row: Row[Any], error: ProviderError) -> None:
             outbox.alert_by(connection, *alerts.connector_refused(label, str(error)), key=key)
 
 
-def mend(row: Row[Any]) -> bool:
-    """Whether the tokens of a broken connection can be read again; it is in use again then. Commits."""
+def look_again(provider: str, account: str) -> bool:
+    """Whether an account can be spoken for; one whose tokens can be read again is in use from now on."""
     try:
-        keyring.unseal(row.access_token), keyring.unseal(row.refresh_token)
+        _read(provider, account)
+    except ProviderError:
+        return False
+    return True
+
+
+def _mend(row: Row[Any]) -> bool:
+    try:
+        for sealed in (row.access_token, row.refresh_token):
+            keyring.unseal(sealed)
     except keyring.Unreadable:
         return False
     with _engine().begin() as connection:

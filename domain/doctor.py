@@ -23,9 +23,9 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 import config
-from domain import checks, health, jobs, mailing, providers
+from domain import checks, connections, health, jobs, mailing, providers
 from domain.mailing import MailError
-from domain.providers import ProviderError
+from domain.providers import ProviderError, connecting
 from extensions import db, queue
 from models import Role, User
 
@@ -81,6 +81,7 @@ def findings(scheduled: Iterable[str] = ()) -> list[Finding]:
         *found,
         _redis(scheduled),
         *_providers(),
+        *_connections(),
         *_running(),
         *_invariants(),
         *_tickets(),
@@ -311,6 +312,58 @@ def _clock_skew() -> Finding:
             "clock_skew", title, FAIL if off > SKEW_FAIL else WARN, f"It is {off} seconds off.", fix
         )
     return Finding("clock_skew", title, OK, "It agrees with Stripe's.")
+
+
+# --- Connected accounts ---------------------------------------------------------------------------------
+
+
+def _connections() -> list[Finding]:
+    """Whether organisers can connect accounts, and whether those that are connected can be spoken for."""
+    found = [_connector(name) for name in connecting.names()]
+    try:
+        seen = connections.summary()
+    except SQLAlchemyError as error:
+        words = f"They cannot be read: {type(error).__name__}."
+        return [*found, Finding("connections", "Connections", FAIL, words, "Run `flask db upgrade`.")]
+    finally:
+        db.session.rollback()
+    return [*found, _token_keys(seen), _broken(seen)]
+
+
+def _connector(name: str) -> Finding:
+    connector = connecting.get(name)
+    title, uri = f"{connector.label} for organisers", connections.redirect_uri(name)
+    if connector.ready:
+        words = (
+            f"They can connect accounts. The app at {connector.label} needs the redirect URI {uri}, exactly."
+        )
+    else:
+        words = f"They cannot connect accounts: no app is set. Its redirect URI would be {uri}."
+    return Finding(f"{name}_connect", title, OK, words)
+
+
+def _token_keys(seen: connections.Summary) -> Finding:
+    title = "Keys of tokens"
+    if seen.unreadable:
+        words = f"No key of the ring opens the tokens of {', '.join(seen.unreadable[:5])}."
+        fix = (
+            "Put the old key back into TOKEN_KEYS behind the new one, and run `flask connections rotate`. "
+            "Where it is lost, the organisers connect again."
+        )
+        return Finding("token_keys", title, FAIL, words, fix)
+    ring = (
+        f"{len(config.get().token_keys)} in TOKEN_KEYS" if config.get().token_keys else "made of SECRET_KEY"
+    )
+    return Finding("token_keys", title, OK, f"They open every stored token ({ring}).")
+
+
+def _broken(seen: connections.Summary) -> Finding:
+    title = "Connections"
+    if seen.broken:
+        words = f"Broken: {', '.join(seen.broken[:5])}; {seen.waiting} payments wait for them."
+        fix = "Their organisers were asked by mail to connect again: see /admin/connections."
+        return Finding("connections", title, WARN, words, fix)
+    return Finding("connections", title, OK, f"{seen.in_use} are in use, none is broken.")
 
 
 # --- Running parts --------------------------------------------------------------------------------------

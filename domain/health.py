@@ -19,7 +19,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 import config
-from domain import clock, outbox
+from domain import clock, connections, outbox
 from extensions import db, queue
 from models import CheckRun, Heartbeat, Incident, MailState, OutboxMail, SweepRun
 
@@ -90,6 +90,7 @@ def report(*, grace: bool = True) -> Health:
         "sweep": lambda: sweep(grace=grace),
         "outbox": _outbox,
         "incidents": _incidents,
+        "connections": _connections,
         "invariants": _invariants,
     }
     checks = {"database": Check(OK, "The database answers.")}
@@ -183,6 +184,17 @@ def _incidents() -> Check:
     many = "1 incident waits" if count == 1 else f"{count} incidents wait"
     words = f"{many} in the money inbox, the oldest came {_ago(oldest)}: see /admin/incidents."
     return Check(DEGRADED if clock.now() - oldest > INCIDENT_OLD else OK, words)
+
+
+def _connections() -> Check:
+    """An organiser's account that cannot be asked is theirs to mend, unless buyers wait for it."""
+    seen = connections.summary()
+    if not seen.broken and not seen.unreadable:
+        return Check(OK, f"{seen.in_use} connected accounts can be asked.")
+    words = f"{len(seen.broken)} connected accounts are broken, {seen.waiting} payments wait for them"
+    words += f"; {len(seen.unreadable)} have unreadable tokens" if seen.unreadable else ""
+    degraded = seen.waiting or seen.unreadable
+    return Check(DEGRADED if degraded else OK, f"{words}: see /admin/connections.")
 
 
 def _invariants() -> Check:

@@ -20,7 +20,19 @@ from sqlalchemy import ColumnElement, Select, and_, func, or_, select, update
 from sqlalchemy.orm import joinedload
 
 import config
-from domain import alerts, cancelling, clock, decisions, outbox, payments, polling, providers, refunds, wallet
+from domain import (
+    alerts,
+    cancelling,
+    clock,
+    connections,
+    decisions,
+    outbox,
+    payments,
+    polling,
+    providers,
+    refunds,
+    wallet,
+)
 from domain.providers import ProviderError, Report
 from extensions import db
 from models import PAYMENT_ACTIVE, Order, OrderState, OutboxMail, Payment, PaymentState, SweepRun
@@ -106,6 +118,7 @@ def run(
         _also(work, "cancelled_events", cancelling.refund_due)
         _also(work, "late_money", decisions.decide_late_money)
         _also(work, "wallet_holds", lambda: wallet.expire_holds(clock.now()))
+        _also(work, "connections", connections.tend)
         _also(work, "stuck", _raise_stuck)
         _also(work, "expired", _raise_expired)
         delivered = outbox.deliver_due(budget_seconds=30)

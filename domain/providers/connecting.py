@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Protocol
 
 import config
-from domain.errors import DomainError
+from domain.errors import NotFound
 from domain.providers import ProviderError
 
 
@@ -84,8 +84,8 @@ def names() -> tuple[str, ...]:
 
 
 def get(name: str) -> Connector:
-    """The connector of provider `name`, by the settings in force. DomainError where there is none."""
+    """The connector of provider `name`, by the settings in force. NotFound where there is none."""
     if name not in _MODULES:
-        raise DomainError("connects_not", "Accounts of that kind cannot be connected here.")
+        raise NotFound("connects_not", "Accounts of that kind cannot be connected here.")
     connector: Connector = import_module(_MODULES[name]).build(config.get())
     return connector

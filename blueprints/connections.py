@@ -1,0 +1,100 @@
+"""An organiser's own account at a provider: to the provider and back, its state, its end; and for admins, all."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Flask, Response, flash, redirect, render_template, request, session, url_for
+from flask_login import current_user
+from werkzeug.wrappers import Response as BaseResponse
+
+from blueprints.access import members_only, role_required
+from blueprints.visitor import signed_in
+from domain import connections
+from domain.errors import DomainError
+from extensions import limiter
+from models import User
+
+bp = Blueprint("connections", __name__)
+
+# Where the browser keeps what the provider is to bring back: nobody else's answer is taken.
+_STATE = "connecting"
+_PAGE = "/organiser/connect/<provider>"
+
+
+def register(app: Flask) -> None:
+    """Add the pages of connected accounts."""
+    app.register_blueprint(bp)
+
+
+@bp.after_request
+def _not_kept(response: Response) -> Response:
+    response.headers.setdefault("Cache-Control", "private, no-store")
+    return response
+
+
+def _member() -> User:
+    member = signed_in()
+    if member is None:
+        raise RuntimeError("A page for members was reached without a login.")
+    return member
+
+
+def _member_key() -> str:
+    return f"member:{current_user.get_id()}"
+
+
+@bp.get(_PAGE)
+@members_only
+def begin(provider: str) -> str:
+    """The account's state, with the button that begins; the provider itself is asked after the POST."""
+    return render_template("organiser/connection.html", seen=connections.look(_member(), provider))
+
+
+@bp.post(_PAGE)
+@members_only
+@limiter.limit("30 per hour", key_func=_member_key)
+def leave(provider: str) -> BaseResponse:
+    try:
+        url, session[_STATE] = connections.authorize_url(_member(), provider)
+    except DomainError as error:
+        return _back(provider, error.message, "warning")
+    return redirect(url, 303)
+
+
+@bp.get(f"{_PAGE}/done")
+@members_only
+@limiter.limit("60 per hour", key_func=_member_key)
+def done(provider: str) -> BaseResponse:
+    """The provider sends the organiser here, with a code, or with a no."""
+    try:
+        made = connections.finish(
+            _member(),
+            provider,
+            expected=session.pop(_STATE, ""),
+            state=request.args.get("state", ""),
+            code=request.args.get("code", ""),
+            refusal=request.args.get("error", ""),
+        )
+    except DomainError as error:
+        return _back(provider, error.message, "warning")
+    return _back(provider, f"Account {made.account} is connected. You can sell through it now.", "success")
+
+
+@bp.post(f"{_PAGE}/end")
+@members_only
+def end(provider: str) -> BaseResponse:
+    try:
+        connections.disconnect(_member().id, provider)
+    except DomainError as error:
+        return _back(provider, error.message, "warning")
+    return _back(provider, "The account is disconnected. Nothing new is sold through it.", "success")
+
+
+def _back(provider: str, words: str, category: str) -> BaseResponse:
+    flash(words, category)
+    return redirect(url_for("connections.begin", provider=provider), 303)
+
+
+@bp.get("/admin/connections")
+@role_required()
+def everyone() -> str:
+    return render_template("admin/connections.html", shown=connections.for_admins())
