@@ -1,4 +1,4 @@
-"""An organiser's own account at a provider: to the provider and back, its state, its end; and for admins, all."""
+"""An organiser's own account at a provider: going there, coming back, ending it; for admins, all of them."""
 
 from __future__ import annotations
 
