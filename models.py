@@ -375,6 +375,15 @@ class Order(Base):
         ),
     )
 
+    @property
+    def sells_tickets(self) -> bool:
+        """Whether it is about tickets: a listing fee has an event, too, and none of its tickets."""
+        return any(line.kind is LineKind.TICKET for line in self.lines)
+
+    @property
+    def is_listing_fee(self) -> bool:
+        return any(line.kind is LineKind.LISTING_FEE for line in self.lines)
+
     def __str__(self) -> str:
         return self.code
 

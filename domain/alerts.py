@@ -175,6 +175,24 @@ def suspicious_pattern(where: str, count: int, order: Order) -> Alert:
     )
 
 
+# --- Listing fees ---------------------------------------------------------------------------------------
+
+
+def listing_review(order: Order, what: str) -> Alert:
+    """An event that went off sale, because the fee for publishing it went back or may."""
+    title = order.event.title if order.event is not None else order.code
+    return (
+        f"Event Off Sale - {title}",
+        f"{what}\n\n"
+        f"It was the listing fee of “{title}”, {_amount(order.total_minor, order.currency)}. The event is "
+        "off sale until you decide: publish it again, or cancel it. Tickets that were sold stay valid.\n\n"
+        f"Order: {order.code}\n"
+        f"Organiser: {order.email}\n\n"
+        f"Decide: {_admin('listings')}\n"
+        f"{_view(order)}",
+    )
+
+
 # --- Connected accounts ---------------------------------------------------------------------------------
 
 

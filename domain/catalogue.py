@@ -26,7 +26,7 @@ from domain.selling import Sale as Sale
 from domain.selling import Selling as Selling
 from domain.selling import selling as selling
 from extensions import db
-from models import DoorPass, Event, EventState, Order, OrderLine, Picture, TicketType, User, Wallet
+from models import DoorPass, Event, EventState, LineKind, Order, OrderLine, Picture, TicketType, User, Wallet
 
 # More upcoming events than this need pages; until then the list is simply bounded.
 _LIST_LIMIT = 200
@@ -217,7 +217,7 @@ def cancel_event(event: Event) -> Event:
 def delete_event(event: Event) -> None:
     """Remove an event that nobody has ordered from, with its ticket types and door passes. Commits."""
     lock(event)
-    if _has_orders(event):
+    if _has_orders(event, of_any_kind=True):
         db.session.rollback()
         raise DomainError(
             "has_orders", f"“{event.title}” has orders, so it stays on record. Cancel it instead."
@@ -416,8 +416,12 @@ def _check_price(event: Event, kind: TicketType) -> None:
         )
 
 
-def _has_orders(event: Event) -> bool:
-    return db.session.scalar(select(Order.id).filter_by(event_id=event.id).limit(1)) is not None
+def _has_orders(event: Event, *, of_any_kind: bool = False) -> bool:
+    """Whether anybody has ordered tickets; `of_any_kind`: or its organiser its listing."""
+    query = select(Order.id).filter_by(event_id=event.id).limit(1)
+    if not of_any_kind:
+        query = query.where(Order.lines.any(OrderLine.kind == LineKind.TICKET))
+    return db.session.scalar(query) is not None
 
 
 def _drop_picture(picture_id: int | None) -> None:

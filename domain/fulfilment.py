@@ -10,15 +10,18 @@ from collections import Counter
 
 from sqlalchemy import ARRAY, Integer, bindparam, column, func, update
 
-from domain import clock, ledger, outbox, tickets, timeline
+from domain import alerts, clock, ledger, outbox, tickets, timeline
 from domain.errors import DomainError
 from extensions import db
 from models import (
+    DisputeState,
+    Event,
     EventState,
     LineKind,
     Order,
     OrderState,
     Payment,
+    RefundState,
     StockState,
     Ticket,
     TicketState,
@@ -145,13 +148,14 @@ def fulfil(
     order.state = OrderState.COMPLETED
     order.completed_at = now
     order.failure_reason = ""
-    issued = tickets.issue(order) if order.event_id is not None else []
+    issued = tickets.issue(order) if order.sells_tickets else []
     if source is not None and payment is not None:
         _post(order, payment, source)
     timeline.note(order, "fulfilled", _words(order, issued), door=door, payment=payment, actor_id=actor_id)
-    outbox.stage(
-        "tickets" if issued else "top_up", key=f"order:{order.id}:fulfilled", to=order.email, order=order
-    )
+    kind = "tickets" if issued else "listing_live" if order.is_listing_fee else "top_up"
+    outbox.stage(kind, key=f"order:{order.id}:fulfilled", to=order.email, order=order)
+    if order.is_listing_fee:
+        _move_event(order, EventState.DRAFT, EventState.PUBLISHED)
     sell(order)
 
 
@@ -190,6 +194,8 @@ def account_for(order: Order, kind: LineKind) -> str:
 def _description(order: Order, kind: LineKind) -> str:
     if kind is LineKind.TOP_UP:
         return f"Wallet top-up {order.code}"
+    if kind is LineKind.LISTING_FEE:
+        return f"{order.lines[0].description} ({order.code})"
     return f"{order.event.title if order.event is not None else order.lines[0].description} ({order.code})"
 
 
@@ -197,6 +203,41 @@ def _words(order: Order, issued: list[Ticket]) -> str:
     if issued:
         return f"{len(issued)} ticket{'s' if len(issued) != 1 else ''} issued."
     return ", ".join(line.description for line in order.lines) + " handed over."
+
+
+def fee_taken_back(order: Order, payment: Payment, what: str, *, door: str) -> None:
+    """A listing fee that was handed over for went back, or may: its event goes off sale, a person decides."""
+    if not (order.is_listing_fee and payment.fulfilled):
+        return
+    if not _move_event(order, EventState.PUBLISHED, EventState.REVIEW):
+        return
+    timeline.note(order, "listing_review", f"{what} The event is off sale.", door=door, payment=payment)
+    outbox.alert(*alerts.listing_review(order, what), key=f"listing-review:{order.id}:{len(order.timeline)}")
+
+
+def fee_restored(order: Order, payment: Payment, what: str, *, door: str) -> None:
+    """The fee is here after all: its event is on sale again, unless a person has decided otherwise."""
+    gone = any(refund.state in (RefundState.PENDING, RefundState.SUCCEEDED) for refund in payment.refunds)
+    gone = gone or any(dispute.state is not DisputeState.WON for dispute in payment.disputes)
+    if gone or not (order.is_listing_fee and payment.fulfilled):
+        return
+    if _move_event(order, EventState.REVIEW, EventState.PUBLISHED):
+        words = f"{what} The event is on sale again."
+        timeline.note(order, "listing_review", words, door=door, payment=payment)
+
+
+def _move_event(order: Order, before: EventState, after: EventState) -> bool:
+    """Change the state of the order's event from `before`; False where it is in another one by now."""
+    moved = db.session.scalar(
+        update(Event)
+        .where(Event.id == order.event_id, Event.state == before)
+        .values(state=after, updated_at=clock.now())
+        .returning(Event.id)
+        .execution_options(synchronize_session=False)
+    )
+    if order.event is not None:
+        db.session.expire(order.event, ["state"])
+    return moved is not None
 
 
 def take_back(order: Order, some: list[Ticket], reason: str) -> None:

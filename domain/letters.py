@@ -39,7 +39,8 @@ def compose(mail: OutboxMail) -> Letter:
     context: Context = {
         "subject": said.subject,
         "order": order,
-        "event": order.event if order is not None else None,
+        # An order for a listing fee has an event, and no tickets that the mails speak of where there is one.
+        "event": order.event if order is not None and order.sells_tickets else None,
         "order_url": order_url(order) if order is not None else "",
         "name": _name(order, user),
         "reason": "",
@@ -92,7 +93,7 @@ def _what(order: Order | None) -> str:
     """What an order is about, for a subject: the event's title, or its first line."""
     if order is None:
         return config.get().site_name
-    event: Event | None = order.event
+    event: Event | None = order.event if order.sells_tickets else None
     return event.title if event is not None else order.lines[0].description
 
 
@@ -168,6 +169,17 @@ def _connection_broken(mail: OutboxMail, order: Order | None) -> _Said:
     return _Said(f"Please connect your {mail.context['label']} account again", {"connect_url": url})
 
 
+def _listing_live(mail: OutboxMail, order: Order | None) -> _Said:
+    assert order is not None and order.event is not None
+    base = config.get().public_url
+    context: Context = {
+        "event": order.event,
+        "event_url": f"{base}/events/{order.event.slug}",
+        "desk_url": f"{base}/organiser/",
+    }
+    return _Said(f"“{order.event.title}” is on sale", context)
+
+
 def _plain(subject: str) -> Callable[[OutboxMail, Order | None], _Said]:
     """A kind whose words are all in its templates."""
     return lambda mail, order: _Said(subject.format(site=config.get().site_name), {})
@@ -190,6 +202,7 @@ _SAY: dict[str, Callable[[OutboxMail, Order | None], _Said]] = {
     "reset_password": _plain("Choose a new password for {site}"),
     "password_changed": _plain("Your password at {site} was changed"),
     "already_registered": _plain("You already have an account at {site}"),
+    "listing_live": _listing_live,
     "connection_broken": _connection_broken,
     "organiser_applied": _plain("We have your application to {site}"),
     "organiser_approved": _plain("You are an organiser at {site} now"),

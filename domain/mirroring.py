@@ -100,6 +100,7 @@ def _opened(order: Order, payment: Payment, dispute: Dispute, *, door: str) -> N
     )
     if payment.fulfilled:
         tickets.suspend(_in_state(order, TicketState.VALID), refunds.DISPUTED)
+        fulfilment.fee_taken_back(order, payment, "The listing fee is disputed.", door=door)
     if payment.next_check_at is None:
         payment.next_check_at = clock.now() + timedelta(days=1)
 
@@ -112,6 +113,7 @@ def _closed(order: Order, payment: Payment, dispute: Dispute, state: DisputeStat
     if state is DisputeState.WON:
         _move(order, payment, dispute, back=True)
         tickets.restore(suspended)
+        fulfilment.fee_restored(order, payment, "The dispute of the fee was won.", door=door)
     elif payment.fulfilled:
         fulfilment.take_back(order, suspended, "disputed and lost")
 

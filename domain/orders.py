@@ -165,6 +165,30 @@ def place_top_up(
     return _once(form_token, make)
 
 
+def place_listing_fee(
+    event: Event, user: User, amount_minor: int, currency: str, *, provider: str, form_token: str
+) -> Order:
+    """Make an order for the fee of publishing `event`, with its payment row. Commits: see listing.py.
+
+    The same `form_token` gives the same order again.
+    """
+
+    def make() -> Order:
+        line = OrderLine(
+            kind=LineKind.LISTING_FEE,
+            description=f"Listing fee: {event.title}"[:250],
+            quantity=1,
+            unit_minor=amount_minor,
+        )
+        payer = user.name or user.email
+        order = _new_order(currency, [line], payer, user.email, user, form_token, "", clock.now())
+        order.event = event
+        _commit(order, provider)
+        return order
+
+    return _once(form_token, make)
+
+
 def _once(form_token: str | None, make: Callable[[], Order]) -> Order:
     """Make an order; or find the one that the same form made before, for which another is refused.
 
@@ -260,7 +284,7 @@ def _commit(
     db.session.add(order)
     if order.total_minor:
         starting.prepare(order, provider)
-        if order.event is not None:
+        if order.sells_tickets:
             order.stock_state = StockState.HELD
             db.session.flush()
             outbox.stage("order_received", key=f"order:{order.id}:received", to=order.email, order=order)
@@ -388,6 +412,8 @@ def _check_still_on_sale(order: Order) -> None:
     if order.event is None:
         return
     _check_not_cancelled(order)
+    if order.is_listing_fee and order.event.state is not EventState.DRAFT:
+        raise DomainError("published", "This event is published already, so no fee is due for it.")
     state, of_types = selling.states_of(order.event, clock.now())
     over = (selling.Sale.PAST, selling.Sale.CLOSED)
     if state is selling.Sale.WITHDRAWN:
@@ -477,7 +503,9 @@ def mail_links(email: str) -> None:
         links = [
             {
                 "code": order.code,
-                "title": order.event.title if order.event is not None else order.lines[0].description,
+                "title": order.event.title
+                if order.event is not None and order.sells_tickets
+                else order.lines[0].description,
                 "url": url(order),
             }
             for order in found

@@ -427,6 +427,7 @@ def _accepted(refund: Refund, payment: Payment, order: Order, *, door: str) -> N
     )
     chosen = [ticket for ticket in order.tickets if ticket.id in refund.void_ticket_ids]
     fulfilment.take_back(order, chosen, _REFUNDED)
+    fulfilment.fee_taken_back(order, payment, "The listing fee was refunded.", door=door)
 
 
 def _succeeded(refund: Refund, payment: Payment, order: Order, *, door: str) -> None:
@@ -501,6 +502,7 @@ def _failed(
         incidents.refund_returned(order, payment, refund.amount_minor, refund.currency, why)
     if before in (RefundState.PENDING, RefundState.SUCCEEDED):
         _restore(refund, payment, order)
+        fulfilment.fee_restored(order, payment, "The refund of the fee failed.", door=door)
 
 
 def _restore(refund: Refund, payment: Payment, order: Order) -> None:

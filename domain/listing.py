@@ -1,0 +1,234 @@
+"""Publishing an event: at once where it is free, otherwise when its listing fee is paid to the platform.
+
+The fee is an order like any other, with a line of its own kind. Whichever door settles its payment, the event
+goes live in that same transaction (`domain/fulfilment.py`). When the fee goes back, or may, the event is off
+sale until a person decides here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.orm import joinedload
+
+import config
+from domain import catalogue, clock, locks, money, orders, providers, receivers, timeline
+from domain.catalogue import Way
+from domain.errors import DomainError, NotFound
+from extensions import db, queue
+from models import (
+    Event,
+    EventState,
+    LineKind,
+    Order,
+    OrderLine,
+    OrderState,
+    Organiser,
+    OrganiserState,
+    Role,
+    User,
+    Wallet,
+)
+
+# An order that can still be paid, or paid again.
+_UNPAID = (
+    OrderState.PENDING,
+    OrderState.PENDING_VERIFICATION,
+    OrderState.FAILED,
+    OrderState.EXPIRED,
+    OrderState.CANCELLED,
+)
+DECISIONS = ("publish", "cancel")
+
+
+@dataclass(frozen=True)
+class Fee:
+    """What publishing costs: minor units of `currency`; 0 for nothing."""
+
+    amount_minor: int
+    currency: str
+
+
+def fee() -> Fee:
+    """The fee by the settings LISTING_FEE and LISTING_FEE_CURRENCY. DomainError where they make no amount."""
+    settings = config.get()
+    currency = money.check_currency(settings.listing_fee_currency)
+    return Fee(money.to_minor(settings.listing_fee, currency), currency)
+
+
+def due(event: Event) -> Fee:
+    """What is to be paid before `event` is published: nothing for the house's, or where it was paid."""
+    price = fee()
+    if event.organiser_id is None or _paid_order(event) is not None:
+        return Fee(0, price.currency)
+    return price
+
+
+def ways(user: User, price: Fee) -> list[Way]:
+    """How this member can pay the fee: into the platform's own accounts, or from their wallet."""
+    found = [
+        Way(provider.name, provider.label)
+        for provider in receivers.offered(None)
+        if provider.supports(price.currency) and provider.minimum_minor(price.currency) <= price.amount_minor
+    ]
+    wallet = db.session.scalar(select(Wallet).filter_by(user_id=user.id, currency=price.currency))
+    if wallet is not None and wallet.available_minor >= price.amount_minor:
+        inside = (providers.get(name) for name in providers.names())
+        found += [Way(p.name, p.label, wallet.available_minor) for p in inside if p.immediate]
+    return found
+
+
+def unpaid(event: Event) -> Order | None:
+    """The order for the event's fee that waits for its payment, if there is one."""
+    order = _latest(event)
+    return order if order is not None and order.state in _UNPAID[:2] else None
+
+
+# --- Publishing -----------------------------------------------------------------------------------------
+
+
+def publish(event: Event, user: User, provider: str | None) -> Order | None:
+    """Publish `event` at once and return None; or the order for its fee, to be paid by `provider`. Commits.
+
+    An order that was made before is taken up again, so there is never more than one to be paid. Raises
+    DomainError in the organiser's words, and NotFound for somebody else's event.
+    """
+    _check(event, user)
+    price = due(event)
+    if not price.amount_minor:
+        catalogue.update_event(event, state=EventState.PUBLISHED)
+        return None
+    if provider is None or provider not in [way.name for way in ways(user, price)]:
+        raise DomainError("provider", "Choose how to pay the fee.")
+    return _order(event, user, price, provider)
+
+
+def _check(event: Event, user: User) -> None:
+    if user.role is not Role.ADMIN and event.organiser_id != user.id:
+        raise NotFound("no_event", "You have no event at this address.")
+    if event.state is EventState.PUBLISHED:
+        raise DomainError("published", "This event is published already.")
+    if event.state is not EventState.DRAFT:
+        words = {
+            EventState.CANCELLED: "This event was cancelled. Duplicate it to put it on again.",
+            EventState.REVIEW: "An admin looks at this event, and decides whether it is published again.",
+        }[event.state]
+        raise DomainError(event.state.value, words)
+    if not event.ticket_types:
+        raise DomainError("no_tickets", "Add at least one ticket first.")
+    if event.ends_at <= clock.now():
+        raise DomainError("past", "This event is over. Set its dates first.")
+    if user.role is not Role.ADMIN:
+        state = db.session.scalar(select(Organiser.state).filter_by(user_id=user.id))
+        if state is not OrganiserState.APPROVED:
+            raise DomainError("not_approved", "You can publish events as soon as an admin has approved you.")
+
+
+def _order(event: Event, user: User, price: Fee, provider: str) -> Order:
+    """The order for the fee: the one that waits to be paid, opened anew if it was closed; or a new one."""
+    event_id, user_id = event.id, user.id
+    before = _latest(event)
+    if before is not None and before.state is OrderState.REVIEW:
+        raise DomainError(
+            "in_review", "A person is looking at your payment of the fee. Please do not pay again."
+        )
+    if before is not None and before.state in _UNPAID and _is_for(before, price, user_id):
+        order_id = before.id
+        orders.pay_again(order_id, provider, payer_id=user_id, door="organiser")
+        return db.session.get_one(Order, order_id, populate_existing=True)
+    if before is not None and before.state in _UNPAID[:2]:
+        # The fee has changed since, or another person asked: what was open is closed there first.
+        closed = orders.cancel(before, door="organiser")
+        if closed.state is OrderState.COMPLETED:
+            return closed
+        if closed.state not in _UNPAID[2:]:
+            raise DomainError("under_way", "A payment of the fee is under way. Wait for its end.")
+    number = len(_orders(event_id)) + 1
+    return orders.place_listing_fee(
+        db.session.get_one(Event, event_id),
+        db.session.get_one(User, user_id),
+        price.amount_minor,
+        price.currency,
+        provider=provider,
+        # Two who click at the same moment ask for the same order.
+        form_token=f"listing-{event_id}-{number}",
+    )
+
+
+def _is_for(order: Order, price: Fee, user_id: int) -> bool:
+    same = (order.total_minor, order.currency) == (price.amount_minor, price.currency)
+    return same and order.user_id == user_id
+
+
+def _orders(event_id: int) -> list[Order]:
+    """Every order for the event's fee, the newest first."""
+    query = (
+        select(Order)
+        .where(Order.event_id == event_id, Order.lines.any(OrderLine.kind == LineKind.LISTING_FEE))
+        .order_by(Order.id.desc())
+        .execution_options(populate_existing=True)
+    )
+    return list(db.session.scalars(query))
+
+
+def _latest(event: Event) -> Order | None:
+    return next(iter(_orders(event.id)), None)
+
+
+def _paid_order(event: Event) -> Order | None:
+    """The order by which the fee is paid, and has stayed paid."""
+    return next((order for order in _orders(event.id) if order.state is OrderState.COMPLETED), None)
+
+
+# --- When the fee goes back -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """An event that is off sale until an admin decides, with the order of its fee."""
+
+    event: Event
+    order: Order | None
+
+
+def waiting() -> list[Waiting]:
+    """The events in review, the next one first."""
+    query = select(Event).filter_by(state=EventState.REVIEW).options(joinedload(Event.picture))
+    found = db.session.scalars(query.order_by(Event.starts_at).limit(200)).all()
+    return [Waiting(event, _latest(event)) for event in found]
+
+
+def decide(event_id: int, how: str, *, reason: str, actor_id: int) -> Event:
+    """An admin takes an event out of review: published again, or cancelled. Recorded; commits.
+
+    DomainError when it is not in review (any more), or without a reason.
+    """
+    if how not in DECISIONS:
+        raise DomainError("unknown_decision", f"Choose one of {', '.join(DECISIONS)}.")
+    if not reason.strip():
+        raise DomainError("reason_needed", "Say why: the reason is kept on the timeline of the fee's order.")
+
+    def work() -> Event:
+        found = next(iter(_orders(event_id)), None)
+        order = locks.order(found.id) if found is not None else None
+        event = db.session.scalar(
+            select(Event)
+            .where(Event.id == event_id)
+            .with_for_update(key_share=True)
+            .execution_options(populate_existing=True)
+        )
+        if event is None:
+            raise NotFound("no_event", "There is no such event.")
+        if event.state is not EventState.REVIEW:
+            raise DomainError("not_in_review", f"This event is {event.state}; there is nothing to decide.")
+        event.state = EventState.PUBLISHED if how == "publish" else EventState.CANCELLED
+        event.updated_at = clock.now()
+        if order is not None:
+            words = f"{'Published again' if how == 'publish' else 'Cancelled'}: {reason.strip()}"
+            timeline.note(order, "listing_decided", words, door="admin", actor_id=actor_id)
+        return event
+
+    event = locks.in_one_transaction(work)
+    queue.soon("deliver_mail")
+    return event
