@@ -20,7 +20,7 @@ from domain.errors import DomainError, NotFound
 
 BLUEPRINTS = (
     *("shop", "payments", "wallet", "account", "setup", "door"),
-    *("organiser", "connections", "admin", "health"),
+    *("organiser", "connections", "listing", "admin", "health"),
 )
 # Connections a process keeps, one a thread: two web processes, worker and clock stay under 20 together.
 _POOL = {"pool_size": 4, "max_overflow": 0, "pool_recycle": 1800}

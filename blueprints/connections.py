@@ -11,9 +11,10 @@ from blueprints.visitor import signed_in
 from domain import connections
 from domain.errors import DomainError
 from extensions import limiter
-from models import User
+from models import Role, User
 
 bp = Blueprint("connections", __name__)
+admin_bp = Blueprint("admin_connections", __name__, url_prefix="/admin/connections")
 
 # Where the browser keeps what the provider is to bring back: nobody else's answer is taken.
 _STATE = "connecting"
@@ -23,6 +24,7 @@ _PAGE = "/organiser/connect/<provider>"
 def register(app: Flask) -> None:
     """Add the pages of connected accounts."""
     app.register_blueprint(bp)
+    app.register_blueprint(admin_bp)
 
 
 @bp.after_request
@@ -94,7 +96,7 @@ def _back(provider: str, words: str, category: str) -> BaseResponse:
     return redirect(url_for("connections.begin", provider=provider), 303)
 
 
-@bp.get("/admin/connections")
-@role_required()
+@admin_bp.get("")
+@role_required(Role.ADMIN)
 def everyone() -> str:
     return render_template("admin/connections.html", shown=connections.for_admins())

@@ -62,7 +62,8 @@ def show(code: str, secret: str) -> str:
     order = _checked(code, secret)
     payment = _latest(order)
     face = _face(order, payment)
-    ways = catalogue.ways_to_pay(order.event, _payer(order)) if face == "closed" and order.event else ()
+    event = order.event if order.sells_tickets else None
+    ways = catalogue.ways_to_pay(event, _payer(order)) if face == "closed" and event is not None else ()
     return render_template(
         "shop/order.html",
         order=order,
@@ -72,6 +73,7 @@ def show(code: str, secret: str) -> str:
         now=clock.now(),
         version=_version(order, payment),
         is_top_up=any(line.kind is LineKind.TOP_UP for line in order.lines),
+        is_fee=order.is_listing_fee,
         span=say_span(order.event) if order.event is not None else "",
         type_names=_type_names(order),
         qr=lambda ticket: documents.qr_data_uri(tickets.qr_text(ticket, order.code), scale=4),

@@ -238,15 +238,6 @@ def edit_event() -> Page:
     return (page, 400) if form.is_submitted() else page
 
 
-@bp.post("/events/<slug>/publish")
-def publish() -> Response:
-    def do() -> str:
-        programme.publish(g.event)
-        return "The event is on sale. Look at its page in the shop."
-
-    return act(do, event_page())
-
-
 @bp.post("/events/<slug>/duplicate")
 def duplicate() -> Response:
     try:

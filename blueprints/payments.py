@@ -29,7 +29,8 @@ def cancel(code: str, secret: str) -> Response:
     """The buyer came back without paying: nothing is lost, the same session can be resumed."""
     order = orders.find(code, secret)
     payments.refresh(order, door="cancel")
-    flash("You have not paid yet. Your tickets are kept for you while the clock below runs.", "info")
+    kept = " Your tickets are kept for you while the clock below runs." if order.sells_tickets else ""
+    flash(f"You have not paid yet.{kept}", "info")
     return redirect(url_for("order.show", code=code, secret=secret), 303)
 
 

@@ -31,6 +31,7 @@ from models import (
     Payment,
     PaymentState,
     Refund,
+    Role,
     User,
 )
 
@@ -196,8 +197,13 @@ def _connector(provider: str) -> connecting.Connector:
 
 
 def _check_organiser(user_id: int) -> None:
-    state = db.session.scalar(select(Organiser.state).filter_by(user_id=user_id))
-    if state is not OrganiserState.APPROVED:
+    role, state = db.session.execute(
+        select(User.role, Organiser.state)
+        .outerjoin(Organiser, Organiser.user_id == User.id)
+        .where(User.id == user_id)
+    ).one()
+    # Organisers from before there were profiles, and admins, may have none.
+    if role not in (Role.ORGANISER, Role.ADMIN) or state not in (None, OrganiserState.APPROVED):
         raise DomainError(
             "not_an_organiser", "Only organisers who were approved connect accounts. Apply to be one first."
         )

@@ -13,7 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import joinedload
 
 import config
-from domain import catalogue, clock, locks, money, orders, providers, receivers, timeline
+from domain import catalogue, clock, locks, money, orders, providers, receivers, selling, timeline
 from domain.catalogue import Way
 from domain.errors import DomainError, NotFound
 from extensions import db, queue
@@ -24,8 +24,6 @@ from models import (
     Order,
     OrderLine,
     OrderState,
-    Organiser,
-    OrganiserState,
     Role,
     User,
     Wallet,
@@ -85,6 +83,30 @@ def unpaid(event: Event) -> Order | None:
     return order if order is not None and order.state in _UNPAID[:2] else None
 
 
+@dataclass(frozen=True)
+class Offer:
+    """What the page that publishes an event shows. `problem` is why it cannot be published now, in words."""
+
+    price: Fee
+    ways: list[Way]
+    unpaid: Order | None
+    problem: str = ""
+
+
+def offer(event: Event, user: User) -> Offer:
+    """What publishing `event` costs this member, and how it can be paid."""
+    try:
+        price = due(event)
+        _check(event, user)
+    except DomainError as error:
+        return Offer(Fee(0, event.currency), [], unpaid(event), error.message)
+    found = ways(user, price) if price.amount_minor else []
+    problem = ""
+    if price.amount_minor and not found:
+        problem = f"The fee cannot be paid here just now. Write to {config.get().support_email}."
+    return Offer(price, found, unpaid(event), problem)
+
+
 # --- Publishing -----------------------------------------------------------------------------------------
 
 
@@ -119,10 +141,8 @@ def _check(event: Event, user: User) -> None:
         raise DomainError("no_tickets", "Add at least one ticket first.")
     if event.ends_at <= clock.now():
         raise DomainError("past", "This event is over. Set its dates first.")
-    if user.role is not Role.ADMIN:
-        state = db.session.scalar(select(Organiser.state).filter_by(user_id=user.id))
-        if state is not OrganiserState.APPROVED:
-            raise DomainError("not_approved", "You can publish events as soon as an admin has approved you.")
+    if selling.is_suspended(event):
+        raise DomainError("not_approved", "You can publish events as soon as an admin has approved you.")
 
 
 def _order(event: Event, user: User, price: Fee, provider: str) -> Order:

@@ -124,16 +124,3 @@ def change(event: Event, values: Mapping[str, Any]) -> Event:
     if event.state is EventState.CANCELLED:
         raise DomainError("cancelled", "This event was cancelled. Duplicate it to put it on again.")
     return catalogue.update_event(event, **values)
-
-
-def publish(event: Event) -> None:
-    """Show a draft in the shop and begin to sell. Commits. DomainError says what is still to be done."""
-    if event.state is EventState.PUBLISHED:
-        return
-    if event.state is not EventState.DRAFT:
-        raise DomainError("not_a_draft", f"This event is {event.state}, so it cannot be published.")
-    if not event.ticket_types:
-        raise DomainError("no_tickets", "Add at least one ticket first.")
-    if event.ends_at <= clock.now():
-        raise DomainError("past", "This event is over. Set its dates first.")
-    catalogue.update_event(event, state=EventState.PUBLISHED)

@@ -1,0 +1,86 @@
+"""Publishing an event: what it costs, how that is paid; and, for admins, events whose fee went back."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Flask, Response, flash, redirect, render_template, request, url_for
+from flask_login import current_user
+from werkzeug.wrappers import Response as BaseResponse
+
+from blueprints import order_page
+from blueprints.access import members_only, role_required
+from blueprints.visitor import signed_in
+from domain import listing, organisers
+from domain.errors import DomainError
+from extensions import limiter
+from models import Role, User
+
+bp = Blueprint("listing", __name__, url_prefix="/organiser/events/<slug>/publish")
+admin_bp = Blueprint("admin_listing", __name__, url_prefix="/admin/listings")
+
+
+def register(app: Flask) -> None:
+    """Add the page that publishes an event, and the admins' decisions."""
+    app.register_blueprint(bp)
+    app.register_blueprint(admin_bp)
+
+
+@bp.after_request
+def _not_kept(response: Response) -> Response:
+    response.headers.setdefault("Cache-Control", "private, no-store")
+    return response
+
+
+def _member() -> User:
+    member = signed_in()
+    if member is None:
+        raise RuntimeError("A page for members was reached without a login.")
+    return member
+
+
+def _member_key() -> str:
+    return f"member:{current_user.get_id()}"
+
+
+@bp.get("")
+@members_only
+def pay(slug: str) -> str:
+    event = organisers.event_for(_member(), slug)
+    return render_template("organiser/publish.html", event=event, offer=listing.offer(event, _member()))
+
+
+@bp.post("")
+@members_only
+@limiter.limit("60 per hour", key_func=_member_key)
+def publish(slug: str) -> BaseResponse:
+    event = organisers.event_for(_member(), slug)
+    try:
+        order = listing.publish(event, _member(), request.form.get("provider") or None)
+    except DomainError as error:
+        flash(error.message, "warning")
+        return redirect(url_for("listing.pay", slug=slug), 303)
+    if order is not None:
+        return redirect(order_page.onward(order), 303)
+    flash("The event is on sale. Look at its page in the shop.", "success")
+    return redirect(url_for("organiser.event", slug=slug), 303)
+
+
+# --- For admins -----------------------------------------------------------------------------------------
+
+
+@admin_bp.get("")
+@role_required(Role.ADMIN)
+def waiting() -> str:
+    return render_template("admin/listings.html", waiting=listing.waiting(), decisions=listing.DECISIONS)
+
+
+@admin_bp.post("/<int:event_id>")
+@role_required(Role.ADMIN)
+def decide(event_id: int) -> BaseResponse:
+    how, reason = request.form.get("how", ""), request.form.get("reason", "")
+    try:
+        event = listing.decide(event_id, how, reason=reason, actor_id=_member().id)
+    except DomainError as error:
+        flash(error.message, "warning")
+    else:
+        flash(f"“{event.title}” is {event.state} now.", "success")
+    return redirect(url_for("admin_listing.waiting"), 303)
