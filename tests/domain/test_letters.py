@@ -32,6 +32,7 @@ ABOUT_ORDERS = (
     "order_cancelled",
     "refund",
     "top_up",
+    "listing_live",
 )
 OTHERS = tuple(sorted(letters.KINDS - set(ABOUT_ORDERS)))
 CONTEXT: dict[str, Any] = {
