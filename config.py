@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import click
 from dotenv import dotenv_values
 
 ROOT = Path(__file__).resolve().parent
@@ -20,8 +21,11 @@ ROOT = Path(__file__).resolve().parent
 SANDBOX_MARK = "kassa_sandbox"
 
 
-class ConfigError(Exception):
-    """A setting that is missing or wrong; its text tells the operator which, and what to set."""
+class ConfigError(click.ClickException):
+    """A setting that is missing or wrong; its text tells the operator which, and what to set.
+
+    A command prints it in one line and ends with 1.
+    """
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -236,3 +239,13 @@ def test_the_clock_can_be_moved_in_development_only(
     assert (abs(ahead - timedelta(hours=2)) < timedelta(seconds=5)) is moved
     (tmp_path / "clock").write_text("")
     assert abs(clock.now() - datetime.now(UTC)) < timedelta(seconds=5)
+
+
+def test_a_command_without_its_settings_says_so_in_one_line(tmp_path: Path) -> None:
+    """An operator reads which variable to set, and no traceback."""
+    command = [sys.executable, "-m", "flask", "--app", str(config.ROOT / "app.py"), "payments", "sweep"]
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "SECRET_KEY": ""}
+    refused = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
+    assert refused.returncode == 1
+    assert refused.stderr.strip().splitlines()[-1].startswith("Error: SECRET_KEY is not set.")
+    assert "Traceback" not in refused.stderr
