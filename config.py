@@ -10,15 +10,25 @@ import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import click
+from babel.core import get_global
+from babel.numbers import get_territory_currencies
 from dotenv import dotenv_values
 
 ROOT = Path(__file__).resolve().parent
 # The sandbox's own keys: public, and therefore never good enough for production.
 SANDBOX_MARK = "kassa_sandbox"
+
+
+@cache
+def known_currencies() -> frozenset[str]:
+    """The currencies that people pay with somewhere today: no XXX, no XTS, no gold, nothing abolished."""
+    territories = get_global("territory_currencies")
+    return frozenset(code for place in territories for code in get_territory_currencies(place))
 
 
 class ConfigError(click.ClickException):
@@ -299,6 +309,10 @@ class _Reader:
         if len(value) != 3 or not value.isascii() or not value.isalpha():
             raise ConfigError(
                 f"{name} must be a currency code of three letters, such as EUR (it is {value!r})."
+            )
+        if value not in known_currencies():
+            raise ConfigError(
+                f"{name} must be a currency that people pay with, such as EUR (it is {value!r})."
             )
         return value
 

@@ -83,6 +83,7 @@ def test_without_one_of_them_it_does_not_start(name: str, value: str) -> None:
         ({"WALLET_TOPUP_AMOUNTS": "10,,50"}, "WALLET_TOPUP_AMOUNTS must be whole numbers"),
         ({"WALLET_TOPUP_AMOUNTS": "0"}, "WALLET_TOPUP_AMOUNTS must be whole numbers above zero"),
         ({"CURRENCY": "euro"}, "CURRENCY must be a currency code of three letters"),
+        ({"CURRENCY": "XXX"}, "CURRENCY must be a currency that people pay with"),
         ({"WALLET_CURRENCY": "A1D"}, "WALLET_CURRENCY must be a currency code of three letters"),
         ({"TIMEZONE": "Jersey"}, "TIMEZONE must be a time zone"),
         ({"TIMEZONE": "../../etc/passwd"}, "TIMEZONE must be a time zone"),
