@@ -121,6 +121,7 @@ def test_a_long_sweep_gives_way_to_mail(
 ) -> None:
     """One worker does both: what was owed while a sweep runs leaves before its end."""
     monkeypatch.setattr(sweep, "_GIVE_WAY", 0.0)
+    monkeypatch.setattr(sweep, "_GIVE_WAY_FOR", 60)
     event = make_event()
     for number in range(3):
         payment = payments.open_at_provider(place(event, form_token=f"t{number}"))
