@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -22,6 +23,7 @@ from dotenv import dotenv_values
 ROOT = Path(__file__).resolve().parent
 # The sandbox's own keys: public, and therefore never good enough for production.
 SANDBOX_MARK = "kassa_sandbox"
+_DOMAIN = re.compile(r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]")
 
 
 @cache
@@ -62,6 +64,8 @@ class Settings:
     stripe_api_base: str
     stripe_rate_per_second: int
     stripe_session_minutes: int
+    # Where Stripe's page is, if the account has a domain of its own for it.
+    stripe_checkout_domain: str
     # Mail
     mail_server: str
     mail_port: int
@@ -172,6 +176,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         stripe_api_base=read.text("STRIPE_API_BASE").rstrip("/"),
         stripe_rate_per_second=read.number("STRIPE_RATE_PER_SECOND", _stripe_rate(read), least=1),
         stripe_session_minutes=read.number("STRIPE_SESSION_MINUTES", 31, least=31),
+        stripe_checkout_domain=read.domain("STRIPE_CHECKOUT_DOMAIN"),
         mail_server=read.text("MAIL_SERVER"),
         mail_port=read.number("MAIL_PORT", 587),
         mail_username=read.text("MAIL_USERNAME"),
@@ -314,6 +319,12 @@ class _Reader:
             raise ConfigError(
                 f"{name} must be a currency that people pay with, such as EUR (it is {value!r})."
             )
+        return value
+
+    def domain(self, name: str) -> str:
+        value = self.text(name).lower().removeprefix("https://").rstrip("/")
+        if value and not _DOMAIN.fullmatch(value):
+            raise ConfigError(f"{name} must be a domain such as pay.example.org (it is {value!r}).")
         return value
 
     def timezone(self, name: str, default: str) -> str:

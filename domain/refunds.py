@@ -398,7 +398,8 @@ def _failed(
         key=f"refund_failed:{refund.id}",
     )
     if wallet is None and not payment.fulfilled:
-        incidents.refund_returned(order, payment, refund.amount_minor, refund.currency, why)
+        returned = (refund.amount_minor, refund.currency, why)
+        incidents.money_returned("refund_returned", order, payment, *returned, door=door)
     if before in _GONE:
         _restore(refund, payment, order)
 
@@ -552,6 +553,11 @@ def _dispute_closed(
         _move_disputed(order, payment, dispute, back=True)
         if all(other.state is not DisputeState.OPEN for other in payment.disputes):
             tickets.restore(suspended)
+        back = min(dispute.amount_minor, refundable_minor(payment))
+        if back > 0 and incidents.was_given_away(payment) and _money_of(order, payment) == ledger.SUSPENSE:
+            # It was to be given back while the bank had it; it came back here, and a person decides anew.
+            won = (back, dispute.currency, "")
+            incidents.money_returned("dispute_won", order, payment, *won, door=door)
     elif payment.fulfilled:
         fulfilment.take_back(order, suspended, "disputed and lost")
 

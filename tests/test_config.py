@@ -77,6 +77,8 @@ def test_without_one_of_them_it_does_not_start(name: str, value: str) -> None:
         ({"SWEEP_INTERVAL_SECONDS": "-5"}, "SWEEP_INTERVAL_SECONDS must be a whole number"),
         ({"SWEEP_INTERVAL_SECONDS": "5.5"}, "SWEEP_INTERVAL_SECONDS must be a whole number"),
         ({"SWEEP_INTERVAL_SECONDS": "٣٠٠"}, "SWEEP_INTERVAL_SECONDS must be a whole number"),
+        ({"STRIPE_CHECKOUT_DOMAIN": "pay example"}, "STRIPE_CHECKOUT_DOMAIN must be a domain such as"),
+        ({"STRIPE_CHECKOUT_DOMAIN": "pay.example.org; x"}, "STRIPE_CHECKOUT_DOMAIN must be a domain"),
         ({"STRIPE_SESSION_MINUTES": "30"}, "STRIPE_SESSION_MINUTES must be a whole number, 31 or more"),
         ({"STRIPE_RATE_PER_SECOND": "0"}, "STRIPE_RATE_PER_SECOND must be a whole number, 1 or more"),
         ({"WALLET_TOPUP_AMOUNTS": "10,fifty"}, "WALLET_TOPUP_AMOUNTS must be whole numbers"),
@@ -242,9 +244,10 @@ def test_the_clock_can_be_moved_in_development_only(
     assert abs(clock.now() - datetime.now(UTC)) < timedelta(seconds=5)
 
 
-def test_a_command_without_its_settings_says_so_in_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("arguments", [["payments", "sweep"], ["doctor"], ["--help"]])
+def test_a_command_without_its_settings_says_so_in_one_line(tmp_path: Path, arguments: list[str]) -> None:
     """An operator reads which variable to set, and no traceback."""
-    command = [sys.executable, "-m", "flask", "--app", str(config.ROOT / "app.py"), "payments", "sweep"]
+    command = [sys.executable, "-m", "flask", "--app", str(config.ROOT / "app.py"), *arguments]
     env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "SECRET_KEY": ""}
     refused = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
     assert refused.returncode == 1

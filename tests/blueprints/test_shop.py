@@ -674,3 +674,10 @@ def test_an_order_page_is_kept_by_nobody_in_between(client: FlaskClient) -> None
     order = place(make_event(), 2)
     assert client.get(address(order)).headers["Cache-Control"] == "private, no-cache"
     assert client.get(f"{address(order)}.json").headers["Cache-Control"] == "private, no-store"
+
+
+def test_a_form_may_lead_to_stripes_page_at_a_domain_of_ones_own(client: FlaskClient) -> None:
+    config.use(replace(config.get(), stripe_checkout_domain="pay.example.org"))
+    policy = client.get("/").headers["Content-Security-Policy"]
+    allowed = policy.partition("form-action ")[2].split(";")[0].split()
+    assert {"'self'", "https://checkout.stripe.com", "https://pay.example.org"} <= set(allowed)
