@@ -6,7 +6,8 @@ import secrets
 from importlib import import_module
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, g, jsonify, render_template, request
+import click
+from flask import Flask, Response, g, jsonify, render_template
 from flask_wtf.csrf import CSRFError
 from sqlalchemy.exc import DataError
 from werkzeug.exceptions import HTTPException
@@ -15,6 +16,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 import config
 import extensions
 import logs
+from blueprints.visitor import wants_json
 from domain import credentials, money, rendering
 from domain.errors import DomainError, NotFound
 
@@ -28,7 +30,7 @@ _POOL = {"pool_size": 4, "max_overflow": 0, "pool_recycle": 1800}
 
 def create_app(settings: config.Settings | None = None) -> Flask:
     """Build the application. Raises config.ConfigError, in the operator's words, when a setting is wrong."""
-    settings = settings or config.get()
+    settings = settings or _settings()
     config.use(settings)
     logs.configure(settings)
     app = Flask(__name__)
@@ -50,6 +52,17 @@ def create_app(settings: config.Settings | None = None) -> Flask:
     app.context_processor(lambda: {"settings": config.get(), "csp_nonce": lambda: g.get("csp_nonce", "")})
     import_module("cli").register(app)
     return app
+
+
+def _settings() -> config.Settings:
+    try:
+        return config.get()
+    except config.ConfigError as error:
+        if click.get_current_context(silent=True) is None:
+            raise
+        # Flask shows a traceback before the list of its commands for anything but an exit.
+        error.show()
+        raise SystemExit(error.exit_code) from None
 
 
 def _flask_settings(settings: config.Settings) -> dict[str, object]:
@@ -134,21 +147,17 @@ def _form_origins() -> tuple[str, ...]:
     The providers' payment pages, and the one where an organiser lets us use their account.
     """
     settings = config.get()
+    own = settings.stripe_checkout_domain
     local = {base.rsplit("/", 1)[0] for base in (settings.stripe_api_base, settings.sumup_api_base) if base}
     return (
         "https://checkout.stripe.com",
-        *(
-            "https://checkout.sumup.com",
-            "https://pay.sumup.com",
-            "https://api.sumup.com",
-            "https://auth.sumup.com",
-        ),
+        *([f"https://{own}"] if own else []),
+        "https://checkout.sumup.com",
+        "https://pay.sumup.com",
+        "https://api.sumup.com",
+        "https://auth.sumup.com",
         *sorted(local),
     )
-
-
-def _wants_json() -> bool:
-    return request.path.endswith(".json") or request.accept_mimetypes.best == "application/json"
 
 
 def _domain_error(error: DomainError) -> tuple[str | Response, int]:
@@ -182,6 +191,6 @@ def _http_error(error: HTTPException) -> tuple[str | Response, int] | Response:
 
 
 def _error_page(status: int, message: str, code: str = "") -> tuple[str | Response, int]:
-    if _wants_json():
+    if wants_json():
         return jsonify(error=code or status, message=message), status
     return render_template("error.html", status=status, message=message), status

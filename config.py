@@ -8,21 +8,37 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
+from functools import cache
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import click
+from babel.core import get_global
+from babel.numbers import get_territory_currencies
 from dotenv import dotenv_values
 
 ROOT = Path(__file__).resolve().parent
 # The sandbox's own keys: public, and therefore never good enough for production.
 SANDBOX_MARK = "kassa_sandbox"
+_DOMAIN = re.compile(r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]")
 
 
-class ConfigError(Exception):
-    """A setting that is missing or wrong; its text tells the operator which, and what to set."""
+@cache
+def known_currencies() -> frozenset[str]:
+    """The currencies that people pay with somewhere today: no XXX, no XTS, no gold, nothing abolished."""
+    territories = get_global("territory_currencies")
+    return frozenset(code for place in territories for code in get_territory_currencies(place))
+
+
+class ConfigError(click.ClickException):
+    """A setting that is missing or wrong; its text tells the operator which, and what to set.
+
+    A command prints it in one line and ends with 1.
+    """
 
 
 @dataclass(frozen=True)
@@ -49,6 +65,8 @@ class Settings:
     stripe_api_base: str
     stripe_rate_per_second: int
     stripe_session_minutes: int
+    # Where Stripe's page is, if the account has a domain of its own for it.
+    stripe_checkout_domain: str
     # SumUp: the platform's own account, and the app that organisers connect theirs to
     sumup_api_key: str = field(repr=False)
     sumup_merchant_code: str
@@ -189,6 +207,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         stripe_api_base=read.text("STRIPE_API_BASE").rstrip("/"),
         stripe_rate_per_second=read.number("STRIPE_RATE_PER_SECOND", _stripe_rate(read), least=1),
         stripe_session_minutes=read.number("STRIPE_SESSION_MINUTES", 31, least=31),
+        stripe_checkout_domain=read.domain("STRIPE_CHECKOUT_DOMAIN"),
         sumup_api_key=read.text("SUMUP_API_KEY"),
         sumup_merchant_code=read.text("SUMUP_MERCHANT_CODE"),
         sumup_client_id=read.text("SUMUP_CLIENT_ID"),
@@ -366,6 +385,16 @@ class _Reader:
             raise ConfigError(
                 f"{name} must be a currency code of three letters, such as EUR (it is {value!r})."
             )
+        if value not in known_currencies():
+            raise ConfigError(
+                f"{name} must be a currency that people pay with, such as EUR (it is {value!r})."
+            )
+        return value
+
+    def domain(self, name: str) -> str:
+        value = self.text(name).lower().removeprefix("https://").rstrip("/")
+        if value and not _DOMAIN.fullmatch(value):
+            raise ConfigError(f"{name} must be a domain such as pay.example.org (it is {value!r}).")
         return value
 
     def timezone(self, name: str, default: str) -> str:

@@ -31,6 +31,8 @@ log = structlog.get_logger(__name__)
 
 # The sweep's own budget is 240 seconds; RQ ends a job that forgot it.
 JOB_TIMEOUT = 290
+# Seconds after which the heartbeat from before a job is repeated after it.
+_LONG = 5
 # How often the clock looks for what is due, and how often it compares the schedule with `periodic()`.
 _TICK = 2
 _RECONCILE = 60
@@ -67,15 +69,17 @@ def _app() -> Flask:
 
 
 def _job(work: Callable[P, None]) -> Callable[P, None]:
-    """A job in its own application context, with the worker's heartbeat before and after it."""
+    """A job in its own application context, with the worker's heartbeat before it, and after a long one."""
 
     @wraps(work)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         with _app().app_context():
             queue.begins(work.__name__)
             heartbeat.beat("worker")
+            began = monotonic()
             work(*args, **kwargs)
-            heartbeat.beat("worker")
+            if monotonic() - began > _LONG:
+                heartbeat.beat("worker")
 
     return run
 

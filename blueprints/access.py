@@ -13,7 +13,7 @@ from flask_login import login_user, logout_user
 from werkzeug.wrappers import Response
 
 import extensions
-from blueprints.visitor import signed_in
+from blueprints.visitor import signed_in, wants_json
 from domain import accounts
 from models import Role, User
 
@@ -59,7 +59,7 @@ def role_required(*roles: Role) -> Callable[[Callable[P, R]], Callable[P, R | Re
 
 def ask_to_log_in() -> Response:
     """The login page, which leads back here; 401 where a program asks."""
-    if request.path.endswith(".json") or request.accept_mimetypes.best == "application/json":
+    if wants_json():
         return make_response(jsonify(error="login_required", message="Log in first."), 401)
     # What was being sent is gone after the login, so a form leads back to its page at most.
     here = request.full_path.rstrip("?") if request.method in ("GET", "HEAD") else None

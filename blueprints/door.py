@@ -29,7 +29,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 import config
 from blueprints.access import ask_to_log_in, role_required
-from blueprints.visitor import signed_in
+from blueprints.visitor import signed_in, wants_json
 from domain import clock, documents, door, frames, scans, tickets
 from domain.door import Doorkeeper
 from domain.errors import DomainError
@@ -129,7 +129,7 @@ def _entered(door_pass: DoorPass) -> Doorkeeper | None:
 
 
 def _not_entered() -> BaseResponse:
-    if request.is_json or request.accept_mimetypes.best == "application/json":
+    if wants_json():
         response = jsonify(error="enter_first", message="Type the PIN again: reload this page.")
         response.status_code = 401
         return response

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import cast
 
+from flask import request
 from flask_login import current_user
 
 from models import Role, User
+
+# What only a page's script asks for.
+_ONLY_JSON = frozenset({"door.scan", "door.frame", "door.count"})
 
 
 def signed_in() -> User | None:
@@ -18,3 +22,13 @@ def is_admin() -> bool:
     """Whether the visitor is logged in as an admin."""
     user = signed_in()
     return user is not None and user.role is Role.ADMIN
+
+
+def wants_json() -> bool:
+    """Whether a program asks: by the address, by what it accepts or sends, or where only JSON is answered."""
+    return (
+        request.path.endswith(".json")
+        or request.is_json
+        or request.accept_mimetypes.best == "application/json"
+        or request.endpoint in _ONLY_JSON
+    )

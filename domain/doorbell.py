@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from limits import RateLimitItemPerMinute
 from sqlalchemy import select
@@ -56,19 +57,20 @@ def _unsigned(provider_name: str, rung: providers.Ring, address: str) -> int:
 
 
 def _signed(provider_name: str, provider: providers.Provider, rung: providers.Ring) -> int:
+    payment = _behind(provider_name, rung)
+    if payment is not None and rung.only_of_paying and payment.state is PaymentState.PAID:
+        # Settled already: the provider need not be asked what it says of a payment that it was paid.
+        _note_done(provider_name, rung, "paid before")
+        db.session.commit()
+        return 200
+    payment_id = payment.id if payment is not None else None
     event = _remember(provider_name, rung)
     if event.done_at is not None:
         return 200
     event_id = event.id
-    payment = _behind(provider_name, rung)
-    if payment is None:
+    if payment_id is None:
         return _unknown(provider, rung, event_id)
-    if rung.only_of_paying and payment.state is PaymentState.PAID:
-        # Settled already: the provider need not be asked what it says of a payment that it was paid.
-        payments.mark_done(event_id, "paid before")
-        db.session.commit()
-        return 200
-    outcome = payments.reconcile(payment.id, door="webhook", ring_id=event_id)
+    outcome = payments.reconcile(payment_id, door="webhook", ring_id=event_id)
     if outcome.error is not None:
         return 503
     payments.mark_done(event_id, outcome.state.value)
@@ -93,26 +95,42 @@ def _unknown(provider: providers.Provider, rung: providers.Ring, event_id: int) 
     return 200
 
 
+# Made once: making a statement costs more than PostgreSQL's part of it.
+_ADD = insert(WebhookEvent.__table__)  # type: ignore[arg-type]
+_ADD_IF_NEW = _ADD.on_conflict_do_nothing()
+_ADD_DONE = _ADD.on_conflict_do_update(
+    index_elements=["provider", "event_id"],
+    set_={"done_at": _ADD.excluded.done_at, "outcome": _ADD.excluded.outcome},
+    where=WebhookEvent.__table__.c.done_at.is_(None),
+)
+
+
+def _row(provider_name: str, rung: providers.Ring) -> dict[str, Any]:
+    return {
+        "provider": provider_name,
+        "event_id": rung.event_id,
+        "type": rung.type,
+        "object_id": rung.object_id,
+        "received_at": clock.now(),
+        "done_at": None,
+        "outcome": "",
+    }
+
+
 def _remember(provider_name: str, rung: providers.Ring) -> WebhookEvent:
-    """The row of an event, made at its first ring."""
+    """The row of an event, made and committed at its first ring."""
     query = select(WebhookEvent).filter_by(provider=provider_name, event_id=rung.event_id)
     found = db.session.scalar(query)
     if found is None:
-        db.session.execute(
-            insert(WebhookEvent)
-            .values(
-                provider=provider_name,
-                event_id=rung.event_id,
-                type=rung.type,
-                object_id=rung.object_id,
-                received_at=clock.now(),
-                outcome="",
-            )
-            .on_conflict_do_nothing()
-        )
+        db.session.execute(_ADD_IF_NEW, _row(provider_name, rung))
         db.session.commit()
         found = db.session.scalars(query).one()
     return found
+
+
+def _note_done(provider_name: str, rung: providers.Ring, outcome: str) -> None:
+    """The row of an event that needs nothing, in one statement; one that was marked done stays as it is."""
+    db.session.execute(_ADD_DONE, _row(provider_name, rung) | {"done_at": clock.now(), "outcome": outcome})
 
 
 def _behind(provider_name: str, rung: providers.Ring) -> Payment | None:

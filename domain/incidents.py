@@ -25,6 +25,7 @@ KINDS = {
     "event_cancelled": "The payment arrived for an event that was cancelled.",
     "refund_failed": "A refund failed after its tickets were sold to somebody else.",
     "refund_returned": "A refund from the money inbox failed in the end, so its money is still here.",
+    "dispute_won": "A dispute was won, so money is here again that was decided about while it was gone.",
     "refund_unclear": "The provider did not say whether a refund was made.",
     "refund_ambiguous": "What went back at the provider is neither with nor without this refund. Look it up "
     "in its dashboard: choose refund if the money went back, dismiss if it did not.",
@@ -125,18 +126,23 @@ def correct(order: Order, payment: Payment, report: Report) -> None:
     hold_money("corrected", order, payment, report)
 
 
-def refund_returned(order: Order, payment: Payment, amount_minor: int, currency: str, why: str) -> None:
-    """Money from the inbox whose refund failed in the end is there again, unless it still waits there."""
+def money_returned(
+    kind: str, order: Order, payment: Payment, amount_minor: int, currency: str, why: str, *, door: str
+) -> None:
+    """Money from the inbox that had left is there again (a refund failed in the end, a dispute was won).
+
+    Nothing to do where it still waits there.
+    """
     known = db.session.scalars(select(Incident).where(Incident.payment_id == payment.id)).all()
     if any(incident.resolved_at is None for incident in known):
         return
     if not any(other.fulfilled for other in order.payments):
         order.state = OrderState.REVIEW
-    key = f"refund_returned:{payment.id}:{len(known)}"
+    key = f"{kind}:{payment.id}:{len(known)}"
     db.session.add(
         Incident(
             key=key,
-            kind="refund_returned",
+            kind=kind,
             order_id=order.id,
             payment_id=payment.id,
             provider=payment.provider,
@@ -147,10 +153,8 @@ def refund_returned(order: Order, payment: Payment, amount_minor: int, currency:
             created_at=clock.now(),
         )
     )
-    timeline.note(
-        order, "incident", f"{KINDS['refund_returned']} {why}".strip(), door="refund", payment=payment
-    )
-    subject, text = alerts.incident(order, KINDS["refund_returned"], amount_minor, currency)
+    timeline.note(order, "incident", f"{KINDS[kind]} {why}".strip(), door=door, payment=payment)
+    subject, text = alerts.incident(order, KINDS[kind], amount_minor, currency)
     outbox.alert(subject, text, key=f"incident:{key}", critical=True)
 
 

@@ -7,7 +7,19 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from domain import alerts, clock, fulfilment, ledger, money, outbox, pockets, refunds, tickets, timeline
+from domain import (
+    alerts,
+    clock,
+    fulfilment,
+    incidents,
+    ledger,
+    money,
+    outbox,
+    pockets,
+    refunds,
+    tickets,
+    timeline,
+)
 from domain.providers import DisputeReport, RefundReport, Report
 from extensions import db
 from models import Dispute, DisputeState, Order, Payment, Refund, RefundState, Ticket, TicketState
@@ -112,7 +124,17 @@ def _closed(order: Order, payment: Payment, dispute: Dispute, state: DisputeStat
     suspended = _in_state(order, TicketState.SUSPENDED)
     if state is DisputeState.WON:
         _move(order, payment, dispute, back=True)
-        tickets.restore(suspended)
+        if all(other.state is not DisputeState.OPEN for other in payment.disputes):
+            tickets.restore(suspended)
+        back = min(dispute.amount_minor, refunds.refundable_minor(payment))
+        if (
+            back > 0
+            and incidents.was_given_away(payment)
+            and pockets.money_of(order, payment) == ledger.SUSPENSE
+        ):
+            # It was to be given back while the bank had it; it came back here, and a person decides anew.
+            won = (back, dispute.currency, "")
+            incidents.money_returned("dispute_won", order, payment, *won, door=door)
         fulfilment.fee_restored(order, payment, "The dispute of the fee was won.", door=door)
     elif payment.fulfilled:
         fulfilment.take_back(order, suspended, "disputed and lost")

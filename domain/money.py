@@ -6,8 +6,9 @@ import re
 from decimal import Decimal
 from functools import lru_cache
 
-from babel.numbers import format_currency, get_currency_precision, list_currencies
+from babel.numbers import format_currency, get_currency_precision
 
+import config
 from domain.errors import DomainError
 
 # Where payment providers count otherwise than ISO 4217 as Babel knows it (PROVIDERS: Stripe's lists).
@@ -15,7 +16,6 @@ ZERO_DECIMAL = frozenset(
     ["BIF", "CLP", "DJF", "GNF", "JPY", "KMF", "KRW", "MGA", "PYG", "RWF", "VND", "VUV", "XAF", "XOF", "XPF"]
 )
 THREE_DECIMAL = frozenset(["BHD", "JOD", "KWD", "OMR", "TND"])
-_KNOWN = frozenset(list_currencies())
 # Sources contradict each other on UGX's decimals at the provider, so it is not sold in; ISK is sent in
 # hundredths of whole krónur there.
 _BLOCKED = frozenset({"UGX"})
@@ -31,9 +31,10 @@ class MoneyError(DomainError):
 def check_currency(code: str) -> str:
     """`code` in upper case; MoneyError when it is unknown or cannot be sold in."""
     code = code.strip().upper()
-    if code not in _KNOWN or len(code) != 3:
+    if code not in config.known_currencies():
         raise MoneyError(
-            "unknown_currency", f"“{code}” is not a currency code. Use three letters, such as EUR."
+            "unknown_currency",
+            f"“{code}” is not a currency that people pay with. Use three letters, such as EUR.",
         )
     if code in _BLOCKED:
         raise MoneyError(

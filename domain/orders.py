@@ -350,12 +350,22 @@ def cancel(order: Order, *, door: str, actor_id: int | None = None) -> Order:
         raise DomainError("not_cancellable", "This order cannot be cancelled any more.")
     payment = payments.active(order)
     if payment is not None:
-        outcome = payments.reconcile(payment.id, door=door, actor_id=actor_id, closing=True)
+        payment_id = payment.id
+        locks.in_one_transaction(lambda: _remember_cancel(payment_id, door, actor_id))
+        outcome = payments.reconcile(payment_id, door=door, actor_id=actor_id, closing=True)
         if outcome.error is not None:
             raise DomainError(
                 "provider_silent", "We could not reach the payment provider. Wait a minute, then try again."
             )
     return db.session.get_one(Order, order_id, populate_existing=True)
+
+
+def _remember_cancel(payment_id: int, door: str, actor_id: int | None) -> None:
+    """Write the wish down before the call: if its answer is lost, the end is still a cancellation."""
+    payment, order = locks.payment_and_order(payment_id)
+    if payment.is_active and not timeline.has(payment, "cancel_asked"):
+        words = "Asked to cancel this payment."
+        timeline.note(order, "cancel_asked", words, door=door, payment=payment, actor_id=actor_id)
 
 
 def pay_again(

@@ -30,7 +30,7 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP, insert
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP, insert
 
 import config
 from domain import alerts, clock, letters, mailing
@@ -301,8 +301,8 @@ _SENT = (
         sent_at=bindparam("now", type_=TIMESTAMP(timezone=True)),
         leased_until=None,
         last_error="",
-        # A one-time link has reached its reader, and need not lie in the database any longer.
-        context=OutboxMail.context.op("-", return_type=JSONB)(literal("link", Text)),
+        # Secret links have reached their reader, and need not lie in the database any longer.
+        context=OutboxMail.context.op("-", return_type=JSONB)(literal(["link", "links"], ARRAY(Text))),
     )
     .execution_options(synchronize_session=False)
 )

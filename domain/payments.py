@@ -14,6 +14,7 @@ from time import perf_counter
 from typing import Any
 
 from sqlalchemy import select, update
+from sqlalchemy.exc import IntegrityError
 
 from domain import (
     alerts,
@@ -31,6 +32,8 @@ from domain import (
 from domain.errors import DomainError, NotFound
 from domain.lookup import by_code as by_code
 from domain.lookup import by_provider_id as by_provider_id
+from domain.matching import disowned
+from domain.matching import mismatch as mismatch
 from domain.polling import extend as extend
 from domain.polling import may_ask, next_check
 from domain.polling import stop_polling as stop_polling
@@ -129,11 +132,11 @@ def finish_start(payment_id: int, *, door: str, patient: bool) -> Outcome:
                 if not patient and not error.permanent:
                     raise
                 # Refused, or failing again: what the first call made is in the provider's list.
-                report = provider.find(reference, created_at)
+                report = provider.find(reference, created_at, patient=patient)
                 if report is None:
                     return _give_up(payment_id, door, str(error))
         else:
-            report = provider.find(reference, created_at)
+            report = provider.find(reference, created_at, patient=patient)
     except ProviderError as error:
         return unanswered(payment_id, error, door=door)
     if report is None:
@@ -141,13 +144,13 @@ def finish_start(payment_id: int, *, door: str, patient: bool) -> Outcome:
     return settle(payment_id, report, door=door, latency=perf_counter() - started)
 
 
-def _give_up(payment_id: int, door: str, why: str) -> Outcome:
-    """Fail a `created` payment of which the provider certainly has nothing."""
+def _give_up(payment_id: int, door: str, why: str, *, state: PaymentState = PaymentState.FAILED) -> Outcome:
+    """Close a `created` payment of which the provider certainly has nothing."""
 
     def work() -> Outcome:
         payment, order = locks.payment_and_order(payment_id)
         if payment.state is PaymentState.CREATED:
-            _close(order, payment, PaymentState.FAILED, why, door=door, actor_id=None, quietly=True)
+            _close(order, payment, state, why, door=door, actor_id=None, quietly=True)
             return Outcome(payment_id, payment.state, True)
         return Outcome(payment_id, payment.state, False)
 
@@ -173,6 +176,9 @@ def reconcile(
     """
     payment = _read(payment_id)
     if payment.state is PaymentState.CREATED:
+        if closing and providers.get(payment.provider).immediate:
+            # Starting such a payment would pay it, and nothing of it is anywhere but here.
+            return _give_up(payment_id, door, "Cancelled before it was paid.", state=PaymentState.CANCELLED)
         try:
             outcome = finish_start(payment_id, door=door, patient=patient)
         except ledger.InsufficientFunds as error:
@@ -285,19 +291,24 @@ def settle(
         seen = {"report": dict(report.raw), "state": report.state, "latency_ms": round(latency * 1000)}
         # Nothing is written until all is read, so that each row is written once.
         with db.session.no_autoflush:
-            _observe(payment, report)
-            problem = mismatch(payment, report)
-            if problem is not None and not incidents.was_accepted(payment, report):
-                _quarantine(order, payment, report, problem, door=door)
+            _observe(payment, told)
+            problem = anothers or mismatch(payment, told)
+            if problem is not None and not incidents.was_accepted(payment, told):
+                _quarantine(order, payment, told, problem, door=door)
             else:
                 _apply(
-                    order, payment, report, door=door, actor_id=actor_id, seen=seen, closed_by_us=closed_by_us
+                    order, payment, told, door=door, actor_id=actor_id, seen=seen, closed_by_us=closed_by_us
                 )
         if ring_id is not None:
             mark_done(ring_id, f"{before} -> {payment.state}")
         return Outcome(payment_id, payment.state, payment.state is not before)
 
-    outcome = locks.in_one_transaction(work)
+    told, anothers = report, ""
+    try:
+        outcome = locks.in_one_transaction(work)
+    except IntegrityError as error:
+        told, anothers = disowned(report, error)
+        outcome = locks.in_one_transaction(work)
     # Opening a payment owes nobody a mail; everything else that changes one does.
     if outcome.changed and outcome.state is not PaymentState.OPEN:
         queue.soon("deliver_mail")
@@ -325,19 +336,6 @@ def _observe(payment: Payment, report: Report) -> None:
     payment.next_check_at = next_check(payment, clock.now())
 
 
-def mismatch(payment: Payment, report: Report) -> str | None:
-    """In which way the report is not about this payment; None when it is."""
-    pairs: tuple[tuple[str, Any, Any], ...] = (
-        ("provider id", payment.provider_id, report.provider_id),
-        ("amount", payment.amount_minor, report.amount_minor),
-        ("currency", payment.currency, report.currency),
-        ("reference", payment.reference, report.reference),
-        ("account", payment.account, report.account),
-        ("mode", payment.livemode, report.livemode),
-    )
-    return next((name for name, ours, theirs in pairs if ours != theirs), None)
-
-
 def _apply(
     order: Order,
     payment: Payment,
@@ -349,7 +347,8 @@ def _apply(
     closed_by_us: bool,
 ) -> None:
     state = PaymentState(report.state)
-    if state is PaymentState.EXPIRED and closed_by_us and payment.state in PAYMENT_ACTIVE:
+    expires = state is PaymentState.EXPIRED and payment.state in PAYMENT_ACTIVE
+    if expires and (closed_by_us or timeline.has(payment, "cancel_asked")):
         state = PaymentState.CANCELLED
     if payment.state is PaymentState.REVIEW:
         _paid_in_review(order, payment, report, "paid in review", door=door)

@@ -42,6 +42,8 @@ from models import (
 # Intents whose outcome is not known yet, and money that is gone or going.
 UNRESOLVED = (RefundState.CREATED, RefundState.PENDING)
 COUNTED = (*UNRESOLVED, RefundState.SUCCEEDED, RefundState.REVIEW)
+# Accepted by the provider.
+_GONE = (RefundState.PENDING, RefundState.SUCCEEDED)
 # How often a pending refund is looked at, and after how many unanswered calls a person is told of one.
 _AGAIN = timedelta(minutes=5)
 _AGAIN_LATER = timedelta(hours=6)
@@ -368,10 +370,7 @@ def apply(refund: Refund, payment: Payment, order: Order, report: RefundReport, 
     if after is before:
         return
     refund.state = after
-    if after in (RefundState.PENDING, RefundState.SUCCEEDED) and before not in (
-        RefundState.PENDING,
-        RefundState.SUCCEEDED,
-    ):
+    if after in _GONE and before not in _GONE:
         _accepted(refund, payment, order, door=door)
     if after is RefundState.SUCCEEDED:
         _succeeded(refund, payment, order, door=door)
@@ -499,8 +498,9 @@ def _failed(
         key=f"refund_failed:{refund.id}",
     )
     if wallet is None and not payment.fulfilled:
-        incidents.refund_returned(order, payment, refund.amount_minor, refund.currency, why)
-    if before in (RefundState.PENDING, RefundState.SUCCEEDED):
+        returned = (refund.amount_minor, refund.currency, why)
+        incidents.money_returned("refund_returned", order, payment, *returned, door=door)
+    if before in _GONE:
         _restore(refund, payment, order)
         fulfilment.fee_restored(order, payment, "The refund of the fee failed.", door=door)
 
@@ -508,10 +508,13 @@ def _failed(
 def _restore(refund: Refund, payment: Payment, order: Order) -> None:
     """The tickets become valid again where their places are still free; otherwise a person is told.
 
-    While a bank disputes the payment they only wait; where it has taken the money for good they stay void.
+    While a bank disputes the payment they only wait; where it has taken the money for good they stay void,
+    and so do those that another refund has paid back.
     """
-    ours = [ticket for ticket in order.tickets if ticket.id in refund.void_ticket_ids]
-    voided = [t for t in ours if t.state is TicketState.VOID and t.state_reason == _REFUNDED]
+    others = [other for other in payment.refunds if other is not refund and other.state in _GONE]
+    ours = set(refund.void_ticket_ids).difference(*(other.void_ticket_ids for other in others))
+    void = [ticket for ticket in order.tickets if ticket.state is TicketState.VOID]
+    voided = [ticket for ticket in void if ticket.id in ours and ticket.state_reason == _REFUNDED]
     disputes = {dispute.state for dispute in payment.disputes}
     if not voided or DisputeState.LOST in disputes:
         return
@@ -533,11 +536,7 @@ def _order_state(order: Order, payment: Payment) -> None:
     """What the order's state says is derived from the refunds of the payment that bought its goods."""
     if not payment.fulfilled:
         return
-    gone = sum(
-        refund.amount_minor
-        for refund in payment.refunds
-        if refund.state in (RefundState.PENDING, RefundState.SUCCEEDED)
-    )
+    gone = sum(refund.amount_minor for refund in payment.refunds if refund.state in _GONE)
     # What a person accepted for the goods may have been less than they cost.
     taken = payment.amount_minor if payment.received_minor is None else payment.received_minor
     if gone >= taken:

@@ -17,7 +17,7 @@ from time import monotonic
 
 import structlog
 from sqlalchemy import ColumnElement, Select, and_, func, or_, select, update
-from sqlalchemy.orm import joinedload
+from sqlalchemy.orm import contains_eager, joinedload
 
 import config
 from domain import (
@@ -45,6 +45,11 @@ _BATCH = 16
 _THREADS = 8
 # A list is given up as sparse when its pages hold fewer due payments than this on average.
 _WORTH_A_PAGE = 3
+# How far before the last digest a payment may have expired without having been seen by it.
+_OVERLAP = timedelta(hours=1)
+# A sweep lets waiting mail leave this often (seconds), for so long: one worker does both.
+_GIVE_WAY = 10.0
+_GIVE_WAY_FOR = 5
 # A provider that left this many calls in a row unanswered is left alone until the next sweep.
 _SILENT = 10
 
@@ -64,6 +69,9 @@ class _Work:
     failed_duties: int = 0
     # Unanswered calls in a row, by provider.
     silent: Counter[str] = field(default_factory=Counter)
+    mails: int = 0
+    # When mail may leave next (monotonic); for ever, once it could not.
+    gives_way_at: float = field(default_factory=lambda: monotonic() + _GIVE_WAY)
 
     @property
     def has_time(self) -> bool:
@@ -76,6 +84,15 @@ class _Work:
 
     def unanswered(self, provider: str) -> None:
         self.silent[provider] += 1
+
+    def give_way(self) -> None:
+        """Let mail leave that became due meanwhile. Outside of any transaction."""
+        if monotonic() < self.gives_way_at:
+            return
+        delivered = outbox.deliver_due(budget_seconds=_GIVE_WAY_FOR)
+        self.mails += delivered.sent
+        # A mail server that does not answer is waited for at the end, and not between the payments.
+        self.gives_way_at = float("inf") if delivered.retried else monotonic() + _GIVE_WAY
 
     def count(self, order_code: str, verdict: str, detail: str) -> None:
         self.counts[verdict] += 1
@@ -127,7 +144,7 @@ def run(
         db.session.get_one(SweepRun, work.run_id).error = f"{type(error).__name__}: {error}"[:1000]
         db.session.commit()
         raise
-    return _finish(work, providers.calls.total - calls_before, delivered.sent)
+    return _finish(work, providers.calls.total - calls_before, work.mails + delivered.sent)
 
 
 def _also(work: _Work, name: str, do: Callable[[], object]) -> None:
@@ -285,10 +302,11 @@ def _settle_page(work: _Work, name: str, page: list[Report]) -> int:
     others = [(p.id, reports[p.provider_id or ""]) for p in claimed if p not in same]
     _touch(work, same, now)
     for payment_id, report in others:
-        if report.state == "open":
+        if report.state == "open" or report.incomplete:
             _reconcile(work, name, payment_id)
         else:
             _settle(work, name, payment_id, partial(_same, report))
+    work.give_way()
     return len(claimed)
 
 
@@ -349,6 +367,8 @@ def _by_id(work: _Work, name: str) -> None:
                 _give_back(others[position:])
                 return
             _reconcile(work, name, payment_id)
+            work.give_way()
+        work.give_way()
 
 
 def _is_plain_read(payment: Payment) -> bool:
@@ -438,14 +458,19 @@ def _refunds(work: _Work) -> None:
             except Exception:
                 db.session.rollback()
                 log.exception("refund_not_followed_up", refund=refund_id)
+            work.give_way()
 
 
 def _raise_stuck() -> None:
     """One digest of the payments that take suspiciously long, each named once."""
     now = clock.now()
     late = now - timedelta(minutes=config.get().stuck_minutes)
-    slow = and_(Payment.state == PaymentState.PROCESSING, Payment.state_since <= late)
+    told = Payment.stuck_alerted_at
+    # One that was named when it expired, and is being paid late, is named again.
+    untold = or_(told.is_(None), told < Payment.state_since)
+    slow = and_(Payment.state == PaymentState.PROCESSING, Payment.state_since <= late, untold)
     unread = and_(
+        told.is_(None),
         Payment.state.in_([PaymentState.CREATED, PaymentState.OPEN]),
         Payment.closes_at <= now,
         Payment.error_count > 0,
@@ -453,7 +478,7 @@ def _raise_stuck() -> None:
     stuck = list(
         db.session.scalars(
             select(Payment)
-            .where(Payment.stuck_alerted_at.is_(None), or_(slow, unread))
+            .where(or_(slow, unread))
             .order_by(Payment.id)
             .limit(200)
             .options(joinedload(Payment.order))
@@ -476,22 +501,30 @@ def _raise_expired() -> None:
             OutboxMail.key.startswith("expired:"), OutboxMail.kind == "alert"
         )
     )
+    told = Payment.stuck_alerted_at
     query = (
-        select(Order)
-        .join(Payment, Payment.order_id == Order.id)
+        select(Payment)
+        .join(Payment.order)
         .where(
             Payment.state == PaymentState.EXPIRED,
-            Payment.state_since <= now,
+            or_(told.is_(None), told < Payment.state_since),
             Order.state == OrderState.EXPIRED,
         )
-        .distinct()
-        .order_by(Order.id)
-        # All since the last digest, for the next one begins after it; the mail shows the first of them.
+        .order_by(Payment.id)
+        # The mail shows the first of them.
         .limit(_WINDOW)
+        .options(contains_eager(Payment.order))
+        # Each row is marked as told under its lock, so that of two sweeps one names it; and one that was
+        # being written while a digest was made is found by the next.
+        .with_for_update(skip_locked=True, key_share=True, of=Payment)
     )
-    expired = list(db.session.scalars(query.where(Payment.state_since > last) if last is not None else query))
+    if last is not None:
+        query = query.where(Payment.state_since > last - _OVERLAP)
+    expired = list(db.session.scalars(query))
     if expired:
-        subject, text = alerts.expired(expired)
-        # The key names the digest before this one, so that of two sweeps only one sends it.
-        outbox.alert(subject, text, key=f"expired:{last.timestamp() if last is not None else 0}")
+        for payment in expired:
+            payment.stuck_alerted_at = max(now, payment.state_since)
+        orders = {payment.order_id: payment.order for payment in expired}
+        subject, text = alerts.expired(list(orders.values()))
+        outbox.alert(subject, text, key=f"expired:{expired[0].id}-{expired[-1].id}:{now:%Y%m%d%H%M%S%f}")
     db.session.commit()

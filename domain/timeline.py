@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import structlog
+from sqlalchemy import select
 
 from domain import clock
 from extensions import db
@@ -47,3 +48,13 @@ def note(
             actor_id=actor_id,
         )
     )
+
+
+def has(payment: Payment, what: str) -> bool:
+    """Whether `what` was noted of this payment before."""
+    noted = select(TimelineEntry.id).where(
+        TimelineEntry.order_id == payment.order_id,
+        TimelineEntry.payment_id == payment.id,
+        TimelineEntry.what == what,
+    )
+    return db.session.scalar(noted.limit(1)) is not None

@@ -10,10 +10,10 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.orm import contains_eager
 
 import config
-from domain import clock, money, orders, payments
+from domain import clock, money, orders, payments, timeline
 from domain.errors import DomainError
 from extensions import db
-from models import PAYMENT_ACTIVE, LineKind, Order, OrderLine, Payment, PaymentState, User
+from models import PAYMENT_ACTIVE, LineKind, Order, OrderLine, Payment, PaymentState, TimelineEntry, User
 
 
 class TopUp(StrEnum):
@@ -104,20 +104,34 @@ def confirm_top_up(user: User, session_id: str) -> Return:
     if payment is None:
         return _return(TopUp.UNKNOWN)
     payment_id, amount = payment.id, money.show(payment.amount_minor, payment.currency)
-    if payment.state is PaymentState.PAID:
-        return _return(TopUp.ALREADY if payment.fulfilled else TopUp.REVIEW, amount)
-    outcome = payments.reconcile(payment_id, door="success")
-    payment = db.session.get_one(Payment, payment_id, populate_existing=True)
+    error = None
+    if payment.state is not PaymentState.PAID:
+        error = payments.reconcile(payment_id, door="success").error
+        payment = db.session.get_one(Payment, payment_id, populate_existing=True)
     if payment.state is PaymentState.PAID and payment.fulfilled:
-        return _return(TopUp.CREDITED if outcome.changed else TopUp.ALREADY, amount)
+        return _return(TopUp.CREDITED if _is_first_return(payment) else TopUp.ALREADY, amount)
     if payment.state in (PaymentState.PAID, PaymentState.REVIEW):
         return _return(TopUp.REVIEW, amount)
-    if outcome.error is not None or payment.state is PaymentState.CREATED:
+    if error is not None or payment.state is PaymentState.CREATED:
         return _return(TopUp.SILENT, amount)
     if payment.state is PaymentState.PROCESSING:
         return _return(TopUp.PROCESSING, amount)
     verdict = TopUp.UNPAID if payment.state in PAYMENT_ACTIVE else TopUp.CLOSED
     return _return(verdict, amount, payment.reason)
+
+
+def _is_first_return(payment: Payment) -> bool:
+    """Whether the member is told for the first time that this top-up is credited. Commits.
+
+    A webhook may have settled it before they came back, which is nothing that they should hear of.
+    """
+    told = select(TimelineEntry.id).filter_by(order_id=payment.order_id, payment_id=payment.id, what="told")
+    if db.session.scalar(told.limit(1)) is not None:
+        return False
+    words = "The member came back and saw the money in the wallet."
+    timeline.note(payment.order, "told", words, door="success", payment=payment)
+    db.session.commit()
+    return True
 
 
 def _own_top_up(user: User, session_id: str) -> Payment | None:

@@ -26,6 +26,14 @@ from domain import credentials
 from extensions import Base, db
 from tests.support.sandbox import Sandbox, start_sandbox
 
+# What takes minutes begins first: at the end, one process would be left alone with it.
+_LONG = ("tests/chaos/", "tests/simulation/test_simulation.py", "tests/simulation/", "tests/bench/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long tests first, all others in their files' order."""
+    items.sort(key=lambda item: next((n for n, path in enumerate(_LONG) if item.nodeid.startswith(path)), 9))
+
 
 class Browser(FlaskClient):
     """A browser whose every request has an application context of its own, as in production.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -74,12 +77,15 @@ def test_without_one_of_them_it_does_not_start(name: str, value: str) -> None:
         ({"SWEEP_INTERVAL_SECONDS": "-5"}, "SWEEP_INTERVAL_SECONDS must be a whole number"),
         ({"SWEEP_INTERVAL_SECONDS": "5.5"}, "SWEEP_INTERVAL_SECONDS must be a whole number"),
         ({"SWEEP_INTERVAL_SECONDS": "٣٠٠"}, "SWEEP_INTERVAL_SECONDS must be a whole number"),
+        ({"STRIPE_CHECKOUT_DOMAIN": "pay example"}, "STRIPE_CHECKOUT_DOMAIN must be a domain such as"),
+        ({"STRIPE_CHECKOUT_DOMAIN": "pay.example.org; x"}, "STRIPE_CHECKOUT_DOMAIN must be a domain"),
         ({"STRIPE_SESSION_MINUTES": "30"}, "STRIPE_SESSION_MINUTES must be a whole number, 31 or more"),
         ({"STRIPE_RATE_PER_SECOND": "0"}, "STRIPE_RATE_PER_SECOND must be a whole number, 1 or more"),
         ({"WALLET_TOPUP_AMOUNTS": "10,fifty"}, "WALLET_TOPUP_AMOUNTS must be whole numbers"),
         ({"WALLET_TOPUP_AMOUNTS": "10,,50"}, "WALLET_TOPUP_AMOUNTS must be whole numbers"),
         ({"WALLET_TOPUP_AMOUNTS": "0"}, "WALLET_TOPUP_AMOUNTS must be whole numbers above zero"),
         ({"CURRENCY": "euro"}, "CURRENCY must be a currency code of three letters"),
+        ({"CURRENCY": "XXX"}, "CURRENCY must be a currency that people pay with"),
         ({"WALLET_CURRENCY": "A1D"}, "WALLET_CURRENCY must be a currency code of three letters"),
         ({"TIMEZONE": "Jersey"}, "TIMEZONE must be a time zone"),
         ({"TIMEZONE": "../../etc/passwd"}, "TIMEZONE must be a time zone"),
@@ -236,3 +242,14 @@ def test_the_clock_can_be_moved_in_development_only(
     assert (abs(ahead - timedelta(hours=2)) < timedelta(seconds=5)) is moved
     (tmp_path / "clock").write_text("")
     assert abs(clock.now() - datetime.now(UTC)) < timedelta(seconds=5)
+
+
+@pytest.mark.parametrize("arguments", [["payments", "sweep"], ["doctor"], ["--help"]])
+def test_a_command_without_its_settings_says_so_in_one_line(tmp_path: Path, arguments: list[str]) -> None:
+    """An operator reads which variable to set, and no traceback."""
+    command = [sys.executable, "-m", "flask", "--app", str(config.ROOT / "app.py"), *arguments]
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "SECRET_KEY": ""}
+    refused = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
+    assert refused.returncode == 1
+    assert refused.stderr.strip().splitlines()[-1].startswith("Error: SECRET_KEY is not set.")
+    assert "Traceback" not in refused.stderr

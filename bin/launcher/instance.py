@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import urllib.error
@@ -160,9 +161,20 @@ class Instance:
         )
 
     def write_env(self) -> None:
-        """Leave the resolved settings for bin/flask, readable by their owner alone."""
-        added = {name: value for name, value in self.env.items() if os.environ.get(name) != value}
-        place.write_private(self.home.env_file, json.dumps(added, indent=2, sort_keys=True) + "\n")
+        """Leave the resolved settings for bin/flask, readable by their owner alone.
+
+        Those that this process was given are among them, for bin/flask may be started in another shell.
+        """
+        ours = setting_names()
+        kept = {
+            name: value for name, value in self.env.items() if name in ours or os.environ.get(name) != value
+        }
+        place.write_private(self.home.env_file, json.dumps(kept, indent=2, sort_keys=True) + "\n")
+
+
+def setting_names() -> set[str]:
+    """Every variable that config.py reads, so that nothing else of somebody's shell is written to a disk."""
+    return set(re.findall(r'read\.\w+\(\s*"([A-Z_]+)"', (ROOT / "config.py").read_text()))
 
 
 def procfile() -> dict[str, str]:

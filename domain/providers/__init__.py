@@ -128,6 +128,8 @@ class Report:
     reason: str = ""
     refunds: tuple[RefundReport, ...] = ()
     disputes: tuple[DisputeReport, ...] = ()
+    # There are refunds or disputes that this report leaves out: read the payment by its id to have them.
+    incomplete: bool = False
     raw: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -196,8 +198,11 @@ class Provider(Protocol):
     def create(self, params: dict[str, Any], key: str, *, patient: bool = False) -> Report:
         """Open a payment at the provider with stored parameters under an idempotency key."""
 
-    def find(self, reference: str, since: datetime) -> Report | None:
-        """Look for a payment by our reference in the provider's list; None when it is certainly absent."""
+    def find(self, reference: str, since: datetime, *, patient: bool = True) -> Report | None:
+        """Look for a payment by our reference in the provider's list; None when it is certainly absent.
+
+        Where a person waits (`patient` is False), a long list is not read through: that is a ProviderError.
+        """
 
     def fetch(self, provider_id: str, *, patient: bool = False, thorough: bool = False) -> Report:
         """Read one payment. `thorough` also asks for its refunds and disputes when nothing hints at any.

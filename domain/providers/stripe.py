@@ -36,7 +36,12 @@ stripe.enable_telemetry = False
 _SESSION_ID = re.compile(r"cs_(test|live)_[A-Za-z0-9]{1,250}")
 _EXPAND = ["payment_intent.latest_charge"]
 _SIGNATURE_AGE = 300
-# A lost create is looked for in at most this many pages of a hundred.
+# Sessions are asked for by the SDK's raw request: an object for each part of an answer, which is then turned
+# into plain data, cost more than all the rest of the call.
+_SESSIONS = "/v1/checkout/sessions"
+# The most that a page of a list holds, and in how many of them a lost create is looked for; in one alone
+# while a person waits.
+_PAGE = 100
 _FIND_PAGES = 50
 # A purchase rings up to six times. These tell nothing new of a payment that is known to be paid.
 _ONLY_OF_PAYING = frozenset(
@@ -133,15 +138,18 @@ class StripeProvider:
 
     def create(self, params: dict[str, Any], key: str, *, patient: bool = False) -> Report:
         with self._calling(patient) as client:
-            session = client.v1.checkout.sessions.create(cast(Any, params), {"idempotency_key": key})
-            return self._report(session.to_dict())
+            made = client.raw_request("post", _SESSIONS, idempotency_key=key, **params)
+            return self._report(made.data)
 
-    def find(self, reference: str, since: datetime) -> Report | None:
-        for number, page in enumerate(self.pages(since - timedelta(minutes=1), since + timedelta(hours=25))):
+    def find(self, reference: str, since: datetime, *, patient: bool = True) -> Report | None:
+        first, last = since - timedelta(minutes=1), since + timedelta(hours=25)
+        most = _FIND_PAGES if patient else 1
+        for number, page in enumerate(self._pages(first, last, patient=patient), start=1):
             for report in page:
                 if report.reference == reference:
-                    return self.fetch(report.provider_id, patient=True)
-            if number >= _FIND_PAGES:
+                    return self.fetch(report.provider_id, patient=patient)
+            # A page that is not full is the last one, and then the payment is certainly absent.
+            if number >= most and len(page) == _PAGE:
                 raise ProviderError("Too many sessions to look through.", permanent=False, code="too_many")
         return None
 
@@ -149,7 +157,7 @@ class StripeProvider:
         if not _SESSION_ID.fullmatch(provider_id):
             raise Missing("That is not a Checkout Session id.")
         with self._calling(patient) as client:
-            session = client.v1.checkout.sessions.retrieve(provider_id, {"expand": _EXPAND}).to_dict()
+            session = client.raw_request("get", f"{_SESSIONS}/{provider_id}", expand=_EXPAND).data
             report = self._report(session)
         intent = _object(session.get("payment_intent"))
         charge = _object(intent.get("latest_charge"))
@@ -157,18 +165,21 @@ class StripeProvider:
             report = replace(report, refunds=self._refunds(str(intent["id"]), patient))
         if thorough and intent or charge.get("disputed"):
             report = replace(report, disputes=self._disputes(str(intent["id"]), patient))
-        return report
+        return replace(report, incomplete=False)
 
     def pages(self, since: datetime, until: datetime) -> Iterator[list[Report]]:
         """Newest first, a hundred a call. No status filter: a session that was just paid must be seen too."""
+        return self._pages(since, until, patient=True)
+
+    def _pages(self, since: datetime, until: datetime, *, patient: bool) -> Iterator[list[Report]]:
         params: dict[str, Any] = {
             "created": {"gte": int(since.timestamp()), "lte": int(until.timestamp()) + 1},
-            "limit": 100,
+            "limit": _PAGE,
             "expand": ["data.payment_intent.latest_charge"],
         }
         while True:
-            with self._calling(patient=True) as client:
-                page = client.v1.checkout.sessions.list(cast(Any, params)).to_dict()
+            with self._calling(patient) as client:
+                page = client.raw_request("get", _SESSIONS, **params).data
                 reports = [self._report(session) for session in page["data"]]
             yield reports
             if not page["has_more"] or not reports:
@@ -289,6 +300,7 @@ class StripeProvider:
             url=session.get("url"),
             charge_id=charge.get("id") if state == "paid" else None,
             reason=reason,
+            incomplete=any(charge.get(name) for name in ("refunded", "amount_refunded", "disputed")),
             raw=_evidence(session, intent),
         )
 

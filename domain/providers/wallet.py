@@ -64,7 +64,7 @@ class WalletProvider:
             charge_id=key,
         )
 
-    def find(self, reference: str, since: datetime) -> Report | None:
+    def find(self, reference: str, since: datetime, *, patient: bool = True) -> Report | None:
         """Settling is all the trace a wallet payment leaves; a row that is still `created` was never paid."""
         return None
 

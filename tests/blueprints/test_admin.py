@@ -466,7 +466,7 @@ def test_an_event_is_made_with_times_of_its_own_zone(boss: FlaskClient) -> None:
     [
         ({"timezone": "Mars/Olympus"}, "is not a time zone"),
         ({"ends_at": "2027-01-09T19:30"}, "must end after it starts"),
-        ({"currency": "XYZ"}, "is not a currency code"),
+        ({"currency": "XYZ"}, "is not a currency that people pay with"),
         ({"slug": "Not An Address"}, "small letters"),
         ({"title": ""}, "Give it a title."),
         ({"starts_at": "tomorrow"}, "Not a valid datetime"),

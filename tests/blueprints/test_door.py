@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
+from unittest.mock import Mock
 from uuid import uuid4
 
 import pytest
@@ -13,6 +14,7 @@ from flask.testing import FlaskClient
 from PIL import Image
 from sqlalchemy import event as sa_event
 from sqlalchemy import func, select
+from werkzeug.exceptions import Forbidden, TooManyRequests
 from werkzeug.test import TestResponse
 
 from domain import clock, documents, door, frames, scans, tickets
@@ -104,7 +106,8 @@ def test_a_link_and_its_pin_open_the_door(app: Flask, door_pass: tuple[DoorPass,
 
 def test_nothing_at_a_door_opens_without_its_pin(app: Flask, phone: Phone, order: Order) -> None:
     stranger = app.test_client()
-    for path in ("list", "search?q=ada", "count.json"):
+    assert stranger.get(phone.base + "count.json").status_code == 401
+    for path in ("list", "search?q=ada"):
         answer = stranger.get(phone.base + path)
         assert (answer.status_code, answer.location) == (303, phone.base), path
         assert order.code not in answer.text
@@ -365,3 +368,28 @@ def test_over_events_are_not_listed(client: FlaskClient, concert: Event) -> None
     db.session.commit()
     assert "Concert" not in client.get("/door/").text
     assert scans.count(concert).total == 3
+
+
+# --- Refusals that a script can read --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["scan", "frame"])
+@pytest.mark.parametrize("accept", ["application/json", "*/*"])
+def test_every_refusal_of_a_script_is_json(
+    phone: Phone, monkeypatch: pytest.MonkeyPatch, path: str, accept: str
+) -> None:
+    def told(base: str, status: int, **headers: str) -> str:
+        answer = phone.client.post(base + path, data=b"x", headers={"Accept": accept, **headers})
+        assert (answer.status_code, answer.mimetype) == (status, "application/json"), answer.text
+        return str(answer.get_json()["message"])
+
+    token = {"X-CSRFToken": phone.token}
+    assert "open for too long" in told(phone.base, 400)
+    assert told("/door/not-a-door/", 404, **token)
+    assert told(phone.base, 400, **token)
+
+    monkeypatch.setattr(phone.client.application, "testing", False)
+    for fault, status in ((Forbidden(), 403), (TooManyRequests(), 429), (RuntimeError("ours"), 500)):
+        monkeypatch.setattr(frames, "read", Mock(side_effect=fault))
+        monkeypatch.setattr("blueprints.door._json", Mock(side_effect=fault))
+        assert told(phone.base, status, **token)

@@ -20,11 +20,12 @@ from werkzeug.test import TestResponse
 
 import config
 from app import create_app
-from domain import catalogue, clock, ledger, orders, payments
+from domain import catalogue, clock, ledger, orders, outbox, payments
 from extensions import db, limiter, queue
 from models import (
     Event,
     EventState,
+    MailState,
     Order,
     OrderState,
     OutboxMail,
@@ -604,6 +605,19 @@ def test_finding_tickets_answers_the_same_for_everybody(client: FlaskClient) -> 
     assert re.sub(tokens, "", pages[0]) == re.sub(tokens, "", pages[1])
     links = db.session.scalars(select(OutboxMail).filter_by(kind="order_links")).all()
     assert [mail.to for mail in links] == ["ada@example.org"]
+    assert "/o/ORD-" in links[0].context["links"][0]["url"]
+
+
+def test_the_links_of_a_mail_that_was_sent_are_forgotten(client: FlaskClient, sandbox: Sandbox) -> None:
+    """Whoever reads the database afterwards finds no way into an order."""
+    order = place(make_event(), email="ada@example.org")
+    way_in = f"/o/{order.code}/{order.secret}"
+    post(client, "/tickets/find", email="ada@example.org")
+    outbox.deliver_due()
+    mail = db.session.scalars(select(OutboxMail).filter_by(kind="order_links")).one()
+    assert (mail.state, mail.context) == (MailState.SENT, {})
+    sent = [letter["text"] for letter in sandbox.mail("ada@example.org")]
+    assert any(way_in in text for text in sent)
 
 
 def test_finding_tickets_wants_an_address(client: FlaskClient) -> None:
@@ -660,3 +674,10 @@ def test_an_order_page_is_kept_by_nobody_in_between(client: FlaskClient) -> None
     order = place(make_event(), 2)
     assert client.get(address(order)).headers["Cache-Control"] == "private, no-cache"
     assert client.get(f"{address(order)}.json").headers["Cache-Control"] == "private, no-store"
+
+
+def test_a_form_may_lead_to_stripes_page_at_a_domain_of_ones_own(client: FlaskClient) -> None:
+    config.use(replace(config.get(), stripe_checkout_domain="pay.example.org"))
+    policy = client.get("/").headers["Content-Security-Policy"]
+    allowed = policy.partition("form-action ")[2].split(";")[0].split()
+    assert {"'self'", "https://checkout.stripe.com", "https://pay.example.org"} <= set(allowed)

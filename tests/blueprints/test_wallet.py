@@ -289,7 +289,10 @@ def test_who_never_comes_back_is_credited_and_told_so_later(
     payment = db.session.scalars(select(Payment)).one()
     assert payments.reconcile(payment.id, door="sweep").state is PaymentState.PAID
     assert balance(member) == 5000
+    # Whoever comes back at last hears that the money is there, and nothing of who found it first.
+    assert "in your wallet now" in come_back(client, session_id)
     assert "already processed" in come_back(client, session_id)
+    assert balance(member) == 5000
 
 
 def test_cancelling_leads_back_to_the_form(client: FlaskClient, member: User) -> None:

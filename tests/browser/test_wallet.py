@@ -73,7 +73,7 @@ def test_a_ticket_and_a_service_are_paid_from_the_wallet(visit: Visit) -> None:
     member.page.get_by_label("Rug", exact=True).fill("2")
     member.page.get_by_label(re.compile("^Wallet")).check()
     member.look("event-wallet")
-    member.press("Continue to payment")
+    member.press("Order and pay")
     member.see("You’re going to Desert Jazz under the Stars")
     member.go("/wallet/")
     has(member, "260.00")

@@ -292,8 +292,10 @@ def test_bin_run_from_start_to_stop(tmp_path: Path) -> None:
     env = {name: value for name, value in os.environ.items() if name not in unset}
     env.update(KASSA_HOME=str(home), PORT=str(port), SANDBOX_PORT=str(sandbox_port))
     with (tmp_path / "out").open("wb") as out:
+        # Settings of the shell that starts it; bin/flask is used in another one below.
+        own = {"SECRET_KEY": "a-key-of-this-shell-alone", "SITE_NAME": "Harbour Hall"}
         run = subprocess.Popen(
-            [str(ROOT / "bin/run")], env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out
+            [str(ROOT / "bin/run")], env={**env, **own}, stdin=subprocess.DEVNULL, stdout=out, stderr=out
         )
     output = tmp_path / "out"
     try:
@@ -316,6 +318,8 @@ def test_bin_run_from_start_to_stop(tmp_path: Path) -> None:
 
         # The clock writes its schedule a moment after it began.
         until(healthy, 60)
+        settings = json.loads((home / "env").read_text())
+        assert {name: settings[name] for name in own} == own
     finally:
         run.send_signal(signal.SIGTERM)
         assert run.wait(60) == 0, output.read_text()

@@ -391,3 +391,11 @@ def test_production_has_no_demo(app: Flask) -> None:
     for make in (demo.seed, lambda: demo.event("gig", capacity=1, price_minor=0, currency="EUR")):
         with pytest.raises(DomainError, match="development only"):
             make()
+
+
+def test_the_demo_command_refuses_a_currency_that_nobody_pays_with(app: Flask) -> None:
+    arguments = ["demo", "event", "--slug", "gig", "--currency", "XXX"]
+    done = app.test_cli_runner().invoke(args=arguments)
+    assert done.exit_code == 1
+    assert "“XXX” is not a currency that people pay with" in done.output
+    assert db.session.scalars(select(Event)).all() == []

@@ -12,6 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+import qrcode
 from flask import Flask
 from PIL import Image, ImageDraw, ImageFilter
 from sqlalchemy import event as sa_event
@@ -545,10 +546,10 @@ def test_frames_are_bounded() -> None:
         frames.read(b"\xff" * (frames.MAX_BYTES + 1))
     with pytest.raises(DomainError, match="too many pixels"):
         frames.read(jpeg(Image.new("L", (4000, 2000))))
-    png = io.BytesIO()
-    Image.new("L", (10, 10)).save(png, "PNG")
-    with pytest.raises(DomainError, match="not a JPEG"):
-        frames.read(png.getvalue())
+    gif = io.BytesIO()
+    Image.new("L", (10, 10)).save(gif, "GIF")
+    with pytest.raises(DomainError, match="not a JPEG, PNG or WebP"):
+        frames.read(gif.getvalue())
     with pytest.raises(DomainError, match="not a JPEG"):
         frames.read(jpeg(Image.effect_noise((640, 480), 60))[:20])
 
@@ -557,3 +558,10 @@ def test_passes_keep_no_pin(app: Flask) -> None:
     made, pin = door.make_pass(make_event(), "North", None)
     row = db.session.get_one(DoorPass, made.id)
     assert pin not in str({column.name: getattr(row, column.name) for column in DoorPass.__table__.columns})
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_a_frame_in_another_format_of_the_web_is_read_too(kind: str) -> None:
+    out = io.BytesIO()
+    qrcode.make("a ticket").get_image().convert("RGBA").save(out, kind)
+    assert frames.read(out.getvalue()) == "a ticket"

@@ -140,7 +140,7 @@ def test_other_languages_have_other_commas() -> None:
 
 def test_currencies() -> None:
     assert money.check_currency(" eur ") == "EUR"
-    for unknown in ("", "EU", "EURO", "E1R", "€", "ZZZ"):
+    for unknown in ("", "EU", "EURO", "E1R", "€", "ZZZ", "XXX", "XTS", "XAU", "DEM"):
         with pytest.raises(MoneyError) as refused:
             money.check_currency(unknown)
         assert refused.value.code == "unknown_currency"

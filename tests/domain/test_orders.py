@@ -6,11 +6,14 @@ from datetime import timedelta
 
 import pytest
 from flask import Flask
+from sqlalchemy import select
 
-from domain import clock, ledger, orders, payments
+from domain import clock, ledger, orders, payments, sweep
 from domain.errors import DomainError
+from domain.providers import stripe as stripe_adapter
 from extensions import db
-from models import Order, OrderState, Payment, TicketType, User
+from models import Order, OrderState, Payment, PaymentState, TicketType, User
+from tests.support.sandbox import Sandbox
 from tests.support.shop import make_event, make_user, place, report_on
 
 
@@ -79,3 +82,52 @@ def test_an_address_that_is_taken_is_one_that_mail_is_sent_to(typed: str, kept: 
         return
     with pytest.raises(DomainError, match="does not look right"):
         orders.clean_email(typed)
+
+
+def test_a_wallet_payment_that_was_not_started_is_cancelled_and_not_paid(app: Flask) -> None:
+    member = make_user()
+    rich(member)
+    order = place(make_event(), 2, user=member, provider="wallet")
+    assert [payment.state for payment in order.payments] == [PaymentState.CREATED]
+    after = orders.cancel(order, door="order_page")
+    assert (after.state, after.tickets) == (OrderState.CANCELLED, [])
+    assert [payment.state for payment in after.payments] == [PaymentState.CANCELLED]
+    assert ledger.wallet_of(member.id, "EUR").balance_minor == 9000
+    assert db.session.scalars(select(TicketType.held)).one() == 0
+
+
+def test_a_cancel_whose_answer_was_lost_ends_as_cancelled(app: Flask, sandbox: Sandbox) -> None:
+    payment = payments.open_at_provider(place(make_event()))
+    assert payment is not None
+    order_id = payment.order_id
+    sandbox.faults("timeout_after", rate=1, match={"method": "POST", "path": "/expire"}, times=1)
+    with pytest.raises(DomainError) as silent:
+        orders.cancel(payment.order, door="order_page")
+    assert silent.value.code == "provider_silent"
+    sandbox.faults()
+    sandbox.advance(60)
+    sweep.run("test")
+    order = db.session.get_one(Order, order_id, populate_existing=True)
+    assert (order.state, order.payments[0].state) == (OrderState.CANCELLED, PaymentState.CANCELLED)
+
+
+def test_a_refused_create_is_looked_for_on_one_page_while_a_buyer_waits(
+    app: Flask, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the list is longer than that, the sweep reads it: the buyer gets the waiting page at once."""
+    monkeypatch.setattr(stripe_adapter, "_PAGE", 2)
+    event = make_event()
+    for number in range(3):
+        payments.open_at_provider(place(event, form_token=f"t{number}"))
+    order = place(event, form_token="refused")
+    payment = order.payments[0]
+    payment.params = {**payment.params, "line_items": []}
+    db.session.commit()
+    payment_id, began = payment.id, clock.now().timestamp()
+    payments.open_at_provider(order)
+    asked = [call for call in sandbox.calls(began) if call["method"] == "GET"]
+    payment = db.session.get_one(Payment, payment_id, populate_existing=True)
+    assert (len(asked), payment.state) == (1, PaymentState.CREATED)
+    payments.reconcile(payment_id, door="sweep", patient=True)
+    payment = db.session.get_one(Payment, payment_id, populate_existing=True)
+    assert payment.state is PaymentState.FAILED

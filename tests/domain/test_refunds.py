@@ -209,6 +209,33 @@ def test_a_refund_that_fails_after_a_lost_dispute_brings_no_ticket_back(app: Fla
     assert checks.look() == []
 
 
+def test_a_failed_refund_leaves_void_what_another_one_paid_back(app: Flask, desk: Desk) -> None:
+    """Half is asked for here, for one ticket; the provider's dashboard gives the other half, for all."""
+    payment = paid(make_event(), quantity=2)
+    first = db.session.scalars(select(Ticket.id).order_by(Ticket.number)).first()
+    key = f"refund-{payment.reference}-1"
+    desk.answers = [ProviderError("timeout", permanent=False)]
+    refunds.request(payment.id, 2500, actor_id=None, reason="Ill", void_ticket_ids=[first or 0])
+    theirs = RefundReport("re_theirs", 2500, "EUR", "succeeded")
+    settle(payment, "paid", refunds=(theirs, succeeded(key, state="pending")))
+    settle(payment, "paid", refunds=(theirs, succeeded(key, state="failed")))
+    states = db.session.scalars(select(Ticket.state).order_by(Ticket.number)).all()
+    assert states == [TicketState.VOID, TicketState.VOID]
+    assert checks.look() == []
+
+
+def test_one_of_two_disputes_that_is_won_lets_nobody_in_yet(app: Flask) -> None:
+    payment = paid(make_event())
+    one = DisputeReport("dp_1", 1000, "EUR", "open", "needs_response")
+    other = replace(one, provider_id="dp_2", amount_minor=1500)
+    settle(payment, "paid", disputes=(one, other))
+    settle(payment, "paid", disputes=(replace(one, state="won", status="won"), other))
+    assert db.session.scalars(select(Ticket.state)).one() is TicketState.SUSPENDED
+    settle(payment, "paid", disputes=(replace(other, state="won", status="won"),))
+    assert db.session.scalars(select(Ticket.state)).one() is TicketState.VALID
+    assert checks.look() == []
+
+
 def test_an_inquiry_is_answered_by_a_refund(app: Flask, desk: Desk) -> None:
     payment = paid(make_event())
     settle(payment, "paid", disputes=(DisputeReport("dp_1", 2500, "EUR", "open", "warning_needs_response"),))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -9,9 +10,9 @@ import pytest
 from flask import Flask
 from sqlalchemy import select
 
-from domain import clock, decisions, ledger, payments, starting
+from domain import checks, clock, decisions, ledger, payments, starting
 from domain.errors import DomainError
-from domain.providers import ProviderError, RefundReport
+from domain.providers import DisputeReport, ProviderError, RefundReport
 from extensions import db
 from models import Incident, Order, OrderState, OutboxMail, Payment, PaymentState, Refund
 from tests.support.shop import make_event, make_user, place, report_on
@@ -170,3 +171,23 @@ def test_an_order_is_refunded_when_all_that_was_accepted_for_it_went_back(app: F
     back = (RefundReport("re_1", 1000, "EUR", "succeeded"),)
     settle(payment, "paid", amount_minor=1000, refunds=back)
     assert state_of(order) is OrderState.REFUNDED
+
+
+def test_a_dispute_that_is_won_after_its_money_was_to_be_refunded_is_decided_anew(app: Flask) -> None:
+    """The bank had the money when somebody decided to give it back, so that nothing went; now it is here."""
+    order = place(make_event())
+    payment = order.payments[0]
+    settle(payment, "open")
+    settle(payment, "paid", amount_minor=2400)
+    claim = DisputeReport("dp_1", 2400, "EUR", "open", "needs_response")
+    settle(payment, "paid", amount_minor=2400, disputes=(claim,))
+    admin = make_user("admin@example.org")
+    decisions.resolve(incident().id, how="refund", reason="They want it back.", actor_id=admin.id)
+    assert (state_of(order), fresh(payment).refunds) == (OrderState.REFUNDED, [])
+    won = replace(claim, state="won", status="won")
+    for _ in range(2):
+        settle(payment, "paid", amount_minor=2400, disputes=(won,))
+    again = db.session.scalars(select(Incident).where(Incident.resolved_at.is_(None))).one()
+    assert (again.kind, again.amount_minor, state_of(order)) == ("dispute_won", 2400, OrderState.REVIEW)
+    assert ledger.balance(ledger.SUSPENSE, "EUR") == 2400
+    assert checks.look() == []

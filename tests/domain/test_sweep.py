@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import pytest
 from flask import Flask
-from sqlalchemy import select
+from sqlalchemy import func, select
 
-from domain import outbox, payments, refunds, sweep, wallet
+from domain import clock, outbox, payments, refunds, sweep, wallet
 from extensions import db
-from models import MailState, OutboxMail, SweepRun
+from models import (
+    MailState,
+    Order,
+    OrderState,
+    OutboxMail,
+    Payment,
+    PaymentState,
+    SweepRun,
+    TicketState,
+)
+from tests.support.sandbox import Sandbox
 from tests.support.shop import make_event, place, report_on
+from tests.support.threads import at_once
 
 
 def test_a_duty_that_fails_keeps_no_other_from_being_done(
@@ -45,3 +56,103 @@ def test_the_digest_of_what_expired_names_an_order_once(app: Flask) -> None:
     assert [mail.context["text"].count(order.code) for mail in digests] == [1]
     assert {mail.state for mail in digests} <= {MailState.DUE, MailState.SENT}
     assert db.session.scalars(select(SweepRun.error).distinct()).all() == [""]
+
+
+def expired() -> Payment:
+    payment = place(make_event(f"concert-{db.session.scalar(select(func.count(Order.id)))}")).payments[0]
+    payments.settle(payment.id, report_on(payment, "open"), door="test")
+    payments.settle(payment.id, report_on(payment, "expired"), door="test")
+    return db.session.get_one(Payment, payment.id)
+
+
+def digests() -> str:
+    mails = db.session.scalars(select(OutboxMail).where(OutboxMail.key.startswith("expired:")))
+    return "\n".join(mail.context["text"] for mail in mails)
+
+
+def test_an_order_that_expired_while_the_digest_was_written_is_in_the_next(app: Flask) -> None:
+    """Its transaction committed after the digest looked, with a time from before."""
+    first, late = expired(), expired()
+    codes = [first.order.code, late.order.code]
+    late.state = PaymentState.OPEN
+    moment = late.state_since
+    db.session.commit()
+    sweep._raise_expired()
+    assert [code in digests() for code in codes] == [True, False]
+    late = db.session.get_one(Payment, late.id)
+    late.state, late.state_since = PaymentState.EXPIRED, moment
+    db.session.commit()
+    sweep._raise_expired()
+    sweep._raise_expired()
+    assert [digests().count(code) for code in codes] == [1, 1]
+
+
+def test_sweeps_side_by_side_name_each_expired_order_once(app: Flask) -> None:
+    codes = [expired().order.code for _ in range(6)]
+    at_once(app, 4, lambda _: sweep._raise_expired())
+    assert [digests().count(code) for code in codes] == [1] * 6
+
+
+def test_a_payment_read_from_the_list_that_was_refunded_meanwhile_is_mirrored_at_once(
+    app: Flask, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "_WORTH_A_PAGE", 1)
+    event = make_event()
+    placed = [place(event, form_token=f"t{number}") for number in range(3)]
+    ids = [order.id for order in placed]
+    opened = [payments.open_at_provider(order) for order in placed]
+    for payment in opened:
+        assert payment is not None and payment.provider_id is not None
+        sandbox.do(payment.provider_id, "pay")
+    assert opened[0] is not None and opened[0].provider_id is not None
+    sandbox.do(opened[0].provider_id, "refund")
+    sandbox.advance(400)
+    sweep.run("test")
+    states = [db.session.get_one(Order, order_id).state for order_id in ids]
+    assert states == [OrderState.REFUNDED, OrderState.COMPLETED, OrderState.COMPLETED]
+    tickets = db.session.get_one(Order, ids[0]).tickets
+    assert {ticket.state for ticket in tickets} == {TicketState.VOID}
+    lists = [call for call in sandbox.calls() if call["path"].endswith("/checkout/sessions")]
+    assert any(call["method"] == "GET" for call in lists)
+
+
+def test_a_long_sweep_gives_way_to_mail(
+    app: Flask, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One worker does both: what was owed while a sweep runs leaves before its end."""
+    monkeypatch.setattr(sweep, "_GIVE_WAY", 0.0)
+    monkeypatch.setattr(sweep, "_GIVE_WAY_FOR", 60)
+    event = make_event()
+    for number in range(3):
+        payment = payments.open_at_provider(place(event, form_token=f"t{number}"))
+        assert payment is not None and payment.provider_id is not None
+        sandbox.do(payment.provider_id, "pay")
+    sandbox.advance(400)
+    waiting: list[int] = []
+
+    def at_the_end(**_: object) -> None:
+        query = select(func.count()).select_from(OutboxMail).where(OutboxMail.state == MailState.DUE)
+        waiting.append(db.session.scalars(query).one())
+
+    monkeypatch.setattr(sweep, "_raise_stuck", at_the_end)
+    run = sweep.run("test")
+    assert (waiting, run.error, run.verified) == ([0], "", 3)
+    # Three times the order's link, and three times its tickets.
+    assert run.mails == len(sandbox.mail("ada@example.org")) == 6
+
+
+def test_a_mail_server_that_is_away_does_not_slow_a_sweep_down(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "_GIVE_WAY", 0.0)
+    tried: list[int] = []
+
+    def refuse(**_: object) -> outbox.Delivery:
+        tried.append(1)
+        return outbox.Delivery(retried=1)
+
+    monkeypatch.setattr(outbox, "deliver_due", refuse)
+    work = sweep._Work(0, clock.now(), 0.0, lambda _: None, False, False, 0)
+    for _ in range(5):
+        work.give_way()
+    assert tried == [1]

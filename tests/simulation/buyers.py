@@ -205,19 +205,31 @@ def reviewed(world: World, number: int) -> Life:
     if case is None or not case.session:
         return
     world.tamper(case.session)
-    yield Act("recheck", partial(_open, world.admin_id, case, "recheck"))
+    yield from _surely(world, case, "recheck")
     world.mend(case.session)
     state, then = _REVIEWS[(world.seed * 17 + world.coverage.used["life"]["reviewed"]) % len(_REVIEWS)]
     known = yield Act("look at the payment", partial(doors.payment_of, case.order_id))
     if known.value is not None:
         decision = partial(payments.decide, state=state, actor_id=world.admin_id, note="looked at it")
-        yield Act(f"decide {state}", lambda: decision(known.value[0]).state)
+        for _ in range(3):
+            decided = yield Act(f"decide {state}", lambda: decision(known.value[0]).state)
+            if not decided.died:
+                break
     if then == "cancel":
         yield Act("cancel", partial(_cancel, case))
     elif then != "nothing":
         world.at_provider(case.session, then)
-    yield Act("recheck", partial(_open, world.admin_id, case, "recheck"))
+    yield from _surely(world, case, "recheck")
     yield from _doors(world, case, 1)
+
+
+def _surely(world: World, case: Case, door: str) -> Steps:
+    """A door that is opened again when the process died in it, under a clear sky."""
+    world.clear_sky()
+    for _ in range(3):
+        result = yield Act(door, partial(_open, world.admin_id, case, door))
+        if not result.died:
+            return
 
 
 _REVIEWS = tuple(
@@ -375,7 +387,7 @@ def _is_tampered(world: World, case: Case) -> Steps:
         for do in world.rng.choice((("pay",), ("expire",), ("pay_later",), ("pay_later", "fail_later"))):
             world.at_provider(case.session, do)
         if world.rng.random() < 0.7:
-            yield from _doors(world, case, 1)
+            yield from _surely(world, case, "recheck")
     world.tamper(case.session)
     yield from _doors(world, case, world.rng.randint(1, 2))
     if world.rng.random() < 0.6:

@@ -203,7 +203,7 @@ class PebbleProvider:
     def create(self, params: dict[str, Any], key: str, *, patient: bool = False) -> Report:
         return self._report(self._call("POST", "/payments", params, key, patient=patient))
 
-    def find(self, reference: str, since: datetime) -> Report | None:
+    def find(self, reference: str, since: datetime, *, patient: bool = True) -> Report | None:
         answer = self._call("GET", "/payments", {"reference": reference}, patient=True)
         return next((self._report(payment) for payment in answer["found"]), None)
 
