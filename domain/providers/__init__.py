@@ -322,7 +322,11 @@ class Throttle:
 
 # Each module has `build(settings)`, the adapter of the provider's own account; where it connects, also
 # `build(settings, account, credentials)` for the account of an organiser.
-_BUILDERS: dict[str, str] = {"stripe": "domain.providers.stripe", "wallet": "domain.providers.wallet"}
+_BUILDERS: dict[str, str] = {
+    "stripe": "domain.providers.stripe",
+    "sumup": "domain.providers.sumup",
+    "wallet": "domain.providers.wallet",
+}
 # Adapters hold sockets and their account's place in line, so they are kept; the longest unused one goes.
 _MOST_KEPT = 500
 _kept: OrderedDict[tuple[str, str], Provider] = OrderedDict()

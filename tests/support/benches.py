@@ -19,6 +19,7 @@ import config
 from domain import providers
 from domain.providers import Provider, ProviderError
 from domain.providers import stripe as stripe_adapter
+from domain.providers import sumup as sumup_adapter
 from tests.support import pebble
 from tests.support.sandbox import Sandbox
 
@@ -189,6 +190,59 @@ class StripeBench(SandboxBench):
         return body, self.sign(body)
 
 
+class SumUpBench(SandboxBench):
+    """SumUp's hosted checkout, through the official SDK, over the sandbox."""
+
+    name = "sumup"
+    path = "sumup/"
+    states = {
+        "open": (),
+        "paid": ("pay",),
+        "failed": ("decline", "expire"),
+        "expired": ("expire",),
+    }
+    lists = False
+    disputes = False
+    refunds_fail = True
+    unknown_id = "4e425463-3e1b-431d-83fa-1e51c2925e99"
+    secrets = ("sup_sk_kassa_sandbox", "cc_sk_classic_kassa_sandbox")
+
+    def __init__(self, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(sandbox, monkeypatch)
+        monkeypatch.setattr(
+            config,
+            "_current",
+            replace(
+                config.get(),
+                sumup_api_key="sup_sk_kassa_sandbox",
+                sumup_merchant_code="MKASSA01",
+                sumup_client_id="cc_classic_kassa_sandbox",
+                sumup_client_secret="cc_sk_classic_kassa_sandbox",
+                sumup_api_base=f"{sandbox.base_url}/sumup",
+                sumup_rate_per_second=1000,
+                sumup_test_account=True,
+            ),
+        )
+
+    def unready(self) -> Provider:
+        return sumup_adapter.build(replace(config.get(), sumup_api_key="", sumup_client_id=""))
+
+    def limited(self, rate: int) -> Provider:
+        return sumup_adapter.build(replace(config.get(), sumup_rate_per_second=rate))
+
+    def connect(self) -> tuple[str, Tokens]:
+        (merchant,) = self.sandbox.post("merchants", {"count": 1})
+        tokens = Tokens(merchant["access_token"])
+        speak(self.monkeypatch, merchant["code"], tokens)
+        return merchant["code"], tokens
+
+    def knock(self, provider_id: str) -> tuple[bytes, Mapping[str, str]]:
+        return json.dumps({"event_type": "CHECKOUT_STATUS_CHANGED", "id": provider_id}).encode(), {}
+
+    def spoil(self, params: dict[str, Any]) -> dict[str, Any]:
+        return {**params, "currency": "KZT"}
+
+
 class PebbleBench(Bench):
     """The toy provider of docs/adding-a-provider.md."""
 
@@ -264,4 +318,4 @@ class PebbleBench(Bench):
 
 
 # Providers whose payments are made at the provider. The wallet is the one that is settled in our own ledger.
-BENCHES: dict[str, type[Bench]] = {bench.name: bench for bench in (StripeBench, PebbleBench)}
+BENCHES: dict[str, type[Bench]] = {bench.name: bench for bench in (StripeBench, SumUpBench, PebbleBench)}
