@@ -28,7 +28,6 @@ bp = Blueprint("admin", __name__, url_prefix="/admin")
 debug_bp = Blueprint("debug", __name__)
 
 # The provider whose connection is shown; its page's address is fixed.
-_SHOWN = "stripe"
 _OUTCOMES = {
     "verified": ("success", "The provider says it is paid."),
     "still_pending": ("info", "The provider says it is not paid yet."),
@@ -351,9 +350,9 @@ def test_mail() -> Response:
 # --- The provider's state -------------------------------------------------------------------------------
 
 
-@bp.get("/stripe")
-def provider() -> Response | str:
-    return _provider_page()
+@bp.get("/<any(stripe, sumup):name>")
+def provider(name: str) -> Response | str:
+    return _provider_page(name)
 
 
 @debug_bp.get("/stripe/debug/")
@@ -361,11 +360,11 @@ def provider_debug() -> Response | str:
     """The same, for whoever develops: there is no such page in production."""
     if config.get().production:
         abort(404)
-    return _provider_page()
+    return _provider_page("stripe")
 
 
-def _provider_page() -> Response | str:
-    found = office.connection(_SHOWN)
+def _provider_page(name: str) -> Response | str:
+    found = office.connection(name)
     if request.accept_mimetypes.best_match(["text/html", "application/json"]) == "application/json":
         return jsonify(
             ready=found.ready,

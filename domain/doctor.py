@@ -39,6 +39,7 @@ SKEW_WARN, SKEW_FAIL = 30, 240
 
 
 _STRIPE = "https://api.stripe.com/healthcheck"
+_SUMUP = "https://api.sumup.com"
 # What to choose for Stripe's webhook: each tells that something about a payment may have changed.
 WEBHOOK_EVENTS = (
     "checkout.session.completed",
@@ -93,7 +94,7 @@ def findings(scheduled: Iterable[str] = ()) -> list[Finding]:
 
 
 def _settings() -> list[Finding]:
-    return [_public_url(), _stripe_keys(), _publishable_key(), _webhook(), *_addresses()]
+    return [_public_url(), *_stripe(), _sumup_account(), *_addresses()]
 
 
 def _public_url() -> Finding:
@@ -106,8 +107,15 @@ def _public_url() -> Finding:
     return Finding("public_url", title, FAIL, f"{url} is not encrypted; logins and order links leak.", fix)
 
 
+def _stripe() -> list[Finding]:
+    keys = _stripe_keys()
+    return [keys, _publishable_key(), _webhook()] if config.get().stripe_ready else [keys]
+
+
 def _stripe_keys() -> Finding:
     settings, title = config.get(), "Stripe keys"
+    if not settings.stripe_ready and (settings.sumup_ready or settings.sumup_connects):
+        return Finding("stripe_keys", title, OK, "No key is set: what is sold here is paid through SumUp.")
     if not settings.stripe_ready:
         return Finding(
             "stripe_keys",
@@ -130,12 +138,26 @@ def _stripe_keys() -> Finding:
 
 
 def _publishable_key() -> Finding:
-    settings, title = config.get(), "Stripe publishable key"
-    if settings.stripe_publishable_key or not settings.stripe_ready:
-        words = "It is set." if settings.stripe_publishable_key else "It comes with the secret key."
-        return Finding("publishable_key", title, OK if settings.stripe_ready else WARN, words)
+    title = "Stripe publishable key"
+    if config.get().stripe_publishable_key:
+        return Finding("publishable_key", title, OK, "It is set.")
     fix = "Set STRIPE_PUBLISHABLE_KEY, of the same mode as the secret key."
     return Finding("publishable_key", title, WARN, "It is not set. Stripe's own page works without it.", fix)
+
+
+def _sumup_account() -> Finding:
+    """The platform's own account; those of organisers are looked at as connections."""
+    settings, title = config.get(), "SumUp account"
+    if not settings.sumup_ready:
+        return Finding("sumup_account", title, OK, "The platform has none. Set SUMUP_API_KEY to have one.")
+    words = f"The platform's is {settings.sumup_merchant_code}"
+    if not settings.sumup_test_account:
+        return Finding("sumup_account", title, OK, f"{words}: payments move real money.")
+    if settings.development:
+        return Finding("sumup_account", title, OK, f"{words}, an account for tests: no real money.")
+    words += ", an account for tests, so buyers get tickets without real money."
+    fix = "Set the key of a real account, and remove SUMUP_TEST_ACCOUNT, when you are ready to sell."
+    return Finding("sumup_account", title, WARN, words, fix)
 
 
 def _addresses() -> list[Finding]:
@@ -274,34 +296,37 @@ def _redis(scheduled: Iterable[str]) -> Finding:
 
 
 def _providers() -> list[Finding]:
-    found = []
-    for name in providers.names():
-        provider = providers.get(name)
-        if not provider.immediate and provider.ready:
-            found.append(_provider(name))
-            found.append(_clock_skew())
-    return found
+    used = [providers.get(name) for name in providers.names()]
+    used = [provider for provider in used if not provider.immediate and provider.ready]
+    return [*(_provider(provider) for provider in used), *([_clock_skew()] if used else [])]
 
 
-def _provider(name: str) -> Finding:
-    title = f"Connection to {name.capitalize()}"
+def _provider(provider: providers.Provider) -> Finding:
+    code, title = f"{provider.name}_reachable", f"Connection to {providers.title(provider.name)}"
     try:
-        facts = providers.get(name).health()
+        facts = provider.health()
     except ProviderError as error:
         fix = "Check the key, and that this machine may reach the provider. Its status page tells of outages."
-        return Finding(f"{name}_reachable", title, FAIL, f"No usable answer: {error}", fix)
-    words = f"Account {facts.get('account')}, {facts.get('mode')} mode, API {facts.get('api_version')}."
+        return Finding(code, title, FAIL, f"No usable answer: {error}", fix)
+    words = f"Account {facts.get('account')}, {facts.get('mode')} mode"
+    words += f", API {facts['api_version']}." if "api_version" in facts else "."
     if facts.get("charges_enabled") is False:
         fix = "Finish the account's set-up in the provider's dashboard."
-        return Finding(f"{name}_reachable", title, FAIL, f"{words} It may not take payments yet.", fix)
-    return Finding(f"{name}_reachable", title, OK, words)
+        return Finding(code, title, FAIL, f"{words} It may not take payments yet.", fix)
+    if facts.get("test_account") not in (None, facts.get("mode") == "test"):
+        said = "an account for tests" if facts["test_account"] else "an account that takes real money"
+        fix = "Set SUMUP_TEST_ACCOUNT to what the account is, or the key of another account."
+        return Finding(code, title, FAIL, f"{words} The provider says that it is {said}.", fix)
+    return Finding(code, title, OK, words)
 
 
 def _clock_skew() -> Finding:
-    """This machine's real clock against the Date header of Stripe's answer, whose status does not matter."""
-    title = "This machine's clock"
+    """This machine's real clock against the Date header of a provider's answer, whatever its status."""
+    settings, title = config.get(), "This machine's clock"
+    by_stripe = settings.stripe_ready
+    theirs_at = settings.stripe_api_base or _STRIPE if by_stripe else settings.sumup_api_base or _SUMUP
     try:
-        answer = httpx.get(config.get().stripe_api_base or _STRIPE, timeout=TIMEOUT)
+        answer = httpx.get(theirs_at, timeout=TIMEOUT)
         theirs = parsedate_to_datetime(answer.headers["Date"]).timestamp()
     except (httpx.HTTPError, KeyError, ValueError) as error:
         return Finding("clock_skew", title, WARN, f"It could not be compared: {_brief(error)}.")
@@ -311,7 +336,7 @@ def _clock_skew() -> Finding:
         return Finding(
             "clock_skew", title, FAIL if off > SKEW_FAIL else WARN, f"It is {off} seconds off.", fix
         )
-    return Finding("clock_skew", title, OK, "It agrees with Stripe's.")
+    return Finding("clock_skew", title, OK, f"It agrees with {'Stripe' if by_stripe else 'SumUp'}'s.")
 
 
 # --- Connected accounts ---------------------------------------------------------------------------------

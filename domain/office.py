@@ -90,6 +90,7 @@ class OrderFile:
 class Connection:
     """A provider as seen from here. `facts` never holds a key; `problem` is "" when it answered."""
 
+    title: str
     ready: bool
     problem: str
     facts: Mapping[str, Any]
@@ -287,8 +288,8 @@ def page(query: Select[T], key: Any, before: int | None) -> Rows[T]:
 
 
 def connection(name: str) -> Connection:
-    """Ask a provider who we are to it, and show the last rings of its doorbell."""
-    provider = providers.get(name)
+    """Ask a provider who the platform is to it, and show the last rings of its doorbell."""
+    provider, title = providers.get(name), providers.title(name)
     rings = isinstance(provider, providers.Doorbell) and provider.rings
     events = list(
         db.session.scalars(
@@ -299,9 +300,9 @@ def connection(name: str) -> Connection:
         )
     )
     if not provider.ready:
-        return Connection(False, "No key is set.", {}, rings, events)
+        return Connection(title, False, "No key is set.", {}, rings, events)
     try:
         facts = provider.health()
     except ProviderError as error:
-        return Connection(True, f"No usable answer: {error}", {}, rings, events)
-    return Connection(True, "", facts, rings, events)
+        return Connection(title, True, f"No usable answer: {error}", {}, rings, events)
+    return Connection(title, True, "", facts, rings, events)

@@ -394,6 +394,11 @@ def _keep(name: str, account: str, settings: config.Settings) -> Provider:
     return kept
 
 
+def title(name: str) -> str:
+    """What operators call a provider; buyers read its label."""
+    return {"sumup": "SumUp"}.get(name, name.capitalize())
+
+
 def names() -> Iterable[str]:
     """Every provider Kassa knows, whether it is configured or not."""
     return tuple(_BUILDERS)

@@ -36,6 +36,7 @@ from models import (
     User,
     WebhookEvent,
 )
+from tests.support.benches import SumUpBench
 from tests.support.people import log_in, make_member, post
 from tests.support.sandbox import Sandbox
 from tests.support.shop import make_event, place, report_on
@@ -49,6 +50,7 @@ PAGES = (
     "/admin/sweeps",
     "/admin/mail",
     "/admin/stripe",
+    "/admin/sumup",
     "/admin/records/",
     "/admin/records/events/",
     "/admin/records/events/new/",
@@ -416,6 +418,15 @@ def test_the_providers_state_and_never_a_key(app: Flask, client: FlaskClient, bo
         assert "checkout.session.completed" in page.text
         for secret in (settings.stripe_secret_key, settings.stripe_webhook_secret, settings.secret_key):
             assert secret not in page.text
+
+
+def test_the_state_of_sumup(boss: FlaskClient, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "No key is set." in boss.get("/admin/sumup").text
+    bench = SumUpBench(sandbox, monkeypatch)
+    page = boss.get("/admin/sumup").text
+    assert "<h1>SumUp</h1>" in page and "MKASSA01" in page
+    assert "not set: only its unsigned calls are heard" in page
+    assert not any(secret in page for secret in bench.secrets)
 
 
 def test_debug_is_for_development_only(client: FlaskClient, boss: FlaskClient, sandbox: Sandbox) -> None:

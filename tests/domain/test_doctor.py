@@ -17,8 +17,11 @@ from domain import clock, doctor, heartbeat, jobs, providers
 from domain.doctor import Finding
 from extensions import db, queue
 from models import Heartbeat, Role, SweepRun
+from tests.support.benches import SumUpBench
 from tests.support.people import make_member
 from tests.support.sandbox import Sandbox
+
+_SUMUP = {"sumup_api_key": "sup_sk_1", "sumup_merchant_code": "MC1", "sumup_api_base": "http://127.0.0.1:9"}
 
 
 def found(code: str, scheduled: tuple[str, ...] = ()) -> Finding:
@@ -63,6 +66,10 @@ def test_it_never_shows_a_secret(sound: None) -> None:
     [
         ({"stripe_secret_key": ""}, "stripe_keys", doctor.FAIL, "nothing that costs money is sold"),
         ({"development": False}, "stripe_keys", doctor.WARN, "without real money"),
+        ({"stripe_secret_key": "", **_SUMUP}, "stripe_keys", doctor.OK, "paid through SumUp"),
+        (_SUMUP, "sumup_account", doctor.OK, "MC1, an account for tests"),
+        ({"sumup_test_account": False, **_SUMUP}, "sumup_account", doctor.OK, "move real money"),
+        ({"development": False, **_SUMUP}, "sumup_account", doctor.WARN, "without real money"),
         ({"stripe_webhook_secret": ""}, "webhook_secret", doctor.WARN, "still verified on return"),
         ({"mail_server": "", "mail_api_key": ""}, "mail", doctor.FAIL, "No way to send mail"),
         ({"development": False}, "public_url", doctor.FAIL, "would lead to http://localhost"),
@@ -100,6 +107,37 @@ def test_an_account_that_may_not_charge(sound: None, monkeypatch: pytest.MonkeyP
     facts = {"account": "acct_1", "mode": "test", "api_version": "1", "charges_enabled": False}
     monkeypatch.setattr(type(providers.get("stripe")), "health", lambda self: facts)
     assert found("stripe_reachable").state == doctor.FAIL
+
+
+@pytest.fixture
+def sumup(sound: None, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> SumUpBench:
+    """The sandbox's SumUp beside Stripe."""
+    return SumUpBench(sandbox, monkeypatch)
+
+
+def test_sumup_is_looked_at_too(sumup: SumUpBench) -> None:
+    finding = found("sumup_reachable")
+    assert (finding.state, finding.title) == (doctor.OK, "Connection to SumUp")
+    assert finding.words == "Account MKASSA01, test mode."
+    assert [f.code for f in doctor.findings()].count("clock_skew") == 1
+    text = json.dumps([vars(f) for f in doctor.findings()])
+    assert not any(secret in text for secret in sumup.secrets)
+    sumup.trouble("http_500")
+    assert found("sumup_reachable").state == doctor.FAIL
+
+
+def test_sumup_alone_is_enough(sumup: SumUpBench) -> None:
+    change(stripe_secret_key="", stripe_publishable_key="", admin_email="boss@example.org")
+    queue.redis.zadd(jobs.SCHEDULED, {"kassa-sweep": 1})
+    assert found("clock_skew").words == "It agrees with SumUp's."
+    assert not doctor.failed(doctor.findings(["kassa-sweep"]))
+
+
+def test_an_account_of_the_other_mode(sumup: SumUpBench) -> None:
+    change(stripe_secret_key="", stripe_publishable_key="", sumup_test_account=False)
+    finding = found("sumup_reachable")
+    assert finding.state == doctor.FAIL
+    assert "live mode. The provider says that it is an account for tests" in finding.words
 
 
 def test_a_wrong_clock(sound: None, monkeypatch: pytest.MonkeyPatch) -> None:
