@@ -85,7 +85,7 @@ def test_settings(sound: None, settings: dict[str, Any], code: str, state: str, 
     change(**settings)
     finding = found(code)
     assert (finding.state, words in finding.words) == (state, True), finding
-    assert finding.fix
+    assert finding.fix or state == doctor.OK
 
 
 def test_a_mail_server_that_is_not_there(sound: None, app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
