@@ -135,8 +135,8 @@ class SumUpProvider:
         with answered():
             return self._report(Checkout.model_validate(opened.model_dump()))
 
-    def find(self, reference: str, since: datetime) -> Report | None:
-        return self._made(reference, patient=True)
+    def find(self, reference: str, since: datetime, *, patient: bool = True) -> Report | None:
+        return self._made(reference, patient=patient)
 
     def fetch(self, provider_id: str, *, patient: bool = False, thorough: bool = False) -> Report:
         """One call, and where it is paid a second one: a checkout never shows what was given back."""
