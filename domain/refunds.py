@@ -141,6 +141,13 @@ def refundable_minor(payment: Payment) -> int:
     return taken - disputed - sum(r.amount_minor for r in payment.refunds if r.state in COUNTED)
 
 
+def is_gone(payment: Payment) -> bool:
+    """Whether some of the money of a payment without goods was sent back, taken by a bank, or credited."""
+    disputed = any(dispute.state is not DisputeState.WON for dispute in payment.disputes)
+    credited = _wallet_with(payment.order, payment) is not None
+    return disputed or credited or refundable_minor(payment) < (payment.received_minor or 0)
+
+
 def _own_tickets(order: Order, payment: Payment, ids: list[int], *, everything: bool) -> list[int]:
     """The tickets to void: those asked for, or all of them where nothing of their payment is left."""
     if not payment.fulfilled:
