@@ -423,6 +423,13 @@ class Payment(Base):
     def is_active(self) -> bool:
         return self.state in PAYMENT_ACTIVE
 
+    @property
+    def has_open_ends(self) -> bool:
+        """Whether a dispute, or a refund made at the provider, has not come to its end."""
+        return any(dispute.closed_at is None for dispute in self.disputes) or any(
+            refund.made_at_provider and refund.state is RefundState.PENDING for refund in self.refunds
+        )
+
     def __str__(self) -> str:
         return self.reference
 

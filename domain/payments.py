@@ -42,7 +42,6 @@ from models import (
     OrderState,
     Payment,
     PaymentState,
-    RefundState,
     StockState,
     WebhookEvent,
 )
@@ -297,10 +296,7 @@ def next_check(payment: Payment, now: datetime) -> datetime | None:
         return None
     later = (payment.state_since + delay for delay in REREADS)
     soonest = next((moment for moment in later if moment > now), None)
-    if soonest is None and (
-        any(dispute.closed_at is None for dispute in payment.disputes)
-        or any(refund.made_at_provider and refund.state is RefundState.PENDING for refund in payment.refunds)
-    ):
+    if soonest is None and payment.has_open_ends:
         return now + timedelta(days=1)
     return soonest
 
