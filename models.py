@@ -535,6 +535,13 @@ class Payment(Base):
     def is_active(self) -> bool:
         return self.state in PAYMENT_ACTIVE
 
+    @property
+    def has_open_ends(self) -> bool:
+        """Whether a dispute, or a refund made at the provider, has not come to its end."""
+        return any(dispute.closed_at is None for dispute in self.disputes) or any(
+            refund.made_at_provider and refund.state is RefundState.PENDING for refund in self.refunds
+        )
+
     def polling_elapsed_minutes(self, now: datetime) -> float:
         """For how many minutes this payment has been polled at `now`; 0 before it was opened."""
         if self.polling_started_at is None:

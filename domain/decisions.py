@@ -12,7 +12,7 @@ import config
 from domain import accounts, clock, fulfilment, ledger, locks, outbox, payments, refunds, timeline
 from domain.errors import DomainError, NotFound
 from extensions import db, queue
-from models import DisputeState, Incident, LineKind, Order, OrderState, Payment, Refund
+from models import Incident, LineKind, Order, OrderState, Payment, Refund
 
 log = structlog.get_logger(__name__)
 
@@ -148,12 +148,10 @@ def _credit(incident: Incident, payment: Payment, order: Order) -> None:
 
 def _check_still_here(payment: Payment) -> None:
     """What arrived can be given to somebody only while nobody has sent it back."""
-    if payment.received_minor is None:
-        return
-    taken_back = any(dispute.state is not DisputeState.WON for dispute in payment.disputes)
-    if taken_back or refunds.refundable_minor(payment) < payment.received_minor:
+    if payment.received_minor is not None and refunds.is_gone(payment):
         raise DomainError(
-            "given_back", "This money was given back, or some of it. Refund what is left, or dismiss."
+            "given_back",
+            "This money was given back or credited, or some of it. Refund what is left, or dismiss.",
         )
 
 

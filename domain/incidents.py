@@ -22,6 +22,7 @@ KINDS = {
     "changed_after_payment": "The provider's record changed after the goods were handed over.",
     "double_payment": "A second payment arrived for an order that was already paid.",
     "late_money": "The payment arrived after its hold ended, and the tickets are gone.",
+    "given_back": "The payment was confirmed when its money, or some of it, was given back or credited.",
     "event_cancelled": "The payment arrived for an event that was cancelled.",
     "refund_failed": "A refund failed after its tickets were sold to somebody else.",
     "refund_returned": "A refund from the money inbox failed in the end, so its money is still here.",

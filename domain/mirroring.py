@@ -31,6 +31,9 @@ def mirror(order: Order, payment: Payment, report: Report, *, door: str) -> None
         known = _known(payment, told)
         if known is None:
             known = _made_at_provider(order, payment, told)
+            if payment.next_check_at is None:
+                # It has no key of ours to be followed up by: only its payment's reading tells how it ends.
+                payment.next_check_at = clock.now() + timedelta(days=1)
         if known.state is not RefundState.REVIEW or told.state != "pending":
             refunds.apply(known, payment, order, told, door=door)
     for claim in report.disputes:

@@ -26,6 +26,7 @@ from domain import (
     mirroring,
     outbox,
     providers,
+    refunds,
     suspicion,
     timeline,
 )
@@ -425,6 +426,8 @@ def _paid(
         source = ledger.SUSPENSE
     if order.state in _HAS_GOODS:
         incidents.open_incident("double_payment", order, payment, report, door=door)
+    elif source == ledger.SUSPENSE and refunds.is_gone(payment):
+        incidents.open_incident("given_back", order, payment, report, door=door)
     elif not fulfilment.sellable_still(order):
         incidents.open_incident("event_cancelled", order, payment, report, door=door)
     elif order.stock_state is not StockState.RELEASED:

@@ -41,7 +41,7 @@ def next_check(payment: Payment, now: datetime) -> datetime | None:
         return None
     later = (payment.state_since + delay for delay in REREADS)
     soonest = next((moment for moment in later if moment > now), None)
-    if soonest is None and any(dispute.closed_at is None for dispute in payment.disputes):
+    if soonest is None and payment.has_open_ends:
         return now + timedelta(days=1)
     return soonest
 

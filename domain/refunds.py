@@ -181,6 +181,13 @@ def _is_known(payment: Payment, noted: int) -> bool:
     return least <= noted <= most
 
 
+def is_gone(payment: Payment) -> bool:
+    """Whether some of the money of a payment without goods was sent back, taken by a bank, or credited."""
+    disputed = any(dispute.state is not DisputeState.WON for dispute in payment.disputes)
+    credited = pockets.wallet_with(payment.order, payment) is not None
+    return disputed or credited or refundable_minor(payment) < (payment.received_minor or 0)
+
+
 def own_tickets(order: Order, payment: Payment, ids: list[int], *, everything: bool) -> list[int]:
     """The tickets to void: those asked for, or all of them where nothing of their payment is left."""
     if not payment.fulfilled:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 import config
 from domain import checks, decisions, ledger, payments, refunds
@@ -234,6 +235,21 @@ def test_one_of_two_disputes_that_is_won_lets_nobody_in_yet(app: Flask) -> None:
     settle(payment, "paid", disputes=(replace(other, state="won", status="won"),))
     assert db.session.scalars(select(Ticket.state)).one() is TicketState.VALID
     assert checks.look() == []
+
+
+def test_a_refund_made_at_the_provider_is_watched_until_it_ends(app: Flask) -> None:
+    """Its payment is at rest after two days, and a bank may take longer."""
+    payment = paid(make_event())
+    db.session.execute(update(Payment).values(state_since=Payment.state_since - timedelta(days=3)))
+    db.session.commit()
+    told = RefundReport("re_theirs", 2500, "EUR", "pending")
+    for _ in range(2):
+        settle(payment, "paid", refunds=(told,))
+        assert db.session.get_one(Payment, payment.id, populate_existing=True).next_check_at is not None
+    settle(payment, "paid", refunds=(replace(told, state="succeeded"),))
+    settle(payment, "paid", refunds=(replace(told, state="succeeded"),))
+    assert db.session.get_one(Payment, payment.id, populate_existing=True).next_check_at is None
+    assert db.session.scalars(select(Refund.state)).one() is RefundState.SUCCEEDED
 
 
 def test_an_inquiry_is_answered_by_a_refund(app: Flask, desk: Desk) -> None:

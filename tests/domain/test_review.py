@@ -14,7 +14,7 @@ from domain import checks, clock, decisions, ledger, payments, starting
 from domain.errors import DomainError
 from domain.providers import DisputeReport, ProviderError, RefundReport
 from extensions import db
-from models import Incident, Order, OrderState, OutboxMail, Payment, PaymentState, Refund
+from models import Incident, Order, OrderState, OutboxMail, Payment, PaymentState, Refund, Ticket
 from tests.support.shop import make_event, make_user, place, report_on
 
 
@@ -120,6 +120,44 @@ def test_money_that_was_given_back_meanwhile_buys_nothing(app: Flask) -> None:
     with pytest.raises(DomainError) as refused:
         decisions.resolve(incident().id, how="issue", reason="Why not", actor_id=None)
     assert refused.value.code == "given_back"
+
+
+@pytest.mark.parametrize("back_minor", [500, 2500])
+def test_money_that_went_back_before_it_was_confirmed_buys_nothing(app: Flask, back_minor: int) -> None:
+    """The dashboard gave it back, or some, while the payment was in review; then the record agrees again."""
+    payment = place(make_event()).payments[0]
+    back = (RefundReport("re_1", back_minor, "EUR", "succeeded"),)
+    settle(payment, "open")
+    settle(payment, "paid", livemode=True)
+    settle(payment, "paid", livemode=True, refunds=back)
+    admin = make_user("admin@example.org")
+    payments.decide(payment.id, state=PaymentState.EXPIRED, actor_id=admin.id, note="A mistake")
+    settle(payment, "paid", refunds=back)
+    kinds = db.session.scalars(select(Incident.kind).order_by(Incident.id)).all()
+    assert (kinds, fresh(payment).fulfilled) == (["mismatch", "given_back"], False)
+    assert db.session.scalars(select(Ticket.id)).all() == []
+    assert ledger.balance(ledger.SUSPENSE, "EUR") == 2500 - back_minor
+    assert checks.look() == []
+
+
+def test_money_that_was_credited_before_it_was_confirmed_buys_nothing(app: Flask) -> None:
+    member = make_user()
+    payment = place(make_event(), user=member, email=member.email).payments[0]
+    settle(payment, "open")
+    settle(payment, "paid", livemode=True)
+    admin = make_user("admin@example.org")
+    payments.decide(payment.id, state=PaymentState.EXPIRED, actor_id=admin.id, note="A mistake")
+    decisions.resolve(incident().id, how="wallet", reason="They asked", actor_id=admin.id)
+    settle(payment, "paid")
+    assert db.session.scalars(select(Ticket.id)).all() == []
+    assert ledger.wallet_of(member.id, "EUR").balance_minor == 2500
+    assert ledger.balance(ledger.SUSPENSE, "EUR") == 0
+    again = db.session.scalars(select(Incident.id).where(Incident.resolved_at.is_(None))).one()
+    for how in ("issue", "wallet"):
+        with pytest.raises(DomainError) as refused:
+            decisions.resolve(again, how=how, reason="Once more", actor_id=admin.id)
+        assert refused.value.code == "given_back"
+    assert checks.look() == []
 
 
 def test_nobody_is_told_that_nothing_was_charged_while_their_money_waits(app: Flask) -> None:

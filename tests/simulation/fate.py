@@ -57,7 +57,7 @@ class Fate(Story):
         self._calm_sky = True
 
     def advance(self, seconds: float) -> None:
-        """Move the clock of Kassa and of the sandbox, which both read this file.
+        """Move the clock of Kassa, and that of the sandbox, which reads this file.
 
         The real time that went by meanwhile is taken off, so that a slow machine lives the same hours.
         """

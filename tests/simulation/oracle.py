@@ -307,20 +307,33 @@ def _moved_in_wallets() -> _Moves:
 def _wallets_from_goods() -> _Moves:
     """What they should have moved, from orders, refunds, disputes, decisions and holds."""
     sums: _Moves = Counter()
+    # A person hands over, and credits, what arrived, which need not be what was asked for.
+    decided = {
+        i.payment_id: i for i in db.session.scalars(select(Incident).where(Incident.resolution == "issue"))
+    }
     for payment in db.session.scalars(select(Payment).where(Payment.fulfilled)):
         order, key = payment.order, (payment.order.user_id or 0, payment.currency, payment.order.code)
         back = sum(r.amount_minor for r in payment.refunds if r.state in _MONEY_BACK)
         if any(line.kind is LineKind.TOP_UP for line in order.lines):
-            lost = sum(d.amount_minor for d in payment.disputes if d.state != "won")
-            sums[key] += order.total_minor - back - lost
+            issued = decided.get(payment.id)
+            sums[key] += (issued.amount_minor if issued else order.total_minor) - back - _lost(payment)
         if payment.provider == "wallet":
             sums[key] -= payment.amount_minor - back
     for incident in db.session.scalars(select(Incident).where(Incident.resolution == "wallet")):
-        if incident.order is not None:
-            sums[incident.order.user_id or 0, incident.currency, incident.order.code] += incident.amount_minor
+        credited = incident.payment
+        if incident.order is not None and credited is not None:
+            # What goes back or is disputed later comes out of the wallet again.
+            back = sum(r.amount_minor for r in credited.refunds if r.state in _MONEY_BACK)
+            key = incident.order.user_id or 0, incident.currency, incident.order.code
+            sums[key] += incident.amount_minor - back - _lost(credited)
     for hold in db.session.scalars(select(WalletHold).where(WalletHold.state == HoldState.CAPTURED)):
         sums[hold.wallet.user_id, hold.wallet.currency, ""] -= hold.amount_minor
     return sums
+
+
+def _lost(payment: Payment) -> int:
+    """What a bank has taken back, and has not given again."""
+    return sum(d.amount_minor for d in payment.disputes if d.state != "won")
 
 
 def _stock(world: World) -> Iterator[str]:

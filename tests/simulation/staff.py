@@ -25,12 +25,24 @@ _DECISIONS = (
 )
 
 
+_HAPPENINGS = {
+    "sweep": 10,
+    "deliver": 10,
+    "ring": 22,
+    "weather": 12,
+    "jump": 8,
+    "refund": 8,
+    "decide": 7,
+    "dashboard": 16,
+    "catalogue": 1,
+    "door": 4,
+}
+
+
 def others(world: World) -> None:
     """One thing that somebody else does, or that happens."""
-    happening = world.rng.choices(
-        ("sweep", "deliver", "ring", "weather", "jump", "refund", "decide", "dashboard", "catalogue", "door"),
-        (10, 10, 22, 12, 8, 8, 7, 16, 1, 4),
-    )[0]
+    weights = [weight * (5 if name in world.habits.busy else 1) for name, weight in _HAPPENINGS.items()]
+    happening = world.rng.choices(list(_HAPPENINGS), weights)[0]
     if happening == "sweep":
         world.run_sweep(everything=world.rng.random() < 0.1)
     elif happening == "deliver":

@@ -14,7 +14,7 @@ from tests.simulation.story import Broken
 from tests.support.sandbox import Sandbox
 
 # So many worlds of so many lives are looked through for each bug. Most are found in the first.
-WORLDS = 6
+WORLDS = 10
 LIVES = 40
 
 

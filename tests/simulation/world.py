@@ -108,10 +108,13 @@ class Habits:
     two_at_once: float = 0.04
     # The invariants are asked after every death and in every fault, and in quiet times after so many steps.
     look_every: int = 3
-    # How many places an event has, how often an old page is paid too, and a script of buyers.py done often.
+    # How many events are on sale, how many places each has, how often an old page is paid too, a script of
+    # buyers.py and happenings of staff.py that are frequent.
+    events: int = 6
     places: tuple[int, int] = (2, 12)
     two_tabs: float = 0.25
     often: str = ""
+    busy: tuple[str, ...] = ()
 
 
 class World(Fate):
@@ -151,6 +154,8 @@ class World(Fate):
         self._patch.setattr(queue, "soon", lambda *args: True)
         self._patch.setattr(documents, "tickets_pdf", lambda order: b"%PDF-1.7")
         self._patch.setattr(documents, "qr_png", lambda *args, **kwargs: b"\x89PNG")
+        # What the clock's file says; it is looked at thousands of times.
+        self._patch.setattr(clock, "_offset", lambda path: timedelta(seconds=self._shift))
         self._watch_states()
         self._watch_locks()
         self._people()
@@ -385,7 +390,7 @@ class World(Fate):
 
     def pick_event(self) -> tuple[int, int]:
         """An event on sale and its ticket type; there are always a few, and most are small."""
-        while len(self.on_sale) < 6:
+        while len(self.on_sale) < self.habits.events:
             self.on_sale.append(self._new_event())
         index = self.rng.randrange(len(self.on_sale))
         picked = self.on_sale[index]
