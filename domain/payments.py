@@ -38,7 +38,7 @@ from domain.matching import mismatch as mismatch
 from domain.polling import extend as extend
 from domain.polling import may_ask, next_check
 from domain.polling import stop_polling as stop_polling
-from domain.providers import Missing, ProviderError, Report
+from domain.providers import Missing, Provider, ProviderError, Report
 from extensions import db, queue
 from models import (
     PAYMENT_ACTIVE,
@@ -197,10 +197,9 @@ def reconcile(
     db.session.rollback()
     started = perf_counter()
     try:
-        report = provider.fetch(provider_id, patient=patient, thorough=thorough)
-        if report.state == "open" and due_to_close:
-            # Paid in between wins: closing reads again, and that second reading has the last word.
-            report = provider.close(provider_id, f"close-{provider_id[-40:]}-{count}", patient=patient)
+        report = ask(
+            provider, provider_id, count=count, closing=due_to_close, thorough=thorough, patient=patient
+        )
     except ProviderError as error:
         return unanswered(payment_id, error, door=door)
     return settle(
@@ -212,6 +211,26 @@ def reconcile(
         ring_id=ring_id,
         closed_by_us=closing,
     )
+
+
+def ask(
+    provider: Provider,
+    provider_id: str,
+    *,
+    count: int,
+    closing: bool,
+    thorough: bool = False,
+    patient: bool = False,
+) -> Report:
+    """Read a payment at its provider, and close it there where it is open still and `closing`.
+
+    Touches no database. `count` tells one close from the next. Raises ProviderError.
+    """
+    report = provider.fetch(provider_id, patient=patient, thorough=thorough)
+    if report.state == "open" and closing:
+        # Paid in between wins: closing reads again, and that second reading has the last word.
+        report = provider.close(provider_id, f"close-{provider_id[-40:]}-{count}", patient=patient)
+    return report
 
 
 def refresh(order: Order, *, door: str) -> bool:
@@ -321,7 +340,7 @@ def _observe(payment: Payment, report: Report) -> None:
     # Opening a payment is not yet asking about it: the first look at the order page asks.
     if payment.state is not PaymentState.CREATED:
         payment.last_polled_at = clock.now()
-    payment.poll_count += 1
+        payment.poll_count += 1
     payment.error_count = 0
     payment.last_error = ""
     payment.leased_until = None

@@ -7,51 +7,80 @@ read by id, several at a time. A sweep works until nothing is due or its budget 
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from time import monotonic
 
 import structlog
-from sqlalchemy import ColumnElement, Select, and_, func, or_, select, update
-from sqlalchemy.orm import contains_eager, joinedload
+from sqlalchemy import ColumnElement, Select, func, or_, select, update
+from sqlalchemy.orm import joinedload
 
 import config
 from domain import (
-    alerts,
     cancelling,
     clock,
     connections,
     decisions,
     outbox,
+    overdue,
     payments,
     polling,
     providers,
     refunds,
     wallet,
 )
-from domain.providers import ProviderError, Report
+from domain.providers import Provider, ProviderError, Report
 from extensions import db
-from models import PAYMENT_ACTIVE, Order, OrderState, OutboxMail, Payment, PaymentState, SweepRun
+from models import PAYMENT_ACTIVE, Payment, PaymentState, SweepRun
 
 log = structlog.get_logger(__name__)
 
-# Rows that one listing tries to cover, rows read by id in one claim, and calls under way at once.
+# Rows that one listing tries to cover, rows read by id in one claim, and calls under way at once: to one
+# account, and to all of them.
 _WINDOW = 20_000
 _BATCH = 16
 _THREADS = 8
+_THREADS_IN_ALL = 16
 # A list is given up as sparse when its pages hold fewer due payments than this on average.
 _WORTH_A_PAGE = 3
-# How far before the last digest a payment may have expired without having been seen by it.
-_OVERLAP = timedelta(hours=1)
 # A sweep lets waiting mail leave this often (seconds), for so long: one worker does both.
 _GIVE_WAY = 10.0
 _GIVE_WAY_FOR = 5
-# A provider that left this many calls in a row unanswered is left alone until the next sweep.
+# A provider that left this many calls in a row unanswered is left alone until the next sweep, and so is one
+# of several accounts.
 _SILENT = 10
+_SILENT_ACCOUNT = 3
+
+
+@dataclass
+class _Lane:
+    """The due payments of one account, claimed a few at a time: no account keeps another one waiting."""
+
+    provider: str
+    # "" is every account of a provider that connects none.
+    account: str
+    patience: int
+    claimed: deque[Payment] = field(default_factory=deque)
+    under_way: int = 0
+    done: bool = False
+
+    @property
+    def key(self) -> str:
+        return f"{self.provider} {self.account}".strip()
+
+    @property
+    def adapter(self) -> Provider:
+        return providers.get(self.provider, self.account)
+
+    @property
+    def its(self) -> list[ColumnElement[bool]]:
+        """The conditions of its payments."""
+        mine = [Payment.provider == self.provider]
+        return [*mine, Payment.account == self.account] if self.account else mine
 
 
 @dataclass
@@ -67,7 +96,7 @@ class _Work:
     cap: int
     counts: Counter[str] = field(default_factory=Counter)
     failed_duties: int = 0
-    # Unanswered calls in a row, by provider.
+    # Unanswered calls in a row, of a lane and of a provider.
     silent: Counter[str] = field(default_factory=Counter)
     mails: int = 0
     # When mail may leave next (monotonic); for ever, once it could not.
@@ -78,12 +107,20 @@ class _Work:
         within_cap = not self.cap or sum(self.counts.values()) < self.cap
         return monotonic() < self.ends and within_cap
 
-    def may_ask(self, provider: str) -> bool:
-        """Whether there is time, and the provider was not silent too often to go on asking in this run."""
-        return self.has_time and self.silent[provider] < _SILENT
+    def may_ask(self, lane: _Lane) -> bool:
+        """Whether there is time, and neither account nor provider was silent too often in this run."""
+        speaks = self.silent[lane.provider] < _SILENT and self.silent[lane.key] < lane.patience
+        return self.has_time and speaks
 
-    def unanswered(self, provider: str) -> None:
-        self.silent[provider] += 1
+    def answered(self, lane: _Lane) -> None:
+        self.silent.pop(lane.provider, None)
+        self.silent.pop(lane.key, None)
+
+    def unanswered(self, lane: _Lane, error: ProviderError) -> None:
+        self.silent[lane.key] += 1
+        # A connection that is broken says nothing about the provider.
+        if error.code != "not_connected":
+            self.silent[lane.provider] += 1
 
     def give_way(self) -> None:
         """Let mail leave that became due meanwhile. Outside of any transaction."""
@@ -128,16 +165,17 @@ def run(
     tell(f"Found {record.found} pending orders to verify")
     db.session.commit()
     try:
-        for name in _due_providers(work):
-            _also(work, f"{name} listed", partial(_listed, work, name))
-            _also(work, f"{name} by id", partial(_by_id, work, name))
+        lanes = _lanes(work)
+        for lane in lanes:
+            _also(work, f"{lane.key} listed", partial(_listed, work, lane))
+        _also(work, "by id", partial(_by_id, work, lanes))
         _also(work, "refunds", partial(_refunds, work))
         _also(work, "cancelled_events", cancelling.refund_due)
         _also(work, "late_money", decisions.decide_late_money)
         _also(work, "wallet_holds", lambda: wallet.expire_holds(clock.now()))
         _also(work, "connections", connections.tend)
-        _also(work, "stuck", _raise_stuck)
-        _also(work, "expired", _raise_expired)
+        _also(work, "stuck", overdue.raise_stuck)
+        _also(work, "expired", overdue.raise_expired)
         delivered = outbox.deliver_due(budget_seconds=30)
     except BaseException as error:
         db.session.rollback()
@@ -198,8 +236,19 @@ def _count_due(work: _Work) -> int:
     return db.session.scalars(select(func.count()).select_from(Payment).where(*_due(work), active)).one()
 
 
-def _due_providers(work: _Work) -> list[str]:
-    return sorted(db.session.scalars(select(Payment.provider).where(*_due(work)).distinct()))
+def _lanes(work: _Work) -> list[_Lane]:
+    """Whose payments are due: an account each, where a provider connects several."""
+    due = select(Payment.provider, Payment.account).where(*_due(work)).distinct()
+    known: dict[str, _Lane] = {}
+    for name, account in db.session.execute(due.order_by(Payment.provider, Payment.account)):
+        if name not in providers.names():
+            log.error("provider_gone", provider=name)
+            continue
+        several = providers.get(name).connects
+        lane = _Lane(name, account if several else "", _SILENT_ACCOUNT if several else _SILENT)
+        known.setdefault(lane.key, lane)
+    db.session.commit()
+    return list(known.values())
 
 
 def _claim(ids: Select[int]) -> list[Payment]:
@@ -229,23 +278,25 @@ def _claim(ids: Select[int]) -> list[Payment]:
 # --- Reading them ---------------------------------------------------------------------------------------
 
 
-def _listed(work: _Work, name: str) -> None:
+def _listed(work: _Work, lane: _Lane) -> None:
     """Read due payments by the provider's list, a window of creation times at a time, oldest due first."""
-    while work.may_ask(name):
-        window = _window(work, name)
+    if lane.adapter.pages(work.started_at, work.started_at) is None:
+        return
+    while work.may_ask(lane):
+        window = _window(work, lane)
         if window is None or window[2] < _WORTH_A_PAGE:
             return
         first, last, count = window
-        pages = providers.get(name).pages(first - timedelta(minutes=1), last)
-        if pages is None or not _read_pages(work, name, pages, count):
+        pages = lane.adapter.pages(first - timedelta(minutes=1), last)
+        if pages is None or not _read_pages(work, lane, pages, count):
             return
 
 
-def _window(work: _Work, name: str) -> tuple[datetime, datetime, int] | None:
+def _window(work: _Work, lane: _Lane) -> tuple[datetime, datetime, int] | None:
     """When the oldest due payments that are not final were created: first, last, and how many there are."""
     oldest = (
         select(Payment.provider_created_at.label("at"))
-        .where(*_due(work), Payment.provider == name, Payment.provider_created_at.is_not(None))
+        .where(*_due(work), *lane.its, Payment.provider_created_at.is_not(None))
         .where(Payment.state.in_([PaymentState.OPEN, PaymentState.PROCESSING]))
         .order_by(Payment.next_check_at, Payment.id)
         .limit(_WINDOW)
@@ -258,7 +309,7 @@ def _window(work: _Work, name: str) -> tuple[datetime, datetime, int] | None:
     return (first, last, count) if count else None
 
 
-def _read_pages(work: _Work, name: str, pages: Iterator[list[Report]], count: int) -> bool:
+def _read_pages(work: _Work, lane: _Lane, pages: Iterator[list[Report]], count: int) -> bool:
     """Settle page after page while the next one is on its way. False when the list is not worth more."""
     hits = read = 0
     with ThreadPoolExecutor(1) as ahead:
@@ -267,15 +318,15 @@ def _read_pages(work: _Work, name: str, pages: Iterator[list[Report]], count: in
             try:
                 page = coming.result()
             except ProviderError as error:
-                work.unanswered(name)
-                work.tell(f"{name}: the list could not be read ({error}); reading one by one.")
+                work.unanswered(lane, error)
+                work.tell(f"{lane.key}: the list could not be read ({error}); reading one by one.")
                 return False
             if page is None:
                 return hits > 0
             wanted_more = hits + len(page) < count
             if wanted_more:
                 coming = ahead.submit(next, pages, None)
-            hits += _settle_page(work, name, page)
+            hits += _settle_page(work, lane, page)
             read += 1
             if hits >= count:
                 return True
@@ -286,13 +337,13 @@ def _read_pages(work: _Work, name: str, pages: Iterator[list[Report]], count: in
     return False
 
 
-def _settle_page(work: _Work, name: str, page: list[Report]) -> int:
+def _settle_page(work: _Work, lane: _Lane, page: list[Report]) -> int:
     """Claim the due payments on a page of the list and settle them; how many there were."""
     reports = {report.provider_id: report for report in page}
     claimed = _claim(
         select(Payment.id).where(
             *_due(work),
-            Payment.provider == name,
+            *lane.its,
             Payment.provider_id.in_(reports),
             Payment.state.in_([PaymentState.OPEN, PaymentState.PROCESSING]),
         )
@@ -303,9 +354,9 @@ def _settle_page(work: _Work, name: str, page: list[Report]) -> int:
     _touch(work, same, now)
     for payment_id, report in others:
         if report.state == "open" or report.incomplete:
-            _reconcile(work, name, payment_id)
+            _reconcile(work, lane, payment_id)
         else:
-            _settle(work, name, payment_id, partial(_same, report))
+            _settle(work, lane, payment_id, partial(_same, report))
     work.give_way()
     return len(claimed)
 
@@ -317,7 +368,8 @@ def _same(report: Report) -> Report:
 def _says_nothing_new(payment: Payment, report: Report, now: datetime) -> bool:
     """Whether settling the report would only write down that it was read."""
     return (
-        report.state == payment.state.value
+        payment.state in (PaymentState.OPEN, PaymentState.PROCESSING)
+        and report.state == payment.state.value
         and payments.mismatch(payment, report) is None
         and report.reason in ("", payment.reason)
         and (report.state != "open" or payment.closes_at is None or payment.closes_at > now)
@@ -329,7 +381,10 @@ def _touch(work: _Work, same: list[Payment], now: datetime) -> None:
     by_next: dict[datetime | None, list[int]] = {}
     for payment in same:
         by_next.setdefault(polling.next_check(payment, now), []).append(payment.id)
-        work.count(payment.order.code, "still_pending", _poll_data(payment))
+        # As it will be written down below: read once more, and answered.
+        work.count(payment.order.code, "still_pending", _poll_data(payment, payment.poll_count + 1))
+    if not same:
+        return
     for moment, ids in by_next.items():
         db.session.execute(
             update(Payment)
@@ -348,65 +403,121 @@ def _touch(work: _Work, same: list[Payment], now: datetime) -> None:
     db.session.expunge_all()
 
 
-def _by_id(work: _Work, name: str) -> None:
-    """Read what is still due one by one, several at a time."""
-    while work.may_ask(name):
-        claimed = _claim(
-            select(Payment.id)
-            .where(*_due(work), Payment.provider == name)
-            .order_by(Payment.next_check_at, Payment.id)
-            .limit(_BATCH)
-        )
-        if not claimed:
-            return
-        plain = {p.id: p.provider_id for p in claimed if p.provider_id is not None and _is_plain_read(p)}
-        others = [p.id for p in claimed if p.id not in plain]
-        _fetch_and_settle(work, name, plain)
-        for position, payment_id in enumerate(others):
-            if not work.may_ask(name):
-                _give_back(others[position:])
-                return
-            _reconcile(work, name, payment_id)
+def _by_id(work: _Work, lanes: list[_Lane]) -> None:
+    """Read what is still due one by one, several at a time, each account in turn.
+
+    Threads ask and touch no database; here, one after the other, is settled.
+    """
+    threads = _THREADS if len(lanes) == 1 else _THREADS_IN_ALL
+    turn, same = deque(lanes), []
+    calls: dict[Future[Report], tuple[_Lane, Payment]] = {}
+    with ThreadPoolExecutor(threads) as pool:
+        while True:
+            while len(calls) < threads:
+                lane = _next_lane(work, turn, threads)
+                if lane is None:
+                    break
+                _begin(work, lane, pool, calls)
+            if not calls:
+                break
+            for call in wait(calls, return_when=FIRST_COMPLETED).done:
+                lane, payment = calls.pop(call)
+                lane.under_way -= 1
+                if _is_unchanged(work, lane, payment, call):
+                    same.append(payment)
+                else:
+                    _settle(work, lane, payment.id, call.result)
+            if len(same) >= _BATCH:
+                _touch(work, same, clock.now())
+                same = []
             work.give_way()
-        work.give_way()
+    _touch(work, same, clock.now())
 
 
-def _is_plain_read(payment: Payment) -> bool:
-    """Whether one call tells all: nothing to open, nothing to close, no refunds to ask about."""
-    if payment.state is PaymentState.OPEN:
-        return payment.closes_at is None or payment.closes_at > clock.now()
-    return payment.state is not PaymentState.CREATED and not payment.refunds
+def _next_lane(work: _Work, turn: deque[_Lane], threads: int) -> _Lane | None:
+    """The next account in turn that has a payment to ask about and does not use more than its share."""
+    for _ in range(len(turn)):
+        lane = turn.popleft()
+        if not work.may_ask(lane):
+            _give_back([payment.id for payment in lane.claimed])
+            lane.claimed.clear()
+            lane.done = True
+        if not lane.done and not lane.claimed:
+            lane.claimed.extend(_claim_some(work, lane))
+            lane.done = not lane.claimed
+        if lane.done:
+            continue
+        turn.append(lane)
+        if lane.under_way < min(_THREADS, max(1, threads // len(turn))):
+            return lane
+    return None
 
 
-def _fetch_and_settle(work: _Work, name: str, wanted: dict[int, str]) -> None:
-    """Fetch in threads, which touch no database; settle here, one after the other."""
-    adapter = providers.get(name)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        calls = {
-            payment_id: pool.submit(adapter.fetch, pid, patient=True) for payment_id, pid in wanted.items()
-        }
-        for payment_id, call in calls.items():
-            _settle(work, name, payment_id, call.result)
+def _claim_some(work: _Work, lane: _Lane) -> list[Payment]:
+    """Some of an account's due payments, the longest due first, as they are now."""
+    claimed = _claim(
+        select(Payment.id)
+        .where(*_due(work), *lane.its)
+        .order_by(Payment.next_check_at, Payment.id)
+        .limit(_BATCH)
+    )
+    for payment in claimed:
+        # Whether there are refunds decides how a payment is asked about; read while it is still attached.
+        _ = payment.state is PaymentState.PAID and payment.refunds
+    db.session.expunge_all()
+    return sorted(
+        claimed, key=lambda payment: (payment.next_check_at is None, payment.next_check_at, payment.id)
+    )
 
 
-def _settle(work: _Work, name: str, payment_id: int, read: Callable[[], Report]) -> None:
+def _begin(
+    work: _Work, lane: _Lane, pool: ThreadPoolExecutor, calls: dict[Future[Report], tuple[_Lane, Payment]]
+) -> None:
+    """Ask about the account's next payment in a thread; one that was not opened yet is opened here."""
+    payment = lane.claimed.popleft()
+    adapter = lane.adapter
+    if payment.state is PaymentState.CREATED or payment.provider_id is None or adapter.immediate:
+        _reconcile(work, lane, payment.id)
+        return
+    ask = partial(
+        payments.ask,
+        adapter,
+        payment.provider_id,
+        count=payment.poll_count,
+        closing=payment.closes_at is not None and payment.closes_at <= clock.now(),
+        thorough=payment.state is PaymentState.PAID and bool(payment.refunds),
+        patient=True,
+    )
+    lane.under_way += 1
+    calls[pool.submit(ask)] = (lane, payment)
+
+
+def _is_unchanged(work: _Work, lane: _Lane, payment: Payment, call: Future[Report]) -> bool:
+    """Whether the call was answered, and the answer is what we know already."""
+    if call.exception() is not None or not _says_nothing_new(payment, call.result(), clock.now()):
+        return False
+    work.answered(lane)
+    return True
+
+
+def _settle(work: _Work, lane: _Lane, payment_id: int, read: Callable[[], Report]) -> None:
     def settle() -> payments.Outcome:
         try:
             return payments.settle(payment_id, read(), door="sweep")
         except ProviderError as error:
             return payments.unanswered(payment_id, error, door="sweep")
 
-    _guarded(work, name, payment_id, settle)
+    _guarded(work, lane, payment_id, settle)
 
 
-def _reconcile(work: _Work, name: str, payment_id: int) -> None:
+def _reconcile(work: _Work, lane: _Lane, payment_id: int) -> None:
     def reconcile() -> payments.Outcome:
         return payments.reconcile(payment_id, door="sweep", patient=True)
 
-    _guarded(work, name, payment_id, reconcile)
+    _guarded(work, lane, payment_id, reconcile)
 
 
-def _guarded(work: _Work, name: str, payment_id: int, act: Callable[[], payments.Outcome]) -> None:
+def _guarded(work: _Work, lane: _Lane, payment_id: int, act: Callable[[], payments.Outcome]) -> None:
     """One payment that cannot be settled must not keep the others from it: it is logged, and asked again."""
     try:
         outcome = act()
@@ -415,32 +526,45 @@ def _guarded(work: _Work, name: str, payment_id: int, act: Callable[[], payments
         log.exception("payment_not_settled", payment=payment_id)
         failure = ProviderError(f"{type(error).__name__}: {error}", permanent=True, code="internal")
         outcome = payments.unanswered(payment_id, failure, door="sweep")
-    _tell(work, name, outcome)
+    _tell(work, lane, outcome)
 
 
 def _give_back(ids: list[int]) -> None:
     """End the lease of rows that this run will not get to."""
+    if not ids:
+        return
     db.session.execute(update(Payment).where(Payment.id.in_(ids)).values(leased_until=None))
     db.session.commit()
 
 
-def _tell(work: _Work, name: str, outcome: payments.Outcome) -> None:
+def _tell(work: _Work, lane: _Lane, outcome: payments.Outcome) -> None:
     """Count an outcome and print its order's line."""
     if outcome.error is not None and not outcome.error.permanent:
-        work.unanswered(name)
+        work.unanswered(lane, outcome.error)
     else:
-        work.silent.pop(name, None)
+        work.answered(lane)
     payment = db.session.get_one(Payment, outcome.payment_id)
     if outcome.state in PAYMENT_ACTIVE or outcome.changed or outcome.error is not None:
-        work.count(payment.order.code, outcome.verdict, _poll_data(payment))
+        words = _poll_data(payment, payment.poll_count, payment.last_error)
+        work.count(payment.order.code, outcome.verdict, words)
     db.session.rollback()
     db.session.expunge_all()
 
 
-def _poll_data(payment: Payment) -> str:
-    age = (clock.now() - payment.created_at).total_seconds() / 60
-    words = f"{payment.reference} {payment.state}, {payment.poll_count} checks, {age:.1f} minutes old"
-    return words + (f", {payment.last_error}" if payment.last_error else "")
+def _poll_data(payment: Payment, polls: int, last_error: str = "") -> str:
+    """What is told of a payment with --verbose: its account, its polls, for how long, and what went wrong."""
+    now = clock.now()
+    words = [
+        f"{payment.reference} {payment.state} at {payment.provider}",
+        f"account {payment.account}",
+        f"{polls} {'poll' if polls == 1 else 'polls'}",
+        f"{payment.polling_elapsed_minutes(now):.1f} of {payment.max_poll_duration_minutes} minutes",
+    ]
+    if not payment.should_poll:
+        words.append("polling stopped")
+    if last_error:
+        words.append(f"last error {last_error}")
+    return ", ".join(words)
 
 
 # --- What else a sweep owes -----------------------------------------------------------------------------
@@ -459,72 +583,3 @@ def _refunds(work: _Work) -> None:
                 db.session.rollback()
                 log.exception("refund_not_followed_up", refund=refund_id)
             work.give_way()
-
-
-def _raise_stuck() -> None:
-    """One digest of the payments that take suspiciously long, each named once."""
-    now = clock.now()
-    late = now - timedelta(minutes=config.get().stuck_minutes)
-    told = Payment.stuck_alerted_at
-    # One that was named when it expired, and is being paid late, is named again.
-    untold = or_(told.is_(None), told < Payment.state_since)
-    slow = and_(Payment.state == PaymentState.PROCESSING, Payment.state_since <= late, untold)
-    unread = and_(
-        told.is_(None),
-        Payment.state.in_([PaymentState.CREATED, PaymentState.OPEN]),
-        Payment.closes_at <= now,
-        Payment.error_count > 0,
-    )
-    stuck = list(
-        db.session.scalars(
-            select(Payment)
-            .where(or_(slow, unread))
-            .order_by(Payment.id)
-            .limit(200)
-            .options(joinedload(Payment.order))
-            .with_for_update(skip_locked=True, key_share=True, of=Payment)
-        )
-    )
-    if stuck:
-        for payment in stuck:
-            payment.stuck_alerted_at = now
-        subject, text = alerts.stuck([payment.order for payment in stuck])
-        outbox.alert(subject, text, key=f"stuck:{stuck[0].id}-{stuck[-1].id}:{now:%Y%m%d%H%M%S}")
-    db.session.commit()
-
-
-def _raise_expired() -> None:
-    """One digest of the orders that expired since the last one."""
-    now = clock.now()
-    last = db.session.scalar(
-        select(func.max(OutboxMail.created_at)).where(
-            OutboxMail.key.startswith("expired:"), OutboxMail.kind == "alert"
-        )
-    )
-    told = Payment.stuck_alerted_at
-    query = (
-        select(Payment)
-        .join(Payment.order)
-        .where(
-            Payment.state == PaymentState.EXPIRED,
-            or_(told.is_(None), told < Payment.state_since),
-            Order.state == OrderState.EXPIRED,
-        )
-        .order_by(Payment.id)
-        # The mail shows the first of them.
-        .limit(_WINDOW)
-        .options(contains_eager(Payment.order))
-        # Each row is marked as told under its lock, so that of two sweeps one names it; and one that was
-        # being written while a digest was made is found by the next.
-        .with_for_update(skip_locked=True, key_share=True, of=Payment)
-    )
-    if last is not None:
-        query = query.where(Payment.state_since > last - _OVERLAP)
-    expired = list(db.session.scalars(query))
-    if expired:
-        for payment in expired:
-            payment.stuck_alerted_at = max(now, payment.state_since)
-        orders = {payment.order_id: payment.order for payment in expired}
-        subject, text = alerts.expired(list(orders.values()))
-        outbox.alert(subject, text, key=f"expired:{expired[0].id}-{expired[-1].id}:{now:%Y%m%d%H%M%S%f}")
-    db.session.commit()

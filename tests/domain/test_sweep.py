@@ -6,7 +6,7 @@ import pytest
 from flask import Flask
 from sqlalchemy import func, select
 
-from domain import clock, outbox, payments, refunds, sweep, wallet
+from domain import clock, outbox, overdue, payments, refunds, sweep, wallet
 from extensions import db
 from models import (
     MailState,
@@ -77,19 +77,19 @@ def test_an_order_that_expired_while_the_digest_was_written_is_in_the_next(app: 
     late.state = PaymentState.OPEN
     moment = late.state_since
     db.session.commit()
-    sweep._raise_expired()
+    overdue.raise_expired()
     assert [code in digests() for code in codes] == [True, False]
     late = db.session.get_one(Payment, late.id)
     late.state, late.state_since = PaymentState.EXPIRED, moment
     db.session.commit()
-    sweep._raise_expired()
-    sweep._raise_expired()
+    overdue.raise_expired()
+    overdue.raise_expired()
     assert [digests().count(code) for code in codes] == [1, 1]
 
 
 def test_sweeps_side_by_side_name_each_expired_order_once(app: Flask) -> None:
     codes = [expired().order.code for _ in range(6)]
-    at_once(app, 4, lambda _: sweep._raise_expired())
+    at_once(app, 4, lambda _: overdue.raise_expired())
     assert [digests().count(code) for code in codes] == [1] * 6
 
 
@@ -134,7 +134,7 @@ def test_a_long_sweep_gives_way_to_mail(
         query = select(func.count()).select_from(OutboxMail).where(OutboxMail.state == MailState.DUE)
         waiting.append(db.session.scalars(query).one())
 
-    monkeypatch.setattr(sweep, "_raise_stuck", at_the_end)
+    monkeypatch.setattr(overdue, "raise_stuck", at_the_end)
     run = sweep.run("test")
     assert (waiting, run.error, run.verified) == ([0], "", 3)
     # Three times the order's link, and three times its tickets.
