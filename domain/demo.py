@@ -10,7 +10,19 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import select
 
 import config
-from domain import accounts, agents, catalogue, clock, money, orders, pages, posters
+from domain import (
+    accounts,
+    agents,
+    catalogue,
+    clock,
+    money,
+    orders,
+    organisers,
+    pages,
+    posters,
+    providers,
+    receivers,
+)
 from domain.errors import DomainError
 from extensions import db
 from models import Event, EventState, Role
@@ -51,6 +63,9 @@ class _Show:
     kinds: tuple[_Kind, ...]
     # Guests who have booked the first kind already, which is free: name, address, number of tickets.
     guests: tuple[tuple[str, str, int], ...] = ()
+    # Whether it is the demo organiser's own, and the one provider that it sells by.
+    organised: bool = False
+    sells_by: str = ""
 
 
 _SHOWS = (
@@ -177,7 +192,35 @@ _SHOWS = (
         ),
         kinds=(_Kind("Adult", "3500", 80), _Kind("Child", "1500", 40)),
     ),
+    _Show(
+        slug="pier-session",
+        title="Pier Session: Two Harps and a Foghorn",
+        poster="pier",
+        venue="Pier Nine",
+        address="North Wall Quay, Dublin",
+        timezone="Europe/Dublin",
+        currency="EUR",
+        in_days=16,
+        starts=(20, 30),
+        hours=1.5,
+        description=(
+            "Two harps, one foghorn, and the tide, which comes in during the second piece. Bring a "
+            "blanket; the benches are the pier’s own."
+        ),
+        kinds=(_Kind("Bench", "18", 90), _Kind("Standing", "11", 60)),
+        organised=True,
+        sells_by="sumup",
+    ),
 )
+
+
+_PROFILE = {
+    "name": "Pier Nine Sessions",
+    "description": "Small concerts on a working pier, every other Thursday from May to October.",
+    "website": "https://pier-nine.example.org",
+    "phone": "+353 1 555 0123",
+    "contact_email": "hello@pier-nine.example.org",
+}
 
 
 def seed() -> None:
@@ -186,6 +229,9 @@ def seed() -> None:
     for name, role, full_name in _PEOPLE:
         if accounts.find(f"{name}@example.org") is None:
             accounts.create(f"{name}@example.org", PASSWORD, role, full_name, confirmed=True)
+    organiser = accounts.find("organiser@example.org")
+    if organiser is not None and organisers.of(organiser) is None:
+        organisers.edit(organiser, _PROFILE)
     for show in _SHOWS:
         if _find(show.slug) is None:
             _stage(show)
@@ -241,6 +287,7 @@ def _stage(show: _Show) -> None:
         currency=show.currency,
         starts_at=starts_at,
         ends_at=starts_at + timedelta(hours=show.hours),
+        **_seller(show),
     )
     for kind in show.kinds:
         opens_in = kind.opens_in_days
@@ -256,6 +303,21 @@ def _stage(show: _Show) -> None:
     catalogue.update_event(event, state=EventState.PUBLISHED)
     for name, address, count in show.guests:
         orders.place(event, {event.ticket_types[0].id: count}, name=name, email=address)
+
+
+def _seller(show: _Show) -> dict[str, Any]:
+    """Whose event it is, and how it is paid.
+
+    A way to pay that is not set up here leaves all the others; and where that way has an account of the house
+    only, the event is the house's, so that it can be bought at once.
+    """
+    organiser = accounts.find("organiser@example.org") if show.organised else None
+    owner = organiser.id if organiser is not None else None
+    if show.sells_by not in providers.names() or not providers.get(show.sells_by).ready:
+        return {"organiser_id": owner}
+    if receivers.receiver(show.sells_by, owner) is None:
+        owner = None
+    return {"organiser_id": owner, "providers": [show.sells_by]}
 
 
 def _moment(show: _Show) -> datetime:

@@ -214,6 +214,31 @@ def _lighthouse() -> Image.Image:
     return image
 
 
+def _pier() -> Image.Image:
+    image = _sky((28, 44, 72), (92, 84, 110), (232, 164, 120))
+    _glow(image, [(1750, 640, 300)], (255, 214, 150))
+    pen = ImageDraw.Draw(image)
+    _disc(pen, 1750, 640, 120, (255, 226, 170))
+    for wave in range(5):
+        _ridge(pen, 800 + wave * 90, 12, 6 + wave, wave * 0.9, (36 + wave * 4, 66 - wave * 6, 96 - wave * 12))
+    pen.polygon([(0, 900), (1500, 780), (1500, 820), (0, 990)], fill=(44, 30, 36))
+    for post in range(9):
+        x, top = 60 + post * 175, 895 - post * 14
+        pen.rectangle((x, top, x + 34 - post * 2, _HEIGHT), fill=(36, 24, 30))
+    for x, foot in ((560, 862), (900, 836)):
+        pen.line([(x, foot), (x + 150, foot - 330)], fill=(248, 214, 130), width=16)
+        pen.arc((x - 40, foot - 360, x + 190, foot - 90), 185, 330, fill=(248, 214, 130), width=18)
+        for string in range(7):
+            at = string / 7
+            y = foot - 300 * at
+            pen.line(
+                [(x + 140 * at, y), (x + 20 + 130 * at, y - 160 * (1 - at) - 40)],
+                fill=(255, 240, 200),
+                width=4,
+            )
+    return image
+
+
 _MOTIFS: dict[str, Callable[[], Image.Image]] = {
     "lanterns": _lanterns,
     "dunes": _dunes,
@@ -221,5 +246,6 @@ _MOTIFS: dict[str, Callable[[], Image.Image]] = {
     "night-train": _night_train,
     "paper": _paper,
     "lighthouse": _lighthouse,
+    "pier": _pier,
 }
 NAMES = tuple(_MOTIFS)

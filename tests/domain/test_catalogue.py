@@ -376,6 +376,8 @@ def test_the_demo_is_made_once_and_has_a_full_house(app: Flask) -> None:
     assert listings["lighthouse-walk"].state is Sale.SOLD_OUT
     assert listings["lantern-night"].state is Sale.OPEN
     assert len({listing.event.currency for listing in listings.values()}) >= 4
+    organiser = listings["pier-session"].event.organiser
+    assert organiser is not None and organiser.name == "Pier Nine Sessions"
 
 
 def test_a_demo_event_is_made_and_changed(app: Flask) -> None:
