@@ -33,7 +33,7 @@ PUBLIC = {
 }
 PUBLIC_BLUEPRINTS = ("order", "payments")
 # Only for members, each with what is theirs.
-MEMBERS = ("account", "wallet", "listing", "connections")
+MEMBERS = ("account", "wallet", "connections")
 APPLYING = ("organiser.application", "organiser.apply")
 ADMIN = ("admin", "setup", "records")
 FINE, SENT_TO_LOGIN, NOT_FOR_YOU, NOT_THERE = 200, 303, 403, 404
@@ -85,6 +85,8 @@ def expected(endpoint: str, rule: str) -> tuple[int, int, int] | None:
         return None
     if endpoint in APPLYING or blueprint in MEMBERS:
         return FINE, FINE, SENT_TO_LOGIN
+    if blueprint == "listing":
+        return NOT_THERE, NOT_THERE, SENT_TO_LOGIN
     if blueprint == "organiser":
         return (NOT_THERE if "<slug>" in rule else FINE), NOT_FOR_YOU, SENT_TO_LOGIN
     if blueprint == "door":
