@@ -11,14 +11,25 @@ from flask_login import current_user
 from flask_wtf import FlaskForm
 from werkzeug.wrappers import Response
 from wtforms import Field, IntegerField, SelectField, StringField, TextAreaField
-from wtforms.validators import DataRequired, Email, Length
+from wtforms.validators import DataRequired, Email, InputRequired, Length
 
 import config
 from blueprints import records, refunding
 from blueprints.access import role_required
 from blueprints.refunding import checked, payment_of
 from blueprints.visitor import signed_in
-from domain import decisions, incidents, jobs, money, office, organisers, outbox, payments, refunds
+from domain import (
+    decisions,
+    incidents,
+    jobs,
+    money,
+    office,
+    organisers,
+    outbox,
+    payments,
+    polling,
+    refunds,
+)
 from domain import door as doors
 from domain import orders as orders_domain
 from domain.errors import DomainError
@@ -60,6 +71,22 @@ def _only_admins() -> None:
 class DecideForm(FlaskForm):
     payment_id = IntegerField(validators=[DataRequired()])
     state = SelectField(choices=[(s.value, s.value) for s in PaymentState])
+    note = StringField(validators=[DataRequired("Say why."), Length(max=300)])
+
+
+class StopForm(FlaskForm):
+    payment_id = IntegerField(validators=[DataRequired()])
+    reason = StringField(validators=[DataRequired("Say why."), Length(max=300)])
+
+
+class ExtendForm(FlaskForm):
+    payment_id = IntegerField(validators=[DataRequired()])
+    minutes = IntegerField(validators=[InputRequired("Give the minutes as a whole number.")])
+    note = StringField(validators=[DataRequired("Say why."), Length(max=300)])
+
+
+class ApproveForm(FlaskForm):
+    payment_id = IntegerField(validators=[DataRequired()])
     note = StringField(validators=[DataRequired("Say why."), Length(max=300)])
 
 
@@ -125,6 +152,8 @@ def order(code: str) -> str:
         plain=money.to_major,
         kinds=incidents.KINDS,
         may_become=[s for s in PaymentState if s not in (PaymentState.CREATED, PaymentState.REVIEW)],
+        polled={payment.id: office.polled(payment) for payment in found.order.payments},
+        most_minutes=polling.MOST_MINUTES,
     )
 
 
@@ -181,6 +210,47 @@ def decide(code: str) -> Response:
     return _act(do, _page_of(code))
 
 
+@bp.post("/orders/<code>/approve")
+def approve(code: str) -> Response:
+    """Hand over the goods for a payment in review."""
+
+    def do() -> tuple[str, str]:
+        form = ApproveForm()
+        checked(form)
+        payment_id = _payment(code, form.payment_id.data)
+        decisions.approve(payment_id, note=_text(form.note), actor_id=_me())
+        return "success", "Approved: the goods are handed over, and the buyer gets a mail."
+
+    return _act(do, _page_of(code))
+
+
+@bp.post("/orders/<code>/stop-polling")
+def stop_polling(code: str) -> Response:
+    """Sweeps stop asking about a payment until it ends."""
+
+    def do() -> tuple[str, str]:
+        form = StopForm()
+        checked(form)
+        payments.stop_polling(_payment(code, form.payment_id.data), _text(form.reason), _me())
+        return "success", "Polling is stopped. The payment is read once more when it ends."
+
+    return _act(do, _page_of(code))
+
+
+@bp.post("/orders/<code>/extend")
+def extend(code: str) -> Response:
+    """Give a payment more minutes before it is closed."""
+
+    def do() -> tuple[str, str]:
+        form = ExtendForm()
+        checked(form)
+        minutes = form.minutes.data or 0
+        payments.extend(_payment(code, form.payment_id.data), minutes, _me(), _text(form.note))
+        return "success", f"The payment has {minutes} minutes more, and is polled until then."
+
+    return _act(do, _page_of(code))
+
+
 @bp.post("/orders/<code>/cancel")
 def cancel(code: str) -> Response:
     def do() -> tuple[str, str]:
@@ -199,7 +269,10 @@ def cancel(code: str) -> Response:
 def pending() -> str:
     state = _chosen(PaymentState)
     found = office.payments(state, request.args.get("before", type=int))
-    return render_template("admin/payments.html", found=found, state=state, states=PaymentState)
+    polled = {payment.id: office.polled(payment) for payment in found.rows}
+    return render_template(
+        "admin/payments.html", found=found, polled=polled, state=state, states=PaymentState
+    )
 
 
 @bp.get("/incidents")

@@ -32,6 +32,23 @@ def resolve(incident_id: int, *, how: str, reason: str, actor_id: int | None) ->
     return db.session.get_one(Incident, incident_id, populate_existing=True)
 
 
+def approve(payment_id: int, *, note: str, actor_id: int | None) -> Incident:
+    """Hand over the goods for a payment that waits for a decision. Commits.
+
+    The same as deciding its one incident with "issue"; DomainError where it has none, or several.
+    """
+    waiting = db.session.scalars(
+        select(Incident.id).where(Incident.payment_id == payment_id, Incident.resolved_at.is_(None))
+    ).all()
+    if not waiting:
+        raise DomainError("not_in_review", "Nothing of this payment waits to be approved.")
+    if len(waiting) > 1:
+        raise DomainError(
+            "several", "More than one thing about this payment waits: decide each in the money inbox."
+        )
+    return resolve(waiting[0], how="issue", reason=note, actor_id=actor_id)
+
+
 def _open(incident_id: int) -> Incident:
     incident = db.session.scalar(
         select(Incident)

@@ -87,6 +87,14 @@ class OrderFile:
 
 
 @dataclass(frozen=True)
+class Polled:
+    """How long a payment was polled (minutes; until it was final), and whether sweeps go on polling it."""
+
+    elapsed_minutes: float
+    needed: bool
+
+
+@dataclass(frozen=True)
 class Connection:
     """A provider as seen from here. `facts` never holds a key; `problem` is "" when it answered."""
 
@@ -231,6 +239,13 @@ def payments(state: PaymentState | None = None, before: int | None = None) -> Ro
     states = (state,) if state is not None else (*PAYMENT_ACTIVE, PaymentState.REVIEW)
     query = select(Payment).options(joinedload(Payment.order)).where(Payment.state.in_(states))
     return page(query, Payment.id, before)
+
+
+def polled(payment: Payment) -> Polled:
+    """A payment's polling as it stands now."""
+    now = clock.now()
+    until = now if payment.is_active else payment.state_since
+    return Polled(payment.polling_elapsed_minutes(until), payment.needs_polling(now))
 
 
 def incidents(*, decided: bool = False, before: int | None = None) -> Rows[Incident]:

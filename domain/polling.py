@@ -63,7 +63,7 @@ def may_ask(payment: Payment) -> bool:
     return mine is not None
 
 
-def stop_polling(payment_id: int, reason: str, actor_id: int | None) -> None:
+def stop_polling(payment_id: int, reason: str, actor_id: int | None, *, door: str = "admin") -> None:
     """Sweeps stop asking about a payment until it ends; then it is read once more. Recorded; commits."""
     said = _note(reason)
 
@@ -73,12 +73,12 @@ def stop_polling(payment_id: int, reason: str, actor_id: int | None) -> None:
             raise DomainError("already_stopped", "Polling of this payment was stopped before.")
         payment.should_poll = False
         payment.next_check_at = next_check(payment, clock.now())
-        timeline.note(order, "polling_stopped", said, door="admin", payment=payment, actor_id=actor_id)
+        timeline.note(order, "polling_stopped", said, door=door, payment=payment, actor_id=actor_id)
 
     locks.in_one_transaction(work)
 
 
-def extend(payment_id: int, minutes: int, actor_id: int | None, note: str) -> None:
+def extend(payment_id: int, minutes: int, actor_id: int | None, note: str, *, door: str = "admin") -> None:
     """Give an unpaid payment `minutes` more before it is closed; polling goes on. Recorded; commits.
 
     What the order holds stays held so much longer. The provider's own page may still close before.
@@ -100,7 +100,7 @@ def extend(payment_id: int, minutes: int, actor_id: int | None, note: str) -> No
             order,
             "polling_extended",
             f"{minutes} minutes more: {said}",
-            door="admin",
+            door=door,
             payment=payment,
             actor_id=actor_id,
             data={"closes_at": closes_at.isoformat()},
