@@ -23,6 +23,12 @@ SANDBOX_KEYS = {
     "STRIPE_PUBLISHABLE_KEY": "pk_test_kassa_sandbox",
     "STRIPE_WEBHOOK_SECRET": "whsec_kassa_sandbox",
 }
+SANDBOX_SUMUP_KEYS = {
+    "SUMUP_API_KEY": "sup_sk_kassa_sandbox",
+    "SUMUP_MERCHANT_CODE": "MKASSA01",
+    "SUMUP_CLIENT_ID": "cc_classic_kassa_sandbox",
+    "SUMUP_CLIENT_SECRET": "cc_sk_classic_kassa_sandbox",
+}
 DEFAULTS = {
     "PAYMENT_ALERT_EMAIL": "alerts@example.org",
     "SUPPORT_EMAIL": "help@example.org",
@@ -94,6 +100,10 @@ class Instance:
             # A key of one's own means Stripe itself: then the sandbox's other keys would only be in the way.
             env.update(SANDBOX_KEYS)
             env["STRIPE_API_BASE"] = f"{self.sandbox}/stripe"
+        if not any(env.get(name) for name in SANDBOX_SUMUP_KEYS) and "_live_" not in env["STRIPE_SECRET_KEY"]:
+            # Play money beside Stripe's test keys, but never beside live ones.
+            env.update(SANDBOX_SUMUP_KEYS)
+            env["SUMUP_API_BASE"] = f"{self.sandbox}/sumup"
         if not env.get("MAIL_SERVER") and not env.get("MAIL_API_KEY"):
             env.update(
                 MAIL_SERVER="127.0.0.1", MAIL_PORT=env["SANDBOX_SMTP_PORT"], MAIL_USE_TLS="", MAIL_USE_SSL=""

@@ -118,6 +118,11 @@ def test_without_keys_the_sandbox_is_used(home: Home) -> None:
     assert env["STRIPE_SECRET_KEY"] == "sk_test_kassa_sandbox"
     assert env["STRIPE_API_BASE"] == "http://127.0.0.1:8301/stripe"
     assert env["SANDBOX_WEBHOOK_URL"] == "http://127.0.0.1:8300/stripe/webhook/"
+    assert (env["SUMUP_API_KEY"], env["SUMUP_MERCHANT_CODE"]) == ("sup_sk_kassa_sandbox", "MKASSA01")
+    assert (env["SUMUP_CLIENT_ID"], env["SUMUP_API_BASE"]) == (
+        "cc_classic_kassa_sandbox",
+        "http://127.0.0.1:8301/sumup",
+    )
     assert (env["MAIL_SERVER"], env["MAIL_PORT"]) == ("127.0.0.1", env["SANDBOX_SMTP_PORT"])
     assert (env["KASSA_ENV"], env["PUBLIC_URL"]) == ("development", "http://localhost:8300")
 
@@ -128,6 +133,18 @@ def test_a_key_of_one_s_own_means_stripe_itself(home: Home) -> None:
     assert "STRIPE_API_BASE" not in env
     assert "STRIPE_WEBHOOK_SECRET" not in env
     assert "MAIL_SERVER" not in env
+
+
+@pytest.mark.parametrize(
+    "mine",
+    [{"SUMUP_API_KEY": "sup_sk_mine"}, {"SUMUP_CLIENT_ID": "mine"}, {"STRIPE_SECRET_KEY": "sk_live_mine"}],
+)
+def test_the_sandbox_s_sumup_is_not_mixed_with_one_s_own_or_live_money(
+    home: Home, mine: dict[str, str]
+) -> None:
+    env = Instance(home, mine).resolve({})
+    assert "SUMUP_API_BASE" not in env
+    assert "kassa_sandbox" not in env.get("SUMUP_API_KEY", "") + env.get("SUMUP_CLIENT_SECRET", "")
 
 
 # --- what it cannot do

@@ -101,6 +101,7 @@ def production(mailbox: Mailbox, tmp_path: Path) -> Iterator[dict[str, str]]:
         # Hides what a developer's .env may say.
         **dict.fromkeys(("STRIPE_SECRET_KEY", "STRIPE_PUBLISHABLE_KEY", "STRIPE_WEBHOOK_SECRET"), ""),
         **dict.fromkeys(("MAIL_API_KEY", "MAIL_USE_TLS", "MAIL_USE_SSL", "KASSA_ENV", "STRIPE_API_BASE"), ""),
+        **dict.fromkeys(("SUMUP_API_KEY", "SUMUP_CLIENT_ID", "SUMUP_CLIENT_SECRET", "SUMUP_API_BASE"), ""),
         **dict.fromkeys(("MAIL_USERNAME", "MAIL_PASSWORD", "KASSA_BIND"), ""),
     }
     with psycopg.connect(admin, autocommit=True) as connection:
