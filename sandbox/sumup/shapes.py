@@ -103,6 +103,9 @@ LIST_MEMBERSHIPS: Shape = {
     "status": Field(words=("accepted", "pending", "expired", "disabled", "unknown")),
     "resource.type": Field(),
     "resource.name": Field(),
+    "resource.parent.id": Field(),
+    "resource.parent.type": Field(),
+    "resource.attributes.sandbox": Field(),
     "roles": Field("list"),
 }
 NOTHING: Shape = {}
