@@ -69,11 +69,9 @@ def addresses(app: Flask, event: Event) -> Iterator[tuple[Rule, str, str]]:
     kind_id = event.ticket_types[0].id
     known = {"slug": event.slug, "code": code, "type_id": kind_id, "pass_id": 1}
     for rule in app.url_map.iter_rules():
-        path = re.sub(
-            r"<(?:[^:<>]+:)?(\w+)>",
-            lambda match: str(known.get(match[1], 1)),
-            re.sub(r"\([^)]*\)", "", rule.rule),
-        )
+        # Of a choice the first is walked, as `stripe` of `<any(stripe, sumup):name>`.
+        path = re.sub(r"<any\((\w+)[^)]*\):\w+>", r"\1", rule.rule)
+        path = re.sub(r"<(?:[^:<>]+:)?(\w+)>", lambda match: str(known.get(match[1], 1)), path)
         for method in sorted((rule.methods or set()) & {"GET", "POST"}):
             yield rule, path, method
 
