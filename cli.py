@@ -13,7 +13,7 @@ from flask.cli import AppGroup, with_appcontext
 
 import config
 import worker as time_edge
-from domain import accounts, connections, demo, doctor, money, outbox, payments, refunds, sweep
+from domain import accounts, connections, demo, doctor, money, office, outbox, payments, refunds, sweep
 from domain.errors import DomainError
 from models import Payment
 
@@ -47,6 +47,43 @@ def payments_verify(code: str) -> None:
         click.echo(f"  Reason: {payment.reason}")
     if outcome.error is not None:
         raise click.ClickException(f"The provider gave no usable answer: {outcome.error}")
+
+
+@payments_group.command("pending")
+def payments_pending() -> None:
+    """List the newest payments without a final word, with how they were polled."""
+    for payment in office.payments().rows:
+        seen = office.polled(payment)
+        polls = "polled" if seen.needed else "not polled"
+        click.echo(
+            f"{payment.order.code}: {payment.provider} {payment.state}, {polls}, {payment.poll_count} polls, "
+            f"{seen.elapsed_minutes:.1f} of {payment.max_poll_duration_minutes} minutes"
+            + (f", {payment.last_error}" if payment.last_error else "")
+        )
+
+
+@payments_group.command("stop")
+@click.argument("code")
+@click.option("--reason", required=True, help="Kept on the order's timeline.")
+def payments_stop(code: str, reason: str) -> None:
+    """Stop polling a payment until it closes; then it is read once more."""
+    payment = _payment(code)
+    with _words_of_the_domain():
+        payments.stop_polling(payment.id, reason, None, door="command")
+    click.echo(f"Payment {payment.reference} is read next when it closes.")
+
+
+@payments_group.command("extend")
+@click.argument("code")
+@click.argument("minutes", type=int)
+@click.option("--note", required=True, help="Kept on the order's timeline.")
+def payments_extend(code: str, minutes: int, note: str) -> None:
+    """Give an unpaid payment MINUTES more before it is closed, and go on polling it."""
+    payment = _payment(code)
+    with _words_of_the_domain():
+        payments.extend(payment.id, minutes, None, note, door="command")
+    minutes = _payment(code).max_poll_duration_minutes
+    click.echo(f"Payment {payment.reference} is polled for {minutes} minutes in all.")
 
 
 @payments_group.command("refund")

@@ -177,3 +177,19 @@ def test_approving_a_review_with_a_note(boss: FlaskClient, sandbox: Sandbox) -> 
     assert actor is not None and actor.email == "boss@example.org"
     assert "waits to be approved" in act(boss, payment, "approve", note="Once more")
     assert len(fresh(Order, payment.order_id).tickets) == 1
+
+
+def test_the_commands_do_the_same(app: Flask, sandbox: Sandbox) -> None:
+    payment = opened()
+    code, run = payment.order.code, app.test_cli_runner().invoke
+    assert f"{code}: stripe open, polled, " in run(args=["payments", "pending"]).output
+    stopped = run(args=["payments", "stop", code, "--reason", "They pay at the door"])
+    assert stopped.exit_code == 0 and "when it closes" in stopped.output
+    assert (told("polling_stopped").door, told("polling_stopped").actor) == ("command", None)
+    assert f"{code}: stripe open, not polled, " in run(args=["payments", "pending"]).output
+    again = run(args=["payments", "stop", code, "--reason", "Again"])
+    assert again.exit_code == 1 and "stopped before" in again.output
+    longer = run(args=["payments", "extend", code, "45", "--note", "The bank is slow"])
+    assert longer.exit_code == 0 and "minutes in all" in longer.output
+    assert told("polling_extended").door == "command"
+    assert run(args=["payments", "extend", code, "0", "--note", "No"]).exit_code == 1

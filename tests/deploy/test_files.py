@@ -99,8 +99,17 @@ def test_own_server_starts_every_process_of_the_procfile() -> None:
         assert f"command=/srv/kassa/deploy/start {name}\n" in supervisor
     unit = (ROOT / "deploy/systemd/kassa@.service").read_text()
     assert "ExecStart=/srv/kassa/deploy/start %i\n" in unit
-    sweep = (ROOT / "deploy/systemd/kassa-sweep.service").read_text()
-    assert "flask payments sweep" in sweep
+
+
+def test_a_timer_sweeps_without_worker_and_redis() -> None:
+    service = (ROOT / "deploy/systemd/kassa-sweep.service").read_text()
+    assert "Type=oneshot\n" in service
+    assert "WorkingDirectory=/srv/kassa\nExecStart=/srv/kassa/.venv/bin/flask payments sweep\n" in service
+    assert "redis" not in service.lower().split("[unit]")[1]
+    timer = (ROOT / "deploy/systemd/kassa-sweep.timer").read_text()
+    assert "OnUnitActiveSec=5min\n" in timer and "WantedBy=timers.target\n" in timer
+    manual = (ROOT / "docs/operating.md").read_text()
+    assert "*/5 * * * * cd /srv/kassa && .venv/bin/flask payments sweep" in manual
 
 
 def test_deploy_start_refuses_what_the_procfile_has_not() -> None:
