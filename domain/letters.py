@@ -11,7 +11,7 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.orm import joinedload, selectinload
 
 import config
-from domain import documents, rendering, tickets
+from domain import documents, providers, rendering, tickets
 from domain.mailing import Attachment, Letter
 from extensions import db
 from models import Event, Order, OrderLine, OutboxMail, Payment, Refund, Ticket, TicketState, User
@@ -152,7 +152,7 @@ def _refund(mail: OutboxMail, order: Order | None) -> _Said:
         "left": [
             ticket for ticket in tickets_of if ticket.state is TicketState.VALID and ticket.id not in void_ids
         ],
-        "to_wallet": payment is not None and payment.provider == "wallet",
+        "to_wallet": payment is not None and providers.get(payment.provider, payment.account).immediate,
     }
     return _Said(f"Your refund for order {_code(order)}", context)
 

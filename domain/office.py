@@ -133,9 +133,10 @@ def _takings() -> list[Takings]:
     """Paid since midnight in the box office's time zone, without what was top-up of a wallet spent again."""
     zone = ZoneInfo(config.get().timezone)
     midnight = datetime.combine(clock.now().astimezone(zone).date(), time.min, zone)
+    in_ledger = [name for name in providers.names() if providers.get(name).immediate]
     rows = db.session.execute(
         select(Payment.currency, func.sum(Payment.amount_minor), func.count())
-        .where(Payment.paid_at >= midnight, Payment.fulfilled, Payment.provider != "wallet")
+        .where(Payment.paid_at >= midnight, Payment.fulfilled, Payment.provider.not_in(in_ledger))
         .group_by(Payment.currency)
         .order_by(Payment.currency)
     )

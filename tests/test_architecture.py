@@ -123,3 +123,30 @@ def test_nothing_is_left_unfinished() -> None:
         if marks.search(line)
     ]
     assert wrong == []
+
+
+# Words for the operator name a provider: what to set, and where to look.
+NAMES_PROVIDERS = ("doctor.py", "demo.py")
+
+
+def test_no_rule_asks_for_a_provider_by_name() -> None:
+    """What differs between providers is told by their adapters; see docs/adding-a-provider.md."""
+    asked = {
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in (ROOT / "domain").glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if path.name not in NAMES_PROVIDERS
+        and isinstance(node, ast.Compare)
+        and any(isinstance(part, ast.Attribute) and part.attr == "provider" for part in ast.walk(node))
+        and any(isinstance(part, ast.Constant) and isinstance(part.value, str) for part in ast.walk(node))
+    }
+    assert asked == set()
+    written = {
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in (ROOT / "domain").glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if path.name not in NAMES_PROVIDERS
+        and isinstance(node, ast.Constant)
+        and node.value in ("stripe", "sumup")
+    }
+    assert written == set()
