@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from domain import demo, sweep
 from tests.browser.house import House
-from tests.browser.visitor import DESK, Visitor
+from tests.browser.visitor import DESK, PHONE, Visitor
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 Visit = Callable[..., Visitor]
@@ -140,3 +140,26 @@ def test_a_buyer_is_not_let_into_the_back_office(visit: Visit) -> None:
     buyer.go("/admin/")
     buyer.see("This page is not for this account.")
     buyer.look("forbidden")
+
+
+def test_an_admin_looks_after_a_payment_that_is_not_paid(house: House, visit: Visit) -> None:
+    guest = visit()
+    guest.order("lantern-night", "Seat", 1, "Pia Pending", "pia@example.org")
+    guest.page.wait_for_url("**/stripe/pay/**")
+
+    admin = admin_of(visit, PHONE)
+    admin.go("/admin/payments")
+    admin.look("admin-payments")
+    admin.page.get_by_role("row", name=re.compile("pia@example.org")).locator("a.code").click()
+    admin.page.locator("summary", has_text="Stop polling").click()
+    admin.page.get_by_label("Reason for stopping").fill("Pia pays at the door")
+    admin.look("admin-polling-stop")
+    admin.press("Stop polling")
+    admin.see("Polling is stopped")
+    admin.page.locator("summary", has_text="Give it longer").click()
+    admin.page.get_by_label("Why longer").fill("Her bank is slow")
+    admin.look("admin-polling-longer")
+    admin.press("Give it longer")
+    admin.see("60 minutes more: Her bank is slow")
+    expect(admin.page.locator(".timeline")).to_contain_text("Pia pays at the door")
+    admin.look("admin-polled")
