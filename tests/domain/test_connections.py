@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import select
+from sqlalchemy import inspect, select
 
 from domain import clock, connections, credentials, keyring, payments, providers, sweep
 from domain.errors import DomainError
@@ -57,9 +57,9 @@ def connected(olga: User) -> Connection:
 
 
 def fresh(row: Connection) -> Connection:
+    (row_id,) = inspect(row).identity or (0,)
     db.session.rollback()
-    db.session.refresh(row)
-    return row
+    return db.session.get_one(Connection, row_id, populate_existing=True)
 
 
 def credentials_of(row: Connection) -> credentials.AccountCredentials:
