@@ -38,7 +38,6 @@ from models import MailState, OrderState, OrganiserState, PaymentState, Role
 bp = Blueprint("admin", __name__, url_prefix="/admin")
 debug_bp = Blueprint("debug", __name__)
 
-# The provider whose connection is shown; its page's address is fixed.
 _OUTCOMES = {
     "verified": ("success", "The provider says it is paid."),
     "still_pending": ("info", "The provider says it is not paid yet."),
