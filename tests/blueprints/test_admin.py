@@ -421,7 +421,10 @@ def test_the_providers_state_and_never_a_key(app: Flask, client: FlaskClient, bo
 
 
 def test_the_state_of_sumup(boss: FlaskClient, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = config.get()
+    config.use(replace(ours, sumup_api_key="", sumup_client_id="", sumup_client_secret=""))
     assert "No key is set." in boss.get("/admin/sumup").text
+    config.use(ours)
     bench = SumUpBench(sandbox, monkeypatch)
     page = boss.get("/admin/sumup").text
     assert "<h1>SumUp</h1>" in page and "MKASSA01" in page

@@ -104,12 +104,20 @@ def test_an_empty_house_says_so(client: FlaskClient) -> None:
 
 
 def test_the_event_page_has_one_form_with_the_fixed_fields(client: FlaskClient) -> None:
-    event = make_event()
+    event = make_event(providers=["stripe"])
     page = client.get("/events/concert").text
     assert page.count('<form method="post"') == 1
     for name in ("name", "email", f"quantity-{event.ticket_types[0].id}", "form_token", "csrf_token"):
         assert f'name="{name}"' in page
     assert 'type="radio"' not in page
+
+
+def test_where_there_is_a_choice_it_is_made_by_radio_buttons(client: FlaskClient) -> None:
+    make_event(providers=["sumup", "stripe"])
+    page = client.get("/events/concert").text
+    chosen = re.findall(r'<input[^>]*type="radio"[^>]*name="provider"[^>]*value="(\w+)"([^>]*)>', page)
+    assert [name for name, _ in chosen] == ["sumup", "stripe"]
+    assert ["checked" in rest for _, rest in chosen] == [True, False]
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from tests.support.people import make_member
 from tests.support.sandbox import Sandbox
 
 _SUMUP = {"sumup_api_key": "sup_sk_1", "sumup_merchant_code": "MC1", "sumup_api_base": "http://127.0.0.1:9"}
+_NONE = dict.fromkeys(("sumup_api_key", "sumup_client_id", "sumup_client_secret"), "")
 
 
 def found(code: str, scheduled: tuple[str, ...] = ()) -> Finding:
@@ -64,7 +65,12 @@ def test_it_never_shows_a_secret(sound: None) -> None:
 @pytest.mark.parametrize(
     ("settings", "code", "state", "words"),
     [
-        ({"stripe_secret_key": ""}, "stripe_keys", doctor.FAIL, "nothing that costs money is sold"),
+        (
+            {"stripe_secret_key": "", **_NONE},
+            "stripe_keys",
+            doctor.FAIL,
+            "nothing that costs money is sold",
+        ),
         ({"development": False}, "stripe_keys", doctor.WARN, "without real money"),
         ({"stripe_secret_key": "", **_SUMUP}, "stripe_keys", doctor.OK, "paid through SumUp"),
         (_SUMUP, "sumup_account", doctor.OK, "MC1, an account for tests"),

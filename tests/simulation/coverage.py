@@ -57,6 +57,8 @@ AT_PROVIDER = (
 # Where processes must have died: around each provider call, each letter, and each commit of these functions.
 _CALLS = ("create", "find", "fetch", "pages", "close", "refund", "find_refund", "letter")
 _COMMITS = (
+    "connections.forget_ended",
+    "connections.tend",
     "catalogue._commit_event",
     "decisions.resolve",
     "doorbell._remember",
@@ -81,6 +83,7 @@ _COMMITS = (
     "refunds.request",
     "sweep._claim",
     "sweep._finish",
+    "sweep._lanes",
     "sweep._touch",
     "sweep._window",
     "sweep.run",
