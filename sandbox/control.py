@@ -145,7 +145,7 @@ def _fate(control: Blueprint, it: Controlled) -> None:
 
     @control.post("/reset")
     def reset() -> Response:
-        """A new sandbox: nothing kept, nothing wrong, the real time."""
+        """A new sandbox: no payments, nothing wrong, the real time. Accounts that are connected stay so."""
         it.faults.set({})
         it.clock.reset()
         with it.store.transaction():

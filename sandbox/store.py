@@ -74,6 +74,7 @@ class Store:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = threading.RLock()
         self._depth = 0
+        self._stays: dict[str, str] = {}
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._db.row_factory = sqlite3.Row
         self._db.execute("PRAGMA journal_mode = WAL")
@@ -110,10 +111,14 @@ class Store:
         """Plain SQL, for the modules that keep tables of their own here."""
         return self._db.execute(sql, values)
 
-    def define(self, schema: str) -> None:
-        """Make the tables that a module keeps of its own. `empty` clears them with the others."""
+    def define(self, schema: str, stays: Mapping[str, str] | None = None) -> None:
+        """Make the tables that a module keeps of its own.
+
+        `empty` clears them with the others, but for the rows that `stays` names: table -> an SQL condition.
+        """
         with self._lock:
             self._db.executescript(schema)
+            self._stays |= stays or {}
 
     # API objects
 
@@ -193,12 +198,12 @@ class Store:
         return [(row["action"], row["object_id"]) for row in rows]
 
     def empty(self) -> None:
-        """Forget everything."""
+        """Forget everything but what stays."""
         tables = self._db.execute(
             "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
         ).fetchall()
         for (table,) in tables:
-            self._db.execute(f"DELETE FROM {table}")
+            self._db.execute(f"DELETE FROM {table} WHERE NOT ({self._stays.get(table, 'FALSE')})")
 
 
 def _columns(kind: str, body: Body) -> tuple[str | None, str | None, str | None]:

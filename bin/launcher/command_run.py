@@ -38,6 +38,7 @@ def _run(home: Home, instance: Instance, *, yes: bool) -> int:
         install.check_disk(home.path, install.RUNNING_MB)
         install.prepare("requirements-local.txt", yes=yes)
         instance.start_services()
+        instance.start_sandbox()
         instance.migrate_and_seed()
         instance.write_env()
         instance.start_programs()

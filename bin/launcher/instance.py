@@ -139,9 +139,8 @@ class Instance:
         if done.returncode:
             raise Stop(f"{problem} (flask {' '.join(arguments)}).\n{self.keeper.log_end('setup')}")
 
-    def start_programs(self) -> None:
-        """Start the sandbox and what the Procfile names, each seen to be ready."""
-        commands = procfile()
+    def start_sandbox(self) -> None:
+        """Start the sandbox. It comes first, for the demo's organiser connects an account there."""
         step = Step("Sandbox")
         self.keeper.start(
             Program(
@@ -152,6 +151,10 @@ class Instance:
             )
         )
         step.done(f"port {self.sandbox_port}")
+
+    def start_programs(self) -> None:
+        """Start what the Procfile names, each seen to be ready."""
+        commands = procfile()
         step = Step("Web")
         self._start(commands, "web", lambda: answers(f"http://{self._reachable}:{self.port}/livez"))
         step.done(f"port {self.port}")

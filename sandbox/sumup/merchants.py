@@ -1,4 +1,4 @@
-"""The sandbox's merchants: the platform itself, ten organisers, and whoever /control adds."""
+"""The sandbox's merchants: the platform itself, eleven organisers, and whoever /control adds."""
 
 from __future__ import annotations
 
@@ -39,6 +39,8 @@ _ORGANISERS = (
     ("MVISTULA", "Vistula Chamber Music", "PL", "PLN"),
     ("MSODERBL", "Söder Blues", "SE", "SEK"),
     ("MCHESSUS", "Open Boards Chess", "US", "USD"),
+    # The account of the demo's organiser, which the others leave free for whoever tries connecting one.
+    ("MPIERNIN", "Pier Nine Sessions", "IE", "EUR"),
 )
 FIXED = {
     code: Merchant(code, name, f"{code.lower()}@sumup.example.org", country, currency)

@@ -142,6 +142,7 @@ def test_every_setting_is_in_env_example() -> None:
         "NEXT_PUBLIC_STRIPE_PUBLISHABLE_KEY", "STRIPE_API_BASE", "MAIL_API_BASE", "MAIL_DEFAULT_SENDER",
         "STRIPE_RATE_PER_SECOND", "STRIPE_SESSION_MINUTES", "SWEEP_MAX_PAYMENTS", "OPEN_GRACE_MINUTES",
         "STRIPE_CHECKOUT_DOMAIN", "STUCK_MINUTES", "TRUSTED_PROXIES",
+        "SUMUP_API_BASE", "SUMUP_RATE_PER_SECOND", "SUMUP_SCOPES",
     }  # fmt: skip
     assert sorted(read - listed - others) == []
 

@@ -147,10 +147,10 @@ def test_amounts_with_a_float_s_noise(box: Sandbox, sdk: Sumup, wanted: dict[str
 
 def test_merchants(box: Sandbox) -> None:
     listed = box.get("merchants")
-    assert (len(listed), listed[0]["code"], listed[0]["platform"]) == (11, PLATFORM, True)
+    assert (len(listed), listed[0]["code"], listed[0]["platform"]) == (12, PLATFORM, True)
     added = box.post("merchants", {"count": 50})
     assert len({merchant["code"] for merchant in added}) == 50
-    assert len(box.get("merchants")) == 61
+    assert len(box.get("merchants")) == 62
     with sumup_client(box, added[49]["access_token"]) as sdk:
         assert sdk.merchants.get(added[49]["code"]).merchant_code == added[49]["code"]
     (named,) = box.post(
@@ -158,7 +158,15 @@ def test_merchants(box: Sandbox) -> None:
     )
     assert (named["name"], named["country"]) == ("Vienna", "AT")
     box.reset()
-    assert len(box.get("merchants")) == 11
+    assert len(box.get("merchants")) == 12
+
+
+def test_a_connected_account_outlives_a_reset(box: Sandbox) -> None:
+    token = box.post("merchants/MPIERNIN", {"do": "token"})["access_token"]
+    box.reset()
+    with sumup_client(box, token) as sdk:
+        assert sdk.merchants.get("MPIERNIN").merchant_code == "MPIERNIN"
+    box.post("merchants/MPIERNIN", {"do": "revoke"})
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def works(box: Sandbox, tokens: dict[str, Any], merchant: str = "MHARBOUR") -> b
 
 def test_the_page(http: httpx.Client) -> None:
     text = http.get("/authorize", params=WISH).text
-    assert text.count("<option") == 10
+    assert text.count("<option") == 11
     for shown in ("Harbour Jazz Club", "take payments for you", "see your profile", "Allow", "Refuse"):
         assert shown in text
     assert "MKASSA01" not in text
