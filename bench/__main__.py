@@ -98,6 +98,8 @@ def _scenes(stage: Stage, *, million: bool) -> Results:
     results |= scenes.rush(stage, rushing) | scenes.memory(stage)
     say.line("  Sweep ...")
     results |= scenes.sweep(stage)
+    say.line("  Sweep of many accounts ...")
+    results |= scenes.sumup_sweep(stage)
     if million:
         say.line("  A million payments at rest ...")
         results |= scenes.at_rest(stage, _MILLION)

@@ -8,9 +8,21 @@ from typing import Any
 from flask import Flask
 from sqlalchemy import func, insert, select, text, update
 
-from domain import clock
+from domain import clock, keyring
 from extensions import db, queue
-from models import MailState, Order, OrderState, OutboxMail, Payment, PaymentState, StockState, TicketType
+from models import (
+    Connection,
+    MailState,
+    Order,
+    OrderState,
+    OutboxMail,
+    Payment,
+    PaymentState,
+    Role,
+    StockState,
+    TicketType,
+    User,
+)
 from models import WebhookEvent as Ring
 
 _AT_REST_ORDERS = """
@@ -38,7 +50,10 @@ _DUE = (
 
 
 def due_payments(app: Flask, sessions: list[dict[str, Any]]) -> None:
-    """An open, due payment for each Checkout Session (`id`, `created`, `client_reference_id`, `url`)."""
+    """An open, due payment for each Checkout Session (`id`, `created`, `client_reference_id`, `url`).
+
+    Where it is not Stripe's, it has its `provider` and `account`, too.
+    """
     now = clock.now()
     common = {"name": "Ada Buyer", "email": "ada@example.org", "currency": "EUR", "total_minor": 2500}
     common |= {"state": OrderState.PENDING_VERIFICATION, "stock_state": StockState.NONE, "created_at": now}
@@ -53,8 +68,8 @@ def due_payments(app: Flask, sessions: list[dict[str, Any]]) -> None:
             {
                 "order_id": order_id,
                 "attempt": 1,
-                "provider": "stripe",
-                "account": "platform",
+                "provider": session.get("provider", "stripe"),
+                "account": session.get("account", "platform"),
                 "livemode": False,
                 "reference": session["client_reference_id"],
                 "idempotency_key": f"pay-{session['client_reference_id']}",
@@ -74,6 +89,29 @@ def due_payments(app: Flask, sessions: list[dict[str, Any]]) -> None:
     )
     db.session.commit()
     _analyze()
+
+
+def connected(app: Flask, provider: str, merchants: list[dict[str, Any]]) -> None:
+    """An organiser for each merchant of the sandbox (`code`, `access_token`, `refresh_token`), connected."""
+    now = clock.now()
+    for merchant in merchants:
+        email = f"{merchant['code'].lower()}@example.org"
+        organiser = User(
+            email=email, name="Ola Organiser", role=Role.ORGANISER, created_at=now, confirmed_at=now
+        )
+        db.session.add(
+            Connection(
+                user=organiser,
+                provider=provider,
+                account=merchant["code"],
+                currency="EUR",
+                access_token=keyring.seal(merchant["access_token"]),
+                refresh_token=keyring.seal(merchant["refresh_token"]),
+                access_expires_at=now + timedelta(hours=1),
+                connected_at=now,
+            )
+        )
+    db.session.commit()
 
 
 def put_to_rest(app: Flask) -> None:

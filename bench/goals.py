@@ -7,6 +7,8 @@ from enum import StrEnum
 
 # What is short of its goal by more than this is mended, or explained in docs/decisions.md.
 TOLERATED = 1.5
+# Calls a second that one account of SumUp's may get; docs/operating.md, SUMUP_RATE_PER_SECOND.
+SUMUP_RATE = 5
 
 
 class Better(StrEnum):
@@ -34,6 +36,7 @@ _BUY = "one purchase over HTTP, with PDF and mail, 8 at once"
 _SETTLE = "order and settle, no HTTP, no mail"
 _RUSH = "buyers for half as many tickets, all at once"
 _SWEEP = "sweep of pending Stripe sessions"
+_SUMUP = "sweep of pending SumUp payments over many accounts"
 _REST = "sweep with nothing due"
 _PDF = "tickets' PDF"
 _DOOR = "check-in over HTTP"
@@ -68,6 +71,12 @@ MEASURES: dict[str, Measure] = {
     "sweep.wall": Measure(_SWEEP, "time", "s", 60),
     "sweep.calls": Measure(_SWEEP, "provider calls", "", 110),
     "sweep.cpu": Measure(_SWEEP, "CPU a payment", "ms"),
+    "sumup.payments": Measure(_SUMUP, "payments", ""),
+    "sumup.accounts": Measure(_SUMUP, "accounts", ""),
+    "sumup.wall": Measure(_SUMUP, "time", "s", 60),
+    "sumup.calls": Measure(_SUMUP, "provider calls a payment", "", 1),
+    "sumup.busiest": Measure(_SUMUP, "most calls to one account, mean of any 3 s", "1/s", SUMUP_RATE),
+    "sumup.cpu": Measure(_SUMUP, "CPU a payment", "ms"),
     "rest.small": Measure(_REST, "small table", "ms"),
     "rest.million": Measure(_REST, "1,000,000 payments at rest", "ms"),
     "pdf.one": Measure(_PDF, "CPU, one ticket", "ms", 20, _LESS, "75"),

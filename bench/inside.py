@@ -197,6 +197,7 @@ JOBS: dict[str, Callable[..., Any]] = {
     "yardstick": _yardstick,
     "count": counting.count,
     "due_payments": filling.due_payments,
+    "connected": filling.connected,
     "put_to_rest": filling.put_to_rest,
     "payments_at_rest": filling.payments_at_rest,
     "explain": filling.explain,

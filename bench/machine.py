@@ -19,12 +19,16 @@ from launcher.instance import Instance, answers, procfile
 from launcher.place import Home
 from launcher.processes import Program
 
+from bench.goals import SUMUP_RATE
+
 # What a process needs of the person's environment; the rest would only make two runs differ.
 _INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "DYLD_FALLBACK_LIBRARY_PATH")
 _SETTINGS = {
     "KASSA_LIMITS": "off",
     # Stripe's own limit for a live account; the default leaves room for others who use the same key.
     "STRIPE_RATE_PER_SECOND": "100",
+    # What an account of SumUp's is asked by default; for the sandbox the default is no limit.
+    "SUMUP_RATE_PER_SECOND": str(SUMUP_RATE),
 }
 _SERVERS = ("postgres", "redis", "web", "worker")
 

@@ -33,12 +33,34 @@ class Sizes:
     settled: int
     buyers: int
     sessions: int
+    merchants: int
+    checkouts: int
     pdfs: int
     scans: int
 
 
-FULL = Sizes(page_seconds=10, purchases=200, settled=1000, buyers=400, sessions=10_000, pdfs=30, scans=400)
-QUICK = Sizes(page_seconds=0.5, purchases=8, settled=16, buyers=16, sessions=150, pdfs=2, scans=20)
+FULL = Sizes(
+    page_seconds=10,
+    purchases=200,
+    settled=1000,
+    buyers=400,
+    sessions=10_000,
+    merchants=50,
+    checkouts=5000,
+    pdfs=30,
+    scans=400,
+)
+QUICK = Sizes(
+    page_seconds=0.5,
+    purchases=8,
+    settled=16,
+    buyers=16,
+    sessions=150,
+    merchants=3,
+    checkouts=24,
+    pdfs=2,
+    scans=20,
+)
 
 
 @dataclass
@@ -165,6 +187,73 @@ def _open_sessions(stage: Stage, number: int) -> list[dict[str, Any]]:
     # The sandbox does one thing at a time; a second connection keeps it from waiting for us.
     at_once(2, range(number), some)
     return opened
+
+
+def sumup_sweep(stage: Stage) -> Results:
+    """Payments that nobody has paid, at the accounts of many organisers, all due, in one sweep."""
+    number, accounts = stage.sizes.checkouts, stage.sizes.merchants
+    merchants = stage.dashboard().control("merchants", {"count": accounts})
+    stage.inside.do("connected", provider="sumup", merchants=merchants)
+    opened = _open_checkouts(stage, merchants, number)
+    stage.inside.do("put_to_rest")
+    stage.inside.do("due_payments", sessions=opened)
+    began = time.time()
+    with stage.machine.measured() as cost:
+        run = stage.inside.do("sweep")
+    expected = {"found": number, "pending": number, "errors": 0}
+    assert {name: run[name] for name in expected} == expected, run
+    calls = stage.dashboard().control(f"calls?since={began}")
+    return {
+        "sumup.payments": number,
+        "sumup.accounts": accounts,
+        "sumup.wall": run["wall"],
+        "sumup.calls": run["calls"] / number,
+        "sumup.busiest": _busiest(calls, {checkout["id"]: checkout["account"] for checkout in opened}),
+        "sumup.cpu": stage.cpu("a payment of the sweep of many accounts", cost, number),
+    }
+
+
+def _open_checkouts(stage: Stage, merchants: list[dict[str, Any]], number: int) -> list[dict[str, Any]]:
+    """Checkouts, opened through the sandbox's API with the tokens of their merchants, in turn."""
+    now = time.time()
+    opened: list[dict[str, Any]] = []
+
+    def some(numbers: Iterator[int]) -> None:
+        dashboard = stage.dashboard()
+        for position in numbers:
+            merchant, reference = merchants[position % len(merchants)], f"ORD-SUMUP{position}-1"
+            fields = {
+                "checkout_reference": reference,
+                "amount": 25.0,
+                "currency": "EUR",
+                "merchant_code": merchant["code"],
+                "hosted_checkout": {"enabled": True},
+            }
+            checkout = dashboard.open_checkout(merchant["access_token"], fields)
+            kept = {"id": checkout["id"], "url": checkout["hosted_checkout_url"], "created": now}
+            whose = {"provider": "sumup", "account": merchant["code"], "client_reference_id": reference}
+            opened.append(kept | whose)
+
+    at_once(2, range(number), some)
+    return opened
+
+
+def _busiest(calls: list[dict[str, Any]], accounts: dict[str, str], seconds: float = 3.0) -> float:
+    """The most calls a second that the checkouts of one account got, on average over any `seconds`."""
+    by_account: dict[str, list[float]] = {}
+    for call in calls:
+        account = accounts.get(call["path"].rpartition("/")[2])
+        if account is not None:
+            by_account.setdefault(account, []).append(call["time"])
+    most = 0
+    for times in by_account.values():
+        times.sort()
+        first = 0
+        for last, moment in enumerate(times):
+            while times[first] <= moment - seconds:
+                first += 1
+            most = max(most, last - first + 1)
+    return most / seconds
 
 
 def _idle_sweep(stage: Stage) -> float:

@@ -128,7 +128,8 @@ class Life:
         self._note(minute, began)
 
     def _note(self, minute: int, began: datetime) -> None:
-        self.states[minute] = dict(db.session.execute(select(Order.code, Order.state)).tuples())
+        now = db.session.execute(select(Order.code, Order.state))
+        self.states[minute] = dict(now.tuples().all())
         self.windows[minute] = began, clock.now()
         db.session.rollback()
 
