@@ -66,8 +66,8 @@ class Buyer:
         if minute < self.seen_at:
             return 1
         if minute == self.seen_at:
-            # A paid checkout and its transaction; or read, close and read again.
-            return 2 if self.pays else 3
+            # A paid checkout is read with its transaction; one that SumUp has closed itself needs no more.
+            return 2 if self.pays else 1
         # What is final is read again after an hour, for refunds and disputes.
         return 2 if self.pays and minute == self.seen_at + 60 else 0
 
