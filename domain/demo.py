@@ -252,15 +252,17 @@ def seed() -> None:
 def _connect(organiser: User) -> None:
     """Connect the organiser's account at each provider that a sandbox stands for, as they would by its page.
 
-    A sandbox that is silent leaves them unconnected: they, or the next start, can still do it. Commits.
+    A sandbox that is silent, or an organiser who was suspended, connects nothing: the next start tries again.
+    Commits.
     """
     for provider, (address, merchant) in _sandboxes().items():
         known = connections.of(organiser.id, provider)
         if known is not None and known.state is not ConnectionState.BROKEN:
             continue
-        url = connections.authorize_url(organiser, provider)[0]
         try:
-            asked = httpx.post(url, data={"merchant": merchant, "do": "allow"}, timeout=5)
+            url = connections.authorize_url(organiser, provider)[0]
+            # This machine itself is meant, whatever proxy leads out of it.
+            asked = httpx.post(url, data={"merchant": merchant, "do": "allow"}, timeout=5, trust_env=False)
             code = parse_qs(urlsplit(asked.headers.get("Location", "")).query)["code"][0]
             connections.connect(organiser.id, provider, code, connections.redirect_uri(provider))
         except (httpx.HTTPError, KeyError, DomainError) as error:

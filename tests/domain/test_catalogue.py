@@ -13,11 +13,12 @@ from PIL import Image
 from sqlalchemy import select
 
 import config
-from domain import catalogue, clock, demo, ledger, money, pictures
+from domain import catalogue, clock, demo, ledger, money, pictures, receivers
 from domain.errors import DomainError, NotFound
 from domain.selling import Sale
 from extensions import db
 from models import Event, EventState, Order, Picture, TicketType, User
+from tests.support.sandbox import free_port
 from tests.support.shop import make_event, make_user, place
 
 
@@ -379,6 +380,16 @@ def test_the_demo_is_made_once_and_has_a_full_house(app: Flask) -> None:
     assert len({listing.event.currency for listing in listings.values()}) >= 4
     organiser = listings["pier-session"].event.organiser
     assert organiser is not None and organiser.name == "Pier Nine Sessions"
+    owner = listings["pier-session"].event.organiser_id
+    assert receivers.receiver("sumup", owner) == "MPIERNIN"
+
+
+def test_the_demo_is_made_beside_a_silent_sandbox(app: Flask) -> None:
+    config.use(replace(config.get(), sumup_api_base=f"http://127.0.0.1:{free_port()}/sumup"))
+    demo.seed()
+    listings = {listing.event.slug: listing for listing in catalogue.upcoming()}
+    assert listings["pier-session"].state is Sale.OPEN
+    assert listings["pier-session"].event.organiser_id is None
 
 
 def test_a_demo_event_is_made_and_changed(app: Flask) -> None:
