@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Flask, Response, flash, redirect, render_template, request, session, url_for
-from flask_login import current_user
+from flask import Blueprint, Flask, flash, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
+from blueprints import visitor
 from blueprints.access import members_only, role_required
-from blueprints.visitor import signed_in
 from domain import connections
 from domain.errors import DomainError
 from extensions import limiter
-from models import Role, User
+from models import Role
 
 bp = Blueprint("connections", __name__)
 admin_bp = Blueprint("admin_connections", __name__, url_prefix="/admin/connections")
@@ -27,36 +26,22 @@ def register(app: Flask) -> None:
     app.register_blueprint(admin_bp)
 
 
-@bp.after_request
-def _not_kept(response: Response) -> Response:
-    response.headers.setdefault("Cache-Control", "private, no-store")
-    return response
-
-
-def _member() -> User:
-    member = signed_in()
-    if member is None:
-        raise RuntimeError("A page for members was reached without a login.")
-    return member
-
-
-def _member_key() -> str:
-    return f"member:{current_user.get_id()}"
+bp.after_request(visitor.not_kept)
 
 
 @bp.get(_PAGE)
 @members_only
 def begin(provider: str) -> str:
     """The account's state, with the button that begins; the provider itself is asked after the POST."""
-    return render_template("organiser/connection.html", seen=connections.look(_member(), provider))
+    return render_template("organiser/connection.html", seen=connections.look(visitor.member(), provider))
 
 
 @bp.post(_PAGE)
 @members_only
-@limiter.limit("30 per hour", key_func=_member_key)
+@limiter.limit("30 per hour", key_func=visitor.member_key)
 def leave(provider: str) -> BaseResponse:
     try:
-        url, session[_STATE] = connections.authorize_url(_member(), provider)
+        url, session[_STATE] = connections.authorize_url(visitor.member(), provider)
     except DomainError as error:
         return _back(provider, error.message, "warning")
     return redirect(url, 303)
@@ -64,12 +49,12 @@ def leave(provider: str) -> BaseResponse:
 
 @bp.get(f"{_PAGE}/done")
 @members_only
-@limiter.limit("60 per hour", key_func=_member_key)
+@limiter.limit("60 per hour", key_func=visitor.member_key)
 def done(provider: str) -> BaseResponse:
     """The provider sends the organiser here, with a code, or with a no."""
     try:
         made = connections.finish(
-            _member(),
+            visitor.member(),
             provider,
             expected=session.pop(_STATE, ""),
             state=request.args.get("state", ""),
@@ -85,7 +70,7 @@ def done(provider: str) -> BaseResponse:
 @members_only
 def end(provider: str) -> BaseResponse:
     try:
-        connections.disconnect(_member().id, provider)
+        connections.disconnect(visitor.member().id, provider)
     except DomainError as error:
         return _back(provider, error.message, "warning")
     return _back(provider, "The account is disconnected. Nothing new is sold through it.", "success")

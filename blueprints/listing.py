@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Flask, Response, flash, redirect, render_template, request, url_for
-from flask_login import current_user
+from flask import Blueprint, Flask, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
-from blueprints import order_page
+from blueprints import order_page, visitor
 from blueprints.access import members_only, role_required
-from blueprints.visitor import signed_in
 from domain import listing, organisers
 from domain.errors import DomainError
 from extensions import limiter
-from models import Role, User
+from models import Role
 
 bp = Blueprint("listing", __name__, url_prefix="/organiser/events/<slug>/publish")
 admin_bp = Blueprint("admin_listing", __name__, url_prefix="/admin/listings")
@@ -24,37 +22,25 @@ def register(app: Flask) -> None:
     app.register_blueprint(admin_bp)
 
 
-@bp.after_request
-def _not_kept(response: Response) -> Response:
-    response.headers.setdefault("Cache-Control", "private, no-store")
-    return response
-
-
-def _member() -> User:
-    member = signed_in()
-    if member is None:
-        raise RuntimeError("A page for members was reached without a login.")
-    return member
-
-
-def _member_key() -> str:
-    return f"member:{current_user.get_id()}"
+bp.after_request(visitor.not_kept)
 
 
 @bp.get("")
 @members_only
 def pay(slug: str) -> str:
-    event = organisers.event_for(_member(), slug)
-    return render_template("organiser/publish.html", event=event, offer=listing.offer(event, _member()))
+    event = organisers.event_for(visitor.member(), slug)
+    return render_template(
+        "organiser/publish.html", event=event, offer=listing.offer(event, visitor.member())
+    )
 
 
 @bp.post("")
 @members_only
-@limiter.limit("60 per hour", key_func=_member_key)
+@limiter.limit("60 per hour", key_func=visitor.member_key)
 def publish(slug: str) -> BaseResponse:
-    event = organisers.event_for(_member(), slug)
+    event = organisers.event_for(visitor.member(), slug)
     try:
-        order = listing.publish(event, _member(), request.form.get("provider") or None)
+        order = listing.publish(event, visitor.member(), request.form.get("provider") or None)
     except DomainError as error:
         flash(error.message, "warning")
         return redirect(url_for("listing.pay", slug=slug), 303)
@@ -78,7 +64,7 @@ def waiting() -> str:
 def decide(event_id: int) -> BaseResponse:
     how, reason = request.form.get("how", ""), request.form.get("reason", "")
     try:
-        event = listing.decide(event_id, how, reason=reason, actor_id=_member().id)
+        event = listing.decide(event_id, how, reason=reason, actor_id=visitor.member().id)
     except DomainError as error:
         flash(error.message, "warning")
     else:

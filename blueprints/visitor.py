@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from flask import request
+from flask import Response, request
 from flask_login import current_user
 
 from models import Role, User
@@ -16,6 +16,25 @@ _ONLY_JSON = frozenset({"door.scan", "door.frame", "door.count"})
 def signed_in() -> User | None:
     """The member who is logged in, or None for a guest."""
     return cast(User, current_user._get_current_object()) if current_user.is_authenticated else None
+
+
+def member() -> User:
+    """The member who is logged in, on a page that only members reach."""
+    user = signed_in()
+    if user is None:
+        raise RuntimeError("A page for members was reached without a login.")
+    return user
+
+
+def member_key() -> str:
+    """What a limit counts by on a page for members, instead of the address."""
+    return f"member:{current_user.get_id()}"
+
+
+def not_kept(response: Response) -> Response:
+    """For after_request: what such a page shows stays in nobody's cache."""
+    response.headers.setdefault("Cache-Control", "private, no-store")
+    return response
 
 
 def is_admin() -> bool:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import secrets
 
-from flask import Blueprint, Flask, Response, flash, redirect, render_template, request, url_for
-from flask_login import current_user
+from flask import Blueprint, Flask, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
 import config
-from blueprints import order_page
+from blueprints import order_page, visitor
 from blueprints.access import members_only
-from blueprints.visitor import signed_in
 from domain import agents, topups, wallet
 from domain.errors import DomainError
 from domain.ledger import InsufficientFunds
 from extensions import limiter
-from models import Agent, User
+from models import Agent
 
 bp = Blueprint("wallet", __name__, url_prefix="/wallet")
 
@@ -32,27 +30,13 @@ def _members_only() -> None:
     """Every page here is about somebody's money."""
 
 
-@bp.after_request
-def _not_kept(response: Response) -> Response:
-    response.headers.setdefault("Cache-Control", "private, no-store")
-    return response
-
-
-def _member() -> User:
-    member = signed_in()
-    if member is None:
-        raise RuntimeError("A page of the wallet was reached without a login.")
-    return member
-
-
-def _member_key() -> str:
-    return f"member:{current_user.get_id()}"
+bp.after_request(visitor.not_kept)
 
 
 @bp.get("/")
 def index() -> str:
     before = request.args.get("before", "")
-    member = _member()
+    member = visitor.member()
     return render_template(
         "wallet/index.html",
         purses=wallet.purses(member),
@@ -75,11 +59,11 @@ def topup() -> str:
 
 
 @bp.post("/topup/")
-@limiter.limit("60 per hour", key_func=_member_key)
+@limiter.limit("60 per hour", key_func=visitor.member_key)
 def start_topup() -> BaseResponse | tuple[str, int]:
     try:
         order = topups.start_top_up(
-            _member(),
+            visitor.member(),
             topups.chosen_amount(request.form.get("amount", "")),
             form_token=request.form.get("form_token", ""),
             client_address=request.remote_addr or "",
@@ -94,25 +78,25 @@ def _topup_page(problem: str = "") -> str:
     return render_template(
         "wallet/topup.html",
         choices=list(zip(settings.topup_amounts, topups.amounts(), strict=True)),
-        purse=wallet.purses(_member())[0],
+        purse=wallet.purses(visitor.member())[0],
         closed="" if settings.sales_open else topups.closed_words(),
-        unfinished=topups.unfinished(_member()),
+        unfinished=topups.unfinished(visitor.member()),
         problem=problem,
         form_token=secrets.token_urlsafe(16),
     )
 
 
 @bp.get("/top-up/success/")
-@limiter.limit("120 per minute", key_func=_member_key)
+@limiter.limit("120 per minute", key_func=visitor.member_key)
 def topup_success() -> BaseResponse:
-    back = topups.confirm_top_up(_member(), request.args.get("session_id", ""))
+    back = topups.confirm_top_up(visitor.member(), request.args.get("session_id", ""))
     flash(back.words, "warning" if back.is_problem else "success")
     return redirect(url_for("wallet.index"), 303)
 
 
 @bp.get("/top-up/cancel/")
 def topup_cancel() -> BaseResponse:
-    flash(topups.cancelled_words(_member()), "info")
+    flash(topups.cancelled_words(visitor.member()), "info")
     return redirect(url_for("wallet.topup"), 303)
 
 
@@ -121,7 +105,9 @@ def topup_cancel() -> BaseResponse:
 
 @bp.get("/agents/")
 def agent_list() -> str:
-    return render_template("wallet/agents.html", agents=agents.catalogue(), purses=wallet.purses(_member()))
+    return render_template(
+        "wallet/agents.html", agents=agents.catalogue(), purses=wallet.purses(visitor.member())
+    )
 
 
 @bp.get("/agents/<slug>/")
@@ -130,12 +116,12 @@ def agent(slug: str) -> str:
 
 
 @bp.post("/agents/<slug>/")
-@limiter.limit("60 per minute", key_func=_member_key)
+@limiter.limit("60 per minute", key_func=visitor.member_key)
 def use_agent(slug: str) -> str | tuple[str, int]:
     found, text = agents.find(slug), request.form.get("text", "")
     try:
         use = agents.use(
-            _member(), found, text, token=request.form.get("form_token", "") or secrets.token_hex()
+            visitor.member(), found, text, token=request.form.get("form_token", "") or secrets.token_hex()
         )
     except InsufficientFunds as error:
         return _agent_page(agents.find(slug), typed=text, problem=error.message, poor=True), 402
@@ -151,7 +137,7 @@ def _agent_page(
         "wallet/agent.html",
         agent=found,
         service=agents.SERVICES[found.service],
-        available_minor=wallet.available_minor(_member(), found.currency),
+        available_minor=wallet.available_minor(visitor.member(), found.currency),
         typed=typed,
         problem=problem,
         poor=poor,

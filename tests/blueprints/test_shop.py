@@ -664,6 +664,11 @@ def test_a_live_key_shows_no_test_banner(migrated: Flask, client: FlaskClient) -
     with migrated.test_request_context("/"):
         assert "Test mode" in render_template("base.html")
         assert "Test mode" not in render_template("base.html", settings=settings)
+        # Where only SumUp is set up, its account says whether money is real.
+        sumup_alone = replace(config.get(), stripe_secret_key="")
+        assert "Test mode" in render_template("base.html", settings=sumup_alone)
+        real = replace(sumup_alone, sumup_test_account=False)
+        assert "Test mode" not in render_template("base.html", settings=real)
 
 
 def test_what_is_missing_says_what_to_do_next(client: FlaskClient) -> None:
