@@ -97,9 +97,9 @@ def deliver_mail() -> None:
 
 
 @_job
-def refund_cancelled() -> None:
-    """Send back what was paid for cancelled events; the sweep does what this job did not."""
-    cancelling.refund_due()
+def cancelled_events() -> None:
+    """Tell the buyers of cancelled events, and pay them back; the sweep does what this job did not."""
+    cancelling.look_after()
 
 
 @_job

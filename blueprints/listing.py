@@ -30,7 +30,10 @@ bp.after_request(visitor.not_kept)
 def pay(slug: str) -> str:
     event = organisers.event_for(visitor.member(), slug)
     return render_template(
-        "organiser/publish.html", event=event, offer=listing.offer(event, visitor.member())
+        "organiser/publish.html",
+        event=event,
+        offer=listing.offer(event, visitor.member()),
+        may_waive=visitor.is_admin(),
     )
 
 
@@ -47,6 +50,19 @@ def publish(slug: str) -> BaseResponse:
     if order is not None:
         return redirect(order_page.onward(order), 303)
     flash("The event is on sale. Look at its page in the shop.", "success")
+    return redirect(url_for("organiser.event", slug=slug), 303)
+
+
+@bp.post("/waive")
+@members_only
+def waive(slug: str) -> BaseResponse:
+    event = organisers.event_for(visitor.member(), slug)
+    try:
+        listing.waive(event, visitor.member(), request.form.get("reason", ""))
+    except DomainError as error:
+        flash(error.message, "warning")
+        return redirect(url_for("listing.pay", slug=slug), 303)
+    flash("The fee is waived, and the event is on sale.", "success")
     return redirect(url_for("organiser.event", slug=slug), 303)
 
 

@@ -28,7 +28,7 @@ from blueprints import event_forms
 from blueprints.access import ask_to_log_in
 from blueprints.event_forms import EventFields, TicketTypeFields, by_rule, text, type_values
 from blueprints.visitor import is_admin, signed_in
-from domain import accounts, agents, catalogue, money, office, pages, providers
+from domain import accounts, agents, catalogue, listing, money, office, pages, providers
 from domain.errors import DomainError
 from models import Agent, DoorPass, Event, EventState, Page, Role, TicketType, User
 
@@ -225,7 +225,7 @@ class EventView(_Records):
     def change(self, row: Event, form: EventForm) -> None:
         values = self._values(form)
         values["slug"] = values["slug"] or row.slug
-        catalogue.update_event(row, **values)
+        listing.change_record(row, **values)
         event_forms.take_picture(row, form)
 
     def remove(self, row: Event) -> None:

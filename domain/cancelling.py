@@ -1,8 +1,10 @@
-"""An event that does not take place: it stops selling, and all that was paid for it can be sent back.
+"""An event that does not take place: it stops selling, whoever holds a ticket is told, and all that was paid
+for it can be sent back.
 
-The wish to refund is kept with the event, so that it outlives every process: a job begins at once, the sweep
-goes on, and each payment gets its own intent in `domain/refunds.py`, whose locks keep it from being paid back
-twice whoever else is at it.
+Whoever is to be told is found in the database, so that it does not matter by which page the event was
+cancelled, nor how often anybody looks. The wish to refund is kept with the event, so that it outlives every
+process: a job begins at once, the sweep goes on, and each payment gets its own intent in `domain/refunds.py`,
+whose locks keep it from being paid back twice whoever else is at it.
 """
 
 from __future__ import annotations
@@ -12,15 +14,28 @@ from datetime import timedelta
 from time import monotonic
 
 import structlog
-from sqlalchemy import ColumnElement, and_, func, select
+from sqlalchemy import ColumnElement, String, and_, cast, func, select
 
-from domain import catalogue, clock, refunds, sales
+from domain import catalogue, clock, outbox, refunds, sales
 from domain.errors import DomainError
 from extensions import db, queue
-from models import Dispute, Event, EventState, Order, Payment, PaymentState, Refund, RefundState
+from models import (
+    Dispute,
+    Event,
+    EventState,
+    Order,
+    OutboxMail,
+    Payment,
+    PaymentState,
+    Refund,
+    RefundState,
+    Ticket,
+    TicketState,
+)
 
 REASON = "The event was cancelled"
 _BATCH = 50
+_TELL_BATCH = 500
 # So many refunds in a row without an answer, and the provider is left alone until the next run.
 _SILENT = 3
 # For so long after it was asked for; what is not through by then has failed, and a person knows of it.
@@ -44,11 +59,12 @@ class Progress:
 
 
 def cancel(event: Event, *, refund: bool, actor_id: int) -> None:
-    """Stop selling for good; with `refund`, begin to send back all that was paid. Commits."""
+    """Stop selling for good, and tell who has a ticket; with `refund`, begin to pay them back. Commits."""
     if event.state is not EventState.CANCELLED:
         catalogue.cancel_event(event)
     if refund:
         refund_everybody(event, actor_id=actor_id)
+    queue.soon("cancelled_events")
 
 
 def refund_everybody(event: Event, *, actor_id: int) -> None:
@@ -62,7 +78,47 @@ def refund_everybody(event: Event, *, actor_id: int) -> None:
         raise DomainError("not_cancelled", "Cancel the event first.")
     event.refunding_since, event.refunding_by_id = clock.now(), actor_id
     db.session.commit()
-    queue.soon("refund_cancelled")
+    queue.soon("cancelled_events")
+
+
+def tell_holders() -> int:
+    """Owe a mail to whoever holds tickets for a cancelled event that is not over, once an order; how many.
+
+    Bought, free or from the guest list: all of them would come. Commits as it goes.
+    """
+    told = 0
+    while orders := _untold():
+        for order in orders:
+            outbox.stage("event_cancelled", key=f"{_TOLD}{order.id}", to=order.email, order=order)
+        told += len(orders)
+        db.session.commit()
+    db.session.rollback()
+    if told:
+        queue.soon("deliver_mail")
+    return told
+
+
+_TOLD = "event_cancelled:"
+
+
+def _untold() -> list[Order]:
+    admits = select(Ticket.id).where(Ticket.order_id == Order.id, Ticket.state != TicketState.VOID)
+    mailed = select(OutboxMail.id).where(OutboxMail.key == _TOLD + cast(Order.id, String))
+    query = (
+        select(Order)
+        .join(Event, Event.id == Order.event_id)
+        .where(Event.state == EventState.CANCELLED, Event.ends_at > clock.now())
+        .where(admits.exists(), ~mailed.exists())
+        .order_by(Order.id)
+        .limit(_TELL_BATCH)
+    )
+    return list(db.session.scalars(query))
+
+
+def look_after() -> None:
+    """All that is owed to the buyers of cancelled events: the news first, then their money. Commits."""
+    tell_holders()
+    refund_due()
 
 
 def progress(event: Event) -> Progress:
@@ -105,7 +161,7 @@ def refund_due(*, budget_seconds: float = 60) -> int:
             if not answered:
                 break
     if monotonic() >= ends:
-        queue.soon("refund_cancelled")
+        queue.soon("cancelled_events")
     return asked
 
 

@@ -139,6 +139,12 @@ def _order_cancelled(mail: OutboxMail, order: Order | None) -> _Said:
     return _Said(f"Your order {_code(order)} was cancelled", {})
 
 
+def _event_cancelled(mail: OutboxMail, order: Order | None) -> _Said:
+    assert order is not None and order.event is not None
+    context = {"refunding": order.event.refunding_since is not None}
+    return _Said(f"Cancelled: {order.event.title}", context)
+
+
 def _refund(mail: OutboxMail, order: Order | None) -> _Said:
     refund = db.session.get(Refund, mail.context["refund_id"]) if "refund_id" in mail.context else None
     payment: Payment | None = refund.payment if refund is not None else None
@@ -195,6 +201,7 @@ _SAY: dict[str, Callable[[OutboxMail, Order | None], _Said]] = {
     "payment_failed": _payment_failed,
     "order_expired": _order_expired,
     "order_cancelled": _order_cancelled,
+    "event_cancelled": _event_cancelled,
     "refund": _refund,
     "top_up": _top_up,
     "order_links": _plain("Your orders at {site}"),

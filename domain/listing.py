@@ -8,6 +8,7 @@ sale until a person decides here.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import joinedload
@@ -157,23 +158,33 @@ def _order(event: Event, user: User, price: Fee, provider: str) -> Order:
         order_id = before.id
         orders.pay_again(order_id, provider, payer_id=user_id, door="organiser")
         return db.session.get_one(Order, order_id, populate_existing=True)
-    if before is not None and before.state in _UNPAID[:2]:
-        # The fee has changed since, or another person asked: what was open is closed there first.
-        closed = orders.cancel(before, door="organiser")
-        if closed.state is OrderState.COMPLETED:
-            return closed
-        if closed.state not in _UNPAID[2:]:
-            raise DomainError("under_way", "A payment of the fee is under way. Wait for its end.")
-    number = len(_orders(event_id)) + 1
+    # Otherwise the fee has changed since, or another person asks.
+    paid = _close_unpaid(before, door="organiser")
+    if paid is not None:
+        return paid
     return orders.place_listing_fee(
         db.session.get_one(Event, event_id),
         db.session.get_one(User, user_id),
         price.amount_minor,
         price.currency,
         provider=provider,
-        # Two who click at the same moment ask for the same order.
-        form_token=f"listing-{event_id}-{number}",
+        form_token=_next_token(event_id),
     )
+
+
+def _close_unpaid(before: Order | None, *, door: str) -> Order | None:
+    """Close the fee's order that could still be paid, at its provider first; the order, where it was paid."""
+    if before is None or before.state not in _UNPAID[:2]:
+        return None
+    closed = orders.cancel(before, door=door)
+    if closed.state not in (OrderState.COMPLETED, *_UNPAID[2:]):
+        raise DomainError("under_way", "A payment of the fee is under way. Wait for its end.")
+    return closed if closed.state is OrderState.COMPLETED else None
+
+
+def _next_token(event_id: int) -> str:
+    """Two who click at the same moment ask for the same order."""
+    return f"listing-{event_id}-{len(_orders(event_id)) + 1}"
 
 
 def _is_for(order: Order, price: Fee, user_id: int) -> bool:
@@ -199,6 +210,67 @@ def _latest(event: Event) -> Order | None:
 def _paid_order(event: Event) -> Order | None:
     """The order by which the fee is paid, and has stayed paid."""
     return next((order for order in _orders(event.id) if order.state is OrderState.COMPLETED), None)
+
+
+# --- What admins may ----------------------------------------------------------------------------------
+
+
+def waive(event: Event, admin: User, reason: str) -> Order:
+    """Publish an organiser's event without its fee, by an admin's word. Recorded; commits.
+
+    The fee's order, of 0, keeps on its timeline who said so, and why. NotFound for whoever is no admin.
+    """
+    if admin.role is not Role.ADMIN or event.organiser_id is None:
+        raise NotFound("no_fee", "There is no fee here that you can waive.")
+    if not reason.strip():
+        raise DomainError("reason_needed", "Say why: the reason is kept on the timeline of the fee's order.")
+    _check(event, admin)
+    price = due(event)
+    if not price.amount_minor:
+        raise DomainError("nothing_due", "No fee is to be paid: publish the event.")
+    event_id, admin_id, owner_id = event.id, admin.id, event.organiser_id
+    paid = _close_unpaid(_latest(event), door="admin")
+    if paid is not None:
+        return paid
+    words = f"The fee of {money.show(price.amount_minor, price.currency)} was waived: {reason.strip()}"
+    return orders.place_listing_fee(
+        db.session.get_one(Event, event_id),
+        db.session.get_one(User, owner_id),
+        0,
+        price.currency,
+        provider=None,
+        form_token=_next_token(event_id),
+        waived=words,
+        actor_id=admin_id,
+    )
+
+
+def change_record(event: Event, **changes: Any) -> Event:
+    """Change an event as admins may in the records, by the catalogue's rules. Commits; DomainError in words.
+
+    Publishing an organiser's event has a page of its own, which asks for the fee, and a decision of its own
+    once the fee went back: what these keep on record is not gone round by setting a state.
+    """
+    state = changes.get("state", event.state)
+    if event.organiser_id is not None and state is not event.state:
+        _check_set(event, state)
+    return catalogue.update_event(event, **changes)
+
+
+def _check_set(event: Event, state: EventState) -> None:
+    if event.state is EventState.REVIEW and state is not EventState.CANCELLED:
+        raise DomainError("state", "Its listing fee went back: decide it at /admin/listings, with a reason.")
+    if state is not EventState.PUBLISHED:
+        return
+    if selling.is_suspended(event):
+        raise DomainError("state", "Its organiser is not approved. Approve them first, at /admin/organisers.")
+    price = due(event)
+    if price.amount_minor:
+        raise DomainError(
+            "state",
+            f"Its listing fee of {money.show(price.amount_minor, price.currency)} is not paid. Publish it at "
+            f"/organiser/events/{event.slug}/publish: there the fee is paid, or waived with a reason.",
+        )
 
 
 # --- When the fee goes back -----------------------------------------------------------------------------
@@ -250,5 +322,5 @@ def decide(event_id: int, how: str, *, reason: str, actor_id: int) -> Event:
         return event
 
     event = locks.in_one_transaction(work)
-    queue.soon("deliver_mail")
+    queue.soon("cancelled_events" if how == "cancel" else "deliver_mail")
     return event

@@ -11,6 +11,7 @@ from domain.providers import Report
 from models import Payment
 
 _ONE_CHARGE = "payments_charge_key"
+_ONE_ID = "payments_provider_id_key"
 
 
 def mismatch(payment: Payment, report: Report) -> str | None:
@@ -27,12 +28,17 @@ def mismatch(payment: Payment, report: Report) -> str | None:
 
 
 def disowned(report: Report, error: IntegrityError) -> tuple[Report, str]:
-    """A report whose charge another payment has already: without it, and in which way it is wrong.
+    """A report that names what another payment has already: without that, and in which way it is wrong.
 
-    A charge brings its money once, so that what is left of the report brings none. Any other error is
-    raised again.
+    A charge brings its money once, so that what is left of the report brings none; nor does what is called
+    as another payment is, of which the id, the page and the charge are all the other one's. Any other error
+    is raised again.
     """
-    diagnosis = getattr(error.orig, "diag", None)
-    if report.charge_id is None or getattr(diagnosis, "constraint_name", None) != _ONE_CHARGE:
-        raise error
-    return replace(report, charge_id=None, state="processing"), f"charge id, {report.charge_id},"
+    constraint = getattr(getattr(error.orig, "diag", None), "constraint_name", None)
+    if constraint == _ONE_ID and report.provider_id:
+        less = replace(report, provider_id="", url=None, charge_id=None, state="processing")
+        return less, f"provider id, which is another payment's ({report.provider_id}),"
+    if constraint == _ONE_CHARGE and report.charge_id is not None:
+        less = replace(report, charge_id=None, state="processing")
+        return less, f"charge id, which is another payment's ({report.charge_id}),"
+    raise error

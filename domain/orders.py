@@ -166,11 +166,20 @@ def place_top_up(
 
 
 def place_listing_fee(
-    event: Event, user: User, amount_minor: int, currency: str, *, provider: str, form_token: str
+    event: Event,
+    user: User,
+    amount_minor: int,
+    currency: str,
+    *,
+    provider: str | None,
+    form_token: str,
+    waived: str = "",
+    actor_id: int | None = None,
 ) -> Order:
     """Make an order for the fee of publishing `event`, with its payment row. Commits: see listing.py.
 
-    The same `form_token` gives the same order again.
+    The same `form_token` gives the same order again. One of 0 publishes the event at once: `waived` says why,
+    and `actor_id` is the admin whose word that is.
     """
 
     def make() -> Order:
@@ -183,7 +192,11 @@ def place_listing_fee(
         payer = user.name or user.email
         order = _new_order(currency, [line], payer, user.email, user, form_token, "", clock.now())
         order.event = event
-        _commit(order, provider)
+        if waived:
+            db.session.add(order)
+            db.session.flush()
+            timeline.note(order, "fee_waived", waived, door="admin", actor_id=actor_id)
+        _commit(order, provider, door="admin" if waived else "checkout", actor_id=actor_id)
         return order
 
     return _once(form_token, make)

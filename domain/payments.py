@@ -323,12 +323,13 @@ def settle(
             mark_done(ring_id, f"{before} -> {payment.state}")
         return Outcome(payment_id, payment.state, payment.state is not before)
 
-    told, anothers = report, ""
-    try:
-        outcome = locks.in_one_transaction(work)
-    except IntegrityError as error:
-        told, anothers = disowned(report, error)
-        outcome = locks.in_one_transaction(work)
+    told, anothers, outcome = report, "", None
+    while outcome is None:
+        try:
+            outcome = locks.in_one_transaction(work)
+        except IntegrityError as error:
+            # It says less each time, and is raised when there is nothing left to take out.
+            told, anothers = disowned(told, error)
     # Opening a payment owes nobody a mail; everything else that changes one does.
     if outcome.changed and outcome.state is not PaymentState.OPEN:
         queue.soon("deliver_mail")
@@ -344,7 +345,7 @@ def _observe(payment: Payment, report: Report) -> None:
     payment.error_count = 0
     payment.last_error = ""
     payment.leased_until = None
-    if payment.provider_id is None:
+    if payment.provider_id is None and report.provider_id:
         payment.provider_id = report.provider_id
         payment.provider_created_at = report.created_at
         payment.expires_at = report.expires_at
@@ -552,6 +553,8 @@ def decide(payment_id: int, *, state: PaymentState, actor_id: int, note: str) ->
             )
         if incidents.was_given_away(payment):
             raise DomainError("given_back", "This payment's money was given back or credited already.")
+        if state in PAYMENT_ACTIVE and payment.provider_id is None:
+            raise DomainError("never_opened", "It was never opened at the provider: close it instead.")
         if state in PAYMENT_ACTIVE and _another_is_active(order, payment):
             raise DomainError("another_active", "Another payment of this order is open. Wait for its end.")
         timeline.note(order, "decided", f"{state}: {note}", door="admin", payment=payment, actor_id=actor_id)

@@ -37,7 +37,8 @@ def next_check(payment: Payment, now: datetime) -> datetime | None:
         if age < timedelta(hours=3):
             return now
         return now + (timedelta(minutes=15) if age < timedelta(days=1) else timedelta(minutes=30))
-    if providers.get(payment.provider, payment.account).immediate:
+    if payment.provider_id is None or providers.get(payment.provider, payment.account).immediate:
+        # There is nothing to read: it ended before it was anywhere but here.
         return None
     later = (payment.state_since + delay for delay in REREADS)
     soonest = next((moment for moment in later if moment > now), None)

@@ -170,7 +170,7 @@ def run(
             _also(work, f"{lane.key} listed", partial(_listed, work, lane))
         _also(work, "by id", partial(_by_id, work, lanes))
         _also(work, "refunds", partial(_refunds, work))
-        _also(work, "cancelled_events", cancelling.refund_due)
+        _also(work, "cancelled_events", cancelling.look_after)
         _also(work, "late_money", decisions.decide_late_money)
         _also(work, "wallet_holds", lambda: wallet.expire_holds(clock.now()))
         _also(work, "connections", connections.tend)

@@ -176,8 +176,8 @@ def test_an_organiser_has_the_doors_of_their_own_events(client: FlaskClient, con
     log_in(client)
     assert client.get(f"/door/events/{own.slug}/").status_code == 200
     assert client.get(f"/door/events/{own.slug}/passes").status_code == 200
-    assert client.get(f"/door/events/{concert.slug}/").status_code == 403
-    assert client.get(f"/door/events/{concert.slug}/passes").status_code == 403
+    assert client.get(f"/door/events/{concert.slug}/").status_code == 404
+    assert client.get(f"/door/events/{concert.slug}/passes").status_code == 404
     index = client.get("/door/").text
     assert "Own" in index and "Concert" not in index
 

@@ -88,7 +88,7 @@ def expected(endpoint: str, rule: str) -> tuple[int, int, int] | None:
     if blueprint == "organiser":
         return (NOT_THERE if "<slug>" in rule else FINE), NOT_FOR_YOU, SENT_TO_LOGIN
     if blueprint == "door":
-        return (NOT_FOR_YOU if "<slug>" in rule else FINE), NOT_FOR_YOU, SENT_TO_LOGIN
+        return (NOT_THERE if "<slug>" in rule else FINE), NOT_FOR_YOU, SENT_TO_LOGIN
     if blueprint.startswith(ADMIN):
         return NOT_FOR_YOU, NOT_FOR_YOU, SENT_TO_LOGIN
     raise AssertionError(f"{endpoint} ({rule}) is new: say in this test who may see it.")

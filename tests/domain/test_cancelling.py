@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 from flask import Flask
 
-from domain import cancelling, catalogue, orders, payments, refunds, sweep
+import worker
+from domain import cancelling, catalogue, clock, orders, payments, refunds, sweep
 from domain.errors import DomainError
+from domain.letters import compose
 from extensions import db
 from models import Event, EventState, Order, OrderState, Payment, Refund, Role, TicketState
+from tests.support.people import mails
 from tests.support.sandbox import Sandbox
 from tests.support.shop import make_event, make_user, place
 
@@ -66,6 +70,53 @@ def test_everybody_is_paid_back_once(sandbox: Sandbox, boss: int) -> None:
     assert free.state is OrderState.COMPLETED
     entry = next(e for e in made[0].timeline if e.what == "refund_asked")
     assert (entry.door, entry.actor_id) == ("cancelled_event", boss)
+
+
+def told() -> dict[str, str]:
+    """Who was mailed that the event is cancelled, and what they read about their money."""
+    letters = [compose(mail) for mail in mails("event_cancelled")]
+    found = {letter.to: letter.text for letter in letters}
+    assert len(found) == len(letters), "nobody is told twice"
+    return found
+
+
+def test_everybody_with_a_ticket_is_told_once(
+    app: Flask, sandbox: Sandbox, boss: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "_app", lambda: app)
+    event, other = make_event(), make_event("goes-on", price_minor=0)
+    free = catalogue.add_ticket_type(event, name="Free", price_minor=0, capacity=9).id
+    bought(sandbox, event, 1)
+    orders.place(event, {free: 2}, name="Fay", email="free@example.org")
+    place(other, email="elsewhere@example.org")
+    orders.place_guests(event, free, 2, name="Gus", email="gus@example.org", actor_id=boss)
+    left = orders.place_guests(event, free, 1, name="Liz", email="left@example.org", actor_id=boss)
+    orders.withdraw(left, [left.tickets[0].id], reason="Ill", door="test", actor_id=boss)
+    # Somebody who has not paid yet has nothing to come with.
+    place(event, email="unpaid@example.org")
+    cancelling.cancel(event, refund=True, actor_id=boss)
+    for _ in range(2):
+        worker.cancelled_events()
+    sweep.run("test")
+    said = told()
+    assert set(said) == {"ada@example.org", "free@example.org", "gus@example.org"}
+    assert "sent back the way you paid it" in said["ada@example.org"]
+    assert "Your order was free" in said["free@example.org"]
+    assert "You were on the guest list" in said["gus@example.org"]
+    assert len(mails("refund")) == 1
+
+
+def test_they_are_told_by_whichever_page_it_is_cancelled(sandbox: Sandbox, boss: int) -> None:
+    event, past = make_event(), make_event("past", price_minor=0)
+    bought(sandbox, event, 1)
+    place(past, email="was-there@example.org")
+    past.starts_at, past.ends_at = clock.now() - timedelta(hours=3), clock.now() - timedelta(hours=1)
+    db.session.commit()
+    catalogue.update_event(event, state=EventState.CANCELLED)
+    catalogue.update_event(past, state=EventState.CANCELLED)
+    sweep.run("test")
+    (words,) = told().values()
+    assert "You will hear what happens to what you paid" in words
 
 
 def test_the_sweep_does_it_where_no_worker_does(sandbox: Sandbox, boss: int) -> None:

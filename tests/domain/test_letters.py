@@ -30,6 +30,7 @@ ABOUT_ORDERS = (
     "payment_failed",
     "order_expired",
     "order_cancelled",
+    "event_cancelled",
     "refund",
     "top_up",
     "listing_live",

@@ -6,14 +6,16 @@ from decimal import Decimal
 
 import pytest
 from flask import Flask
+from flask.testing import FlaskClient
 
 from domain import catalogue, checks, ledger, listing, orders, payments, refunds, selling, sweep
 from domain.errors import DomainError, NotFound
+from domain.letters import compose
 from domain.selling import Sale
 from extensions import db
 from models import Event, EventState, Order, OrderState, Payment, PaymentState, Role, User
 from tests.support.merchants import make_organiser, use_sumup
-from tests.support.people import mails
+from tests.support.people import log_in, mails, make_member, post
 from tests.support.sandbox import Sandbox
 from tests.support.shop import make_event, make_user
 
@@ -235,3 +237,83 @@ def test_a_fee_that_was_paid_is_not_asked_for_again(olga: User, draft: Event, sa
     assert listing.offer(draft, olga).price.amount_minor == 0
     assert listing.publish(draft, olga, None) is None
     assert state_of(draft) is EventState.PUBLISHED
+
+
+# --- What admins may ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def boss(app: Flask) -> FlaskClient:
+    """An admin's browser."""
+    make_member("boss@example.org", Role.ADMIN)
+    browser = app.test_client()
+    log_in(browser, "boss@example.org")
+    return browser
+
+
+def record(event: Event, state: str) -> dict[str, str]:
+    """What the admins' form of the record sends."""
+    return {
+        "title": event.title,
+        "slug": event.slug,
+        "timezone": event.timezone,
+        "starts_at": "2027-01-10T19:30",
+        "ends_at": "2027-01-10T23:00",
+        "currency": event.currency,
+        "state": state,
+    }
+
+
+def test_an_admins_record_does_not_go_round_the_fee(boss: FlaskClient, draft: Event) -> None:
+    edit = f"/admin/records/events/edit/?id={draft.id}"
+    answer = post(boss, edit, **record(draft, "published"))
+    assert "Its listing fee of €12.50 is not paid" in answer.text
+    assert state_of(draft) is EventState.DRAFT
+    # The rest of the record, and the house's events, are the admins' own.
+    assert post(boss, edit, **(record(draft, "draft") | {"title": "Gala 2"})).status_code == 302
+    house = make_event("house", state=EventState.DRAFT)
+    edit = f"/admin/records/events/edit/?id={house.id}"
+    assert post(boss, edit, **record(house, "published")).status_code == 302
+    assert state_of(house) is EventState.PUBLISHED
+
+
+def test_an_admin_waives_the_fee_and_the_timeline_says_who_and_why(
+    boss: FlaskClient, draft: Event, olga: User
+) -> None:
+    begun(draft, olga)
+    page = f"/organiser/events/{draft.slug}/publish"
+    assert "Or waive the fee" in boss.get(page).text
+    post(boss, f"{page}/waive", page=page, reason=" ")
+    assert state_of(draft) is EventState.DRAFT
+    post(boss, f"{page}/waive", page=page, reason="A gift to the school")
+    assert state_of(draft) is EventState.PUBLISHED
+    unpaid, order = db.session.query(Order).order_by(Order.id)
+    assert (unpaid.state, order.state, order.total_minor) == (OrderState.CANCELLED, OrderState.COMPLETED, 0)
+    entry = next(each for each in order.timeline if each.what == "fee_waived")
+    assert entry.actor is not None and entry.actor.email == "boss@example.org"
+    assert entry.text == "The fee of €12.50 was waived: A gift to the school"
+    (letter,) = mails("listing_live")
+    assert letter.to == "olga@example.org" and "no listing fee is asked for" in compose(letter).text
+    assert listing.due(draft).amount_minor == 0 and checks.look() == []
+
+
+def test_an_organiser_waives_no_fee(app: Flask, draft: Event, boss: FlaskClient) -> None:
+    owner = make_member("owner@example.org", Role.ORGANISER)
+    draft.organiser_id = owner.id
+    db.session.commit()
+    browser = app.test_client()
+    log_in(browser, "owner@example.org")
+    page = f"/organiser/events/{draft.slug}/publish"
+    assert "waive" not in browser.get(page).text
+    post(browser, f"{page}/waive", page=page, reason="I am nice")
+    assert state_of(draft) is EventState.DRAFT and db.session.query(Order).count() == 0
+
+
+def test_an_event_in_review_is_not_put_back_by_its_record(boss: FlaskClient, draft: Event) -> None:
+    draft.state = EventState.REVIEW
+    db.session.commit()
+    edit = f"/admin/records/events/edit/?id={draft.id}"
+    for state in ("published", "draft"):
+        assert "decide it at /admin/listings" in post(boss, edit, **record(draft, state)).text
+    assert state_of(draft) is EventState.REVIEW
+    assert post(boss, edit, **record(draft, "cancelled")).status_code == 302
