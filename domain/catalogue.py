@@ -157,6 +157,7 @@ def create_event(
         values["slug"] = free_slug(title)
     _apply(event, values, _EVENT_FIELDS)
     _check_event(event)
+    check_accounts(event)
     db.session.add(event)
     _commit_event()
     return event
@@ -171,11 +172,15 @@ def update_event(event: Event, **changes: Any) -> Event:
     """Change some columns of `event`, by the rules. Commits; DomainError in words, and nothing is changed."""
     lock(event)
     before = (event.currency, event.state)
+    ways = (event.currency, event.providers)
     with db.session.no_autoflush:
         try:
             _apply(event, changes, _EVENT_FIELDS)
             _check_event(event)
             _check_promises(event, *before)
+            goes_live = event.state is EventState.PUBLISHED and before[1] is not EventState.PUBLISHED
+            if goes_live or ways != (event.currency, event.providers):
+                check_accounts(event)
         except DomainError:
             db.session.rollback()
             raise
@@ -373,6 +378,30 @@ def _check_providers(event: Event) -> None:
                 raise DomainError("currency", f"{provider.label} cannot be paid in {event.currency}.")
     elif not _selling_providers(event):
         raise DomainError("currency", f"There is no way to pay in {event.currency}.")
+
+
+def check_accounts(event: Event) -> None:
+    """Refuse a way to pay whose connected account takes another currency: it would fail the buyers.
+
+    One that is not connected yet is fine: nothing is sold through it before. DomainError in words.
+    """
+    if event.organiser_id is None:
+        return
+    accounts = receivers.accounts_of([event.organiser_id])
+    others = {
+        p.name: account
+        for p in _selling_providers(event)
+        if (account := receivers.another_currency(event, p.name, accounts)) is not None
+    }
+    if not others or (event.providers is None and len(others) < len(_selling_providers(event))):
+        return
+    name, account = next(iter(others.items()))
+    raise DomainError(
+        "currency",
+        f"The connected {providers.get(name).label} account, {account.name}, takes {account.currency} only, "
+        f"and this event is in {event.currency}. Set its currency to {account.currency}, or choose another "
+        "way to pay.",
+    )
 
 
 def _selling_providers(event: Event) -> list[providers.Provider]:

@@ -142,6 +142,7 @@ def _check(event: Event, user: User) -> None:
         raise DomainError("no_tickets", "Add at least one ticket first.")
     if event.ends_at <= clock.now():
         raise DomainError("past", "This event is over. Set its dates first.")
+    catalogue.check_accounts(event)
     if selling.is_suspended(event):
         raise DomainError("not_approved", "You can publish events as soon as an admin has approved you.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 from sqlalchemy import select
 
@@ -12,20 +13,32 @@ from domain.providers import Provider, connecting
 from extensions import db
 from models import Connection, ConnectionState, Event
 
+
+@dataclass(frozen=True)
+class Account:
+    """An account that is connected and works. `currency` is the only one that it takes; "": not known."""
+
+    name: str
+    currency: str = ""
+
+    def takes(self, currency: str) -> bool:
+        return self.currency in ("", currency)
+
+
 # (organiser's user id, provider) -> the account that is connected and works; None: it is broken.
-Accounts = Mapping[tuple[int, str], str | None]
+Accounts = Mapping[tuple[int, str], Account | None]
 
 
 def accounts_of(organiser_ids: Collection[int]) -> Accounts:
     """The accounts in use of these organisers, in one query; in none, where none of them can matter."""
     if not organiser_ids or not any(providers.get(name).connects for name in providers.names()):
         return {}
-    query = select(Connection.user_id, Connection.provider, Connection.account, Connection.state).where(
-        Connection.user_id.in_(organiser_ids), Connection.state != ConnectionState.DISCONNECTED
-    )
+    query = select(
+        Connection.user_id, Connection.provider, Connection.account, Connection.currency, Connection.state
+    ).where(Connection.user_id.in_(organiser_ids), Connection.state != ConnectionState.DISCONNECTED)
     return {
-        (user_id, provider): account if state is ConnectionState.CONNECTED else None
-        for user_id, provider, account, state in db.session.execute(query)
+        (user_id, provider): Account(account, currency) if state is ConnectionState.CONNECTED else None
+        for user_id, provider, account, currency, state in db.session.execute(query)
     }
 
 
@@ -40,7 +53,8 @@ def receiver(provider_name: str, organiser_id: int | None, accounts: Accounts | 
         return own.account
     known = accounts_of([organiser_id]) if accounts is None else accounts
     if (organiser_id, provider_name) in known:
-        return known[organiser_id, provider_name]
+        connected = known[organiser_id, provider_name]
+        return connected.name if connected is not None else None
     serves = provider_name in connecting.names() and connecting.get(provider_name).house_account
     return own.account if serves and own.ready else None
 
@@ -55,8 +69,20 @@ def offered(event: Event | None, accounts: Accounts | None = None) -> list[Provi
     owns = [providers.get(name) for name in names if not providers.get(name).immediate]
     if accounts is None and organiser_id is not None and any(own.connects for own in owns):
         accounts = accounts_of([organiser_id])
-    found = (_bound(own.name, organiser_id, accounts or {}) for own in owns)
+    known = accounts or {}
+    if event is not None:
+        owns = [own for own in owns if another_currency(event, own.name, known) is None]
+    found = (_bound(own.name, organiser_id, known) for own in owns)
     return [p for p in found if p is not None and (event is None or p.supports(event.currency))]
+
+
+def another_currency(event: Event, provider_name: str, accounts: Accounts | None = None) -> Account | None:
+    """The account that its organiser has connected, where it does not take the event's currency."""
+    if event.organiser_id is None:
+        return None
+    known = accounts_of([event.organiser_id]) if accounts is None else accounts
+    account = known.get((event.organiser_id, provider_name))
+    return account if account is not None and not account.takes(event.currency) else None
 
 
 def _bound(name: str, organiser_id: int | None, accounts: Accounts) -> Provider | None:

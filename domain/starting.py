@@ -8,7 +8,7 @@ import config
 from domain import clock, ledger, providers
 from domain.errors import DomainError
 from domain.providers import LineItem, Provider, Purchase
-from domain.receivers import offered, receiver
+from domain.receivers import accounts_of, another_currency, offered, receiver
 from extensions import db
 from models import Event, LineKind, Order, Payment, PaymentState
 
@@ -63,8 +63,11 @@ def _chosen(order: Order, provider_name: str | None) -> Provider:
         if not usable:
             raise _closed()
         return (able or usable)[0]
-    account = receiver(provider_name, event.organiser_id if event is not None else None)
-    if account is None:
+    organiser_id = event.organiser_id if event is not None else None
+    connects = providers.get(provider_name).connects
+    known = accounts_of([organiser_id]) if organiser_id is not None and connects else {}
+    account = receiver(provider_name, organiser_id, known)
+    if account is None or (event is not None and another_currency(event, provider_name, known) is not None):
         raise DomainError(
             "not_connected",
             f"{providers.get(provider_name).label} is not set up for this event. Choose another way to pay.",

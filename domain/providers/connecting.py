@@ -41,7 +41,8 @@ class Tokens:
 class Owner:
     """The account that an access token speaks for: the provider's name of it, as payments have it.
 
-    `name` and `currency` (ISO 4217) are what a person knows the account by; "" where it does not say.
+    `name` is what a person knows the account by, `currency` (ISO 4217) the only one that it takes; "" where
+    the provider does not say, or the account takes several.
     """
 
     account: str

@@ -86,14 +86,14 @@ class SumUpConnector:
         )
 
     def _currency(self, access_token: str, account: str) -> str:
-        """The account's currency; "" where it is not told, for it is only shown."""
+        """The account's currency; "" where it is not told, for that keeps nobody from connecting."""
         try:
             merchant = self._ask(
                 access_token, lambda sdk, headers: sdk.merchants.get(account, headers=headers)
             )
         except ProviderError:
             return ""
-        return str(merchant.default_currency)
+        return str(merchant.default_currency or "").upper()
 
     def _ask(self, access_token: str, ask: Callable[[Sumup, Mapping[str, str]], T]) -> T:
         calls.add()
