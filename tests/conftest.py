@@ -24,7 +24,8 @@ from werkzeug.test import TestResponse
 import config
 from app import create_app
 from domain import credentials
-from extensions import Base, db
+from extensions import db
+from tests.support import tables
 from tests.support.sandbox import Sandbox, start_sandbox
 
 # What takes minutes begins first: at the end, one process would be left alone with it.
@@ -149,9 +150,7 @@ def app(migrated: Flask, environ: dict[str, str], sandbox: Sandbox) -> Iterator[
     with migrated.app_context():
         # Another test may have made an application of its own since.
         credentials.use(db.engine)
-        tables = ", ".join(f'"{table.name}"' for table in Base.metadata.sorted_tables)
-        db.session.execute(db.text(f"TRUNCATE {tables} RESTART IDENTITY CASCADE"))
-        db.session.commit()
+        tables.empty()
         yield migrated
         db.session.remove()
 

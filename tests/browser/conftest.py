@@ -21,10 +21,11 @@ from playwright.sync_api import Browser, sync_playwright
 
 import config
 from domain import demo
-from extensions import Base, db
+from extensions import db
 from tests.browser.camera import Camera
 from tests.browser.house import House
 from tests.browser.visitor import PHONE, Visitor
+from tests.support import tables
 from tests.support.sandbox import ROOT, Sandbox, free_port
 
 START_SECONDS = 60
@@ -50,9 +51,7 @@ def house(migrated: Flask, environ: dict[str, str], sandbox: Sandbox, home: Path
     sandbox.reset()
     redis_client.Redis.from_url(environ["REDIS_URL"]).flushdb()
     with migrated.app_context():
-        tables = ", ".join(f'"{table.name}"' for table in Base.metadata.sorted_tables)
-        db.session.execute(db.text(f"TRUNCATE {tables} RESTART IDENTITY CASCADE"))
-        db.session.commit()
+        tables.empty()
         demo.seed()
         db.session.remove()
     server = _serve(own, home / "web.log")

@@ -20,6 +20,7 @@ from pathlib import Path
 import httpx
 import psycopg
 import pytest
+import redis as redis_client
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 from launcher.instance import procfile
@@ -74,8 +75,10 @@ def mailbox() -> Iterator[Mailbox]:
 
 
 @pytest.fixture
-def production(mailbox: Mailbox, tmp_path: Path) -> Iterator[dict[str, str]]:
+def production(mailbox: Mailbox, redis_url: str, tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment of a server: its own database, Redis, a mail server, and nothing of development."""
+    # Another deployment's worker would take this one's jobs, and a test before may have left some.
+    redis_client.Redis.from_url(redis_url).flushdb()
     server = make_url(os.environ["KASSA_TEST_DATABASE_URL"]).set(drivername="postgresql")
     name = f"kassa_deploy_{uuid.uuid4().hex[:12]}"
     admin = server.render_as_string(hide_password=False)
@@ -88,8 +91,7 @@ def production(mailbox: Mailbox, tmp_path: Path) -> Iterator[dict[str, str]]:
         "LANG": "C.UTF-8",
         # As Heroku writes it.
         "DATABASE_URL": url.replace("postgresql://", "postgres://"),
-        # The last of Redis's sixteen databases; the test processes count up from the first.
-        "REDIS_URL": f"{os.environ['KASSA_TEST_REDIS_URL']}/15",
+        "REDIS_URL": redis_url,
         "SECRET_KEY": "only-for-this-test-0123456789abcdef",
         "PORT": str(free_port()),
         "PUBLIC_URL": f"https://{HOST}",

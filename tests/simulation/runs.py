@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from flask import Flask
-from sqlalchemy import text
-
-from extensions import Base, db
 from tests.simulation import buyers, oracle, staff
 from tests.simulation.coverage import Coverage
 from tests.simulation.world import Habits, World
+from tests.support import tables
 from tests.support.sandbox import Sandbox
 
 USUAL = Habits()
@@ -31,6 +29,4 @@ def live(app: Flask, sandbox: Sandbox, seed: int, lives: int, habits: Habits = U
 def clean(sandbox: Sandbox) -> None:
     """Empty tables and an empty sandbox, for another world in the same test."""
     sandbox.reset()
-    tables = ", ".join(f'"{table.name}"' for table in Base.metadata.sorted_tables)
-    db.session.execute(text(f"TRUNCATE {tables} RESTART IDENTITY CASCADE"))
-    db.session.commit()
+    tables.empty()
