@@ -65,7 +65,11 @@ def house(migrated: Flask, environ: dict[str, str], sandbox: Sandbox, home: Path
 
 def _serve(own: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
     """The Procfile's web command with one process, once it answers."""
-    environ = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TZ") if name in os.environ}
+    environ = {
+        name: os.environ[name]
+        for name in ("PATH", "HOME", "LANG", "TZ", "PYTHONPYCACHEPREFIX")
+        if name in os.environ
+    }
     command = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{own['PORT']}"]
     command += ["--worker-class", "gthread", "--threads", "4", "--no-control-socket", "app:create_app()"]
     with log.open("wb") as output:

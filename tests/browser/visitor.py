@@ -85,6 +85,8 @@ class Visitor:
 
         With KASSA_SHOTS=<folder>, pictures of it are kept there under `name`.
         """
+        # A press waits until its page begins to arrive; what is looked at must be there.
+        self.page.wait_for_load_state()
         for width in (DESK, PHONE) if self.width == PHONE else (PHONE, DESK):
             self.page.set_viewport_size({"width": width, "height": _HEIGHTS[width]})
             self._keep(name, width)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flask import Flask
+
 from tests.simulation import buyers, oracle, staff
 from tests.simulation.coverage import Coverage
 from tests.simulation.world import Habits, World
