@@ -28,7 +28,7 @@ from tests.browser.visitor import PHONE, Visitor
 from tests.support import tables
 from tests.support.sandbox import ROOT, Sandbox, free_port
 
-START_SECONDS = 60
+START_SECONDS = 120
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _FLAGS = (
     "--no-sandbox",

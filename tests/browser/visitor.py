@@ -15,6 +15,7 @@ from tests.browser.house import House
 from tests.support.people import PASSWORD
 
 PHONE, DESK = 390, 1280
+PATIENCE_MS = 40_000
 _HEIGHTS = {PHONE: 844, DESK: 900}
 _AXE = Axe()
 # What a browser says in its console when the policy stops something it never draws is easily missed.
@@ -43,7 +44,7 @@ class Visitor:
             # Colours are measured as they are, not on their way to being so.
             reduced_motion="reduce",
         )
-        self.context.set_default_timeout(20_000)
+        self.context.set_default_timeout(PATIENCE_MS)
         self.context.on("console", self._heard)
         self.context.on("weberror", self._crashed)
         self.context.add_init_script(_WATCH)
@@ -77,7 +78,7 @@ class Visitor:
     def see(self, words: str | re.Pattern[str]) -> Locator:
         """Expect these words on the page, where the reader can see them."""
         found = self.page.get_by_text(words).filter(visible=True).first
-        expect(found).to_be_visible(timeout=20_000)
+        expect(found).to_be_visible(timeout=PATIENCE_MS)
         return found
 
     def look(self, name: str) -> None:
