@@ -16,7 +16,7 @@ from extensions import db
 from models import Order, Payment
 from tests.support.sandbox import Sandbox
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 @dataclass
