@@ -30,7 +30,7 @@ _POOL = {"pool_size": 4, "max_overflow": 0, "pool_recycle": 1800}
 
 def create_app(settings: config.Settings | None = None) -> Flask:
     """Build the application. Raises config.ConfigError, in the operator's words, when a setting is wrong."""
-    settings = settings or _settings()
+    settings = _settings(settings)
     config.use(settings)
     logs.configure(settings)
     app = Flask(__name__)
@@ -54,9 +54,11 @@ def create_app(settings: config.Settings | None = None) -> Flask:
     return app
 
 
-def _settings() -> config.Settings:
+def _settings(given: config.Settings | None) -> config.Settings:
     try:
-        return config.get()
+        settings = given or config.get()
+        money.check_settings(settings)
+        return settings
     except config.ConfigError as error:
         if click.get_current_context(silent=True) is None:
             raise

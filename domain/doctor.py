@@ -23,7 +23,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 import config
-from domain import checks, connections, health, jobs, mailing, providers
+from domain import checks, connections, health, jobs, listing, mailing, money, providers
 from domain.mailing import MailError
 from domain.providers import ProviderError, connecting
 from extensions import db, queue
@@ -94,7 +94,7 @@ def findings(scheduled: Iterable[str] = ()) -> list[Finding]:
 
 
 def _settings() -> list[Finding]:
-    return [_public_url(), *_stripe(), _sumup_account(), *_addresses()]
+    return [_public_url(), *_stripe(), _sumup_account(), _listing_fee(), *_addresses()]
 
 
 def _public_url() -> Finding:
@@ -158,6 +158,20 @@ def _sumup_account() -> Finding:
     words += ", an account for tests, so buyers get tickets without real money."
     fix = "Set the key of a real account, and remove SUMUP_TEST_ACCOUNT, when you are ready to sell."
     return Finding("sumup_account", title, WARN, words, fix)
+
+
+def _listing_fee() -> Finding:
+    """Whether organisers can pay what publishing an event costs. An amount that is none stops the start."""
+    title, price = "Listing fee", listing.fee()
+    if not price.amount_minor:
+        return Finding("listing_fee", title, OK, "Organisers publish events for nothing.")
+    words = f"Publishing an event costs {money.show(price.amount_minor, price.currency)}"
+    ways = listing.ways_of_all(price)
+    if ways:
+        labels = " or ".join(way.label for way in ways)
+        return Finding("listing_fee", title, OK, f"{words}, paid by {labels}.")
+    fix = f"Raise LISTING_FEE, or choose a LISTING_FEE_CURRENCY other than {price.currency}."
+    return Finding("listing_fee", title, FAIL, f"{words}, which no way to pay that is set up takes.", fix)
 
 
 def _addresses() -> list[Finding]:

@@ -53,7 +53,7 @@ def fee() -> Fee:
     """The fee by the settings LISTING_FEE and LISTING_FEE_CURRENCY. DomainError where they make no amount."""
     settings = config.get()
     currency = money.check_currency(settings.listing_fee_currency)
-    return Fee(money.to_minor(settings.listing_fee, currency), currency)
+    return Fee(money.parse(f"{settings.listing_fee:f}", currency), currency)
 
 
 def due(event: Event) -> Fee:
@@ -66,16 +66,21 @@ def due(event: Event) -> Fee:
 
 def ways(user: User, price: Fee) -> list[Way]:
     """How this member can pay the fee: into the platform's own accounts, or from their wallet."""
-    found = [
-        Way(provider.name, provider.label)
-        for provider in receivers.offered(None)
-        if provider.supports(price.currency) and provider.minimum_minor(price.currency) <= price.amount_minor
-    ]
+    found = ways_of_all(price)
     wallet = db.session.scalar(select(Wallet).filter_by(user_id=user.id, currency=price.currency))
     if wallet is not None and wallet.available_minor >= price.amount_minor:
         inside = (providers.get(name) for name in providers.names())
         found += [Way(p.name, p.label, wallet.available_minor) for p in inside if p.immediate]
     return found
+
+
+def ways_of_all(price: Fee) -> list[Way]:
+    """How everybody can pay a fee of that much: into the platform's own accounts."""
+    return [
+        Way(provider.name, provider.label)
+        for provider in receivers.offered(None)
+        if provider.supports(price.currency) and provider.minimum_minor(price.currency) <= price.amount_minor
+    ]
 
 
 def unpaid(event: Event) -> Order | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from decimal import Decimal
 from functools import lru_cache
 
@@ -84,6 +85,22 @@ def parse(text: str, currency: str) -> int:
     if minor > MAX_MINOR:
         raise MoneyError("too_much", f"The largest amount is {show(MAX_MINOR, currency)}.")
     return minor
+
+
+def check_settings(settings: config.Settings) -> None:
+    """Refuse currencies and a listing fee that nobody could be asked to pay. Raises config.ConfigError."""
+    fee = f"{settings.listing_fee:f}"
+    checks: dict[str, Callable[[], object]] = {
+        "CURRENCY": lambda: check_currency(settings.currency),
+        "WALLET_CURRENCY": lambda: check_currency(settings.wallet_currency),
+        "LISTING_FEE_CURRENCY": lambda: check_currency(settings.listing_fee_currency),
+        "LISTING_FEE": lambda: parse(fee, settings.listing_fee_currency),
+    }
+    for name, check in checks.items():
+        try:
+            check()
+        except MoneyError as error:
+            raise config.ConfigError(f"{name} cannot be used. {error.message}") from error
 
 
 @lru_cache(maxsize=4096)

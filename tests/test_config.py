@@ -12,7 +12,7 @@ import pytest
 
 import config
 from config import ConfigError, Settings
-from domain import clock
+from domain import clock, money
 from domain import providers as providers_package
 
 LEAST = {
@@ -244,12 +244,40 @@ def test_the_clock_can_be_moved_in_development_only(
     assert abs(clock.now() - datetime.now(UTC)) < timedelta(seconds=5)
 
 
-@pytest.mark.parametrize("arguments", [["payments", "sweep"], ["doctor"], ["--help"]])
-def test_a_command_without_its_settings_says_so_in_one_line(tmp_path: Path, arguments: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "variables", "words"),
+    [
+        (["payments", "sweep"], {"SECRET_KEY": ""}, "SECRET_KEY is not set."),
+        (["--help"], {"SECRET_KEY": ""}, "SECRET_KEY is not set."),
+        (["doctor"], {**LEAST, "LISTING_FEE": "1.005"}, "LISTING_FEE cannot be used. EUR amounts"),
+    ],
+)
+def test_a_command_with_a_wrong_setting_says_so_in_one_line(
+    tmp_path: Path, arguments: list[str], variables: dict[str, str], words: str
+) -> None:
     """An operator reads which variable to set, and no traceback."""
     command = [sys.executable, "-m", "flask", "--app", str(config.ROOT / "app.py"), *arguments]
-    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "SECRET_KEY": ""}
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), **variables}
     refused = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
     assert refused.returncode == 1
-    assert refused.stderr.strip().splitlines()[-1].startswith("Error: SECRET_KEY is not set.")
+    assert refused.stderr.strip().splitlines()[-1].startswith(f"Error: {words}")
     assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"LISTING_FEE": "12.505"}, "LISTING_FEE cannot be used. EUR amounts have at most 2 digits"),
+        ({"LISTING_FEE": "12.50", "CURRENCY": "JPY"}, "LISTING_FEE cannot be used. JPY amounts"),
+        ({"LISTING_FEE": "1e9"}, "LISTING_FEE cannot be used. The largest amount is €999,999.99."),
+        ({"LISTING_FEE": "12,50"}, "LISTING_FEE must be an amount such as 12.50"),
+        ({"LISTING_FEE": "-1"}, "LISTING_FEE must be an amount of zero or more"),
+        ({"LISTING_FEE_CURRENCY": "XTS"}, "LISTING_FEE_CURRENCY must be a currency that people pay with"),
+        ({"LISTING_FEE_CURRENCY": "UGX"}, "LISTING_FEE_CURRENCY cannot be used. Payments in UGX"),
+        ({"WALLET_CURRENCY": "UGX"}, "WALLET_CURRENCY cannot be used. Payments in UGX"),
+    ],
+)
+def test_an_amount_that_nobody_could_pay_stops_the_start(variables: dict[str, str], words: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        money.check_settings(load(**variables))
+    assert words in str(refused.value)

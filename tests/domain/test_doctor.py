@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -76,6 +77,9 @@ def test_it_never_shows_a_secret(sound: None) -> None:
         (_SUMUP, "sumup_account", doctor.OK, "MC1, an account for tests"),
         ({"sumup_test_account": False, **_SUMUP}, "sumup_account", doctor.OK, "move real money"),
         ({"development": False, **_SUMUP}, "sumup_account", doctor.WARN, "without real money"),
+        ({}, "listing_fee", doctor.OK, "publish events for nothing"),
+        ({"listing_fee": Decimal("12.50")}, "listing_fee", doctor.OK, "costs €12.50, paid by "),
+        ({"listing_fee": Decimal("0.01")}, "listing_fee", doctor.FAIL, "costs €0.01, which no way to pay"),
         ({"stripe_webhook_secret": ""}, "webhook_secret", doctor.WARN, "still verified on return"),
         ({"mail_server": "", "mail_api_key": ""}, "mail", doctor.FAIL, "No way to send mail"),
         ({"development": False}, "public_url", doctor.FAIL, "would lead to http://localhost"),
