@@ -179,13 +179,19 @@ def _records(control: Blueprint, it: Controlled) -> None:
     @control.post("/settings")
     def change_settings() -> Response:
         body = _body()
-        usable = body and not body.keys() - {"webhook_url", "sumup"}
+        usable = body and not body.keys() - {"webhook_url", "hold_webhooks", "sumup"}
+        usable = usable and isinstance(body.get("hold_webhooks", False), bool)
         if not usable or not isinstance(body.get("webhook_url"), str | None):
-            raise BadRequest('Only {"webhook_url": ..., "sumup": {...}} can be changed.')
+            raise BadRequest(
+                'Only {"webhook_url": ..., "hold_webhooks": true or false, "sumup": {...}} can be changed.'
+            )
         if "sumup" in body:
             it.sumup.choose(body["sumup"])
         if "webhook_url" in body:
             it.webhooks.url = body["webhook_url"] or ""
+        if "hold_webhooks" in body:
+            it.webhooks.held = body["hold_webhooks"]
+            it.webhooks.wake()
         return _json(_settings(it))
 
 
@@ -226,6 +232,7 @@ def _settings(it: Controlled) -> Body:
     return {
         "base_url": base,
         "webhook_url": it.webhooks.url or None,
+        "hold_webhooks": it.webhooks.held,
         "home": str(it.settings.home),
         "stripe": {
             "api_base": f"{base}/stripe",

@@ -11,7 +11,7 @@ from sandbox import settings
 from sandbox.dashboards import BadRequest, Conflict, NotFound
 from sandbox.sumup import cards, shapes
 from sandbox.sumup.access import DEFAULT_SCOPES, OPTION_SHAPE, Access
-from sandbox.sumup.books import Checkout, Impossible, Transaction
+from sandbox.sumup.books import FAILED, Checkout, Impossible, Transaction
 from sandbox.sumup.cards import Card
 from sandbox.sumup.merchants import PLATFORM, Merchant
 from sandbox.sumup.money import CURRENCIES
@@ -268,6 +268,7 @@ class SumupDashboard:
 
     def _show(self, checkout: Checkout) -> Body:
         charged = self._world.charged(checkout)
+        events = self._world.events(charged.id) if charged else []
         redirect_url = checkout.more.get("redirect_url")
         return {
             "id": checkout.id,
@@ -285,6 +286,13 @@ class SumupDashboard:
             "account": checkout.account,
             "transaction": charged.id if charged else None,
             "refunded_minor": self._world.refunded_minor(charged) if charged else 0,
+            # What a bank has, or wants back; and every refund that was ever made, those that failed too.
+            "disputed_minor": sum(
+                event.amount_minor
+                for event in events
+                if event.type == "CHARGE_BACK" and event.status != FAILED
+            ),
+            "refunds": [event.amount_minor for event in events if event.type == "REFUND"],
         }
 
 

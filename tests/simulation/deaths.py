@@ -16,10 +16,14 @@ from typing import Any
 import pytest
 
 from domain import mailing
-from domain.providers import stripe as stripe_adapter
+from domain.providers.stripe import StripeProvider
+from domain.providers.sumup import SumUpProvider
+from domain.providers.sumup_oauth import SumUpConnector
 from extensions import db
 
 PROVIDER_CALLS = ("create", "find", "fetch", "close", "refund", "find_refund")
+SUMUP_CALLS = ("create", "find", "fetch", "close", "refund", "refunded_minor")
+TOKEN_CALLS = ("exchange", "refresh")
 _FARTHEST = 6
 # Who commits for others: the point is named after those.
 _IN_BETWEEN = ("domain.locks", "tests.simulation.plants")
@@ -100,12 +104,15 @@ class Deaths:
 
     def wrap(self, patch: pytest.MonkeyPatch) -> None:
         """Put the points around the adapter's calls, the session's commit and the sending of letters."""
-        for call in PROVIDER_CALLS:
-            original = getattr(stripe_adapter.StripeProvider, call)
-            patch.setattr(stripe_adapter.StripeProvider, call, self._around(call, original))
-        patch.setattr(
-            stripe_adapter.StripeProvider, "pages", self._around_pages(stripe_adapter.StripeProvider.pages)
-        )
+        for adapter, calls, prefix in (
+            (StripeProvider, PROVIDER_CALLS, ""),
+            (SumUpProvider, SUMUP_CALLS, "sumup "),
+            (SumUpConnector, TOKEN_CALLS, "sumup "),
+        ):
+            for call in calls:
+                around = self._around(f"{prefix}{call}", getattr(adapter, call))
+                patch.setattr(adapter, call, around)
+        patch.setattr(StripeProvider, "pages", self._around_pages(StripeProvider.pages))
         patch.setattr(db.session, "commit", self._around_commit(db.session.commit), raising=False)
         patch.setattr(mailing.Smtp, "send", self._around_send(mailing.Smtp.send))
 

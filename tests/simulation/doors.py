@@ -50,9 +50,22 @@ def cancel_page(code: str, secret: str) -> None:
     payments.refresh(orders.find(code, secret), door="cancel")
 
 
-def recheck(payment_id: int, actor_id: int) -> None:
-    """An admin presses the button."""
-    payments.reconcile(payment_id, door="recheck", actor_id=actor_id)
+def told_on_return(session: str) -> str:
+    """What the provider has in the address that it sends the buyer back to: its own id, or our reference."""
+    if provider_of(session) == "stripe":
+        return session
+    return db.session.scalar(select(Payment.reference).where(Payment.provider_id == session)) or ""
+
+
+def provider_of(session: str) -> str:
+    """Whose an id of a payment is."""
+    return "stripe" if session.startswith("cs_") else "sumup"
+
+
+def recheck(payment_id: int, actor_id: int) -> str:
+    """An admin presses the button. What went wrong in the asking, or ""."""
+    error = payments.reconcile(payment_id, door="recheck", actor_id=actor_id).error
+    return "" if error is None else error.code
 
 
 def verify(code: str) -> None:
@@ -67,9 +80,9 @@ def run_sweep(*, everything: bool = False) -> None:
     sweep.run("simulation", everything=everything)
 
 
-def ring(body: str, signature: str) -> int:
-    """The provider rings; the status that it is answered with."""
-    return doorbell.ring("stripe", body.encode(), {"stripe-signature": signature})
+def ring(provider: str, body: str, headers: dict[str, str]) -> int:
+    """The provider rings, or somebody else does; the status that is answered."""
+    return doorbell.ring(provider, body.encode(), headers, address="192.0.2.8")
 
 
 def payment_of(order_id: int) -> tuple[int, str] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from random import Random
 from time import time
 from typing import Any
@@ -11,12 +12,16 @@ from sqlalchemy import select
 
 from extensions import db
 from models import Payment
+from tests.simulation import doors
 from tests.simulation.coverage import Coverage
+from tests.simulation.network import Network
 from tests.simulation.story import Story
 from tests.support.sandbox import Sandbox
 
-# The parts of Stripe's API that Kassa uses; the simulation's own reading of the books is never disturbed.
-_API = "^/stripe/v1/(checkout|refunds|disputes)"
+# The parts of the providers' APIs that Kassa uses; the simulation's own reading of the books is never
+# disturbed.
+_API = "^/(stripe/v1/(checkout|refunds|disputes)|sumup/(v|token))"
+_OPENS = {"stripe": "^/stripe/v1/checkout/sessions$", "sumup": "^/sumup/v0.1/checkouts$"}
 _WEATHERS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("timeout_before", {}),
     ("timeout_after", {}),
@@ -42,6 +47,7 @@ class Fate(Story):
         super().__init__(app, seed)
         self.sandbox = sandbox
         self.rng = Random(seed)
+        self.network = Network(sandbox, Random(f"network {seed}"))
         self.coverage = Coverage()
         # What somebody changed in the provider's books, by session: what it was before.
         self.tampered: dict[str, dict[str, Any]] = {}
@@ -51,6 +57,10 @@ class Fate(Story):
         self.reopened: set[str] = set()
         # Sessions whose money a bank has taken back, and has not given its word on.
         self.disputed: list[str] = []
+        # How often people gave the money of a SumUp checkout back in the dashboard.
+        self.refunded_there: Counter[str] = Counter()
+        # What is to happen at the provider at a certain point of Kassa's own work: (point, its id) -> what.
+        self.planned: dict[tuple[str, str], str] = {}
         self._began = time()
         self._shift = 0.0
         self._fault = ""
@@ -112,24 +122,35 @@ class Fate(Story):
                 raise self.broken(f"{do} of {provider_id}: {error}") from error
             self.tell(f"at the provider: {do} {provider_id[-6:]} refused")
             return False
-        self.coverage.note("at provider", do)
+        sumup = doors.provider_of(provider_id) == "sumup"
+        self.coverage.note("at sumup" if sumup else "at provider", do)
         if do == "dispute":
             self.disputed.append(provider_id)
         elif do in ("dispute_won", "dispute_lost"):
             self.disputed.remove(provider_id)
         self.tell(f"at the provider: {do} {provider_id[-6:]} {shown['reference']} -> {shown['status']}")
+        if sumup:
+            self._tells(provider_id, do)
         return True
+
+    def _tells(self, checkout_id: str, do: str) -> None:
+        """SumUp calls when a checkout's status changes; of refunds and chargebacks it says nothing."""
+        if do in ("pay", "decline", "expire"):
+            self.network.changed.append(checkout_id)
+        elif do in ("refund", "refund_fail", "dispute", "dispute_won", "dispute_lost"):
+            self.network.untold(checkout_id)
+            self.refunded_there[checkout_id] += do == "refund"
 
     def session_of(self, reference: str) -> str:
         """The provider's id of a payment that it knows and we may not; '' where there is none."""
         known = self.sandbox.get("payments", limit=50)
         return next((str(payment["id"]) for payment in known if payment["reference"] == reference), "")
 
-    def lose_the_next_start(self) -> None:
+    def lose_the_next_start(self, provider: str) -> None:
         """The next session that is opened is there, but its answer is lost, every time."""
         self.clear_sky()
         self._fault, self._calm_sky = "timeout_after", False
-        match = {"method": "POST", "path": "^/stripe/v1/checkout/sessions$"}
+        match = {"method": "POST", "path": _OPENS[provider]}
         self.sandbox.faults("timeout_after", rate=1, times=2, seconds=_HANGS, match=match)
 
     def tamper(self, session: str) -> None:
@@ -137,14 +158,14 @@ class Fate(Story):
         if session in self.tampered:
             return
         shown = self.sandbox.get(f"payments/{session}")
-        before = {name: shown[name] for name in ("amount_minor", "currency", "reference")}
+        before = {name: shown.get(name) for name in ("amount_minor", "currency", "reference", "account")}
         changes: dict[str, Any] = self.rng.choice(
             (
                 {"amount_minor": before["amount_minor"] - 1},
                 {"amount_minor": before["amount_minor"] + 100},
                 {"currency": "USD"},
                 {"reference": "ORD-OTHER"},
-                {"livemode": True},
+                {"account": "MSTRANGE"} if shown["provider"] == "sumup" else {"livemode": True},
             )
         )
         before["livemode"] = False

@@ -41,10 +41,22 @@ class Posted:
     kind: str
     body: str
     copies: int = 1
+    provider: str = "stripe"
+    # How often it comes again when it was not answered with a 2xx; SumUp gives up after four times.
+    tries: int = 1_000_000
 
     @property
-    def signature(self) -> str:
-        return str(WebhookSignature.generate_signature_header(self.body, SECRET))
+    def headers(self) -> dict[str, str]:
+        """SumUp signs nothing."""
+        if self.provider == "sumup":
+            return {}
+        return {"stripe-signature": str(WebhookSignature.generate_signature_header(self.body, SECRET))}
+
+
+def notice(checkout_id: str, number: int, kind: str = "CHECKOUT_STATUS_CHANGED") -> Posted:
+    """A call to a checkout's return_url."""
+    body = json.dumps({"event_type": kind, "id": checkout_id})
+    return Posted(f"notice{number:06}", kind, body, provider="sumup", tries=5)
 
 
 class Network:
@@ -60,6 +72,9 @@ class Network:
         self.fates: Counter[str] = Counter()
         self.answered: set[str] = set()
         self.lost: list[Posted] = []
+        # Checkouts of SumUp whose change it is to tell of: what it does by itself waits for the sweep.
+        self.changed: list[str] = []
+        self._notices = 0
 
     def close(self) -> None:
         self._http.close()
@@ -69,12 +84,18 @@ class Network:
         for event in self._events():
             if event["type"] not in _WANTED:
                 continue
-            posted = Posted(event["id"], event["type"], json.dumps(event))
-            fate = self._rng.choices(("on_time", "webhook_twice", "webhook_late"), (80, 10, 10))[0]
-            self.fates[fate] += 1
-            posted.copies = 2 if fate == "webhook_twice" else 1
-            # Late ones wait at the end of the line, the others arrive in whatever order they are taken.
-            self.postbox.insert(0 if fate == "webhook_late" else len(self.postbox), posted)
+            self._post(Posted(event["id"], event["type"], json.dumps(event)))
+        for checkout_id in self.changed:
+            self._notices += 1
+            self._post(notice(checkout_id, self._notices))
+        self.changed.clear()
+
+    def _post(self, posted: Posted) -> None:
+        fate = self._rng.choices(("on_time", "webhook_twice", "webhook_late"), (80, 10, 10))[0]
+        self.fates[fate] += 1
+        posted.copies = 2 if fate == "webhook_twice" else 1
+        # Late ones wait at the end of the line, the others arrive in whatever order they are taken.
+        self.postbox.insert(0 if fate == "webhook_late" else len(self.postbox), posted)
 
     def take(self) -> Posted | None:
         """A letter that arrives now: mostly one of the newest, sometimes any."""
@@ -91,12 +112,22 @@ class Network:
         if posted.copies <= 0 and posted in self.postbox:
             self.postbox.remove(posted)
 
+    def not_heard(self, posted: Posted) -> None:
+        """It was not answered with a 2xx: it comes again, unless it has come too often."""
+        posted.tries -= 1
+        if posted.tries <= 0:
+            self.lose(posted)
+
     def lose(self, posted: Posted) -> None:
         """It never arrives."""
         self.fates["webhook_lost"] += 1
         self.lost.append(posted)
         if posted in self.postbox:
             self.postbox.remove(posted)
+
+    def untold(self, checkout_id: str) -> None:
+        """Something of which SumUp tells nobody: only the next reading finds it."""
+        self.lost.append(notice(checkout_id, 0))
 
     def _events(self) -> list[dict[str, Any]]:
         """The new events, oldest first."""

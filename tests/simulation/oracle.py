@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import func, or_, select
 
@@ -21,6 +22,7 @@ from models import (
     LineKind,
     MailState,
     Order,
+    OrderLine,
     OrderState,
     OutboxMail,
     Payment,
@@ -36,11 +38,13 @@ from models import (
     WalletHold,
     WebhookEvent,
 )
+from tests.simulation import sellers
 from tests.simulation.world import World
 
 # Seconds between the sweeps of a healing world: minutes, the end of sessions, the later readings, days.
 _ROUNDS = (30, 300, 2700, 300, 4000, 300, 90_000, 300, 90_000, 300, 90_000, 90_000, 600, 600)
 _MOST_RINGS = 5000
+_OUTSIDE = ("stripe", "sumup")
 _MONEY_BACK = (RefundState.SUCCEEDED,)
 
 
@@ -52,6 +56,8 @@ class Books:
     charged: int = 0
     refunded: int = 0
     disputed: int = 0
+    # How many refunds were ever made, where the provider keeps no keys of ours with them.
+    refunds: int = 0
 
     @property
     def kept(self) -> int:
@@ -65,7 +71,9 @@ def heal(world: World) -> None:
     for payment in world.sandbox.get("payments", limit=10_000):
         if payment["status"] == "processing" and payment["id"] not in world.tampered:
             world.at_provider(payment["id"], world.rng.choice(("complete_later", "fail_later")))
+    world.sandbox.post("settings", {"sumup": {"refund_outcome": "ok"}})
     for seconds in _ROUNDS:
+        sellers.connect_what_is_needed(world)
         _ring_all(world)
         world.read_what_was_lost()
         world.run_sweep()
@@ -109,7 +117,7 @@ def judge(world: World) -> None:
     books = _books(world)
     with world.app.app_context():
         wrong = [f"{v.code}: {v.sample}" for v in checks.look()]
-        for question in (_money_is_placed, _goods_are_paid, _ledger_is_the_books):
+        for question in (_money_is_placed, _goods_are_paid, _ledger_is_the_books, _money_is_goods, _refunds):
             wrong += question(world, books)
         for other in (_keys_are_ours, _tampered, _suspense, _wallets, _stock, _mail, _rings):
             wrong += other(world)
@@ -133,11 +141,26 @@ def _books(world: World) -> dict[str, Books]:
     for dispute in world.network.all_of("disputes"):
         if dispute["status"] in ("needs_response", "lost"):
             books[sessions[dispute["payment_intent"]]].disputed += dispute["amount"]
+    for checkout in _checkouts(world):
+        books[checkout["id"]] = Books(
+            checkout["currency"],
+            checkout["amount_minor"] if checkout["transaction"] else 0,
+            checkout["refunded_minor"],
+            checkout["disputed_minor"],
+            len(checkout["refunds"]),
+        )
     return dict(books)
 
 
-def _stripe_payments() -> list[Payment]:
-    return list(db.session.scalars(select(Payment).where(Payment.provider == "stripe").order_by(Payment.id)))
+def _checkouts(world: World) -> list[dict[str, Any]]:
+    """All that SumUp has, of every account, as its owners see it."""
+    return [p for p in world.sandbox.get("payments", limit=10_000) if p["provider"] == "sumup"]
+
+
+def _outside_payments() -> list[Payment]:
+    """Those whose money is at a provider's, and not in a wallet."""
+    query = select(Payment).where(Payment.provider.in_(_OUTSIDE))
+    return list(db.session.scalars(query.order_by(Payment.id)))
 
 
 # --- Money and goods ------------------------------------------------------------------------------------
@@ -145,7 +168,7 @@ def _stripe_payments() -> list[Payment]:
 
 def _money_is_placed(world: World, books: dict[str, Books]) -> Iterator[str]:
     """Every charge is known here, and is fulfilled, refunded, or was or is in the inbox."""
-    known = {p.provider_id: p for p in _stripe_payments() if p.provider_id is not None}
+    known = {p.provider_id: p for p in _outside_payments() if p.provider_id is not None}
     incidents: dict[int | None, list[Incident]] = defaultdict(list)
     for incident in db.session.scalars(select(Incident)):
         incidents[incident.payment_id].append(incident)
@@ -201,37 +224,79 @@ def _goods_are_paid(world: World, books: dict[str, Books]) -> Iterator[str]:
         for payment in bought:
             of = books.get(payment.provider_id or "", Books())
             honest = payment.provider_id not in world.ever_tampered and payment.id not in by_person
-            if payment.provider == "stripe" and honest and of.charged != order.total_minor:
+            outside = payment.provider in _OUTSIDE
+            if outside and honest and of.charged != order.total_minor:
                 yield f"{order.code} costs {order.total_minor}, and {of.charged} was charged for its goods."
-            if payment.provider == "stripe" and honest and valid[order.id] and not of.kept:
+            if outside and honest and valid[order.id] and not of.kept:
                 yield f"{order.code} has valid tickets, and all its money went back."
 
 
 def _ledger_is_the_books(world: World, books: dict[str, Books]) -> Iterator[str]:
     """For each payment that nobody tampered with, the ledger moved what the provider moved."""
-    account = ledger.provider_account("stripe", "platform")
-    moved: Counter[int | None] = Counter()
-    for transfer in db.session.scalars(
-        select(Transfer).where(or_(Transfer.debit == account, Transfer.credit == account))
-    ):
-        moved[transfer.payment_id] += (
-            transfer.amount_minor if transfer.debit == account else -transfer.amount_minor
-        )
-    total: Counter[str] = Counter()
-    for payment in _stripe_payments():
+    moved: Counter[tuple[str, int | None]] = Counter()
+    for transfer in db.session.scalars(select(Transfer)):
+        moved[transfer.debit, transfer.payment_id] += transfer.amount_minor
+        moved[transfer.credit, transfer.payment_id] -= transfer.amount_minor
+    total: Counter[tuple[str, str]] = Counter()
+    for payment in _outside_payments():
         if payment.provider_id in world.ever_tampered:
             continue
+        account = ledger.provider_account(payment.provider, payment.account)
         kept = books.get(payment.provider_id or "", Books()).kept
-        total[payment.currency] += kept - moved[payment.id]
-        if moved[payment.id] != kept:
-            yield f"{payment.reference}: the provider keeps {kept}, and the ledger has {moved[payment.id]}."
-    yield from (f"All together differ by {minor} {currency}." for currency, minor in total.items() if minor)
+        here = moved[account, payment.id]
+        total[account, payment.currency] += kept - here
+        if here != kept:
+            yield f"{payment.reference}: the provider keeps {kept}, and the ledger has {here}."
+    for (account, currency), minor in total.items():
+        if minor:
+            yield f"All of {account} differs by {minor} {currency}."
+
+
+def _money_is_goods(world: World, books: dict[str, Books]) -> Iterator[str]:
+    """For each account at a provider: what it was paid is what its buyers got, waits here, or went back."""
+    charged: Counter[tuple[str, str]] = Counter()
+    placed: Counter[tuple[str, str]] = Counter()
+    goods = _goods_minor()
+    for payment in _outside_payments():
+        if payment.provider_id in world.ever_tampered:
+            continue
+        key = ledger.provider_account(payment.provider, payment.account), payment.currency
+        of = books.get(payment.provider_id or "", Books())
+        charged[key] += of.charged
+        # What bought nothing is in the inbox, or was decided there: it is all that was charged, or nothing.
+        placed[key] += goods[payment.order_id] if payment.fulfilled else payment.received_minor or 0
+    for key in charged.keys() | placed.keys():
+        if charged[key] != placed[key]:
+            account, currency = key
+            yield f"{account} was paid {charged[key]} {currency}, for what is worth {placed[key]} here."
+
+
+def _goods_minor() -> Counter[int]:
+    """What was handed over, by order: tickets at the price of their types, top-ups and fees at theirs."""
+    goods: Counter[int] = Counter()
+    prices = select(Ticket.order_id, TicketType.price_minor).join(TicketType)
+    for order_id, minor in db.session.execute(prices):
+        goods[order_id] += minor
+    for line in db.session.scalars(select(OrderLine).where(OrderLine.kind != LineKind.TICKET)):
+        goods[line.order_id] += line.quantity * line.unit_minor
+    return goods
+
+
+def _refunds(world: World, books: dict[str, Books]) -> Iterator[str]:
+    """Where the provider keeps no keys: each refund that it made was asked for once, here or there."""
+    for payment in _outside_payments():
+        made = books.get(payment.provider_id or "", Books()).refunds
+        asked = sum(1 for refund in payment.refunds if not refund.made_at_provider)
+        there = world.refunded_there[payment.provider_id or ""]
+        if made > asked + there:
+            yield f"{payment.reference}: {made} refunds were made, {asked} asked for here, {there} there."
 
 
 def _keys_are_ours(world: World) -> Iterator[str]:
     """Each attempt has one session at the provider, and each refund made by us has its intent here."""
     sessions = Counter(s["client_reference_id"] for s in world.network.all_of("checkout/sessions"))
-    for payment in _stripe_payments():
+    sessions += Counter(checkout["reference"] for checkout in _checkouts(world))
+    for payment in _outside_payments():
         if sessions[payment.reference] > 1:
             yield f"{payment.reference} has {sessions[payment.reference]} sessions."
     ours = set(db.session.scalars(select(Refund.idempotency_key)))
@@ -245,7 +310,7 @@ def _tampered(world: World) -> Iterator[str]:
     """What the provider says of another amount, currency, reference or mode buys nothing."""
     still = world.tampered_unpaid & set(world.tampered)
     by_person = _by_person()
-    for payment in _stripe_payments():
+    for payment in _outside_payments():
         if payment.provider_id in still and payment.fulfilled and payment.id not in by_person:
             yield f"{payment.reference} does not match the provider's record, and bought its goods."
 

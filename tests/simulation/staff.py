@@ -8,11 +8,12 @@ from sqlalchemy import func, select
 
 from domain import catalogue, decisions, payments, refunds
 from extensions import db
-from models import Event, Incident, Payment, PaymentState, RefundState, Ticket, TicketState
-from tests.simulation import doors
+from models import Event, Incident, Payment, PaymentState, Refund, RefundState, Ticket, TicketState
+from tests.simulation import doors, sellers
 from tests.simulation.world import Act, World
 
 _DASHBOARD = ("refund", "refund", "refund_fail", "refund_fail", "dispute", "dispute", "tamper", "pay")
+_AT_SUMUP = ("refund", "refund", "refund_fail", "dispute", "tamper", "pay")
 _DECISIONS = (
     PaymentState.OPEN,
     PaymentState.OPEN,
@@ -36,6 +37,8 @@ _HAPPENINGS = {
     "dashboard": 16,
     "catalogue": 1,
     "door": 4,
+    "organiser": 5,
+    "stranger": 2,
 }
 
 
@@ -61,6 +64,10 @@ def others(world: World) -> None:
         _dashboard(world)
     elif happening == "door":
         _any_door(world)
+    elif happening == "organiser":
+        sellers.organise(world)
+    elif happening == "stranger":
+        sellers.stranger(world)
     else:
         _cancel_event(world)
 
@@ -69,7 +76,7 @@ def others(world: World) -> None:
 
 
 def _refund(world: World) -> None:
-    """Give some or all of a payment back, sometimes naming the tickets that are void then."""
+    """An admin or the organiser gives some or all of a payment back, sometimes naming tickets to be void."""
     with world.app.app_context():
         payment = db.session.scalars(
             select(Payment).where(Payment.received_minor.is_not(None)).order_by(Payment.id)
@@ -77,8 +84,9 @@ def _refund(world: World) -> None:
         if not payment:
             return
         chosen = world.rng.choice(payment[-30:])
-        left = refunds.refundable_minor(chosen)
+        left, provider = refunds.refundable_minor(chosen), chosen.provider
         payment_id, order_id = chosen.id, chosen.order_id
+        seller = chosen.order.event.organiser_id if chosen.order.event is not None else None
         tickets = db.session.scalars(
             select(Ticket.id)
             .where(Ticket.order_id == order_id, Ticket.state != TicketState.VOID)
@@ -87,19 +95,22 @@ def _refund(world: World) -> None:
     amount = left if world.rng.random() < 0.5 else max(1, left // 2)
     some = tickets[:1] if amount < left and world.rng.random() < 0.3 else []
 
+    who, door = (seller, "organiser") if seller is not None else (world.admin_id, "admin")
+
     def ask() -> RefundState:
         return refunds.request(
-            payment_id, amount, actor_id=world.admin_id, reason="asked for", void_ticket_ids=some
+            payment_id, amount, actor_id=who, reason="asked for", void_ticket_ids=some, door=door
         ).state
 
-    world.act("admin", Act("refund", ask))
+    world.coverage.note("refund", f"{provider} {'full' if amount == left else 'part'}")
+    world.act(door, Act("refund", ask))
 
 
 def _decide(world: World) -> None:
     """Decide something in the money inbox, or take a payment out of review."""
     with world.app.app_context():
-        inbox = db.session.scalars(
-            select(Incident.id).where(Incident.resolved_at.is_(None)).order_by(Incident.id)
+        inbox = db.session.execute(
+            select(Incident.id, Incident.kind).where(Incident.resolved_at.is_(None)).order_by(Incident.id)
         ).all()
         review = db.session.scalars(
             select(Payment.id).where(Payment.state == PaymentState.REVIEW).order_by(Payment.id)
@@ -118,8 +129,10 @@ def _decide(world: World) -> None:
             ),
         )
     elif inbox:
-        incident_id = world.rng.choice(inbox)
+        incident_id, kind = world.rng.choice(inbox)
         how = world.rng.choice(decisions.WAYS)
+        if kind == "refund_ambiguous":
+            how = "refund" if _went_back(world, incident_id) else "dismiss"
         world.act(
             "admin",
             Act(
@@ -131,6 +144,19 @@ def _decide(world: World) -> None:
                 ),
             ),
         )
+
+
+def _went_back(world: World, incident_id: int) -> bool:
+    """Whether a refund of which Kassa does not know was made: whoever decides that looks it up first."""
+    with world.app.app_context():
+        incident = db.session.get_one(Incident, incident_id)
+        refund = db.session.get_one(Refund, incident.evidence["refund_id"])
+        payment, amount = refund.payment, refund.amount_minor
+        known = [r for r in payment.refunds if r is not refund and r.state in refunds.COUNTED]
+        made = world.sandbox.get(f"payments/{payment.provider_id}")["refunds"]
+        mirrored = sum(1 for r in known if r.amount_minor == amount)
+    world.coverage.note("refund", "looked up")
+    return bool(made.count(amount) > mirrored)
 
 
 def _any_door(world: World) -> None:
@@ -171,9 +197,13 @@ def _dashboard(world: World) -> None:
             if count
             else None
         )
-    if known is None or not known[1].startswith("cs_"):
+    if known is None or not known[1]:
         return
-    session, do = known[1], world.rng.choice(_DASHBOARD)
+    at_sumup = doors.provider_of(known[1]) == "sumup"
+    if at_sumup and not _is_read_again(world, known[0]):
+        # SumUp tells nobody of what is done there, and Kassa looks for some time only.
+        return
+    session, do = known[1], world.rng.choice(_AT_SUMUP if at_sumup else _DASHBOARD)
     if world.disputed and world.rng.random() < 0.3:
         session, do = world.rng.choice(world.disputed), world.rng.choice(("dispute_won", "dispute_lost"))
     if do == "tamper":
@@ -187,3 +217,8 @@ def _dashboard(world: World) -> None:
         world.at_provider(session, do, force=True)
     else:
         world.at_provider(session, do)
+
+
+def _is_read_again(world: World, payment_id: int) -> bool:
+    with world.app.app_context():
+        return db.session.get_one(Payment, payment_id).next_check_at is not None
