@@ -35,7 +35,9 @@ _SECRET_NAME = re.compile(
     r"secret|token|password|passwd|authorization|cookie|card|cvc|signature|session|\bpin\b|(^|_)key$", re.I
 )
 _SECRET_TEXT = re.compile(
-    r"\b(?:sk|rk|whsec)_[A-Za-z0-9_]{8,}|(?<=Bearer )\S+|(?<=Basic )\S+|(?<=://)[^\s/@:]*:[^\s/@]+(?=@)"
+    # Keys of Stripe and SumUp, and the tokens that SumUp gives for its merchants' accounts.
+    r"\b(?:(?:sup_|cc_)?sk|rk|whsec|[ar]t_classic)_[A-Za-z0-9_]{8,}"
+    r"|(?<=Bearer )\S+|(?<=Basic )\S+|(?<=://)[^\s/@:]*:[^\s/@]+(?=@)"
 )
 _LINK = re.compile(r"(/(?:o|pay/success|pay/cancel)/[^/\s?\"']+/)[^/\s?\"'.]+")
 _DIGITS = re.compile(r"(?<![\d.])\d(?:[ -]?\d){12,18}(?![\d.])")
@@ -167,6 +169,10 @@ class Redactor:
             settings.secret_key,
             settings.stripe_secret_key,
             settings.stripe_webhook_secret,
+            settings.sumup_api_key,
+            settings.sumup_client_secret,
+            settings.sumup_webhook_secret,
+            *settings.token_keys,
             settings.mail_password,
             settings.mail_api_key,
             settings.metrics_token,

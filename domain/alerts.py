@@ -70,8 +70,9 @@ def amount_mismatch(
     `received_minor` is in `currency`, which may not be the order's; None where the report names no amount.
     """
     received = "none named" if received_minor is None else _amount(received_minor, currency)
-    differs = f"What differs: {what}\n" if what else ""
-    kind = "Amount" if what in ("", "amount", "amount_minor") else "Payment"
+    amount = what in ("", "amount")
+    kind = "Amount" if amount else "Payment"
+    differs = "" if amount else f"What differs: {what}\n"
     return (
         f"{kind} Mismatch - Order {order.code}",
         "CRITICAL PAYMENT ISSUE\n\n"

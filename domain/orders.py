@@ -397,7 +397,7 @@ def pay_again(
         )
     current = payments.active(order)
     if current is not None and current.provider != provider_name:
-        payments.reconcile(current.id, door=door, closing=True)
+        payments.reconcile(current.id, door=door, closing=True, quietly=True)
     elif current is not None and current.state is not PaymentState.CREATED:
         _check_not_cancelled(order)
         return current

@@ -169,11 +169,13 @@ def reconcile(
     patient: bool = False,
     ring_id: int | None = None,
     closing: bool = False,
+    quietly: bool = False,
 ) -> Outcome:
     """Ask the provider about a payment and settle what it says. Commits; raises NotFound for no such payment.
 
-    `closing` asks the provider to close the payment where it is still open, and reads it again. `ring_id` is
-    a webhook event to be marked done in the same transaction. An unanswered call changes no state.
+    `closing` asks the provider to close the payment where it is still open, and reads it again; `quietly` as
+    another is to take its place, so that its end is mailed to nobody. `ring_id` is a webhook event to be
+    marked done in the same transaction. An unanswered call changes no state.
     """
     payment = _read(payment_id)
     if payment.state is PaymentState.CREATED:
@@ -210,6 +212,7 @@ def reconcile(
         latency=perf_counter() - started,
         ring_id=ring_id,
         closed_by_us=closing,
+        quietly=quietly,
     )
 
 
@@ -302,6 +305,7 @@ def settle(
     latency: float = 0.0,
     ring_id: int | None = None,
     closed_by_us: bool = False,
+    quietly: bool = False,
 ) -> Outcome:
     """Apply a report to a payment, in one transaction: the only door through which money becomes goods."""
 
@@ -316,9 +320,8 @@ def settle(
             if problem is not None and not incidents.was_accepted(payment, told):
                 _quarantine(order, payment, told, problem, door=door)
             else:
-                _apply(
-                    order, payment, told, door=door, actor_id=actor_id, seen=seen, closed_by_us=closed_by_us
-                )
+                state = _state(payment, told, closed_by_us=closed_by_us)
+                _apply(order, payment, told, state, door=door, actor_id=actor_id, seen=seen, quietly=quietly)
         if ring_id is not None:
             mark_done(ring_id, f"{before} -> {payment.state}")
         return Outcome(payment_id, payment.state, payment.state is not before)
@@ -357,20 +360,27 @@ def _observe(payment: Payment, report: Report) -> None:
     payment.next_check_at = next_check(payment, clock.now())
 
 
+def _state(payment: Payment, report: Report, *, closed_by_us: bool) -> PaymentState:
+    """The report's state; or cancelled, where a person had it closed before anybody could be paid."""
+    state = PaymentState(report.state)
+    expires = state is PaymentState.EXPIRED and payment.state in PAYMENT_ACTIVE
+    # A card that was refused before is not why it ends. A bank that refuses what it was asked to confirm is.
+    fails = state is PaymentState.FAILED and payment.state is PaymentState.OPEN
+    asked = (expires or fails) and (closed_by_us or timeline.has(payment, "cancel_asked"))
+    return PaymentState.CANCELLED if asked else state
+
+
 def _apply(
     order: Order,
     payment: Payment,
     report: Report,
+    state: PaymentState,
     *,
     door: str,
     actor_id: int | None,
     seen: dict[str, Any],
-    closed_by_us: bool,
+    quietly: bool,
 ) -> None:
-    state = PaymentState(report.state)
-    expires = state is PaymentState.EXPIRED and payment.state in PAYMENT_ACTIVE
-    if expires and (closed_by_us or timeline.has(payment, "cancel_asked")):
-        state = PaymentState.CANCELLED
     if payment.state is PaymentState.REVIEW:
         _paid_in_review(order, payment, report, "paid in review", door=door)
     elif state is payment.state or not payment.allows(state):
@@ -388,7 +398,8 @@ def _apply(
             order, state.value, _OPENED[state], door=door, payment=payment, data=seen, actor_id=actor_id
         )
     else:
-        _close(order, payment, state, report.reason, door=door, actor_id=actor_id, data=seen)
+        why = report.reason if report.state == state else ""
+        _close(order, payment, state, why, door=door, actor_id=actor_id, data=seen, quietly=quietly)
     if payment.state is PaymentState.PAID:
         mirroring.mirror(order, payment, report, door=door)
 

@@ -27,6 +27,7 @@ from domain import credentials
 from extensions import db
 from tests.support import tables
 from tests.support.sandbox import Sandbox, start_sandbox
+from tests.support.tills import TILLS, Till
 
 # What takes minutes begins first: at the end, one process would be left alone with it.
 _LONG = ("tests/chaos/", "tests/simulation/test_simulation.py", "tests/simulation/", "tests/bench/")
@@ -161,3 +162,10 @@ def app(migrated: Flask, environ: dict[str, str], sandbox: Sandbox) -> Iterator[
 def client(app: Flask) -> FlaskClient:
     """A browser without JavaScript. CSRF is checked as in production; `tests.support.web` reads the token."""
     return app.test_client()
+
+
+@pytest.fixture(params=TILLS, ids=lambda till: till.name)
+def till(request: pytest.FixtureRequest) -> Till:
+    """Each provider that the sandbox imitates, in turn."""
+    found: Till = request.param
+    return found

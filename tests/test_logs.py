@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,8 @@ def test_the_member_is_named_by_number(client: FlaskClient, capsys: pytest.Captu
         ("4000-0000-0000-0002", "***"),
         ("order 4242424242424241", "order 4242424242424241"),
         ("sk_test_51abcdefghijk used", "*** used"),
+        ("sup_sk_51abcdefghijk and cc_sk_51abcdefghijk", "*** and ***"),
+        ("at_classic_abcdefghij for rt_classic_abcdefghij", "*** for ***"),
         ("Authorization: Bearer abc.def", "Authorization: Bearer ***"),
         ("postgresql://kassa:pass@db/kassa", "postgresql://***@db/kassa"),
         ("see http://localhost/o/ORD-ABCDEFGH/sEcReT-1 now", "see http://localhost/o/ORD-ABCDEFGH/*** now"),
@@ -107,6 +109,19 @@ def test_texts_are_cleaned(app: Flask, said: str, written: str) -> None:
 )
 def test_names_that_hold_secrets_are_hidden(app: Flask, name: str) -> None:
     assert logs.Redactor(config.get())(None, "info", {name: "whatever"}) == {name: "***"}
+
+
+def test_no_secret_of_the_settings_is_written(app: Flask) -> None:
+    """Whatever their names are: each that is not shown with the settings is not shown in a line."""
+    hidden = {field.name for field in fields(config.Settings) if not field.repr}
+    # Addresses are hidden where their password is.
+    hidden -= {"database_url", "redis_url", "token_keys"}
+    values = {name: f"hidden-{name}" for name in hidden}
+    settings = replace(config.get(), token_keys=("hidden-key-one", "hidden-key-two"), **values)
+    told = logs.Redactor(settings)(
+        None, "info", {"event": " ".join((*values.values(), *settings.token_keys))}
+    )
+    assert set(str(told["event"]).split()) == {"***"}
 
 
 def test_numbers_that_are_cards_are_hidden_and_others_stay(app: Flask) -> None:

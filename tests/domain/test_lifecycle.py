@@ -83,7 +83,7 @@ def buyers() -> list[Buyer]:
 
 @dataclass
 class Life:
-    """Everything that happened, by the minute of the sweep."""
+    """Everything that happened, by the minute of the sweep. `told` is what each printed with --verbose."""
 
     sandbox: Sandbox
     everybody: list[Buyer]
@@ -91,6 +91,7 @@ class Life:
     states: dict[int, dict[str, OrderState]] = field(default_factory=dict)
     runs: dict[int, tuple[int, int, int, int, int]] = field(default_factory=dict)
     calls: dict[int, int] = field(default_factory=dict)
+    told: dict[int, list[str]] = field(default_factory=dict)
 
     def begin(self) -> None:
         """Minute 0: everybody is sent to SumUp's page, and the worker mails what is owed."""
@@ -120,7 +121,7 @@ class Life:
 
     def _sweep(self, minute: int) -> None:
         began, before = clock.now(), len(self.sandbox.calls())
-        run = sweep.run("clock")
+        run = sweep.run("clock", tell=self.told.setdefault(minute, []).append, verbose=True)
         self.calls[minute] = len(self.sandbox.calls()) - before
         self.runs[minute] = (run.verified, run.failed, run.pending, run.errors, run.provider_calls)
         if minute in TWICE:
@@ -203,23 +204,76 @@ def _each_sweep(life: Life, sweeps: range) -> None:
         verified = ended.pop(OrderState.COMPLETED, 0)
         assert life.runs[minute] == (verified, ended.total(), pending, 0, calls), minute
         assert life.calls[minute] == calls, minute
+        _lines(life, minute)
     polls = select(Payment.poll_count).join(Order).where(Order.state == OrderState.EXPIRED).distinct()
     # First within five minutes, then every five; the sweep that came twice at STUCK asked twice.
     assert db.session.scalars(polls).all() == [CLOSES // EVERY + 1]
 
 
+WORDS = {OrderState.COMPLETED: "verified", OrderState.REVIEW: "review", PENDING: "still_pending"}
+
+
+def _lines(life: Life, minute: int) -> None:
+    """What the sweep printed: the seeds' lines, and with --verbose each order's polls."""
+    asked = [buyer for buyer in life.everybody if minute <= buyer.seen_at]
+    polls = minute // EVERY + sum(before < minute for before in TWICE)
+    verified, failed, pending, errors, calls = life.runs[minute]
+    told = life.told[minute]
+    assert told[:2] == ["Starting payment polling service...", f"Found {len(asked)} pending orders to verify"]
+    lines = told[2 : 2 + len(asked)]
+    for buyer in asked:
+        word = WORDS.get(buyer.state(minute), "failed")
+        (line,) = (line for line in lines if line.startswith(f"Order {buyer.code}: {word} ("))
+        assert f", {polls} {'poll' if polls == 1 else 'polls'}, " in line
+        # The test's own seconds go by as well.
+        assert minute <= float(line.split(", ")[-1].split()[0]) < minute + EVERY
+        assert line.endswith(" of 120 minutes)")
+    mails = next(line for line in told if line.startswith("  Mails sent: "))
+    assert told[2 + len(asked) :] == [
+        "",
+        "Polling cycle complete!",
+        f"  Verified: {verified}",
+        f"  Failed: {failed}",
+        f"  Still Pending: {pending}",
+        f"  Errors: {errors}",
+        f"  Provider calls: {calls}",
+        mails,
+        "",
+        f"✓ Processed {len(asked)} orders",
+    ]
+
+
 def _digests(life: Life) -> None:
-    """Each order is named once in the digest it belongs to, and the mismatch is in the seeds' form."""
-    stuck, gone = life.alert("Orders Stuck in Processing"), life.alert("Orders Expired")
-    for buyer in life.everybody:
-        assert stuck.count(f"- Order {buyer.code}: ") == (buyer.state(STUCK) is PENDING)
-        assert gone.count(f"- Order {buyer.code}: ") == (buyer.ends_as is OrderState.EXPIRED)
-    assert "orders have been in 'pending_verification' for >30 minutes:" in stuck
+    """The texts in the seeds' form: each order is named once in the digest that it belongs to."""
+    listed = {b.code: _line(b) for b in life.everybody}
+    stuck = [listed[b.code] for b in life.everybody if b.state(STUCK) is PENDING]
+    assert life.alert("Orders Stuck in Processing").strip() == (
+        f"{len(stuck)} orders have been in 'pending_verification' for >30 minutes:\n\n"
+        + "\n".join(stuck)
+        + "\n\nThese may be legitimate slow payments, but check for patterns.\n\n"
+        "Admin panel: http://localhost/admin/orders"
+    )
+    gone = [listed[b.code] for b in life.everybody if b.ends_as is OrderState.EXPIRED]
+    final = life.alert("Orders Expired").splitlines()
+    assert [line for line in final if line.startswith("- ")] == gone
     (odd,) = (buyer for buyer in life.everybody if buyer.tampered)
-    mismatch = life.alert(f"Amount Mismatch - Order {odd.code}")
-    for line in ("CRITICAL PAYMENT ISSUE", f"Order: {odd.code}", f"Customer: {odd.email}"):
-        assert line in mismatch
-    assert "Do NOT issue tickets until verified." in mismatch
+    assert life.alert(f"Amount Mismatch - Order {odd.code}").strip() == (
+        "CRITICAL PAYMENT ISSUE\n\n"
+        f"Order: {odd.code}\n"
+        "Expected Amount: €25.00\n"
+        "Received Amount: €20.00\n"
+        f"Customer: {odd.email}\n"
+        "Customer Name: Ada Buyer\n\n"
+        "This order requires IMMEDIATE manual review.\n\n"
+        "Do NOT issue tickets until verified.\n\n"
+        f"View order: http://localhost/admin/orders/{odd.code}"
+    )
+
+
+def _line(buyer: Buyer) -> str:
+    """An order as the digests name it."""
+    made = db.session.scalars(select(Order.created_at).filter_by(code=buyer.code)).one()
+    return f"- Order {buyer.code}: €25.00, created {made:%Y-%m-%d %H:%M}, email {buyer.email}"
 
 
 def _goods(life: Life) -> None:

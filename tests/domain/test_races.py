@@ -1,21 +1,29 @@
-"""What happens side by side. Each race has its negative control: the same race with the lock taken out."""
+"""What happens side by side. Each race has its negative control: the same race with the lock taken out.
+
+Where a provider is asked, it is each of those that the sandbox imitates, over HTTP and through its SDK.
+"""
 
 from __future__ import annotations
 
 from contextlib import suppress
 from threading import Barrier, BrokenBarrierError
+from typing import Any
 
 import pytest
 from flask import Flask
 from sqlalchemy import func, select, update
+from sqlalchemy.exc import IntegrityError
 
-from domain import fulfilment, locks, orders, payments
+from domain import fulfilment, locks, orders, payments, refunds
+from domain.errors import DomainError
 from domain.fulfilment import SoldOut
 from domain.payments import Outcome
 from extensions import db
-from models import Event, Order, Payment, Ticket, TicketType, Transfer
+from models import Event, Order, Payment, PaymentState, Ticket, TicketType, Transfer
+from tests.support.sandbox import Sandbox
 from tests.support.shop import make_event, place, report_on
 from tests.support.threads import at_once
+from tests.support.tills import Till
 
 # As many as the test's connection pool allows to be inside a transaction at once.
 SIDE_BY_SIDE = 4
@@ -25,29 +33,22 @@ def count(table: type[Ticket] | type[Transfer]) -> int:
     return db.session.scalars(select(func.count()).select_from(table)).one()
 
 
-def open_payment(quantity: int = 1) -> Payment:
-    order = place(make_event(), quantity)
-    payment = order.payments[0]
-    payments.settle(payment.id, report_on(payment, "open"), door="test")
-    return db.session.get_one(Payment, payment.id, populate_existing=True)
+def created(till: Till, quantity: int = 1) -> Payment:
+    """A payment that the provider has not been asked for yet."""
+    return place(make_event(providers=[till.name]), quantity).payments[0]
 
 
-def test_doors_that_settle_at_the_same_moment_credit_once(app: Flask) -> None:
-    payment = open_payment(2)
-    report = report_on(payment, "paid")
-    payment_id = payment.id
-    results = at_once(app, 20, lambda n: payments.settle(payment_id, report, door=f"door{n}"))
-    assert [r for r in results if isinstance(r, Exception)] == []
-    assert sum(r.changed for r in results if isinstance(r, Outcome)) == 1
-    assert (count(Ticket), count(Transfer)) == (2, 1)
+def open_payment(till: Till, quantity: int = 1) -> Payment:
+    """A payment whose page at the provider is open."""
+    payment = payments.open_at_provider(created(till, quantity).order)
+    assert payment is not None and payment.state is PaymentState.OPEN
+    assert payment.provider == till.name
+    return payment
 
 
-def test_without_the_row_lock_they_would_collide(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Negative control: unlocked, all see the payment open, and only the constraints stop a second credit."""
-    payment = open_payment(2)
-    report = report_on(payment, "paid")
-    payment_id = payment.id
-    together = Barrier(3)
+def take_the_lock_out(monkeypatch: pytest.MonkeyPatch, readers: int) -> None:
+    """Let so many read a payment before the first of them writes, as without a lock."""
+    together = Barrier(readers)
 
     def unlocked(payment_id: int) -> tuple[Payment, Order]:
         found = db.session.get_one(Payment, payment_id, populate_existing=True)
@@ -57,7 +58,47 @@ def test_without_the_row_lock_they_would_collide(app: Flask, monkeypatch: pytest
         return found, order
 
     monkeypatch.setattr(locks, "payment_and_order", unlocked)
-    results = at_once(app, 3, lambda n: payments.settle(payment_id, report, door=f"door{n}"))
+
+
+def at_provider(sandbox: Sandbox) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = sandbox.get("payments")
+    return found
+
+
+def test_a_start_made_by_many_at_once_opens_one_payment(app: Flask, sandbox: Sandbox, till: Till) -> None:
+    """The buyer's clicks and the sweep: Stripe is told our key, SumUp refuses a reference that it has."""
+    payment_id = created(till).id
+    results = at_once(
+        app,
+        SIDE_BY_SIDE,
+        lambda n: payments.finish_start(payment_id, door=f"door{n}", patient=n % 2 == 0),
+    )
+    assert [r for r in results if isinstance(r, Exception)] == []
+    (only,) = at_provider(sandbox)
+    payment = db.session.get_one(Payment, payment_id, populate_existing=True)
+    assert (payment.state, payment.provider_id) == (PaymentState.OPEN, only["id"])
+    assert payment.url == only["hosted_url"]
+
+
+def test_doors_that_settle_at_the_same_moment_credit_once(app: Flask, sandbox: Sandbox, till: Till) -> None:
+    payment = open_payment(till, 2)
+    sandbox.do(payment.provider_id or "", "pay")
+    payment_id = payment.id
+    results = at_once(app, 20, lambda n: payments.reconcile(payment_id, door=f"door{n}"))
+    assert [r for r in results if isinstance(r, Exception)] == []
+    assert sum(r.changed for r in results if isinstance(r, Outcome)) == 1
+    assert (count(Ticket), count(Transfer)) == (2, 1)
+
+
+def test_without_the_row_lock_they_would_collide(
+    app: Flask, sandbox: Sandbox, till: Till, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Negative control: unlocked, all see the payment open, and only the constraints stop a second credit."""
+    payment = open_payment(till, 2)
+    sandbox.do(payment.provider_id or "", "pay")
+    payment_id = payment.id
+    take_the_lock_out(monkeypatch, 3)
+    results = at_once(app, 3, lambda n: payments.reconcile(payment_id, door=f"door{n}"))
     assert [r for r in results if isinstance(r, Exception)] != []
     assert (count(Ticket), count(Transfer)) == (2, 1)
 
@@ -139,9 +180,66 @@ def test_a_form_posted_many_times_at_once_is_one_order(app: Flask) -> None:
     assert db.session.scalars(select(TicketType.held)).one() == 2
 
 
-def test_paid_and_closed_at_the_same_moment(app: Flask) -> None:
+def test_paid_and_closed_at_the_same_moment(app: Flask, sandbox: Sandbox, till: Till) -> None:
     """The buyer pays while the hold is given up: whichever is first, the money has its goods."""
-    payment = open_payment()
+    payment = open_payment(till)
+    payment_id, provider_id = payment.id, payment.provider_id or ""
+
+    def work(number: int) -> None:
+        if number == 0:
+            sandbox.do(provider_id, "pay")
+        else:
+            payments.reconcile(payment_id, door=f"door{number}", closing=True)
+
+    # A buyer who is too late reads that the page is closed.
+    refused = [r for r in at_once(app, SIDE_BY_SIDE, work) if isinstance(r, BaseException)]
+    assert all(isinstance(r, AssertionError) and "409" in str(r) for r in refused)
+    payments.reconcile(payment_id, door="test")
+    order = db.session.scalars(select(Order)).one()
+    sold = at_provider(sandbox)[0]["status"] == "paid"
+    assert (order.state.value, count(Ticket)) == (("completed", 1) if sold else ("cancelled", 0))
+    row = db.session.execute(select(TicketType.held, TicketType.sold)).one()
+    assert (row.held, row.sold) == (0, int(sold))
+
+
+def paid(sandbox: Sandbox, till: Till) -> int:
+    """A payment that has bought its ticket; its id."""
+    payment = open_payment(till)
+    sandbox.do(payment.provider_id or "", "pay")
+    payments.reconcile(payment.id, door="test")
+    return payment.id
+
+
+def give_back(app: Flask, payment_id: int, people: int) -> list[Exception]:
+    """So many ask for the same refund at the same moment; what all but one of them were told."""
+    results = at_once(
+        app, people, lambda n: refunds.request(payment_id, 2500, actor_id=None, reason="Ill").state
+    )
+    refused = [r for r in results if isinstance(r, Exception)]
+    assert len(refused) == people - 1, results
+    return refused
+
+
+def test_a_refund_that_many_ask_for_at_once_is_made_once(app: Flask, sandbox: Sandbox, till: Till) -> None:
+    refused = give_back(app, paid(sandbox, till), SIDE_BY_SIDE)
+    assert all(isinstance(r, DomainError) for r in refused), refused
+    assert at_provider(sandbox)[0]["refunded_minor"] == 2500
+
+
+def test_without_the_row_lock_only_the_index_stops_a_second_refund(
+    app: Flask, sandbox: Sandbox, till: Till, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Negative control of the test above."""
+    payment_id = paid(sandbox, till)
+    take_the_lock_out(monkeypatch, 3)
+    assert any(isinstance(r, IntegrityError) for r in give_back(app, payment_id, 3))
+
+
+def test_two_words_that_contradict_each_other_at_the_same_moment(app: Flask) -> None:
+    """Of a paid and a closed report, whichever comes first, the money has its goods."""
+    order = place(make_event())
+    payment = order.payments[0]
+    payments.settle(payment.id, report_on(payment, "open"), door="test")
     payment_id, paid, gone = payment.id, report_on(payment, "paid"), report_on(payment, "expired")
     results = at_once(
         app, SIDE_BY_SIDE, lambda n: payments.settle(payment_id, gone if n % 2 else paid, door=f"door{n}")
@@ -154,7 +252,8 @@ def test_paid_and_closed_at_the_same_moment(app: Flask) -> None:
 
 
 def test_correcting_the_address_while_it_is_paid(app: Flask) -> None:
-    payment = open_payment()
+    payment = place(make_event()).payments[0]
+    payments.settle(payment.id, report_on(payment, "open"), door="test")
     payment_id, order_id, report = payment.id, payment.order_id, report_on(payment, "paid")
 
     def work(number: int) -> None:

@@ -1,6 +1,7 @@
-"""Another provider behind the same rules: refunds without keys, organisers' accounts, unsigned rings.
+"""Another provider behind the same rules: organisers' accounts, its own deadlines, unsigned rings.
 
-The toy of docs/adding-a-provider.md has all of these, and Stripe none.
+The toy of docs/adding-a-provider.md has all of these, and Stripe none. Refunds without keys, which both lack,
+are in test_refunds_by_sum.py.
 """
 
 from __future__ import annotations
@@ -19,36 +20,26 @@ from sqlalchemy import select
 
 import config
 from domain import (
-    checks,
     clock,
-    decisions,
     doorbell,
     ledger,
     payments,
     polling,
     providers,
     receivers,
-    refunds,
 )
 from domain.errors import DomainError
-from domain.providers import ProviderError
 from extensions import db
 from models import (
     Connection,
     Event,
-    Incident,
-    Order,
-    OrderState,
     OutboxMail,
     Payment,
     PaymentState,
-    Refund,
-    RefundState,
-    TicketType,
     TimelineEntry,
     User,
 )
-from tests.support.benches import PebbleBench
+from tests.support.benches import Bench, PebbleBench
 from tests.support.pebble import PebbleProvider
 from tests.support.sandbox import Sandbox
 from tests.support.shop import make_event, make_user, place
@@ -66,9 +57,9 @@ def later(monkeypatch: pytest.MonkeyPatch, minutes: float) -> None:
     monkeypatch.setattr(clock, "now", lambda: moment)
 
 
-def sold(**more: Any) -> Event:
-    """An event that is sold through Pebble."""
-    return make_event(providers=["pebble"], **more)
+def sold(through: str = "pebble", **more: Any) -> Event:
+    """An event that is sold through one provider."""
+    return make_event(providers=[through], **more)
 
 
 def opened(event: Event, **more: Any) -> Payment:
@@ -78,8 +69,8 @@ def opened(event: Event, **more: Any) -> Payment:
     return payment
 
 
-def paid(bank: PebbleBench, event: Event | None = None) -> Payment:
-    payment = opened(event or sold())
+def paid(bank: Bench) -> Payment:
+    payment = opened(sold(bank.name))
     bank.do(payment.provider_id or "", "pay")
     assert payments.reconcile(payment.id, door="test").verdict == "verified"
     return again(payment)
@@ -164,59 +155,6 @@ def test_another_account_in_the_report_is_for_a_person(bank: PebbleBench) -> Non
 
 
 # --- Until the last word --------------------------------------------------------------------------------
-
-
-def test_a_refusal_is_told_and_may_be_followed_by_a_payment(bank: PebbleBench) -> None:
-    payment = opened(sold())
-    bank.do(payment.provider_id or "", "decline")
-    assert payments.reconcile(payment.id, door="test").verdict == "still_pending"
-    assert again(payment).reason == "The card was refused."
-    bank.do(payment.provider_id or "", "pay")
-    assert payments.reconcile(payment.id, door="test").verdict == "verified"
-    assert told(payment) == ["open", "declined", "paid", "fulfilled"]
-
-
-def test_paid_between_the_reading_and_the_close_wins(
-    bank: PebbleBench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    payment = opened(sold())
-    close = PebbleProvider.close
-
-    def just_paid(self: PebbleProvider, provider_id: str, *rest: Any, **more: Any) -> Any:
-        bank.do(provider_id, "pay")
-        return close(self, provider_id, *rest, **more)
-
-    monkeypatch.setattr(PebbleProvider, "close", just_paid)
-    later(monkeypatch, 76)
-    assert payments.reconcile(payment.id, door="sweep").verdict == "verified"
-    assert again(payment).fulfilled
-
-
-def test_at_its_deadline_it_is_closed_at_the_provider(
-    bank: PebbleBench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    payment = opened(sold())
-    later(monkeypatch, 74)
-    assert payments.reconcile(payment.id, door="sweep").verdict == "still_pending"
-    later(monkeypatch, 2)
-    assert payments.reconcile(payment.id, door="sweep").verdict == "failed"
-    assert again(payment).state is PaymentState.CANCELLED
-    assert bank.bank.payments[payment.provider_id or ""]["state"] == "closed"
-    assert db.session.scalars(select(TicketType.held)).all() == [0]
-
-
-@pytest.mark.parametrize("trouble", ["timeout_before", "http_500", "http_429", "garbage"])
-def test_silence_at_the_deadline_is_no_last_word(
-    bank: PebbleBench, monkeypatch: pytest.MonkeyPatch, trouble: str
-) -> None:
-    payment = opened(sold())
-    bank.trouble(trouble)
-    later(monkeypatch, 600)
-    assert payments.reconcile(payment.id, door="sweep").verdict == "error"
-    assert again(payment).state is PaymentState.OPEN
-    bank.trouble()
-    bank.do(payment.provider_id or "", "pay")
-    assert payments.reconcile(payment.id, door="sweep").verdict == "verified"
 
 
 def test_a_broken_connection_fails_no_payment(bank: PebbleBench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -358,224 +296,3 @@ def test_too_many_rings_from_one_place_are_turned_away(
         ring(client, {"payment": payment.provider_id})
     assert len(asked) == 3
     assert [ring(client, {"payment": "peb_999"}) for _ in range(6)] == [200] * 5 + [429]
-
-
-# --- Refunds without keys -------------------------------------------------------------------------------
-
-
-def refund(payment: Payment, minor: int = 1000) -> Refund:
-    return refunds.request(payment.id, minor, actor_id=None, reason="Asked for")
-
-
-def given_back(bank: PebbleBench, payment: Payment) -> list[str]:
-    return [made["amount"] for made in bank.bank.payments[payment.provider_id or ""]["returns"]]
-
-
-def follow_up(made: Refund, monkeypatch: pytest.MonkeyPatch) -> Refund:
-    """What the next sweep but some does with it."""
-    later(monkeypatch, 10)
-    assert refunds.due(clock.now(), 10) == [made.id]
-    refunds.follow_up(made.id, patient=True)
-    return db.session.get_one(Refund, made.id, populate_existing=True)
-
-
-def mirrored(payment: Payment, monkeypatch: pytest.MonkeyPatch) -> list[Refund]:
-    """The refunds after the payment was read again."""
-    later(monkeypatch, 61)
-    payments.reconcile(payment.id, door="test")
-    return again(payment).refunds
-
-
-def assert_all_holds() -> None:
-    """Everything but the mail, which is sent by nobody here while the clock goes on."""
-    assert {violation.code for violation in checks.run()} <= {"mail_is_sent_or_failed"}
-
-
-def test_a_refund_is_noted_called_for_and_found_again_as_ours(
-    bank: PebbleBench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    payment = paid(bank)
-    first, second = refund(payment), refund(payment, 700)
-    assert (first.refunded_before_minor, second.refunded_before_minor) == (0, 1000)
-    assert {first.state, second.state} == {RefundState.SUCCEEDED}
-    assert given_back(bank, payment) == ["10.00", "7.00"]
-    known = mirrored(payment, monkeypatch)
-    assert [(r.amount_minor, r.made_at_provider) for r in known] == [(1000, False), (700, False)]
-    assert again(payment).order.state is OrderState.PARTIALLY_REFUNDED
-    assert_all_holds()
-
-
-def test_a_lost_answer_is_found_in_the_sum_at_once(
-    bank: PebbleBench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    payment = paid(bank)
-    bank.trouble("timeout_after", method="POST", times=1)
-    made = refund(payment)
-    assert made.state is RefundState.SUCCEEDED and given_back(bank, payment) == ["10.00"]
-    (known,) = mirrored(payment, monkeypatch)
-    assert known.id == made.id and known.provider_id and not known.made_at_provider
-    assert_all_holds()
-
-
-def test_a_lost_answer_is_found_in_the_sum_later(bank: PebbleBench, monkeypatch: pytest.MonkeyPatch) -> None:
-    payment = paid(bank)
-    lose_the_line(bank, monkeypatch, "timeout_after")
-    made = refund(payment)
-    assert made.state is RefundState.CREATED and given_back(bank, payment) == ["10.00"]
-    bank.trouble()
-    assert follow_up(made, monkeypatch).state is RefundState.SUCCEEDED
-    assert given_back(bank, payment) == ["10.00"]
-
-
-def lose_the_line(bank: PebbleBench, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    """The next POST goes wrong in this way, and nothing answers after it."""
-    call = bank.bank.call
-
-    def answer(method: str, *rest: Any) -> tuple[int, str]:
-        if method == "POST":
-            bank.trouble(kind)
-            try:
-                return call(method, *rest)
-            finally:
-                bank.trouble("timeout_before")
-        return call(method, *rest)
-
-    monkeypatch.setattr(bank.bank, "call", answer)
-
-
-def test_a_call_that_never_arrived_is_made_again_once(
-    bank: PebbleBench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    payment = paid(bank)
-    bank.trouble("timeout_before", method="POST", times=1)
-    made = refund(payment)
-    assert made.state is RefundState.CREATED and given_back(bank, payment) == []
-    assert follow_up(made, monkeypatch).state is RefundState.SUCCEEDED
-    assert given_back(bank, payment) == ["10.00"]
-
-
-def test_dead_after_the_call_is_not_paid_twice(bank: PebbleBench, monkeypatch: pytest.MonkeyPatch) -> None:
-    payment = paid(bank)
-    with pytest.MonkeyPatch.context() as patch:
-
-        def dead(*_: object) -> None:
-            raise SystemExit
-
-        patch.setattr(refunds, "_judge", dead)
-        with pytest.raises(SystemExit):
-            refund(payment)
-    db.session.rollback()
-    (made,) = again(payment).refunds
-    assert made.state is RefundState.CREATED and given_back(bank, payment) == ["10.00"]
-    assert follow_up(made, monkeypatch).state is RefundState.SUCCEEDED
-    assert given_back(bank, payment) == ["10.00"]
-
-
-def test_of_two_that_follow_up_at_once_one_calls(bank: PebbleBench, monkeypatch: pytest.MonkeyPatch) -> None:
-    payment = paid(bank)
-    bank.trouble("timeout_before", method="POST", times=1)
-    made = refund(payment)
-    take = refunds._take_turn
-
-    def both(refund_id: int, count: int) -> bool:
-        # The other one was a moment faster.
-        assert take(refund_id, count)
-        return take(refund_id, count)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(refunds, "_take_turn", both)
-        later(monkeypatch, 10)
-        refunds.follow_up(made.id, patient=True)
-    assert given_back(bank, payment) == []
-
-
-def test_a_refund_that_never_gets_through_is_for_a_person(
-    bank: PebbleBench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    payment = paid(bank)
-    bank.trouble("timeout_before", method="POST")
-    made = refund(payment)
-    for _ in range(refunds._MOST_CALLS - 1):
-        assert made.state is RefundState.CREATED
-        made = follow_up(made, monkeypatch)
-    assert made.state is RefundState.REVIEW and made.next_check_at is None
-    bank.trouble()
-    assert given_back(bank, payment) == []
-    (incident,) = db.session.scalars(select(Incident)).all()
-    decisions.resolve(incident.id, how="dismiss", reason="It is not in the dashboard.", actor_id=None)
-    assert db.session.get_one(Refund, made.id, populate_existing=True).state is RefundState.FAILED
-    assert refund(payment).state is RefundState.SUCCEEDED
-    assert given_back(bank, payment) == ["10.00"]
-    assert_all_holds()
-
-
-def ambiguous(bank: PebbleBench, monkeypatch: pytest.MonkeyPatch) -> tuple[Payment, Refund]:
-    """Our call was lost while somebody in the dashboard gave back another sum."""
-    payment = paid(bank)
-    lose_the_line(bank, monkeypatch, "timeout_after")
-    made = refund(payment)
-    bank.trouble()
-    bank.do(payment.provider_id or "", "refund", amount_minor=300)
-    made = follow_up(made, monkeypatch)
-    assert made.state is RefundState.REVIEW and given_back(bank, payment) == ["10.00", "3.00"]
-    assert len(alerts("incident:refund_ambiguous")) == 1
-    return payment, made
-
-
-def test_a_sum_that_tells_nothing_is_for_a_person(bank: PebbleBench, monkeypatch: pytest.MonkeyPatch) -> None:
-    payment, made = ambiguous(bank, monkeypatch)
-    (incident,) = db.session.scalars(select(Incident)).all()
-    assert incident.amount_minor == 1000 and incident.evidence["refunded_now_minor"] == 1300
-    with pytest.raises(DomainError):
-        decisions.resolve(incident.id, how="issue", reason="No.", actor_id=None)
-    decisions.resolve(incident.id, how="refund", reason="It is in the dashboard.", actor_id=None)
-    assert db.session.get_one(Refund, made.id, populate_existing=True).state is RefundState.SUCCEEDED
-    known = mirrored(payment, monkeypatch)
-    assert [(r.amount_minor, r.made_at_provider) for r in known] == [(1000, False), (300, True)]
-    assert given_back(bank, payment) == ["10.00", "3.00"]
-    assert_all_holds()
-
-
-def test_the_report_s_own_list_clears_it_up(bank: PebbleBench, monkeypatch: pytest.MonkeyPatch) -> None:
-    payment, made = ambiguous(bank, monkeypatch)
-    known = mirrored(payment, monkeypatch)
-    assert [(r.id == made.id, r.amount_minor, r.state) for r in known] == [
-        (True, 1000, RefundState.SUCCEEDED),
-        (False, 300, RefundState.SUCCEEDED),
-    ]
-    assert refunds.refundable_minor(again(payment)) == 1200
-    assert_all_holds()
-
-
-def test_a_refund_in_the_dashboard_is_mirrored(bank: PebbleBench, monkeypatch: pytest.MonkeyPatch) -> None:
-    payment = paid(bank)
-    bank.do(payment.provider_id or "", "refund", amount_minor=700)
-    with pytest.raises(DomainError) as refused:
-        refund(payment)
-    assert refused.value.code == "refunds_differ" and given_back(bank, payment) == ["7.00"]
-    (known,) = mirrored(payment, monkeypatch)
-    assert (known.amount_minor, known.made_at_provider) == (700, True)
-    assert refund(payment).state is RefundState.SUCCEEDED
-    assert given_back(bank, payment) == ["7.00", "10.00"]
-    assert_all_holds()
-
-
-def test_a_silent_provider_is_not_asked_to_pay(bank: PebbleBench) -> None:
-    payment = paid(bank)
-    bank.trouble("timeout_before")
-    with pytest.raises(DomainError) as refused:
-        refund(payment)
-    assert refused.value.code == "provider_silent" and again(payment).refunds == []
-
-
-def test_a_refusal_is_the_end_of_it(bank: PebbleBench, monkeypatch: pytest.MonkeyPatch) -> None:
-    payment = paid(bank)
-
-    def refuse(self: PebbleProvider, *_: object, **__: object) -> None:
-        raise ProviderError("Too old to be given back.", permanent=True, code="too_old")
-
-    monkeypatch.setattr(PebbleProvider, "refund", refuse)
-    made = refund(payment)
-    assert (made.state, made.failure_reason) == (RefundState.FAILED, "Too old to be given back.")
-    assert again(payment).order.state is OrderState.COMPLETED
-    assert db.session.scalars(select(Order.state)).all() == [OrderState.COMPLETED]

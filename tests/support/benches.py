@@ -98,6 +98,10 @@ class Bench(Protocol):
     def payments(self) -> int:
         """How many payments the provider has."""
 
+    def given_back_minor(self, provider_id: str) -> int:
+        """What went back of a payment by the provider's books. Only where it keeps no keys of refunds."""
+        pytest.fail(f"{self.name} keeps no keys of refunds: its bench must tell what went back.")
+
     def spoil(self, params: dict[str, Any]) -> dict[str, Any]:
         """The parameters with something in them that the provider refuses."""
 
@@ -147,6 +151,10 @@ class SandboxBench(Bench):
 
     def payments(self) -> int:
         return sum(payment["provider"] == self.name for payment in self.sandbox.get("payments"))
+
+    def given_back_minor(self, provider_id: str) -> int:
+        found: int = self.sandbox.get(f"payments/{provider_id}")["refunded_minor"]
+        return found
 
 
 class StripeBench(SandboxBench):
@@ -312,6 +320,9 @@ class PebbleBench(Bench):
 
     def payments(self) -> int:
         return len(self.bank.payments)
+
+    def given_back_minor(self, provider_id: str) -> int:
+        return sum(round(100 * float(made["amount"])) for made in self.bank.payments[provider_id]["returns"])
 
     def spoil(self, params: dict[str, Any]) -> dict[str, Any]:
         return {**params, "colour": "red"}

@@ -1,0 +1,245 @@
+"""Refunds where the provider keeps no key of ours: what became of one is told by the sum that went back.
+
+SumUp, over HTTP and through its SDK, and the toy of docs/adding-a-provider.md.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from flask import Flask
+from sqlalchemy import select
+
+from domain import checks, clock, decisions, payments, refunds
+from domain.errors import DomainError
+from domain.providers import ProviderError
+from extensions import db
+from models import Incident, Order, OrderState, Payment, Refund, RefundState
+from tests.domain.test_second_provider import again, alerts, later, paid
+from tests.support.benches import Bench, PebbleBench, SumUpBench
+from tests.support.sandbox import Sandbox
+
+
+@pytest.fixture(params=[SumUpBench, PebbleBench], ids=lambda bench: bench.name)
+def bank(
+    app: Flask, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Bench:
+    """Each of them in turn."""
+    made: Bench = request.param(sandbox, monkeypatch)
+    assert not made.provider().keeps_refund_keys
+    return made
+
+
+def refund(payment: Payment, minor: int = 1000) -> Refund:
+    return refunds.request(payment.id, minor, actor_id=None, reason="Asked for")
+
+
+def given_back(bank: Bench, payment: Payment) -> int:
+    """What went back by the provider's own books, in minor units."""
+    return bank.given_back_minor(payment.provider_id or "")
+
+
+def follow_up(made: Refund, monkeypatch: pytest.MonkeyPatch) -> Refund:
+    """What the next sweep but some does with it."""
+    later(monkeypatch, 10)
+    assert refunds.due(clock.now(), 10) == [made.id]
+    refunds.follow_up(made.id, patient=True)
+    return db.session.get_one(Refund, made.id, populate_existing=True)
+
+
+def mirrored(payment: Payment, monkeypatch: pytest.MonkeyPatch) -> list[Refund]:
+    """The refunds after the payment was read again."""
+    later(monkeypatch, 61)
+    payments.reconcile(payment.id, door="test")
+    return again(payment).refunds
+
+
+def assert_all_holds() -> None:
+    """Everything but the mail, which is sent by nobody here while the clock goes on."""
+    assert {violation.code for violation in checks.run()} <= {"mail_is_sent_or_failed"}
+
+
+def test_a_refund_is_noted_called_for_and_found_again_as_ours(
+    bank: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payment = paid(bank)
+    first, second = refund(payment), refund(payment, 700)
+    assert (first.refunded_before_minor, second.refunded_before_minor) == (0, 1000)
+    assert {first.state, second.state} == {RefundState.SUCCEEDED}
+    assert given_back(bank, payment) == 1700
+    known = mirrored(payment, monkeypatch)
+    assert [(r.amount_minor, r.made_at_provider) for r in known] == [(1000, False), (700, False)]
+    assert again(payment).order.state is OrderState.PARTIALLY_REFUNDED
+    assert_all_holds()
+
+
+def test_a_lost_answer_is_found_in_the_sum_at_once(bank: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    payment = paid(bank)
+    bank.trouble("timeout_after", method="POST", times=1)
+    made = refund(payment)
+    assert made.state is RefundState.SUCCEEDED and given_back(bank, payment) == 1000
+    (known,) = mirrored(payment, monkeypatch)
+    assert known.id == made.id and known.provider_id and not known.made_at_provider
+    assert_all_holds()
+
+
+def test_a_lost_answer_is_found_in_the_sum_later(bank: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    payment = paid(bank)
+    lose_the_line(bank, monkeypatch, "timeout_after")
+    made = refund(payment)
+    assert made.state is RefundState.CREATED and given_back(bank, payment) == 1000
+    bank.trouble()
+    assert follow_up(made, monkeypatch).state is RefundState.SUCCEEDED
+    assert given_back(bank, payment) == 1000
+
+
+def lose_the_line(bank: Bench, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """The next call for a refund goes wrong in this way, and nothing answers after it."""
+    adapter = type(bank.provider())
+    refund = adapter.refund
+
+    def answer(self: Any, *what: Any, **more: Any) -> Any:
+        bank.trouble(kind, method="POST")
+        try:
+            return refund(self, *what, **more)
+        finally:
+            bank.trouble("timeout_before")
+
+    monkeypatch.setattr(adapter, "refund", answer)
+
+
+def test_a_call_that_never_arrived_is_made_again_once(bank: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    payment = paid(bank)
+    bank.trouble("timeout_before", method="POST", times=1)
+    made = refund(payment)
+    assert made.state is RefundState.CREATED and given_back(bank, payment) == 0
+    assert follow_up(made, monkeypatch).state is RefundState.SUCCEEDED
+    assert given_back(bank, payment) == 1000
+
+
+def test_dead_after_the_call_is_not_paid_twice(bank: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    payment = paid(bank)
+    with pytest.MonkeyPatch.context() as patch:
+
+        def dead(*_: object) -> None:
+            raise SystemExit
+
+        patch.setattr(refunds, "_judge", dead)
+        with pytest.raises(SystemExit):
+            refund(payment)
+    db.session.rollback()
+    (made,) = again(payment).refunds
+    assert made.state is RefundState.CREATED and given_back(bank, payment) == 1000
+    assert follow_up(made, monkeypatch).state is RefundState.SUCCEEDED
+    assert given_back(bank, payment) == 1000
+
+
+def test_of_two_that_follow_up_at_once_one_calls(bank: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    payment = paid(bank)
+    bank.trouble("timeout_before", method="POST", times=1)
+    made = refund(payment)
+    take = refunds._take_turn
+
+    def both(refund_id: int, count: int) -> bool:
+        # The other one was a moment faster.
+        assert take(refund_id, count)
+        return take(refund_id, count)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(refunds, "_take_turn", both)
+        later(monkeypatch, 10)
+        refunds.follow_up(made.id, patient=True)
+    assert given_back(bank, payment) == 0
+
+
+def test_a_refund_that_never_gets_through_is_for_a_person(
+    bank: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payment = paid(bank)
+    bank.trouble("timeout_before", method="POST")
+    made = refund(payment)
+    for _ in range(refunds._MOST_CALLS - 1):
+        assert made.state is RefundState.CREATED
+        made = follow_up(made, monkeypatch)
+    assert made.state is RefundState.REVIEW and made.next_check_at is None
+    bank.trouble()
+    assert given_back(bank, payment) == 0
+    (incident,) = db.session.scalars(select(Incident)).all()
+    decisions.resolve(incident.id, how="dismiss", reason="It is not in the dashboard.", actor_id=None)
+    assert db.session.get_one(Refund, made.id, populate_existing=True).state is RefundState.FAILED
+    assert refund(payment).state is RefundState.SUCCEEDED
+    assert given_back(bank, payment) == 1000
+    assert_all_holds()
+
+
+def ambiguous(bank: Bench, monkeypatch: pytest.MonkeyPatch) -> tuple[Payment, Refund]:
+    """Our call was lost while somebody in the dashboard gave back another sum."""
+    payment = paid(bank)
+    lose_the_line(bank, monkeypatch, "timeout_after")
+    made = refund(payment)
+    bank.trouble()
+    bank.do(payment.provider_id or "", "refund", amount_minor=300)
+    made = follow_up(made, monkeypatch)
+    assert made.state is RefundState.REVIEW and given_back(bank, payment) == 1300
+    assert len(alerts("incident:refund_ambiguous")) == 1
+    return payment, made
+
+
+def test_a_sum_that_tells_nothing_is_for_a_person(bank: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    payment, made = ambiguous(bank, monkeypatch)
+    (incident,) = db.session.scalars(select(Incident)).all()
+    assert incident.amount_minor == 1000 and incident.evidence["refunded_now_minor"] == 1300
+    with pytest.raises(DomainError):
+        decisions.resolve(incident.id, how="issue", reason="No.", actor_id=None)
+    decisions.resolve(incident.id, how="refund", reason="It is in the dashboard.", actor_id=None)
+    assert db.session.get_one(Refund, made.id, populate_existing=True).state is RefundState.SUCCEEDED
+    known = mirrored(payment, monkeypatch)
+    assert [(r.amount_minor, r.made_at_provider) for r in known] == [(1000, False), (300, True)]
+    assert given_back(bank, payment) == 1300
+    assert_all_holds()
+
+
+def test_the_report_s_own_list_clears_it_up(bank: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    payment, made = ambiguous(bank, monkeypatch)
+    known = mirrored(payment, monkeypatch)
+    assert [(r.id == made.id, r.amount_minor, r.state) for r in known] == [
+        (True, 1000, RefundState.SUCCEEDED),
+        (False, 300, RefundState.SUCCEEDED),
+    ]
+    assert refunds.refundable_minor(again(payment)) == 1200
+    assert_all_holds()
+
+
+def test_a_refund_in_the_dashboard_is_mirrored(bank: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    payment = paid(bank)
+    bank.do(payment.provider_id or "", "refund", amount_minor=700)
+    with pytest.raises(DomainError) as refused:
+        refund(payment)
+    assert refused.value.code == "refunds_differ" and given_back(bank, payment) == 700
+    (known,) = mirrored(payment, monkeypatch)
+    assert (known.amount_minor, known.made_at_provider) == (700, True)
+    assert refund(payment).state is RefundState.SUCCEEDED
+    assert given_back(bank, payment) == 1700
+    assert_all_holds()
+
+
+def test_a_silent_provider_is_not_asked_to_pay(bank: Bench) -> None:
+    payment = paid(bank)
+    bank.trouble("timeout_before")
+    with pytest.raises(DomainError) as refused:
+        refund(payment)
+    assert refused.value.code == "provider_silent" and again(payment).refunds == []
+
+
+def test_a_refusal_is_the_end_of_it(bank: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    payment = paid(bank)
+
+    def refuse(self: Any, *_: object, **__: object) -> None:
+        raise ProviderError("Too old to be given back.", permanent=True, code="too_old")
+
+    monkeypatch.setattr(type(bank.provider()), "refund", refuse)
+    made = refund(payment)
+    assert (made.state, made.failure_reason) == (RefundState.FAILED, "Too old to be given back.")
+    assert again(payment).order.state is OrderState.COMPLETED
+    assert db.session.scalars(select(Order.state)).all() == [OrderState.COMPLETED]
