@@ -176,6 +176,7 @@ def _refund(batch: list[tuple[int, int]], event: Event, ends: float) -> tuple[bo
         except DomainError as error:
             # Somebody else refunds it at this moment; what is left then is due at the next run.
             log.info("refund_not_made", payment_id=payment_id, code=error.code)
+            silent += error.code == "provider_silent"
             continue
         asked += 1
         silent = silent + 1 if made.state is RefundState.CREATED else 0

@@ -270,6 +270,9 @@ def _break(row: Row[Any], why: str, *, worthless: bool) -> None:
 
     `worthless` tokens are thrown away; unreadable ones are kept, as their key may be found again.
     """
+    if row.state == ConnectionState.DISCONNECTED and row.last_error == why[:300]:
+        # An ended connection does not become a broken one, so that only its error says that this was told.
+        return
     values: dict[str, Any] = {"last_error": why[:300], "leased_until": None, "generation": row.generation + 1}
     if worthless:
         values |= {"access_token": "", "refresh_token": "", "access_expires_at": None}
@@ -280,6 +283,10 @@ def _break(row: Row[Any], why: str, *, worthless: bool) -> None:
         if broke is None:
             return
         waiting = _count_waiting(connection, row)
+        if row.state == ConnectionState.DISCONNECTED and not waiting:
+            # Its owner has ended it here, and then there. What is left to be read was final.
+            log.info("connection_gone", provider=row.provider, account=row.account)
+            return
         email = connection.scalars(select(User.email).where(User.id == row.user_id)).one()
         label = connecting.get(row.provider).label
         key = f"connection-broken:{row.id}:{row.generation}"

@@ -35,8 +35,9 @@ from domain.lookup import by_code as by_code
 from domain.lookup import by_provider_id as by_provider_id
 from domain.matching import disowned
 from domain.matching import mismatch as mismatch
+from domain.polling import ASK_AGAIN as ASK_AGAIN
+from domain.polling import after_silence, may_ask, next_check
 from domain.polling import extend as extend
-from domain.polling import may_ask, next_check
 from domain.polling import stop_polling as stop_polling
 from domain.providers import Missing, Provider, ProviderError, Report
 from extensions import db, queue
@@ -54,8 +55,6 @@ from models import (
 LEASE = timedelta(seconds=160)
 # After this a provider may have forgotten our idempotency key, so a lost create is only looked for.
 KEY_LIFE = timedelta(hours=23)
-# When a closed payment is asked about again that was not, or could not be, settled.
-ASK_AGAIN = timedelta(minutes=15)
 _HAS_GOODS = (OrderState.COMPLETED, OrderState.PARTIALLY_REFUNDED, OrderState.REFUNDED)
 _FINAL_WORDS = {
     PaymentState.FAILED: (OrderState.FAILED, "payment_failed"),
@@ -280,10 +279,7 @@ def unanswered(payment_id: int, error: ProviderError, *, door: str) -> Outcome:
         payment.last_error = f"{error.code}: {error}"[:300]
         payment.leased_until = None
         if payment.next_check_at is not None:
-            payment.next_check_at = next_check(payment, now)
-            if payment.state not in PAYMENT_ACTIVE and not error.permanent:
-                # The reading that is due an hour or a day after the end is not lost to an outage.
-                payment.next_check_at = now + ASK_AGAIN
+            payment.next_check_at = after_silence(payment, now, permanent=error.permanent)
         if isinstance(error, Missing) or payment.error_count in (1, 10, 100):
             timeline.note(order, "unanswered", payment.last_error, door=door, payment=payment)
         if isinstance(error, Missing):

@@ -20,6 +20,11 @@ STOPPED = timedelta(hours=6)
 MOST_MINUTES = 24 * 60
 # A payment that is final is read again for late money, refunds and disputes.
 REREADS = (timedelta(hours=1), timedelta(days=1))
+# When a closed payment is asked about again that was not, or could not be, settled: soon, and after so many
+# calls in vain seldom. One whose account is gone for good is not asked about for ever.
+ASK_AGAIN = timedelta(minutes=15)
+_OFTEN = 12
+_GIVEN_UP = timedelta(days=14)
 
 
 def next_check(payment: Payment, now: datetime) -> datetime | None:
@@ -45,6 +50,14 @@ def next_check(payment: Payment, now: datetime) -> datetime | None:
     if soonest is None and payment.has_open_ends:
         return now + timedelta(days=1)
     return soonest
+
+
+def after_silence(payment: Payment, now: datetime, *, permanent: bool) -> datetime | None:
+    """When the sweep looks again, after a call at `now` that found no answer. None: at rest."""
+    if payment.state in PAYMENT_ACTIVE or permanent or now - payment.state_since > _GIVEN_UP:
+        return next_check(payment, now)
+    # The reading that is due an hour or a day after the end is not lost to an outage.
+    return now + (ASK_AGAIN if payment.error_count < _OFTEN else STOPPED)
 
 
 def may_ask(payment: Payment) -> bool:

@@ -99,6 +99,13 @@ def _noted_before(payment_id: int) -> int | None:
     try:
         return provider.refunded_minor(provider_id)
     except ProviderError as error:
+        if error.code == "not_connected":
+            label = provider.label
+            raise DomainError(
+                "not_connected",
+                f"The {label} account that took this money is not connected any more. Have it connected "
+                f"again, or give the money back in {label}'s dashboard.",
+            ) from error
         raise DomainError(
             "provider_silent", "We could not reach the payment provider. Wait a minute, then try again."
         ) from error

@@ -290,10 +290,8 @@ class SumUpProvider:
         if state == "paid":
             # What was taken counts: nothing without proof, and all of it where it was taken twice.
             amount = sum(_minor(_said(attempt.amount, "amount"), currency) for attempt in taken)
-            currency = next((a.currency for a in taken if a.currency not in (None, currency)), currency)
-            account = next(
-                (a.merchant_code for a in taken if a.merchant_code not in (None, account)), account
-            )
+            currency = _other(currency, (attempt.currency for attempt in taken))
+            account = _other(account, (attempt.merchant_code for attempt in taken))
             odd = _contradiction(checkout, taken, asked, amount)
             reference = f"{reference} ({odd})" if odd else reference
         return Report(

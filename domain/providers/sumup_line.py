@@ -75,11 +75,7 @@ class Line:
             try:
                 return self._authorised(ask, patient, writes=False)
             except ProviderError as error:
-                if (
-                    error.permanent
-                    or not left
-                    or error.code in ("unauthorised", "not_connected", "throttled")
-                ):
+                if error.permanent or not left or error.code in _NOT_AGAIN:
                     raise
             # Those who stumbled together do not come back together.
             sleep(uniform(0.3, 1.2))

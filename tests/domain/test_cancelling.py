@@ -17,6 +17,7 @@ from models import Event, EventState, Order, OrderState, Payment, Refund, Role, 
 from tests.support.people import mails
 from tests.support.sandbox import Sandbox
 from tests.support.shop import make_event, make_user, place
+from tests.support.tills import SUMUP, Till
 
 
 @pytest.fixture
@@ -44,8 +45,8 @@ def refunded_at_provider(sandbox: Sandbox) -> int:
     return sum(1 for call in calls if call["method"] == "POST" and call["path"].endswith("/refunds"))
 
 
-def test_everybody_is_paid_back_once(sandbox: Sandbox, boss: int) -> None:
-    event = make_event()
+def test_everybody_is_paid_back_once(sandbox: Sandbox, boss: int, till: Till) -> None:
+    event = make_event(providers=[till.name])
     made = bought(sandbox, event, 1, 2, 3)
     free = orders.place_guests(
         event, event.ticket_types[0].id, 1, name="G", email="g@example.org", actor_id=boss
@@ -143,8 +144,8 @@ def test_without_the_wish_nothing_goes_back(sandbox: Sandbox, boss: int) -> None
         catalogue.update_event(event, state=EventState.PUBLISHED)
 
 
-def test_two_at_once_pay_back_once(app: Flask, sandbox: Sandbox, boss: int) -> None:
-    event = make_event()
+def test_two_at_once_pay_back_once(app: Flask, sandbox: Sandbox, boss: int, till: Till) -> None:
+    event = make_event(providers=[till.name])
     made = bought(sandbox, event, 1, 1, 1, 1)
     cancelling.cancel(event, refund=True, actor_id=boss)
 
@@ -178,17 +179,31 @@ def test_what_failed_is_shown_and_tried_again_only_when_asked(sandbox: Sandbox, 
 
 
 def test_a_silent_provider_is_left_alone_and_asked_later_under_the_same_key(
-    sandbox: Sandbox, boss: int
+    sandbox: Sandbox, boss: int, till: Till
 ) -> None:
-    event = make_event(capacity=100)
+    event = make_event(capacity=100, providers=[till.name])
     bought(sandbox, event, *[1] * 5)
     cancelling.cancel(event, refund=True, actor_id=boss)
-    sandbox.post("faults", {"seed": 1, "rate": 1, "kinds": ["http_500"], "match": {"path": "/v1/refunds"}})
+    sandbox.faults("http_500", match={"path": till.refunds})
     assert cancelling.refund_due() == 3
-    sandbox.post("faults", {})
+    sandbox.faults()
+    sandbox.advance(301)
     db.session.expire_all()
     assert cancelling.progress(event).under_way == 3
     sweep.run("command")
     db.session.expire_all()
     assert cancelling.progress(event).done == 5
     assert db.session.query(Refund).count() == 5
+
+
+def test_a_provider_that_does_not_even_tell_a_sum_is_left_alone(sandbox: Sandbox, boss: int) -> None:
+    """Where the sum that went back is asked for before each refund, that question is the first to fail."""
+    event = make_event(capacity=100, providers=["sumup"])
+    bought(sandbox, event, *[1] * 5)
+    cancelling.cancel(event, refund=True, actor_id=boss)
+    before = len(sandbox.calls())
+    sandbox.faults("http_500", match={"path": SUMUP.api})
+    assert cancelling.refund_due() == 0
+    assert len(sandbox.calls()) - before == 3
+    sandbox.faults()
+    assert cancelling.refund_due() == 5

@@ -14,12 +14,32 @@ import pytest
 from flask import Flask
 from sqlalchemy import inspect, select
 
-from domain import clock, connections, credentials, keyring, payments, providers, sweep
+from domain import (
+    clock,
+    connections,
+    credentials,
+    keyring,
+    ledger,
+    payments,
+    polling,
+    providers,
+    refunds,
+    sweep,
+)
 from domain.errors import DomainError
 from domain.providers import ProviderError
 from domain.providers.connecting import Owner, Tokens
 from extensions import db
-from models import Connection, ConnectionState, Event, OutboxMail, Payment, PaymentState, User
+from models import (
+    Connection,
+    ConnectionState,
+    Event,
+    OutboxMail,
+    Payment,
+    PaymentState,
+    RefundState,
+    User,
+)
 from tests.support.merchants import allow, connect, make_organiser, query, token_calls, use_sumup, variables
 from tests.support.people import mails
 from tests.support.sandbox import Sandbox
@@ -410,6 +430,69 @@ def test_the_tokens_of_an_ended_connection_stay_until_its_last_payment_is_final(
     row = fresh(connected)
     assert (row.refresh_token, row.access_token) == ("", "")
     assert refused(row) == "not_connected" and mails("connection_broken") == []
+
+
+def test_a_merchant_who_connects_another_account_keeps_what_is_under_way_at_the_first(
+    connected: Connection, olga: User, sandbox: Sandbox
+) -> None:
+    """Each payment is asked about, and given back, by the tokens of the account that it goes to."""
+    event = events(connected)
+    first, lost = (payments.open_at_provider(place(event, form_token=f"t{n}")) for n in range(2))
+    assert first is not None and lost is not None
+    first_id, lost_id = first.id, lost.id
+    another = connect(olga, "MLANTERN")
+    second = payments.open_at_provider(place(event, form_token="t3"))
+    assert second is not None and second.account == another.account == "MLANTERN"
+    assert (first.account, fresh(connected).state) == (ACCOUNT, ConnectionState.DISCONNECTED)
+    second_id = second.id
+    for payment_id in (first_id, second_id):
+        sandbox.do(str(db.session.get_one(Payment, payment_id).provider_id), "pay")
+    sandbox.advance(3600)
+    sweep.run("test")
+    states = [db.session.get_one(Payment, n).state for n in (first_id, second_id, lost_id)]
+    assert states == [PaymentState.PAID, PaymentState.PAID, PaymentState.OPEN]
+    assert refunds.request(first_id, 2500, actor_id=None, reason="Ill").state is RefundState.SUCCEEDED
+    assert ledger.balance(ledger.provider_account("sumup", ACCOUNT), "EUR") == 0
+    assert ledger.balance(ledger.provider_account("sumup", "MLANTERN"), "EUR") == -2500
+
+
+def test_who_ends_a_connection_here_and_then_there_is_not_asked_to_connect_again(
+    connected: Connection, olga: User, sandbox: Sandbox
+) -> None:
+    """What is left to be read is final: it is asked about ever more seldom, and then no more."""
+    payment_id = open_order(connected)
+    sandbox.do(str(db.session.get_one(Payment, payment_id).provider_id), "pay")
+    assert payments.reconcile(payment_id, door="test").state is PaymentState.PAID
+    connections.disconnect(olga.id, "sumup")
+    sandbox.post(f"merchants/{ACCOUNT}", {"do": "revoke"})
+    sandbox.advance(3601)
+    sweep.run("test")
+    assert mails("connection_broken") == [] and fresh(connected).refresh_token == ""
+    with pytest.raises(DomainError, match="is not connected any more") as refused:
+        refunds.request(payment_id, 2500, actor_id=None, reason="Ill")
+    assert refused.value.code == "not_connected"
+    payment, now = db.session.get_one(Payment, payment_id, populate_existing=True), clock.now()
+    for calls, wait in ((1, timedelta(minutes=15)), (12, timedelta(hours=6))):
+        payment.error_count = calls
+        assert polling.after_silence(payment, now, permanent=False) == now + wait
+    late = payment.state_since + timedelta(days=15)
+    assert polling.after_silence(payment, late, permanent=False) is None
+
+
+def test_a_lost_key_of_an_ended_connection_is_told_once(
+    connected: Connection, olga: User, environ: dict[str, str], sandbox: Sandbox
+) -> None:
+    payment_id = open_order(connected)
+    connections.disconnect(olga.id, "sumup")
+    use_sumup(environ, sandbox, secret_key="another secret altogether")
+    credentials.use(db.engine)
+    for _ in range(3):
+        outcome = payments.reconcile(payment_id, door="sweep")
+        assert outcome.error is not None and outcome.state is PaymentState.OPEN
+    assert len(mails("connection_broken")) == 1 == len(mails("alert"))
+    assert fresh(connected).refresh_token
+    use_sumup(environ, sandbox)
+    assert payments.reconcile(payment_id, door="sweep").error is None
 
 
 def test_an_ended_connection_sells_nothing(connected: Connection, olga: User) -> None:

@@ -80,11 +80,11 @@ def again(payment: Payment) -> Payment:
     return db.session.get_one(Payment, payment.id, populate_existing=True)
 
 
-def connect(bank: PebbleBench, user: User) -> str:
+def connect(bank: Bench, user: User) -> str:
     """The organiser's own account, connected."""
     account, _ = bank.connect()
     now = clock.now()
-    db.session.add(Connection(user_id=user.id, provider="pebble", account=account, connected_at=now))
+    db.session.add(Connection(user_id=user.id, provider=bank.name, account=account, connected_at=now))
     db.session.commit()
     return account
 

@@ -20,8 +20,7 @@ from domain.providers import Throttle
 from extensions import connect_redis, db, queue
 from models import OutboxMail, Payment, PaymentState, SweepRun
 from tests.domain.test_second_provider import connect, later, opened, sold
-from tests.support.benches import PebbleBench
-from tests.support.pebble import PebbleProvider
+from tests.support.benches import Bench, PebbleBench, SumUpBench
 from tests.support.sandbox import Sandbox
 from tests.support.shop import make_event, make_user, place
 
@@ -32,13 +31,22 @@ def bank(app: Flask, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Pebbl
     return PebbleBench(sandbox, monkeypatch)
 
 
-def pending(bank: PebbleBench, accounts: int, each: int) -> dict[str, list[Payment]]:
+@pytest.fixture(params=[SumUpBench, PebbleBench], ids=lambda bench: bench.name)
+def any_bank(
+    app: Flask, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Bench:
+    """Each provider whose accounts are connected; SumUp over HTTP and through its SDK."""
+    made: Bench = request.param(sandbox, monkeypatch)
+    return made
+
+
+def pending(bank: Bench, accounts: int, each: int) -> dict[str, list[Payment]]:
     """Open payments at organisers' accounts."""
     found = {}
     for number in range(accounts):
         organiser = make_user(f"org{number}@example.org")
         account = connect(bank, organiser)
-        event = sold(slug=f"concert-{number}", organiser_id=organiser.id, capacity=each)
+        event = sold(bank.name, slug=f"concert-{number}", organiser_id=organiser.id, capacity=each)
         found[account] = [opened(event, email=f"b{n}@example.org") for n in range(each)]
     return found
 
@@ -85,39 +93,39 @@ def test_the_limit_of_one_account_stalls_no_other(bank: PebbleBench, monkeypatch
 
 
 def test_a_broken_account_is_left_alone_and_the_others_are_read(
-    bank: PebbleBench, monkeypatch: pytest.MonkeyPatch
+    any_bank: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    theirs = pending(bank, accounts=3, each=20)
-    monkeypatch.setattr(providers._credentials("pebble", "shop-3"), "broken", True)
+    theirs = pending(any_bank, accounts=3, each=14)
+    monkeypatch.setattr(providers._credentials(any_bank.name, sorted(theirs)[1]), "broken", True)
     run = sweep.run("test")
-    assert run.pending == 40 and 3 <= run.errors <= 3 + sweep._THREADS
+    assert run.pending == 28 and 3 <= run.errors <= 3 + sweep._THREADS
     states = db.session.execute(
         select(Payment.account, Payment.state, func.count()).group_by(Payment.account, Payment.state)
     ).all()
-    assert sorted(map(tuple, states)) == [(account, PaymentState.OPEN, 20) for account in sorted(theirs)]
+    assert sorted(map(tuple, states)) == [(account, PaymentState.OPEN, 14) for account in sorted(theirs)]
     assert not db.session.scalars(select(Payment).where(Payment.leased_until.is_not(None))).all()
 
 
-def test_a_silent_provider_is_left_alone(bank: PebbleBench) -> None:
-    pending(bank, accounts=5, each=10)
-    bank.trouble("timeout_before")
+def test_a_silent_provider_is_left_alone(any_bank: Bench) -> None:
+    pending(any_bank, accounts=3, each=10)
+    any_bank.trouble("timeout_before")
     run = sweep.run("test")
     assert run.pending == 0 and 10 <= run.errors <= 10 + sweep._THREADS_IN_ALL
     assert db.session.scalars(select(Payment.state).distinct()).all() == [PaymentState.OPEN]
 
 
 def test_two_sweeps_at_once_share_the_work(
-    app: Flask, bank: PebbleBench, monkeypatch: pytest.MonkeyPatch
+    app: Flask, any_bank: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pending(bank, accounts=4, each=10)
-    seen = asked(bank, monkeypatch)
-    fetch = PebbleProvider.fetch
+    pending(any_bank, accounts=4, each=6)
+    before, adapter = any_bank.received(), type(any_bank.provider())
+    fetch = adapter.fetch
 
-    def slowly(self: PebbleProvider, *what: Any, **more: Any) -> Any:
+    def slowly(self: Any, *what: Any, **more: Any) -> Any:
         time.sleep(0.02)
         return fetch(self, *what, **more)
 
-    monkeypatch.setattr(PebbleProvider, "fetch", slowly)
+    monkeypatch.setattr(adapter, "fetch", slowly)
 
     def one() -> None:
         with app.app_context():
@@ -129,27 +137,30 @@ def test_two_sweeps_at_once_share_the_work(
     for thread in both:
         thread.join()
     runs = db.session.scalars(select(SweepRun).order_by(SweepRun.id)).all()
-    assert sum(run.pending for run in runs) == 40 == len(seen)
+    assert sum(run.pending for run in runs) == 24 == any_bank.received() - before
     assert all(run.error == "" and run.errors == 0 for run in runs)
 
 
 def test_at_the_deadline_all_of_them_are_closed_in_their_turn(
-    bank: PebbleBench, monkeypatch: pytest.MonkeyPatch
+    any_bank: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    theirs = pending(bank, accounts=3, each=5)
-    late = theirs["shop-2"][0]
-    close = PebbleProvider.close
+    theirs = pending(any_bank, accounts=3, each=4)
+    late = next(iter(theirs.values()))[0].provider_id
+    adapter, minutes = type(any_bank.provider()), any_bank.provider().open_minutes
+    close = adapter.close
 
-    def just_paid(self: PebbleProvider, provider_id: str, *rest: Any, **more: Any) -> Any:
-        if provider_id == late.provider_id:
-            bank.do(provider_id, "pay")
+    def just_paid(self: Any, provider_id: str, *rest: Any, **more: Any) -> Any:
+        if provider_id == late:
+            any_bank.do(provider_id, "pay")
         return close(self, provider_id, *rest, **more)
 
-    monkeypatch.setattr(PebbleProvider, "close", just_paid)
-    later(monkeypatch, 76)
+    monkeypatch.setattr(adapter, "close", just_paid)
+    later(monkeypatch, minutes + 1)
     run = sweep.run("test")
-    assert (run.verified, run.failed, run.pending, run.errors) == (1, 14, 0, 0)
-    assert {payment["state"] for payment in bank.bank.payments.values()} == {"closed", "taken"}
+    assert (run.verified, run.failed, run.pending, run.errors) == (1, 11, 0, 0)
+    for account, its in theirs.items():
+        there = {providers.get(any_bank.name, account).fetch(p.provider_id or "").state for p in its}
+        assert "open" not in there
 
 
 def test_what_is_pending_for_long_is_told_once(bank: PebbleBench, monkeypatch: pytest.MonkeyPatch) -> None:
