@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
 from sqlalchemy.orm import joinedload, selectinload
 
 import config
-from domain import clock, health, money, providers
+from domain import clock, health, money, polling, providers
 from domain.errors import NotFound
 from domain.providers import ProviderError
 from domain.sales import for_tickets
@@ -88,10 +88,14 @@ class OrderFile:
 
 @dataclass(frozen=True)
 class Polled:
-    """How long a payment was polled (minutes; until it was final), and whether sweeps go on polling it."""
+    """How long a payment was polled (minutes; until it was final), and whether sweeps go on polling it.
+
+    `unreadable` is one past its end that nobody answers for, so that an admin may close it.
+    """
 
     elapsed_minutes: float
     needed: bool
+    unreadable: bool
 
 
 @dataclass(frozen=True)
@@ -246,7 +250,11 @@ def polled(payment: Payment) -> Polled:
     """A payment's polling as it stands now."""
     now = clock.now()
     until = now if payment.is_active else payment.state_since
-    return Polled(payment.polling_elapsed_minutes(until), payment.needs_polling(now))
+    return Polled(
+        payment.polling_elapsed_minutes(until),
+        payment.needs_polling(now),
+        polling.is_unreadable(payment, now),
+    )
 
 
 def incidents(*, decided: bool = False, before: int | None = None) -> Rows[Incident]:

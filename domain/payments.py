@@ -36,7 +36,7 @@ from domain.lookup import by_provider_id as by_provider_id
 from domain.matching import disowned
 from domain.matching import mismatch as mismatch
 from domain.polling import ASK_AGAIN as ASK_AGAIN
-from domain.polling import after_silence, may_ask, next_check
+from domain.polling import after_silence, is_unreadable, may_ask, next_check
 from domain.polling import extend as extend
 from domain.polling import stop_polling as stop_polling
 from domain.providers import Missing, Provider, ProviderError, Report
@@ -542,6 +542,7 @@ def _paid_in_review(order: Order, payment: Payment, report: Report, what: str, *
 def decide(payment_id: int, *, state: PaymentState, actor_id: int, note: str) -> Outcome:
     """A person takes a payment out of review: back to open or processing, or closed. Recorded; commits.
 
+    They may also close one that is past its end and whose account cannot be asked: nobody else ever would.
     Goods for a payment in review are handed over by `decisions.resolve(how="issue")`. One that bought its
     goods before can only be paid again, as it was.
     """
@@ -550,7 +551,8 @@ def decide(payment_id: int, *, state: PaymentState, actor_id: int, note: str) ->
 
     def work() -> Outcome:
         payment, order = locks.payment_and_order(payment_id)
-        if payment.state is not PaymentState.REVIEW or not payment.allows(state):
+        ends = state in _FINAL_WORDS and is_unreadable(payment, clock.now())
+        if not ends and (payment.state is not PaymentState.REVIEW or not payment.allows(state)):
             raise DomainError("not_in_review", f"This payment is {payment.state}; it cannot become {state}.")
         if payment.fulfilled is not (state is PaymentState.PAID):
             raise DomainError(

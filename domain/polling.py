@@ -24,6 +24,8 @@ REREADS = (timedelta(hours=1), timedelta(days=1))
 # calls in vain seldom. One whose account is gone for good is not asked about for ever.
 ASK_AGAIN = timedelta(minutes=15)
 _OFTEN = 12
+# So many calls in a row are more than a stumble.
+_IN_VAIN = 3
 _GIVEN_UP = timedelta(days=14)
 
 
@@ -50,6 +52,15 @@ def next_check(payment: Payment, now: datetime) -> datetime | None:
     if soonest is None and payment.has_open_ends:
         return now + timedelta(days=1)
     return soonest
+
+
+def is_unreadable(payment: Payment, now: datetime) -> bool:
+    """Whether a payment is past its end, and call after call about it found no answer.
+
+    It is never closed for that by a rule. A person may, who has looked it up at the provider.
+    """
+    ended = payment.closes_at is not None and payment.closes_at <= now
+    return payment.state in PAYMENT_ACTIVE and ended and payment.error_count >= _IN_VAIN
 
 
 def after_silence(payment: Payment, now: datetime, *, permanent: bool) -> datetime | None:

@@ -18,6 +18,7 @@ from domain import payments
 from tests.chaos.instance import Instance, Killer, as_json
 
 PATIENCE = 300.0
+PROVIDERS = ("stripe", "sumup")
 
 
 @dataclass
@@ -50,7 +51,7 @@ def run(
     moves the clock past the leases that dead processes have left, instead of waiting for their end.
     """
     outcome = Outcome(purchases)
-    _event(instance, purchases)
+    _events(instance, purchases)
     killer = Killer(instance, seed, (3.0, 8.0))
     trouble = [
         threading.Thread(target=killer.run),
@@ -73,22 +74,24 @@ def run(
     return outcome
 
 
-def _event(instance: Instance, capacity: int) -> None:
-    arguments = ["--slug", "chaos", "--capacity", str(capacity * 2), "--price-minor", "1000"]
-    made = instance.flask("demo", "event", *arguments, "--currency", "EUR", "--provider", "stripe")
-    if made.returncode:
-        raise RuntimeError(made.stdout + made.stderr)
+def _events(instance: Instance, capacity: int) -> None:
+    """One for each provider: the buyers take turns."""
+    for provider in PROVIDERS:
+        arguments = ["--slug", f"chaos-{provider}", "--capacity", str(capacity * 2), "--price-minor", "1000"]
+        made = instance.flask("demo", "event", *arguments, "--currency", "EUR", "--provider", provider)
+        if made.returncode:
+            raise RuntimeError(made.stdout + made.stderr)
 
 
 def _trouble(instance: Instance, redis_down: float, outage: float) -> None:
-    """Redis is flushed, then stopped; the provider fails for a while."""
+    """Redis is flushed, then stopped; both providers fail for a while."""
     time.sleep(3)
     redis.Redis.from_url(instance.env()["REDIS_URL"]).flushall()
     instance.hold("redis", down=True)
     instance.kill("redis")
     time.sleep(redis_down)
     instance.hold("redis", down=False)
-    instance.control("faults", {"seed": 1, "rate": 1, "kinds": ["http_500"], "match": {"path": "/stripe/"}})
+    instance.control("faults", {"seed": 1, "rate": 1, "kinds": ["http_500"]})
     time.sleep(outage)
     instance.control("faults", {})
 
@@ -96,7 +99,7 @@ def _trouble(instance: Instance, redis_down: float, outage: float) -> None:
 def _buy(instance: Instance, number: int, dice: random.Random) -> None:
     """One buyer, who tries again as people do, pays (most of them), and comes back (half of them)."""
     browser = requests.Session()
-    page = f"{instance.web}/events/chaos"
+    page = f"{instance.web}/events/chaos-{PROVIDERS[number % len(PROVIDERS)]}"
     html = _patiently(browser, "GET", page).text
     fields = dict(re.findall(r'name="(csrf_token|form_token)" value="([^"]+)"', html))
     quantity = re.search(r'name="(quantity-\d+)"', html)

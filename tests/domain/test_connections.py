@@ -34,10 +34,13 @@ from models import (
     Connection,
     ConnectionState,
     Event,
+    OrderState,
     OutboxMail,
     Payment,
     PaymentState,
     RefundState,
+    Role,
+    TicketType,
     User,
 )
 from tests.support.merchants import allow, connect, make_organiser, query, token_calls, use_sumup, variables
@@ -356,6 +359,9 @@ def test_a_broken_connection_is_told_once_and_mended_by_connecting_again(
     assert row.state is ConnectionState.BROKEN and row.refresh_token == ""
     (letter,) = mails("connection_broken")
     assert letter.to == olga.email and letter.context["waiting"] == 1
+    admin = make_user("admin@example.org", Role.ADMIN)
+    with pytest.raises(DomainError):
+        payments.decide(payment_id, state=PaymentState.EXPIRED, actor_id=admin.id, note="Gone.")
     (alert,) = [mail for mail in mails("alert") if "Connection Broken" in mail.context["subject"]]
     assert ACCOUNT in alert.context["subject"] and "marked failed" in alert.context["text"]
     provider_id = db.session.get_one(Payment, payment_id).provider_id
@@ -366,6 +372,30 @@ def test_a_broken_connection_is_told_once_and_mended_by_connecting_again(
     age(fresh(connected))
     assert refused(connected) == "not_connected"
     assert len(mails("connection_broken")) == 2
+
+
+def test_a_person_may_close_what_nobody_can_be_asked_about_any_more(
+    connected: Connection, olga: User, sandbox: Sandbox
+) -> None:
+    """Its account is gone, and its end has come; money that was paid all the same is found after a return."""
+    payment_id = open_order(connected)
+    sandbox.do(str(db.session.get_one(Payment, payment_id).provider_id), "pay")
+    sandbox.post(f"merchants/{ACCOUNT}", {"do": "revoke"})
+    sandbox.advance(121 * 60)
+    for _ in range(3):
+        sweep.run("test")
+    admin = make_user("admin@example.org", Role.ADMIN)
+    for state in (PaymentState.PAID, PaymentState.OPEN, PaymentState.REVIEW):
+        with pytest.raises(DomainError):
+            payments.decide(payment_id, state=state, actor_id=admin.id, note="Not by hand.")
+    payments.decide(payment_id, state=PaymentState.EXPIRED, actor_id=admin.id, note="The club has closed.")
+    payment = db.session.get_one(Payment, payment_id, populate_existing=True)
+    assert (payment.state, payment.order.state) == (PaymentState.EXPIRED, OrderState.EXPIRED)
+    assert db.session.scalars(select(TicketType.held)).all() == [0]
+    connect(olga)
+    sandbox.advance(3601)
+    sweep.run("test")
+    assert db.session.get_one(Payment, payment_id, populate_existing=True).fulfilled
 
 
 def test_a_silent_provider_breaks_nothing_and_a_token_that_is_still_good_is_used(
