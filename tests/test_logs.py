@@ -116,7 +116,7 @@ def test_no_secret_of_the_settings_is_written(app: Flask) -> None:
     hidden = {field.name for field in fields(config.Settings) if not field.repr}
     # Addresses are hidden where their password is.
     hidden -= {"database_url", "redis_url", "token_keys"}
-    values = {name: f"hidden-{name}" for name in hidden}
+    values: dict[str, Any] = {name: f"hidden-{name}" for name in hidden}
     settings = replace(config.get(), token_keys=("hidden-key-one", "hidden-key-two"), **values)
     told = logs.Redactor(settings)(
         None, "info", {"event": " ".join((*values.values(), *settings.token_keys))}

@@ -19,7 +19,7 @@ from tests.support.benches import BENCHES, Bench
 from tests.support.sandbox import Sandbox
 
 
-@pytest.fixture(params=BENCHES.values(), ids=BENCHES)
+@pytest.fixture(params=list(BENCHES.values()), ids=list(BENCHES))
 def bank(
     app: Flask, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> Bench:
