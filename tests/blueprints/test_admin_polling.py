@@ -107,6 +107,21 @@ def test_polling_now(boss: FlaskClient, sandbox: Sandbox) -> None:
     assert (seen.state, seen.poll_count) == (PaymentState.PAID, before + 1)
 
 
+def test_what_nobody_answers_about_is_closed_by_hand(boss: FlaskClient, sandbox: Sandbox) -> None:
+    payment = opened()
+    payment.closes_at = payment.created_at
+    sandbox.faults("http_500")
+    for _ in range(3):
+        assert "Close this payment" not in boss.get(f"/admin/orders/{payment.order.code}").text
+        payments.reconcile(payment.id, door="test")
+    sandbox.faults()
+    assert "Close this payment" in boss.get(f"/admin/orders/{payment.order.code}").text
+    html = act(boss, payment, "decide", state="expired", note="The account is gone.")
+    assert "The payment is expired now." in html and "Close this payment" not in html
+    entry = told("decided")
+    assert entry.text == "expired: The account is gone." and entry.actor_id is not None
+
+
 def test_stopping_with_a_reason(boss: FlaskClient, sandbox: Sandbox) -> None:
     payment = opened()
     assert "Say why." in act(boss, payment, "stop-polling", reason=" ")

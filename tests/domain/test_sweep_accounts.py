@@ -144,9 +144,11 @@ def test_two_sweeps_at_once_share_the_work(
 def test_at_the_deadline_all_of_them_are_closed_in_their_turn(
     any_bank: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    theirs = pending(any_bank, accounts=3, each=4)
-    late = next(iter(theirs.values()))[0].provider_id
-    adapter, minutes = type(any_bank.provider()), any_bank.provider().open_minutes
+    opened_there = pending(any_bank, accounts=3, each=4)
+    theirs = {account: [p.provider_id or "" for p in its] for account, its in opened_there.items()}
+    late = next(iter(theirs.values()))[0]
+    provider = any_bank.provider()
+    adapter = type(provider)
     close = adapter.close
 
     def just_paid(self: Any, provider_id: str, *rest: Any, **more: Any) -> Any:
@@ -155,12 +157,11 @@ def test_at_the_deadline_all_of_them_are_closed_in_their_turn(
         return close(self, provider_id, *rest, **more)
 
     monkeypatch.setattr(adapter, "close", just_paid)
-    later(monkeypatch, minutes + 1)
+    later(monkeypatch, provider.open_minutes + provider.grace_minutes + 1)
     run = sweep.run("test")
     assert (run.verified, run.failed, run.pending, run.errors) == (1, 11, 0, 0)
     for account, its in theirs.items():
-        there = {providers.get(any_bank.name, account).fetch(p.provider_id or "").state for p in its}
-        assert "open" not in there
+        assert "open" not in {providers.get(any_bank.name, account).fetch(each).state for each in its}
 
 
 def test_what_is_pending_for_long_is_told_once(bank: PebbleBench, monkeypatch: pytest.MonkeyPatch) -> None:
