@@ -110,6 +110,7 @@ def test_polling_now(boss: FlaskClient, sandbox: Sandbox) -> None:
 def test_what_nobody_answers_about_is_closed_by_hand(boss: FlaskClient, sandbox: Sandbox) -> None:
     payment = opened()
     payment.closes_at = payment.created_at
+    db.session.commit()
     sandbox.faults("http_500")
     for _ in range(3):
         assert "Close this payment" not in boss.get(f"/admin/orders/{payment.order.code}").text
