@@ -68,6 +68,16 @@ def test_what_comes_back_to_another_browser_or_with_another_state_connects_nothi
     assert row() is None
 
 
+def test_who_logs_out_on_the_way_connects_nothing(client: FlaskClient, olga: User) -> None:
+    told = leave(client)
+    post(client, "/account/logout", page="/account/")
+    away = client.get(f"{PAGE}/done", query_string=told)
+    assert away.location.startswith("/account/login")
+    log_in(client, olga.email)
+    answer = client.get(f"{PAGE}/done", query_string=told, follow_redirects=True)
+    assert "nothing was connected" in answer.text and row() is None
+
+
 def test_a_no_at_the_provider_is_said_in_words(client: FlaskClient, olga: User) -> None:
     state = query(post(client, PAGE).location)["state"]
     sent = {"state": state, "error": "access_denied"}

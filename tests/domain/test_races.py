@@ -14,12 +14,24 @@ from flask import Flask
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 
-from domain import fulfilment, locks, orders, payments, refunds
+from domain import connections, fulfilment, links, locks, orders, payments, refunds
 from domain.errors import DomainError
 from domain.fulfilment import SoldOut
 from domain.payments import Outcome
 from extensions import db
-from models import Event, Order, Payment, PaymentState, Ticket, TicketType, Transfer
+from models import (
+    Connection,
+    ConnectionState,
+    Event,
+    Order,
+    Payment,
+    PaymentState,
+    Ticket,
+    TicketType,
+    Transfer,
+    User,
+)
+from tests.support.merchants import allow, make_organiser
 from tests.support.sandbox import Sandbox
 from tests.support.shop import make_event, place, report_on
 from tests.support.threads import at_once
@@ -265,3 +277,62 @@ def test_correcting_the_address_while_it_is_paid(app: Flask) -> None:
     at_once(app, SIDE_BY_SIDE, work)
     order = db.session.get_one(Order, order_id, populate_existing=True)
     assert len(order.tickets) == 1
+
+
+# --- Connecting accounts --------------------------------------------------------------------------------
+
+
+def in_use() -> list[Connection]:
+    query = select(Connection).where(Connection.state != ConnectionState.DISCONNECTED)
+    return list(db.session.scalars(query))
+
+
+def connect_at_once(app: Flask, wishes: list[tuple[User, str]]) -> list[Exception]:
+    """Each connects an account, all at the same moment; what those were told who could not."""
+    ready = []
+    for user, merchant in wishes:
+        url, _ = connections.authorize_url(user, "sumup")
+        ready.append((user.id, allow(url, merchant)["code"]))
+    uri = connections.redirect_uri("sumup")
+    results = at_once(
+        app, len(ready), lambda n: connections.connect(ready[n][0], "sumup", ready[n][1], uri).account
+    )
+    return [r for r in results if isinstance(r, Exception)]
+
+
+def test_an_account_that_two_connect_at_once_is_one_of_theirs(app: Flask) -> None:
+    one, other = make_organiser("one@example.org"), make_organiser("other@example.org")
+    (refused,) = connect_at_once(app, [(one, "MHARBOUR"), (other, "MHARBOUR")])
+    assert isinstance(refused, DomainError) and refused.code == "account_taken"
+    assert [row.account for row in in_use()] == ["MHARBOUR"]
+
+
+def test_of_two_accounts_that_one_connects_at_once_the_last_is_in_use(app: Flask) -> None:
+    olga = make_organiser()
+    assert connect_at_once(app, [(olga, "MHARBOUR"), (olga, "MLANTERN")]) == []
+    assert len(in_use()) == 1
+
+
+def test_without_the_users_lock_only_the_index_stops_a_second_account(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Negative control of the test above."""
+    together, olga = Barrier(2), make_organiser()
+
+    def unlocked(user_id: int) -> User:
+        with suppress(BrokenBarrierError):
+            together.wait(2)
+        return db.session.get_one(User, user_id)
+
+    wishes = [(olga, "MHARBOUR"), (olga, "MLANTERN")]
+    find = connections._in_use
+
+    def read(*which: Any) -> list[Connection]:
+        found = find(*which)
+        with suppress(BrokenBarrierError):
+            together.wait(2)
+        return found
+
+    monkeypatch.setattr(connections, "_in_use", read)
+    monkeypatch.setattr(links, "lock", unlocked)
+    assert len(connect_at_once(app, wishes)) == 1
