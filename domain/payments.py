@@ -35,8 +35,7 @@ from domain.lookup import by_code as by_code
 from domain.lookup import by_provider_id as by_provider_id
 from domain.matching import disowned
 from domain.matching import mismatch as mismatch
-from domain.polling import ASK_AGAIN as ASK_AGAIN
-from domain.polling import after_silence, is_unreadable, may_ask, next_check
+from domain.polling import ASK_AGAIN, after_silence, is_unreadable, may_ask, next_check
 from domain.polling import extend as extend
 from domain.polling import stop_polling as stop_polling
 from domain.providers import Missing, Provider, ProviderError, Report

@@ -10,7 +10,7 @@ import pytest
 from flask import Flask
 from sqlalchemy import select
 
-from domain import checks, clock, decisions, ledger, payments, starting
+from domain import checks, clock, decisions, ledger, payments, polling, starting
 from domain.errors import DomainError
 from domain.providers import DisputeReport, ProviderError, RefundReport
 from extensions import db
@@ -67,7 +67,7 @@ def test_an_old_attempt_that_turns_to_processing_stays_closed_beside_a_newer_one
     settle(second, "open")
     assert settle(first, "processing").state is PaymentState.FAILED
     waits = fresh(first).next_check_at
-    assert waits is not None and waits <= clock.now() + payments.ASK_AGAIN
+    assert waits is not None and waits <= clock.now() + polling.ASK_AGAIN
     settle(second, "paid")
     settle(second, "paid", refunds=(RefundReport("re_1", 2500, "EUR", "succeeded"),))
     assert settle(first, "processing").state is PaymentState.PROCESSING
