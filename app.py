@@ -17,7 +17,7 @@ import config
 import extensions
 import logs
 from blueprints.visitor import wants_json
-from domain import credentials, money, rendering
+from domain import credentials, money, providers, rendering
 from domain.errors import DomainError, NotFound
 
 BLUEPRINTS = (
@@ -49,6 +49,7 @@ def create_app(settings: config.Settings | None = None) -> Flask:
     app.after_request(_secure)
     app.add_template_filter(money.show, "money")
     app.add_template_filter(rendering.when, "when")
+    app.add_template_filter(providers.title, "provider")
     app.context_processor(lambda: {"settings": config.get(), "csp_nonce": lambda: g.get("csp_nonce", "")})
     import_module("cli").register(app)
     return app

@@ -41,7 +41,7 @@ from blueprints.event_forms import (
     type_values,
 )
 from blueprints.visitor import signed_in
-from domain import cancelling, catalogue, organisers, programme, sales
+from domain import cancelling, catalogue, listing, organisers, programme, sales
 from domain.errors import DomainError, NotFound
 from domain.organisers import FIELDS
 from models import Role, TicketType, User
@@ -189,7 +189,7 @@ class EventForm(EventFields):
 
 @bp.get("/")
 def index() -> str:
-    return render_template("organiser/index.html", desk=programme.desk(me()))
+    return render_template("organiser/index.html", desk=programme.desk(me()), fee=listing.fee())
 
 
 @bp.route("/events/new", methods=["GET", "POST"])
@@ -215,6 +215,7 @@ def event() -> str:
         event=g.event,
         sales=sales.of_event(g.event),
         steps=programme.steps(g.event),
+        fee=listing.due(g.event),
         refunding=cancelling.progress(g.event) if g.event.state == "cancelled" else None,
     )
 

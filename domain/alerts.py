@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import config
-from domain import money
+from domain import money, providers
 from models import Order, Payment
 
 Alert = tuple[str, str]
@@ -96,7 +96,7 @@ def missing_record(order: Order, payment: Payment) -> Alert:
         f"Payment: {payment.reference} at {payment.provider}, account {payment.account}\n"
         f"Provider's id: {payment.provider_id or 'not known'}\n"
         f"{_customer(order)}\n\n"
-        f"{payment.provider.capitalize()} says that it has no such payment. Usually the keys belong to "
+        f"{providers.title(payment.provider)} says that it has no such payment. Usually the keys belong to "
         "another account, or to test mode instead of live. Nothing was closed, and it is asked again.\n\n"
         "Compare the account above with the one of your keys, and look the payment up in the provider's "
         "dashboard.\n\n"
@@ -150,14 +150,15 @@ def refund_failed(order: Order, amount_minor: int, currency: str, why: str) -> A
 
 def dispute(order: Order, amount_minor: int, currency: str, reason: str) -> Alert:
     """A buyer's bank that takes the money back, or tries to."""
+    tickets = "Its tickets admit nobody while the dispute is open. " if order.sells_tickets else ""
     return (
         f"Payment Disputed - Order {order.code}",
         f"The buyer's bank disputes {_amount(amount_minor, currency)}.\n\n"
         f"Reason: {reason or 'not given'}\n"
         f"Order: {order.code}\n"
         f"{_customer(order)}\n\n"
-        "Its tickets admit nobody while the dispute is open. Answer it in the provider's dashboard before "
-        "the date shown there; what was sent and scanned is on the order's page.\n\n"
+        f"{tickets}Answer it in the provider's dashboard before the date shown there; what was sent and "
+        "scanned is on the order's page.\n\n"
         f"{_view(order)}",
     )
 
@@ -185,7 +186,7 @@ def listing_review(order: Order, what: str) -> Alert:
     return (
         f"Event Off Sale - {title}",
         f"{what}\n\n"
-        f"It was the listing fee of “{title}”, {_amount(order.total_minor, order.currency)}. The event is "
+        f"It is that of “{title}”, {_amount(order.total_minor, order.currency)}. The event is "
         "off sale until you decide: publish it again, or cancel it. Tickets that were sold stay valid.\n\n"
         f"Order: {order.code}\n"
         f"Organiser: {order.email}\n\n"

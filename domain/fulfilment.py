@@ -212,7 +212,9 @@ def fee_taken_back(order: Order, payment: Payment, what: str, *, door: str) -> N
     if not _move_event(order, EventState.PUBLISHED, EventState.REVIEW):
         return
     timeline.note(order, "listing_review", f"{what} The event is off sale.", door=door, payment=payment)
-    outbox.alert(*alerts.listing_review(order, what), key=f"listing-review:{order.id}:{len(order.timeline)}")
+    key = f"listing-review:{order.id}:{len(order.timeline)}"
+    outbox.alert(*alerts.listing_review(order, what), key=key)
+    outbox.stage("listing_review", key=f"{key}:mail", to=order.email, order=order, context={"what": what})
 
 
 def fee_restored(order: Order, payment: Payment, what: str, *, door: str) -> None:
@@ -224,6 +226,13 @@ def fee_restored(order: Order, payment: Payment, what: str, *, door: str) -> Non
     if _move_event(order, EventState.REVIEW, EventState.PUBLISHED):
         words = f"{what} The event is on sale again."
         timeline.note(order, "listing_review", words, door=door, payment=payment)
+        tell_decided(order, EventState.PUBLISHED)
+
+
+def tell_decided(order: Order, state: EventState) -> None:
+    """Owe the organiser the mail that the event left review: published again, or cancelled. No commit."""
+    key = f"listing-decided:{order.id}:{len(order.timeline)}"
+    outbox.stage("listing_decided", key=key, to=order.email, order=order, context={"state": state.value})
 
 
 def _move_event(order: Order, before: EventState, after: EventState) -> bool:

@@ -79,7 +79,12 @@ def open_incident(
     if added is None:
         return
     timeline.note(
-        order, "incident", f"{KINDS[kind]} {what}".strip(), door=door, payment=payment, data=evidence
+        order,
+        "incident",
+        f"{KINDS[kind]}{f' It differs in: {what}.' if what else ''}",
+        door=door,
+        payment=payment,
+        data=evidence,
     )
     if kind in ("mismatch", "changed_after_payment"):
         subject, text = alerts.amount_mismatch(order, payment, report.amount_minor, report.currency, what)

@@ -14,7 +14,7 @@ import config
 from domain import documents, providers, rendering, tickets
 from domain.mailing import Attachment, Letter
 from extensions import db
-from models import Event, Order, OrderLine, OutboxMail, Payment, Refund, Ticket, TicketState, User
+from models import Event, EventState, Order, OrderLine, OutboxMail, Payment, Refund, Ticket, TicketState, User
 
 Context = dict[str, Any]
 # Larger orders show the first codes in the mail; the PDF has them all.
@@ -175,6 +175,28 @@ def _connection_broken(mail: OutboxMail, order: Order | None) -> _Said:
     return _Said(f"Please connect your {mail.context['label']} account again", {"connect_url": url})
 
 
+def _organiser_approved(mail: OutboxMail, order: Order | None) -> _Said:
+    labels = [own.label for own in map(providers.get, providers.names()) if own.connects]
+    return _Said(f"You are an organiser at {config.get().site_name} now", {"connects": " or ".join(labels)})
+
+
+def _listing_review(mail: OutboxMail, order: Order | None) -> _Said:
+    assert order is not None and order.event is not None
+    return _Said(f"“{order.event.title}” is off sale for now", _about_listing(order.event))
+
+
+def _listing_decided(mail: OutboxMail, order: Order | None) -> _Said:
+    assert order is not None and order.event is not None
+    again = mail.context["state"] == EventState.PUBLISHED.value
+    words = "is on sale again" if again else "was cancelled"
+    return _Said(f"“{order.event.title}” {words}", {"again": again, **_about_listing(order.event)})
+
+
+def _about_listing(event: Event) -> Context:
+    base = config.get().public_url
+    return {"event": event, "desk_url": f"{base}/organiser/events/{event.slug}"}
+
+
 def _listing_live(mail: OutboxMail, order: Order | None) -> _Said:
     assert order is not None and order.event is not None
     base = config.get().public_url
@@ -210,9 +232,11 @@ _SAY: dict[str, Callable[[OutboxMail, Order | None], _Said]] = {
     "password_changed": _plain("Your password at {site} was changed"),
     "already_registered": _plain("You already have an account at {site}"),
     "listing_live": _listing_live,
+    "listing_review": _listing_review,
+    "listing_decided": _listing_decided,
     "connection_broken": _connection_broken,
     "organiser_applied": _plain("We have your application to {site}"),
-    "organiser_approved": _plain("You are an organiser at {site} now"),
+    "organiser_approved": _organiser_approved,
     "organiser_rejected": _plain("Your application to {site}"),
     "organiser_suspended": _plain("Your sales at {site} are stopped"),
     "alert": _alert,

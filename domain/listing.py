@@ -14,7 +14,18 @@ from sqlalchemy import select
 from sqlalchemy.orm import joinedload
 
 import config
-from domain import catalogue, clock, locks, money, orders, providers, receivers, selling, timeline
+from domain import (
+    catalogue,
+    clock,
+    fulfilment,
+    locks,
+    money,
+    orders,
+    providers,
+    receivers,
+    selling,
+    timeline,
+)
 from domain.catalogue import Way
 from domain.errors import DomainError, NotFound
 from extensions import db, queue
@@ -325,6 +336,7 @@ def decide(event_id: int, how: str, *, reason: str, actor_id: int) -> Event:
         if order is not None:
             words = f"{'Published again' if how == 'publish' else 'Cancelled'}: {reason.strip()}"
             timeline.note(order, "listing_decided", words, door="admin", actor_id=actor_id)
+            fulfilment.tell_decided(order, event.state)
         return event
 
     event = locks.in_one_transaction(work)

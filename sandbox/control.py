@@ -109,7 +109,8 @@ def _payments(control: Blueprint, it: Controlled) -> None:
 
     @control.post("/payments/<payment_id>")
     def act(payment_id: str) -> AnyResponse:
-        if request.form:
+        # `curl -d` calls whatever it sends a form, JSON too.
+        if not request.get_data().lstrip().startswith(b"{") and request.form:
             it.dashboard_of(payment_id).act(payment_id, request.form.to_dict())
             return redirect(url_for("control.index"), 303)
         return _json(it.dashboard_of(payment_id).act(payment_id, _body()))

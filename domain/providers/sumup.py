@@ -320,7 +320,7 @@ def _state(
     if status == "PAID" or status == "EXPIRED" and taken:
         return "paid", ""
     failed = [attempt for attempt in attempts if attempt.status in ("FAILED", "CANCELLED")]
-    reason = "The last attempt to pay was refused." if failed or status == "FAILED" else ""
+    reason = "The card was refused." if failed or status == "FAILED" else ""
     if status == "EXPIRED":
         return ("failed", reason) if failed else ("expired", "")
     if status not in ("PENDING", "FAILED"):

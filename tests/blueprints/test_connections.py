@@ -109,8 +109,11 @@ def test_strangers_log_in_buyers_are_told_and_other_providers_are_not_there(clie
 
 
 def test_an_event_is_published_by_paying_its_fee(client: FlaskClient, olga: User, sandbox: Sandbox) -> None:
+    first = client.get("/organiser/").text
+    assert "that costs €12.50 an event" in first and "Connect your SumUp account" in first
     event = make_event("gala", organiser_id=olga.id, state=EventState.DRAFT)
     event_id, where = event.id, "/organiser/events/gala/publish"
+    assert "Publish it: that costs €12.50, once." in client.get("/organiser/events/gala").text
     assert "Listing fee: €12.50" in client.get(where).text
     answer = post(client, where, provider="sumup")
     assert answer.location.startswith(sandbox.base_url)

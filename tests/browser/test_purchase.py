@@ -64,7 +64,7 @@ def test_a_declined_card_leaves_the_order_payable_by_another(house: House, visit
     guest.see(re.compile("declined", re.IGNORECASE))
     guest.page.get_by_role("link", name=re.compile("^Cancel and return")).click()
     guest.see("£22.00 to pay")
-    guest.see(re.compile("The last try was declined: .+ Nothing was charged"))
+    guest.see(re.compile("The last try did not work. .+ Nothing was charged"))
     guest.look("order-declined")
     guest.press("Continue to payment")
     guest.pay("5555 4444 3333 1111")

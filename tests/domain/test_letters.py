@@ -34,6 +34,8 @@ ABOUT_ORDERS = (
     "refund",
     "top_up",
     "listing_live",
+    "listing_review",
+    "listing_decided",
 )
 OTHERS = tuple(sorted(letters.KINDS - set(ABOUT_ORDERS)))
 CONTEXT: dict[str, Any] = {
@@ -49,6 +51,8 @@ CONTEXT: dict[str, Any] = {
     "provider": "sumup",
     "account": "MERCH1",
     "waiting": 3,
+    "what": "Refunded: €12.50.",
+    "state": "published",
 }
 
 

@@ -169,6 +169,8 @@ def test_a_fee_that_is_refunded_takes_the_event_to_review_until_an_admin_decides
     assert ledger.balance(ledger.PLATFORM, "EUR") == 0
     (alert,) = [mail for mail in mails("alert") if "Off Sale" in mail.context["subject"]]
     assert "/admin/listings" in alert.context["text"]
+    (letter,) = mails("listing_review")
+    assert letter.to == "olga@example.org" and "fee was refunded" in letter.context["what"]
     with pytest.raises(DomainError, match="An admin looks"):
         listing.publish(draft, olga, "stripe")
     assert [item.event.slug for item in listing.waiting()] == ["gala"]
@@ -182,6 +184,7 @@ def test_a_fee_that_is_refunded_takes_the_event_to_review_until_an_admin_decides
         listing.decide(draft.id, "cancel", reason="Again", actor_id=boss.id)
     timeline = db.session.get_one(Payment, payment.id).order.timeline
     assert [entry.actor_id for entry in timeline if entry.what == "listing_decided"] == [boss.id]
+    assert [letter.context for letter in mails("listing_decided")] == [{"state": "published"}]
 
 
 @pytest.mark.parametrize("provider", ["stripe", "sumup"])
@@ -205,6 +208,7 @@ def test_a_dispute_takes_it_to_review_and_winning_it_brings_it_back(
     sandbox.do(str(payment.provider_id), "dispute_won")
     payments.reconcile(payment.id, door="admin")
     assert state_of(draft) is EventState.PUBLISHED
+    assert [letter.context for letter in mails("listing_decided")] == [{"state": "published"}]
 
 
 def test_a_lost_dispute_waits_for_the_admin_who_may_cancel(
@@ -218,6 +222,7 @@ def test_a_lost_dispute_waits_for_the_admin_who_may_cancel(
     assert state_of(draft) is EventState.REVIEW
     listing.decide(draft.id, "cancel", reason="The bank took it", actor_id=boss.id)
     assert state_of(draft) is EventState.CANCELLED
+    assert [letter.context for letter in mails("listing_decided")] == [{"state": "cancelled"}]
 
 
 def test_money_for_an_event_that_was_cancelled_meanwhile_waits_for_a_person(

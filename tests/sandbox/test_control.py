@@ -269,3 +269,10 @@ def test_settings_and_pages(box: Sandbox, session: Session) -> None:
     assert "order-1" in page
     done = requests.post(f"{box.base_url}/control/payments/{session.id}", data={"do": "pay"}, timeout=10)
     assert done.status_code == 200 and "dispute" in done.text
+
+
+def test_what_curl_sends_without_saying_that_it_is_json(box: Sandbox, session: Session) -> None:
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    url = f"{box.base_url}/control/payments/{session.id}"
+    done = requests.post(url, data='{"do": "pay"}', headers=form, timeout=10)
+    assert (done.status_code, done.json()["status"]) == (200, "paid")
