@@ -23,7 +23,7 @@ from wtforms import (
     StringField,
     TextAreaField,
 )
-from wtforms.validators import InputRequired, Length, Optional
+from wtforms.validators import InputRequired, Length, NumberRange, Optional
 from wtforms.widgets import CheckboxInput, ListWidget
 
 from domain import catalogue, money
@@ -47,10 +47,30 @@ class Checks(SelectMultipleField):
     option_widget = CheckboxInput()
 
 
-def moment(label: str, *, needed: bool = False, note: str = "") -> DateTimeLocalField:
+class Number(IntegerField):
+    """A whole number, which says in the reader's words what it is not."""
+
+    def process_formdata(self, valuelist: list[str]) -> None:
+        try:
+            super().process_formdata(valuelist)
+        except ValueError as error:
+            raise ValueError("Type a whole number, such as 40.") from error
+
+
+class Moment(DateTimeLocalField):
+    """A date and a time, which says in the reader's words what it is not."""
+
+    def process_formdata(self, valuelist: list[str]) -> None:
+        try:
+            super().process_formdata(valuelist)
+        except ValueError as error:
+            raise ValueError("Type a date and a time, such as 2026-12-31T20:00.") from error
+
+
+def moment(label: str, *, needed: bool = False, note: str = "") -> Moment:
     """A date and a time, in the zone that the form names."""
     checks = [InputRequired("Type a date and a time.")] if needed else [Optional()]
-    return DateTimeLocalField(label, format=_MOMENTS, validators=checks, description=note)
+    return Moment(label, format=_MOMENTS, validators=checks, description=note)
 
 
 class EventFields(FlaskForm):
@@ -91,13 +111,18 @@ class TicketTypeFields(FlaskForm):
     price = StringField(
         validators=[InputRequired("Type a price.")], description="In the event's currency; 0 is free."
     )
-    capacity = IntegerField(validators=[InputRequired("Type a number.")])
-    per_order_limit = IntegerField(
-        "Most in one order", default=10, validators=[InputRequired("Type a number.")]
-    )
+    capacity = Number(validators=[InputRequired("Type a number.")])
+    per_order_limit = Number("Most in one order", default=10, validators=[InputRequired("Type a number.")])
     sales_open_at = moment("Sales open", note="In the event's time zone. Empty: with the event's.")
     sales_close_at = moment("Sales close", note="In the event's time zone. Empty: with the event's.")
-    position = IntegerField("Place in the list", default=0, validators=[InputRequired("Type a number.")])
+    position = Number(
+        "Place in the list",
+        default=0,
+        validators=[
+            InputRequired("Type a number."),
+            NumberRange(0, 9999, "The place must be between 0 and 9,999."),
+        ],
+    )
 
 
 # --- From the database to a form ------------------------------------------------------------------------

@@ -129,7 +129,7 @@ def test_an_event_from_nothing_to_sale(olga: FlaskClient, client: FlaskClient) -
         ({"currency": "XYZ"}, "XYZ"),
         ({"title": ""}, "Give it a title"),
         ({"slug": "Not An Address"}, "small letters"),
-        ({"starts_at": "soon"}, "valid"),
+        ({"starts_at": "soon"}, "Type a date and a time, such as"),
     ],
 )
 def test_a_wrong_event_is_refused_beside_its_field(
@@ -139,6 +139,29 @@ def test_a_wrong_event_is_refused_beside_its_field(
     assert answer.status_code == 400
     assert words in answer.text
     assert db.session.query(Event).count() == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"name": ""}, "Give it a name."),
+        ({"price": "-5"}, "must be zero or more"),
+        ({"price": "5.005"}, "at most 2 digits"),
+        ({"price": "a lot"}, "is not an amount"),
+        ({"capacity": "1.5"}, "Type a whole number"),
+        ({"capacity": "99999999999"}, "between 0 and 1,000,000"),
+        ({"position": "99999999999"}, "between 0 and 9,999"),
+    ],
+)
+def test_a_wrong_ticket_is_refused_beside_its_field(
+    olga: FlaskClient, changes: dict[str, str], words: str
+) -> None:
+    event = hers()
+    before = len(event.ticket_types)
+    answer = post(olga, f"/organiser/events/{event.slug}/types/new", **(KIND | changes))
+    assert answer.status_code == 400
+    assert words in answer.text and 'name="price"' in answer.text
+    assert db.session.query(TicketType).count() == before
 
 
 def test_the_catalogues_rules_hold_for_organisers(olga: FlaskClient) -> None:
