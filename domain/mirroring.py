@@ -16,6 +16,7 @@ from domain import (
     money,
     outbox,
     pockets,
+    polling,
     refunds,
     tickets,
     timeline,
@@ -38,6 +39,8 @@ def mirror(order: Order, payment: Payment, report: Report, *, door: str) -> None
             refunds.apply(known, payment, order, told, door=door)
     for claim in report.disputes:
         _dispute(order, payment, claim, door=door)
+    if report.incomplete:
+        polling.read_soon(payment)
 
 
 def _known(payment: Payment, told: RefundReport) -> Refund | None:

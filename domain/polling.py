@@ -27,6 +27,8 @@ _OFTEN = 12
 # So many calls in a row are more than a stumble.
 _IN_VAIN = 3
 _GIVEN_UP = timedelta(days=14)
+# For so long after its end a paid payment is read again soon where the reading did not tell what went back.
+_REPEATED_FOR = timedelta(days=2)
 
 
 def next_check(payment: Payment, now: datetime) -> datetime | None:
@@ -69,6 +71,16 @@ def after_silence(payment: Payment, now: datetime, *, permanent: bool) -> dateti
         return next_check(payment, now)
     # The reading that is due an hour or a day after the end is not lost to an outage.
     return now + (ASK_AGAIN if payment.error_count < _OFTEN else STOPPED)
+
+
+def read_soon(payment: Payment) -> None:
+    """The report told that a payment is paid, and not what went back of it: the reading is not used up."""
+    now = clock.now()
+    soon = now + ASK_AGAIN
+    if now - payment.state_since < _REPEATED_FOR and (
+        payment.next_check_at is None or payment.next_check_at > soon
+    ):
+        payment.next_check_at = soon
 
 
 def may_ask(payment: Payment) -> bool:

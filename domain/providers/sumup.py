@@ -153,7 +153,7 @@ class SumUpProvider:
             if thorough:
                 raise
             # That it was paid is told already; somebody's tickets do not wait for what nobody asked.
-            return report
+            return replace(report, incomplete=True)
         return replace(report, refunds=refunds, disputes=disputes)
 
     def pages(self, since: datetime, until: datetime) -> Iterator[list[Report]] | None:
