@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from domain import fulfilment, locks, outbox, payments, providers, refunds, sweep
 from domain.errors import DomainError
-from domain.providers import ProviderError
+from domain.providers import ProviderError, sumup
 from domain.providers.stripe import StripeProvider
 from extensions import db
 from models import MailState, Order, OrderState, OutboxMail, Payment, PaymentState, Refund
@@ -186,6 +186,55 @@ def sweep_forgets_processing(patch: Patch) -> None:
     patch.setattr(sweep, "_due", due)
 
 
+def failed_is_final(patch: Patch) -> None:
+    """SumUp's FAILED, which is the word for the last attempt, is taken for the end of the checkout."""
+    original = sumup._state
+
+    def state(checkout: Any, attempts: Any, taken: Any, *, closed: bool) -> tuple[str, str]:
+        return original(checkout, attempts, taken, closed=closed or checkout.status == "FAILED")
+
+    patch.setattr(sumup, "_state", state)
+
+
+def refused_access_is_failed(patch: Patch) -> None:
+    """Who may not ask takes the payment for a failed one."""
+    original = payments.unanswered
+
+    def unanswered(payment_id: int, error: ProviderError, *, door: str) -> payments.Outcome:
+        if error.code not in ("unauthorised", "not_connected"):
+            return original(payment_id, error, door=door)
+
+        def work() -> payments.Outcome:
+            payment, order = locks.payment_and_order(payment_id)
+            if payment.is_active:
+                payments._close(order, payment, PaymentState.FAILED, str(error), door=door, actor_id=None)
+            return payments.Outcome(payment_id, payment.state, True, error)
+
+        return locks.in_one_transaction(work)
+
+    patch.setattr(payments, "unanswered", unanswered)
+
+
+def refund_repeated_without_a_key(patch: Patch) -> None:
+    """A refund whose answer was lost is asked for again, where the provider keeps no key of it."""
+
+    def follow_up(refund: Refund, provider: Any, *, patient: bool) -> None:
+        refund_id, amount, key = refund.id, refund.amount_minor, refund.idempotency_key
+        provider_id = refund.payment.provider_id or ""
+        db.session.rollback()
+        try:
+            report = provider.refund(provider_id, amount, key, patient=patient)
+        except ProviderError as error:
+            failure = error
+            locks.in_one_transaction(
+                lambda: refunds._unanswered(refund_id, failure, refused=failure.permanent)
+            )
+            return
+        locks.in_one_transaction(lambda: refunds._settle(refund_id, report, door="refund"))
+
+    patch.setattr(refunds, "_follow_up_by_sum", follow_up)
+
+
 _MORTAL = Habits(dies_one_in=2)
 PLANTS = (
     Plant(lock_taken_out, Habits(two_at_once=0.5)),
@@ -200,4 +249,7 @@ PLANTS = (
     Plant(late_money_oversells, Habits(events=2, places=(2, 3), often="_pays_late")),
     Plant(second_payment_fulfils, Habits(two_tabs=1.0, often="_expires")),
     Plant(sweep_forgets_processing, Habits(often="_pays_later")),
+    Plant(failed_is_final, Habits(often="_fails_twice")),
+    Plant(refused_access_is_failed, Habits(busy=("organiser",))),
+    Plant(refund_repeated_without_a_key, Habits(dies_one_in=2, busy=("refund",))),
 )
