@@ -105,12 +105,13 @@ def _connect(user_id: int, account: str) -> str:
 
 def organise(world: World) -> None:
     """An organiser looks after the account, or something happens to it."""
-    organiser = world.rng.choice(world.organisers)
-    if _state(world, organiser) != ConnectionState.CONNECTED and world.rng.random() < 0.8:
-        connect(world, organiser)
+    waiting = [o for o in world.organisers if _state(world, o) != ConnectionState.CONNECTED]
+    if waiting and world.rng.random() < 0.85:
+        connect(world, world.rng.choice(waiting))
         return
+    organiser = world.rng.choice(world.organisers)
     do = world.rng.choices(
-        ("revoke_access", "revoke", "disconnect", "another", "options"), (35, 12, 8, 10, 35)
+        ("revoke_access", "revoke", "disconnect", "another", "options"), (35, 9, 6, 15, 35)
     )[0]
     world.coverage.note("organiser", do)
     world.tell(f"organiser: {do} {organiser.account}")

@@ -37,7 +37,7 @@ _HAPPENINGS = {
     "dashboard": 16,
     "catalogue": 1,
     "door": 4,
-    "organiser": 5,
+    "organiser": 9,
     "stranger": 2,
 }
 
