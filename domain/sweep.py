@@ -107,10 +107,12 @@ class _Work:
         within_cap = not self.cap or sum(self.counts.values()) < self.cap
         return monotonic() < self.ends and within_cap
 
+    def speaks(self, lane: _Lane) -> bool:
+        """Whether neither account nor provider was silent too often in this run."""
+        return self.silent[lane.provider] < _SILENT and self.silent[lane.key] < lane.patience
+
     def may_ask(self, lane: _Lane) -> bool:
-        """Whether there is time, and neither account nor provider was silent too often in this run."""
-        speaks = self.silent[lane.provider] < _SILENT and self.silent[lane.key] < lane.patience
-        return self.has_time and speaks
+        return self.has_time and self.speaks(lane)
 
     def answered(self, lane: _Lane) -> None:
         self.silent.pop(lane.provider, None)
@@ -442,6 +444,8 @@ def _next_lane(work: _Work, turn: deque[_Lane], threads: int) -> _Lane | None:
             _give_back([payment.id for payment in lane.claimed])
             lane.claimed.clear()
             lane.done = True
+            if not work.speaks(lane):
+                _put_off(work, lane)
         if not lane.done and not lane.claimed:
             lane.claimed.extend(_claim_some(work, lane))
             lane.done = not lane.claimed
@@ -534,6 +538,15 @@ def _give_back(ids: list[int]) -> None:
     if not ids:
         return
     db.session.execute(update(Payment).where(Payment.id.in_(ids)).values(leased_until=None))
+    db.session.commit()
+
+
+def _put_off(work: _Work, lane: _Lane) -> None:
+    """Nobody answers for the account. The rest of what is due was thought of: it is first in the next run."""
+    rest = select(Payment.id).where(*_due(work), *lane.its, Payment.next_check_at < work.started_at)
+    rows = Payment.id.in_(rest.with_for_update(skip_locked=True))
+    put_off = update(Payment).where(rows).values(next_check_at=work.started_at)
+    db.session.execute(put_off.execution_options(synchronize_session=False))
     db.session.commit()
 
 

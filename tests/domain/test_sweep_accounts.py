@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 
 import config
 from cli import payments_sweep
-from domain import catalogue, clock, payments, polling, providers, sweep
+from domain import catalogue, checks, clock, payments, polling, providers, sweep
 from domain.errors import DomainError
 from domain.providers import Throttle
 from extensions import connect_redis, db, queue
@@ -104,6 +104,21 @@ def test_a_broken_account_is_left_alone_and_the_others_are_read(
     ).all()
     assert sorted(map(tuple, states)) == [(account, PaymentState.OPEN, 14) for account in sorted(theirs)]
     assert not db.session.scalars(select(Payment).where(Payment.leased_until.is_not(None))).all()
+
+
+def test_what_waits_for_a_broken_account_is_not_forgotten(
+    bank: PebbleBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few are asked about in each sweep, each time others; of none it is said that nobody thinks of it."""
+    pending(bank, accounts=2, each=20)
+    monkeypatch.setattr(providers._credentials("pebble", "shop-3"), "broken", True)
+    for _ in range(2):
+        later(monkeypatch, 90)
+        sweep.run("test")
+        assert checks.look() == []
+    waiting = select(Payment).where(Payment.account == "shop-3")
+    asked_about = [payment for payment in db.session.scalars(waiting) if payment.poll_count]
+    assert 2 * 3 <= len(asked_about) <= 2 * (3 + sweep._THREADS)
 
 
 def test_a_silent_provider_is_left_alone(any_bank: Bench) -> None:
