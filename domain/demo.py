@@ -291,10 +291,8 @@ def event(slug: str, *, capacity: int, price_minor: int, currency: str, provider
     }
     found = _find(slug)
     if found is None:
-        title = slug.replace("-", " ").capitalize()
-        made = catalogue.create_event(title=title, slug=slug, venue="Demo Hall", **values)
-        catalogue.add_ticket_type(made, name="Admission", price_minor=price_minor, capacity=capacity)
-        return made
+        values |= {"title": slug.replace("-", " ").capitalize(), "slug": slug, "venue": "Demo Hall"}
+        return _make(values, [{"name": "Admission", "price_minor": price_minor, "capacity": capacity}])
     # The price goes first to what every currency takes, so that currency and price may change together.
     kind = found.ticket_types[0]
     if found.currency != values["currency"]:
@@ -313,34 +311,37 @@ def _find(slug: str) -> Event | None:
     return db.session.scalar(select(Event).filter_by(slug=slug))
 
 
+def _make(values: dict[str, Any], kinds: list[dict[str, Any]]) -> Event:
+    """An event with its ticket types, by the catalogue's rules. Commits."""
+    made = catalogue.create_event(**values)
+    for kind in kinds:
+        catalogue.add_ticket_type(made, **kind)
+    return made
+
+
 def _stage(show: _Show) -> None:
+    """One of the catalogue's events, with its poster, and the guests it has already. Commits."""
     starts_at = _moment(show)
-    event = catalogue.create_event(
-        title=show.title,
-        slug=show.slug,
-        description=show.description,
-        venue=show.venue,
-        address=show.address,
-        timezone=show.timezone,
-        currency=show.currency,
-        starts_at=starts_at,
-        ends_at=starts_at + timedelta(hours=show.hours),
-        **_seller(show),
-    )
-    for kind in show.kinds:
-        opens_in = kind.opens_in_days
-        catalogue.add_ticket_type(
-            event,
-            name=kind.name,
-            description=kind.description,
-            price_minor=money.parse(kind.price, show.currency),
-            capacity=kind.capacity,
-            sales_open_at=_midnight(show, opens_in) if opens_in is not None else None,
-        )
+    same = ("title", "slug", "description", "venue", "address", "timezone", "currency")
+    values = {name: getattr(show, name) for name in same} | _seller(show)
+    values |= {"starts_at": starts_at, "ends_at": starts_at + timedelta(hours=show.hours)}
+    event = _make(values, [_kind(show, kind) for kind in show.kinds])
     catalogue.set_picture(event, posters.draw(show.poster))
     catalogue.update_event(event, state=EventState.PUBLISHED)
     for name, address, count in show.guests:
         orders.place(event, {event.ticket_types[0].id: count}, name=name, email=address)
+
+
+def _kind(show: _Show, kind: _Kind) -> dict[str, Any]:
+    """The columns of one of its ticket types."""
+    opens_in = kind.opens_in_days
+    return {
+        "name": kind.name,
+        "description": kind.description,
+        "price_minor": money.parse(kind.price, show.currency),
+        "capacity": kind.capacity,
+        "sales_open_at": _midnight(show, opens_in) if opens_in is not None else None,
+    }
 
 
 def _seller(show: _Show) -> dict[str, Any]:
