@@ -213,7 +213,8 @@ class StripeDashboard:
             "hosted_url": f"{self._public_url}/stripe/pay/{payment.id}" if session else None,
             "success_url": substituted(body["success_url"], payment.id) if session else None,
             "cancel_url": substituted(body["cancel_url"], payment.id) if session else None,
-            "created": body["created"],
+            # Finer than Stripe tells it, so that /control can put the payments of all providers in one order.
+            "created": payment.inner.get("made_at", body["created"]),
             "expires_at": body["expires_at"] if session else None,
             "payment_intent": intent_id,
             "refunded_minor": sum(refunded),

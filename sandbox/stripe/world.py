@@ -30,7 +30,8 @@ class World(Reversals):
 
     def open_session(self, body: Body, lines: list[Body], intent: Body) -> Body:
         """Keep a new Checkout Session. `intent`: what its PaymentIntent will be made with."""
-        self.store.add(SESSION, body, {"lines": lines, "intent": intent})
+        inner = {"lines": lines, "intent": intent, "made_at": self.clock.now()}
+        self.store.add(SESSION, body, inner)
         self.store.schedule(body["expires_at"], "expire", body["id"])
         return body
 
@@ -134,7 +135,7 @@ class World(Reversals):
 
     def open_intent(self, values: Body, inner: Body) -> Stored:
         body = objects.payment_intent(values, self.now())
-        self.store.add(INTENT, body, inner)
+        self.store.add(INTENT, body, inner | {"made_at": self.clock.now()})
         self._emit("payment_intent.created", body)
         return self.get(INTENT, body["id"])
 

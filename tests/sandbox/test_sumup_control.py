@@ -54,6 +54,19 @@ def test_payments_of_all_providers(
     assert requests.get(f"{box.base_url}/", timeout=10).ok
 
 
+def test_payments_of_the_same_second_are_in_their_order(
+    box: Sandbox, sdk: Sumup, client: stripe.StripeClient, params: Params, wanted: dict[str, Any]
+) -> None:
+    # Stripe tells whole seconds, and SumUp more: each order of the two comes up, within one second or two.
+    made = []
+    for number in range(6):
+        if number % 2:
+            made.append(sdk.checkouts.create(**(wanted | {"checkout_reference": f"attempt-{number}"})).id)
+        else:
+            made.append(client.v1.checkout.sessions.create(params).id)
+    assert [payment["id"] for payment in box.get("payments")] == made[::-1]
+
+
 def test_how_a_payment_goes(box: Sandbox, checkout: Checkout) -> None:
     name = str(checkout.id)
     assert box.do(name, "cancel")["status"] == "open"
