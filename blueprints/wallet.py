@@ -65,6 +65,7 @@ def start_topup() -> BaseResponse | tuple[str, int]:
         order = topups.start_top_up(
             visitor.member(),
             topups.chosen_amount(request.form.get("amount", "")),
+            provider=request.form.get("provider") or None,
             form_token=request.form.get("form_token", ""),
             client_address=request.remote_addr or "",
         )
@@ -78,6 +79,7 @@ def _topup_page(problem: str = "") -> str:
     return render_template(
         "wallet/topup.html",
         choices=list(zip(settings.topup_amounts, topups.amounts(), strict=True)),
+        ways=topups.ways(),
         purse=wallet.purses(visitor.member())[0],
         closed="" if settings.sales_open else topups.closed_words(),
         unfinished=topups.unfinished(visitor.member()),

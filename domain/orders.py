@@ -140,7 +140,12 @@ def _guests_type(event: Event, ticket_type_id: int, quantity: int, now: datetime
 
 
 def place_top_up(
-    user: User, amount_minor: int, *, form_token: str | None = None, client_address: str = ""
+    user: User,
+    amount_minor: int,
+    *,
+    provider: str | None = None,
+    form_token: str | None = None,
+    client_address: str = "",
 ) -> Order:
     """Make an order for wallet money, with its payment row. Commits. Only the settings' amounts pass."""
     settings = config.get()
@@ -159,7 +164,7 @@ def place_top_up(
     def make() -> Order:
         payer = user.name or user.email
         order = _new_order(currency, [line], payer, user.email, user, form_token, client_address, clock.now())
-        _commit(order, None)
+        _commit(order, provider)
         return order
 
     return _once(form_token, make)

@@ -10,7 +10,8 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.orm import contains_eager
 
 import config
-from domain import clock, money, orders, payments, timeline
+from domain import clock, money, orders, payments, receivers, timeline
+from domain.catalogue import Way
 from domain.errors import DomainError
 from extensions import db
 from models import PAYMENT_ACTIVE, LineKind, Order, OrderLine, Payment, PaymentState, TimelineEntry, User
@@ -58,14 +59,34 @@ def chosen_amount(text: str) -> int:
     return offered[text]
 
 
-def start_top_up(user: User, amount_minor: int, *, form_token: str, client_address: str = "") -> Order:
-    """The order that a top-up form makes, the same again for the same form and amount. Commits."""
+def ways() -> list[Way]:
+    """How a wallet can be topped up: the providers that take its currency, into the house's accounts."""
+    currency = config.get().wallet_currency
+    return [Way(p.name, p.label) for p in receivers.offered(None) if p.supports(currency)]
+
+
+def start_top_up(
+    user: User,
+    amount_minor: int,
+    *,
+    form_token: str,
+    provider: str | None = None,
+    client_address: str = "",
+) -> Order:
+    """The order that a top-up form makes, the same again for the same form, amount and provider. Commits.
+
+    `provider` is one of `ways()`; None is the first of them.
+    """
     if not config.get().sales_open:
         raise DomainError("sales_closed", closed_words())
-    # A form that is sent again with another amount is another order; another member's never is this one.
-    said = f"top-up:{user.id}:{amount_minor}:{form_token}"
+    if provider is not None and provider not in [way.name for way in ways()]:
+        raise DomainError("provider", "Choose how to pay.")
+    # A form that is sent again with another choice is another order; another member's never is this one.
+    said = f"top-up:{user.id}:{amount_minor}:{form_token}" + (f":{provider}" if provider else "")
     token = hashlib.sha256(said.encode()).hexdigest() if form_token else None
-    return orders.place_top_up(user, amount_minor, form_token=token, client_address=client_address)
+    return orders.place_top_up(
+        user, amount_minor, provider=provider, form_token=token, client_address=client_address
+    )
 
 
 def closed_words() -> str:

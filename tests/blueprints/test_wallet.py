@@ -79,6 +79,32 @@ def test_a_form_without_its_token_does_nothing(client: FlaskClient, member: User
     assert db.session.scalars(select(func.count()).select_from(Order)).one() == 0
 
 
+# --- By whom --------------------------------------------------------------------------------------------
+
+
+def test_the_member_chooses_among_several_providers(
+    client: FlaskClient, member: User, sandbox: Sandbox
+) -> None:
+    assert 'name="provider"' not in client.get("/wallet/topup/").text, "SumUp takes no AED"
+    config.use(replace(config.get(), wallet_currency="EUR"))
+    page = client.get("/wallet/topup/").text
+    assert re.findall(r'name="provider" id="[^"]*" value="(\w+)"', page) == ["stripe", "sumup"]
+    answer = post(client, "/wallet/topup/", amount="50", provider="sumup")
+    payment = db.session.scalars(select(Payment)).one()
+    assert (payment.provider, payment.currency, answer.location) == ("sumup", "EUR", payment.url)
+    sandbox.do(payment.provider_id or "", "pay")
+    # SumUp sends people back with our reference, as it fills in no id of its own.
+    assert "in your wallet now" in come_back(client, payment.reference)
+    assert balance(member) == 5000
+
+
+def test_what_is_not_offered_is_not_chosen(client: FlaskClient, member: User) -> None:
+    for name in ("sumup", "wallet", "nobody"):
+        answer = post(client, "/wallet/topup/", amount="50", provider=name)
+        assert answer.status_code == 400 and "Choose how to pay." in answer.text
+    assert db.session.scalars(select(Order)).all() == []
+
+
 # --- Topping up -----------------------------------------------------------------------------------------
 
 
