@@ -482,6 +482,8 @@ class Payment(Base):
     created_at: Mapped[datetime] = mapped_column(Time)
     # When `open` ends unless the provider says otherwise: read, close there, read again.
     closes_at: Mapped[datetime | None] = mapped_column(Time)
+    # Since when the call that opens it may have reached a connected account: see domain/opening.py.
+    asked_at: Mapped[datetime | None] = mapped_column(Time)
     state_since: Mapped[datetime] = mapped_column(Time)
     paid_at: Mapped[datetime | None] = mapped_column(Time)
     # The sweep's columns. NULL `next_check_at` means at rest: no sweep looks at the row.
@@ -593,6 +595,8 @@ class Refund(Base):
     next_check_at: Mapped[datetime | None] = mapped_column(Time)
     leased_until: Mapped[datetime | None] = mapped_column(Time)
     check_count: Mapped[int] = mapped_column(Integer, default=0)
+    # When the one call was made whose answer may be lost, where the provider keeps no key of ours.
+    asked_at: Mapped[datetime | None] = mapped_column(Time)
 
     payment: Mapped[Payment] = relationship(back_populates="refunds")
     actor: Mapped[User | None] = relationship()

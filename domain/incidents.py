@@ -164,6 +164,13 @@ def money_returned(
     outbox.alert(subject, text, key=f"incident:{key}", critical=True)
 
 
+def refund_unclear(order: Order, refund: Refund) -> None:
+    """Tell, once, of a refund that nobody has answered for. It is looked for further on. No commit."""
+    words = KINDS["refund_unclear"]
+    subject, text = alerts.incident(order, words, refund.amount_minor, refund.currency)
+    outbox.alert(subject, text, key=f"refund_unclear:{refund.id}", critical=True)
+
+
 def refund_ambiguous(order: Order, payment: Payment, refund: Refund, gone_minor: int) -> None:
     """A refund of which the provider's sums do not tell whether it was made. No commit."""
     words = KINDS["refund_ambiguous"]

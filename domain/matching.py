@@ -1,4 +1,4 @@
-"""Whether what a provider reports is about the payment it was asked for."""
+"""What a provider's report says of the payment it was asked for: whether it is about it, and its state."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 
 from sqlalchemy.exc import IntegrityError
 
+from domain import timeline
 from domain.providers import Report
-from models import Payment
+from models import PAYMENT_ACTIVE, Payment, PaymentState
 
 _ONE_CHARGE = "payments_charge_key"
 _ONE_ID = "payments_provider_id_key"
@@ -42,3 +43,13 @@ def disowned(report: Report, error: IntegrityError) -> tuple[Report, str]:
         less = replace(report, charge_id=None, state="processing")
         return less, f"charge id, which is another payment's ({report.charge_id}),"
     raise error
+
+
+def state_told(payment: Payment, report: Report, *, closed_by_us: bool) -> PaymentState:
+    """The report's state; or cancelled, where a person had it closed before anybody could be paid."""
+    state = PaymentState(report.state)
+    expires = state is PaymentState.EXPIRED and payment.state in PAYMENT_ACTIVE
+    # A card that was refused before is not why it ends. A bank that refuses what it was asked to confirm is.
+    fails = state is PaymentState.FAILED and payment.state is PaymentState.OPEN
+    asked = (expires or fails) and (closed_by_us or timeline.has(payment, "cancel_asked"))
+    return PaymentState.CANCELLED if asked else state

@@ -2,8 +2,7 @@
 
 Every door (success page, webhook, sweep, recheck, command) calls `reconcile`, which asks the provider and
 gives the answer to `settle`. Settling twice, late, out of order and side by side has the same outcome,
-because it happens under the order's and the payment's row locks, in one transaction. docs/payments.md
-tells the whole story.
+because it happens under the order's and the payment's row locks, in one transaction: see docs/payments.md.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from domain import (
     ledger,
     locks,
     mirroring,
+    opening,
     outbox,
     providers,
     refunds,
@@ -33,7 +33,7 @@ from domain import (
 from domain.errors import DomainError, NotFound
 from domain.lookup import by_code as by_code
 from domain.lookup import by_provider_id as by_provider_id
-from domain.matching import disowned
+from domain.matching import disowned, state_told
 from domain.matching import mismatch as mismatch
 from domain.polling import ASK_AGAIN, after_silence, is_unreadable, may_ask, next_check
 from domain.polling import extend as extend
@@ -120,8 +120,12 @@ def finish_start(payment_id: int, *, door: str, patient: bool) -> Outcome:
     payment = _read(payment_id)
     provider = providers.get(payment.provider, payment.account)
     params, key, created_at = payment.params, payment.idempotency_key, payment.created_at
-    reference = payment.reference
-    db.session.rollback()
+    reference, first, is_over = payment.reference, payment.asked_at is None, opening.is_over(payment)
+    cannot = opening.begin(payment)
+    if cannot is not None and is_over:
+        return _give_up(payment_id, door, opening.NEVER_OPENED, state=PaymentState.EXPIRED, quietly=False)
+    if cannot is not None:
+        return unanswered(payment_id, cannot, door=door)
     started = perf_counter()
     try:
         if clock.now() - created_at < KEY_LIFE:
@@ -137,19 +141,23 @@ def finish_start(payment_id: int, *, door: str, patient: bool) -> Outcome:
         else:
             report = provider.find(reference, created_at, patient=patient)
     except ProviderError as error:
+        if first and not patient:
+            opening.take_back(payment_id, error)
         return unanswered(payment_id, error, door=door)
     if report is None:
         return _give_up(payment_id, door, "The payment was never opened at the provider.")
     return settle(payment_id, report, door=door, latency=perf_counter() - started)
 
 
-def _give_up(payment_id: int, door: str, why: str, *, state: PaymentState = PaymentState.FAILED) -> Outcome:
+def _give_up(
+    payment_id: int, door: str, why: str, *, state: PaymentState = PaymentState.FAILED, quietly: bool = True
+) -> Outcome:
     """Close a `created` payment of which the provider certainly has nothing."""
 
     def work() -> Outcome:
         payment, order = locks.payment_and_order(payment_id)
         if payment.state is PaymentState.CREATED:
-            _close(order, payment, state, why, door=door, actor_id=None, quietly=True)
+            _close(order, payment, state, why, door=door, actor_id=None, quietly=quietly)
             return Outcome(payment_id, payment.state, True)
         return Outcome(payment_id, payment.state, False)
 
@@ -191,7 +199,7 @@ def reconcile(
     if provider.immediate or payment.provider_id is None:
         return Outcome(payment_id, payment.state, False)
     provider_id, count = payment.provider_id, payment.poll_count
-    due_to_close = closing or (payment.closes_at is not None and payment.closes_at <= clock.now())
+    due_to_close = closing or opening.is_over(payment)
     # A refund that failed leaves no hint on the charge, so payments with refunds are asked about them.
     thorough = payment.state is PaymentState.PAID and bool(payment.refunds)
     db.session.rollback()
@@ -315,7 +323,7 @@ def settle(
             if problem is not None and not incidents.was_accepted(payment, told):
                 _quarantine(order, payment, told, problem, door=door)
             else:
-                state = _state(payment, told, closed_by_us=closed_by_us)
+                state = state_told(payment, told, closed_by_us=closed_by_us)
                 _apply(order, payment, told, state, door=door, actor_id=actor_id, seen=seen, quietly=quietly)
         if ring_id is not None:
             mark_done(ring_id, f"{before} -> {payment.state}")
@@ -353,16 +361,6 @@ def _observe(payment: Payment, report: Report) -> None:
     if report.state == "paid" and report.currency == payment.currency and not payment.fulfilled:
         payment.received_minor = report.amount_minor
     payment.next_check_at = next_check(payment, clock.now())
-
-
-def _state(payment: Payment, report: Report, *, closed_by_us: bool) -> PaymentState:
-    """The report's state; or cancelled, where a person had it closed before anybody could be paid."""
-    state = PaymentState(report.state)
-    expires = state is PaymentState.EXPIRED and payment.state in PAYMENT_ACTIVE
-    # A card that was refused before is not why it ends. A bank that refuses what it was asked to confirm is.
-    fails = state is PaymentState.FAILED and payment.state is PaymentState.OPEN
-    asked = (expires or fails) and (closed_by_us or timeline.has(payment, "cancel_asked"))
-    return PaymentState.CANCELLED if asked else state
 
 
 def _apply(

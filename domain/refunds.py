@@ -52,8 +52,10 @@ _LEASE = timedelta(seconds=160)
 # Why a ticket is void or waits, as the door says it.
 _REFUNDED = "refunded"
 DISPUTED = "disputed"
-# How often a refund is called for at most, where the provider keeps no keys; then a person looks.
-_MOST_CALLS = 6
+# Where the provider keeps no keys, a refund is called for once. If the answer is lost, its sum is waited for:
+# so long before a person hears of it, and so long before a person has to decide.
+_TOLD_AFTER = timedelta(hours=1)
+_DECIDED_AFTER = timedelta(days=1)
 # Providers remember an idempotency key for a day.
 _KEY_LIFE = timedelta(hours=23)
 
@@ -259,25 +261,27 @@ def follow_up(refund_id: int, *, patient: bool) -> None:
 
 
 def _follow_up_by_sum(refund: Refund, provider: Provider, *, patient: bool) -> None:
-    """The same where the provider keeps no keys. Each call is another refund, so none is made unless the sum
-    that went back is what it was before the first one, and nobody else's turn came in between."""
+    """The same where the provider keeps no keys. Each call would be another refund, and what went back may be
+    slow to show in the sum, so a call is made once; when its answer is lost, we only go on reading."""
     refund_id, key, amount = refund.id, refund.idempotency_key, refund.amount_minor
-    provider_id, count = refund.payment.provider_id or "", refund.check_count
-    unmade, before = refund.state is RefundState.CREATED, refund.refunded_before_minor
+    provider_id, before = refund.payment.provider_id or "", refund.refunded_before_minor
+    unasked = refund.state is RefundState.CREATED and refund.asked_at is None
+    # The sum was read a moment ago, as the intent was written.
+    fresh = unasked and not patient and refund.check_count == 0
     report = RefundReport("", amount, refund.currency, "succeeded")
     db.session.rollback()
     failure: ProviderError | None = None
     try:
-        gone = provider.refunded_minor(provider_id, patient=patient) if count else before
-        if unmade and gone == before:
-            if not _take_turn(refund_id, count):
+        gone = before if fresh else provider.refunded_minor(provider_id, patient=patient)
+        if unasked and gone == before:
+            if not _take_turn(refund_id):
                 return
             try:
                 report = provider.refund(provider_id, amount, key, patient=patient)
                 gone = before + amount
             except ProviderError as error:
                 failure = error
-                if not error.permanent or count:
+                if not (error.permanent or error.undone):
                     gone = provider.refunded_minor(provider_id, patient=patient)
     except ProviderError as error:
         unheard = failure or error
@@ -287,12 +291,12 @@ def _follow_up_by_sum(refund: Refund, provider: Provider, *, patient: bool) -> N
     queue.soon("deliver_mail")
 
 
-def _take_turn(refund_id: int, count: int) -> bool:
-    """Write down that a call is about to be made. False when somebody else was first. Commits."""
+def _take_turn(refund_id: int) -> bool:
+    """Write down that the call is about to be made. False when somebody else was first. Commits."""
     mine = db.session.scalar(
         update(Refund)
-        .where(Refund.id == refund_id, Refund.check_count == count, Refund.state == RefundState.CREATED)
-        .values(check_count=count + 1)
+        .where(Refund.id == refund_id, Refund.asked_at.is_(None), Refund.state == RefundState.CREATED)
+        .values(asked_at=clock.now())
         .returning(Refund.id)
     )
     db.session.commit()
@@ -311,15 +315,32 @@ def _judge(refund_id: int, report: RefundReport, gone_minor: int, failure: Provi
         _not_found(refund_id)
     elif gone_minor == before and failure is not None and failure.permanent:
         _failed(refund, payment, order, str(failure), door="refund")
-    elif gone_minor == before and refund.check_count < _MOST_CALLS:
-        refund.leased_until = None
-        refund.next_check_at = clock.now() + _AGAIN
-        if failure is not None and refund.check_count == 1:
-            timeline.note(order, "refund_unanswered", str(failure)[:300], door="refund", payment=payment)
+    elif gone_minor == before and failure is not None and failure.undone:
+        # Nothing was done, so that it may be asked for as if for the first time.
+        refund.asked_at = None
+        _unanswered(refund_id, failure, refused=False)
+    elif gone_minor == before and not _waited(refund, _DECIDED_AFTER):
+        _wait_for_the_sum(refund, payment, order, failure)
     else:
         refund.state = RefundState.REVIEW
         refund.leased_until = refund.next_check_at = None
         incidents.refund_ambiguous(order, payment, refund, gone_minor)
+
+
+def _waited(refund: Refund, long: timedelta) -> bool:
+    return refund.asked_at is not None and clock.now() - refund.asked_at >= long
+
+
+def _wait_for_the_sum(refund: Refund, payment: Payment, order: Order, failure: ProviderError | None) -> None:
+    """It was asked for, and does not show: it is read again, not asked for; in an hour somebody is told."""
+    refund.check_count += 1
+    refund.leased_until = None
+    told = _waited(refund, _TOLD_AFTER)
+    refund.next_check_at = clock.now() + (_AGAIN if not told else _TOLD_AFTER)
+    if failure is not None:
+        timeline.note(order, "refund_unanswered", str(failure)[:300], door="refund", payment=payment)
+    if told:
+        incidents.refund_unclear(order, refund)
 
 
 def decide(refund: Refund, payment: Payment, order: Order, *, made: bool, why: str) -> None:
@@ -353,9 +374,7 @@ def _unanswered(refund_id: int, error: ProviderError, *, refused: bool) -> None:
         soon = refund.state is RefundState.CREATED and keeps_keys(payment)
         refund.next_check_at = now if soon else now + _AGAIN
         if refund.check_count == _UNCLEAR_AFTER and refund.state is RefundState.CREATED:
-            words = incidents.KINDS["refund_unclear"]
-            subject, text = alerts.incident(order, words, refund.amount_minor, refund.currency)
-            outbox.alert(subject, text, key=f"refund_unclear:{refund.id}", critical=True)
+            incidents.refund_unclear(order, refund)
     if refund.check_count == 1:
         timeline.note(order, "refund_unanswered", str(error)[:300], door="refund", payment=payment)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib import import_module
@@ -24,13 +25,25 @@ class ProviderError(Exception):
     """A call that gave no usable answer. Unknown is not unpaid: it never changes a payment's state.
 
     `permanent` means that repeating the same call cannot help (refused parameters, an unknown id).
-    `code` is the provider's own word for it, for the log and the timeline.
+    `code` is the provider's own word for it, for the log and the timeline. `undone` means that whatever the
+    call was to do was certainly not done, so that it may be made again without doing it twice.
     """
 
-    def __init__(self, message: str, *, permanent: bool, code: str = "") -> None:
+    def __init__(self, message: str, *, permanent: bool, code: str = "", undone: bool = False) -> None:
         super().__init__(message)
         self.permanent = permanent
         self.code = code
+        self.undone = undone
+
+
+@contextmanager
+def before_asking() -> Iterator[None]:
+    """Around what comes before a call that does something: where this fails, nothing was done."""
+    try:
+        yield
+    except ProviderError as error:
+        error.undone = True
+        raise
 
 
 class Missing(ProviderError):
@@ -223,7 +236,8 @@ class Provider(Protocol):
     def refund(self, provider_id: str, amount_minor: int, key: str, *, patient: bool = False) -> RefundReport:
         """Send `amount_minor` back for a paid payment under our key.
 
-        The same key is the same refund, where the provider keeps keys; otherwise each call is another one.
+        The same key is the same refund, where the provider keeps keys; otherwise each call is another one,
+        and after an error that does not say `undone` it is not made again.
         """
 
     def find_refund(self, provider_id: str, key: str) -> RefundReport | None:

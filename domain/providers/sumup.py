@@ -33,6 +33,7 @@ from domain.providers import (
     RefundReport,
     Report,
     Ring,
+    before_asking,
 )
 from domain.providers.sumup_line import ApiKey, Conflict, Line, answered
 
@@ -172,7 +173,8 @@ class SumUpProvider:
             return self._report(checkout, closed=True)
 
     def refund(self, provider_id: str, amount_minor: int, key: str, *, patient: bool = False) -> RefundReport:
-        charge, currency = self._charge(provider_id, patient)
+        with before_asking():
+            charge, currency = self._charge(provider_id, patient)
         if charge is None:
             raise ProviderError("The checkout was not paid.", permanent=True, code="not_paid")
         amount = float(money.to_major(amount_minor, currency))

@@ -19,7 +19,7 @@ import pydantic
 from sumup import Sumup
 from sumup.errors import APIConnectionError, APIError, APITimeoutError, SumupError
 
-from domain.providers import Credentials, Missing, ProviderError, Throttle, calls
+from domain.providers import Credentials, Missing, ProviderError, Throttle, before_asking, calls
 
 API = "https://api.sumup.com"
 T = TypeVar("T")
@@ -43,7 +43,7 @@ class _Unauthorised(ProviderError):
     """401: the token is refused. It passes, because another one, or a new connection, mends it."""
 
     def __init__(self) -> None:
-        super().__init__("SumUp refuses our access.", permanent=False, code="unauthorised")
+        super().__init__("SumUp refuses our access.", permanent=False, code="unauthorised", undone=True)
 
 
 class ApiKey:
@@ -86,16 +86,19 @@ class Line:
         return self._authorised(ask, patient, writes=True)
 
     def _authorised(self, ask: Ask[T], patient: bool, *, writes: bool) -> T:
-        token = self._credentials.token()
+        with before_asking():
+            token = self._credentials.token()
         try:
             return self._once(ask, token, patient, writes=writes)
         except _Unauthorised:
             # Refused, so nothing was done: the same call may be made again with another token, once.
-            token = self._credentials.renewed(token)
+            with before_asking():
+                token = self._credentials.renewed(token)
         return self._once(ask, token, patient, writes=writes)
 
     def _once(self, ask: Ask[T], token: str, patient: bool, *, writes: bool) -> T:
-        self._throttle.wait(60 if patient else 3)
+        with before_asking():
+            self._throttle.wait(60 if patient else 3)
         calls.add()
         with answered(writes=writes):
             return ask(client(self._base_url, patient, os.getpid()), {"Authorization": f"Bearer {token}"})
@@ -152,7 +155,7 @@ def provider_error(error: SumupError, *, writes: bool = False) -> ProviderError:
         # What may not be written was not written. What may not be read may still be true.
         return ProviderError(words, permanent=writes, code="forbidden")
     passing = status in (408, 425, 429) or status >= 500
-    return ProviderError(words, permanent=not passing, code=code)
+    return ProviderError(words, permanent=not passing, code=code, undone=status == 429)
 
 
 def _told(body: object) -> tuple[str, str]:

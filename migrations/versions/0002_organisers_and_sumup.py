@@ -109,6 +109,8 @@ def upgrade():
     op.add_column(
         "payments", sa.Column("should_poll", sa.Boolean(), nullable=False, server_default=sa.true())
     )
+    op.add_column("payments", sa.Column("asked_at", postgresql.TIMESTAMP(timezone=True), nullable=True))
+    op.add_column("refunds", sa.Column("asked_at", postgresql.TIMESTAMP(timezone=True), nullable=True))
     # What was opened before has been polled since then; the application gives every later value itself.
     op.execute("UPDATE payments SET polling_started_at = created_at WHERE provider_id IS NOT NULL")
     op.alter_column("payments", "max_poll_duration_minutes", server_default=None)
@@ -161,7 +163,8 @@ def downgrade():
     # An event in review is off sale; the older application has no such word.
     op.execute("UPDATE events SET state = 'cancelled' WHERE state = 'review'")
     _event_states("draft", "published", "cancelled")
-    for name in ("should_poll", "max_poll_duration_minutes", "polling_started_at"):
+    op.drop_column("refunds", "asked_at")
+    for name in ("asked_at", "should_poll", "max_poll_duration_minutes", "polling_started_at"):
         op.drop_column("payments", name)
     op.alter_column("payments", "poll_count", new_column_name="check_count")
     op.alter_column("payments", "last_polled_at", new_column_name="last_checked_at")

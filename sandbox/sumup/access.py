@@ -37,6 +37,8 @@ OPTIONS: Body = {
     "refund_status": 201,
     # What the next refunds meet: ok, no_balance (409) or processor (422).
     "refund_outcome": "ok",
+    # After how many seconds a refund shows in what is read of its payment.
+    "refund_shows_after": 0,
     # Whether a refresh gives a new refresh token (and the old one is worth nothing), or none.
     "rotate_refresh": True,
     # Whether SumUp has approved the scope `payments` for the app.
@@ -47,6 +49,7 @@ OPTIONS: Body = {
 OPTION_SHAPE: Shape = {
     "refund_status": Field("integer"),
     "refund_outcome": Field(words=("ok", "no_balance", "processor")),
+    "refund_shows_after": Field("integer"),
     "rotate_refresh": Field("boolean"),
     "payments_approved": Field("boolean"),
     "redirect_uris": Field("list"),

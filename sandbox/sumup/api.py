@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flask import Blueprint, Response, request
@@ -14,7 +14,7 @@ from sandbox.edge import Edge
 from sandbox.faults import Fault, Faults
 from sandbox.sumup import objects, shapes
 from sandbox.sumup.access import Access, Identity
-from sandbox.sumup.books import Checkout, Impossible, Transaction, new_id
+from sandbox.sumup.books import Checkout, Event, Impossible, Transaction, new_id
 from sandbox.sumup.history import listed
 from sandbox.sumup.merchants import Merchant
 from sandbox.sumup.money import minor
@@ -218,13 +218,23 @@ class SumupApi:
         return end.timestamp()
 
     def _bare(self, checkout: Checkout) -> Body:
-        return objects.checkout(checkout, self.world.transactions(checkout.id), self.public_url)
+        return objects.checkout(checkout, self._attempts(checkout), self.public_url)
 
     def _shown(self, checkout: Checkout) -> Body:
-        transactions = self.world.transactions(checkout.id)
         return objects.checkout_success(
-            checkout, transactions, self.public_url, self._merchant(checkout.merchant)
+            checkout, self._attempts(checkout), self.public_url, self._merchant(checkout.merchant)
         )
+
+    def _attempts(self, checkout: Checkout) -> Sequence[Transaction]:
+        return [self._seen(each)[0] for each in self.world.transactions(checkout.id)]
+
+    def _seen(self, transaction: Transaction) -> tuple[Transaction, Sequence[Event]]:
+        """A transaction and its events as they show: what went back may be slow (`refund_shows_after`)."""
+        until = self.world.now() - self.access.options()["refund_shows_after"]
+        events = [e for e in self.world.events(transaction.id) if e.type != "REFUND" or e.created <= until]
+        if transaction.status == "REFUNDED" and not any(e.type == "REFUND" for e in events):
+            return replace(transaction, status="SUCCESSFUL"), events
+        return transaction, events
 
     # Transactions
 
@@ -260,9 +270,9 @@ class SumupApi:
         if found is None or found.merchant != code or code != asked.who.merchant:
             raise legacy(404, *_NOT_FOUND)
         merchant = self._merchant(code)
-        events = self.world.events(found.id)
-        of = self._checkout_of(found)
-        return Answer(200, objects.transaction_full(found, of, events, merchant, self.public_url))
+        shown, events = self._seen(found)
+        of = self._checkout_of(shown)
+        return Answer(200, objects.transaction_full(shown, of, events, merchant, self.public_url))
 
     def history(self, asked: Asked, code: str) -> Answer:
         if code != asked.who.merchant:
@@ -270,7 +280,8 @@ class SumupApi:
         page, links = listed(self.world, code, asked.given)
         merchant = self._merchant(code)
         items = [
-            objects.history_item(t, self._checkout_of(t), self.world.events(t.id), merchant) for t in page
+            objects.history_item(t, self._checkout_of(t), events, merchant)
+            for t, events in map(self._seen, page)
         ]
         return Answer(200, {"items": items, "links": links})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -58,14 +59,30 @@ import config
 from app import create_app
 from domain import credentials
 app = create_app(config.load())
+credentials._WAIT_SECONDS = 120.0
 def token():
     return credentials.AccountCredentials("sumup", "MHARBOUR").token()
 """
+# Ten of them at once. The application is imported once, for it is not what is tested.
+TEN = """
+def one():
+    try:
+        os.write(1, f"token {token()}\\n".encode())
+        os._exit(0)
+    finally:
+        os._exit(1)
+born = [os.fork() or one() for _ in range(10)]
+sys.exit(sum(os.waitstatus_to_exitcode(os.waitpid(each, 0)[1]) for each in born))
+"""
+# A machine that is busy with other things may need minutes for what it does in a second.
+PATIENCE = 600
 
 
 @pytest.fixture(autouse=True)
 def _sumup(app: Flask, environ: dict[str, str], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(providers._BUILDERS, "sumup", "domain.providers.sumup")
+    # Whoever waits for another one who renews does so even where that one is slow for want of a processor.
+    monkeypatch.setattr(credentials, "_WAIT_SECONDS", 120.0)
     use_sumup(environ, sandbox)
 
 
@@ -302,10 +319,12 @@ def test_ten_processes_make_one_call(
 ) -> None:
     age(connected)
     before = token_calls(sandbox)
-    running = [child(environ, sandbox, "print(token())") for _ in range(10)]
-    said = [process.communicate(timeout=240) for process in running]
-    assert [process.returncode for process in running] == [0] * 10, said
-    assert len({out.strip().splitlines()[-1] for out, _ in said}) == 1
+    process = child(environ, sandbox, TEN)
+    said, complaints = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, complaints
+    # What ten say at once may be on one line, and among what they log.
+    tokens = re.findall(r"token (at_\w+)", said)
+    assert len(tokens) == 10 and len(set(tokens)) == 1
     assert token_calls(sandbox) == before + 1
 
 
@@ -316,7 +335,7 @@ def test_a_process_that_dies_before_its_commit_costs_a_reconnect_and_no_payment(
     age(connected)
     dying = "credentials._keep = lambda row, tokens: os.kill(os.getpid(), 9)\ntoken()"
     process = child(environ, sandbox, dying)
-    process.communicate(timeout=120)
+    process.communicate(timeout=PATIENCE)
     assert process.returncode == -signal.SIGKILL
     assert fresh(connected).leased_until is not None and connected.generation == 0
     # While the lease runs nobody asks; then the old refresh token turns out to be worth nothing.
@@ -337,7 +356,7 @@ def test_where_the_old_refresh_token_stays_good_such_a_death_costs_nothing(
     sandbox.post("settings", {"sumup": {"rotate_refresh": False}})
     age(connected)
     process = child(environ, sandbox, "credentials._keep = lambda *_: os.kill(os.getpid(), 9)\ntoken()")
-    process.communicate(timeout=120)
+    process.communicate(timeout=PATIENCE)
     sandbox.advance(60)
     assert credentials_of(connected).token()
     assert fresh(connected).state is ConnectionState.CONNECTED
@@ -375,7 +394,7 @@ def test_a_broken_connection_is_told_once_and_mended_by_connecting_again(
 
 
 def test_a_person_may_close_what_nobody_can_be_asked_about_any_more(
-    connected: Connection, olga: User, sandbox: Sandbox
+    connected: Connection, sandbox: Sandbox
 ) -> None:
     """Its account is gone, and its end has come; money that was paid all the same is found after a return."""
     payment_id = open_order(connected)
@@ -392,7 +411,8 @@ def test_a_person_may_close_what_nobody_can_be_asked_about_any_more(
     payment = db.session.get_one(Payment, payment_id, populate_existing=True)
     assert (payment.state, payment.order.state) == (PaymentState.EXPIRED, OrderState.EXPIRED)
     assert db.session.scalars(select(TicketType.held)).all() == [0]
-    connect(olga)
+    # A sweep lets go of all that was read before it.
+    connect(db.session.query(User).filter_by(role=Role.ORGANISER).one())
     sandbox.advance(3601)
     sweep.run("test")
     assert db.session.get_one(Payment, payment_id, populate_existing=True).fulfilled

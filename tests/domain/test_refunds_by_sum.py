@@ -109,11 +109,11 @@ def lose_the_line(bank: Bench, monkeypatch: pytest.MonkeyPatch, kind: str) -> No
     monkeypatch.setattr(adapter, "refund", answer)
 
 
-def test_a_call_that_never_arrived_is_made_again_once(bank: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_that_was_turned_away_is_made_again(bank: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     payment = paid(bank)
-    bank.trouble("timeout_before", method="POST", times=1)
+    bank.trouble("http_429", method="POST", times=1)
     made = refund(payment)
-    assert made.state is RefundState.CREATED and given_back(bank, payment) == 0
+    assert (made.state, made.asked_at, given_back(bank, payment)) == (RefundState.CREATED, None, 0)
     assert follow_up(made, monkeypatch).state is RefundState.SUCCEEDED
     assert given_back(bank, payment) == 1000
 
@@ -137,14 +137,14 @@ def test_dead_after_the_call_is_not_paid_twice(bank: Bench, monkeypatch: pytest.
 
 def test_of_two_that_follow_up_at_once_one_calls(bank: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     payment = paid(bank)
-    bank.trouble("timeout_before", method="POST", times=1)
+    bank.trouble("http_429", method="POST", times=1)
     made = refund(payment)
     take = refunds._take_turn
 
-    def both(refund_id: int, count: int) -> bool:
+    def both(refund_id: int) -> bool:
         # The other one was a moment faster.
-        assert take(refund_id, count)
-        return take(refund_id, count)
+        assert take(refund_id)
+        return take(refund_id)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(refunds, "_take_turn", both)
@@ -153,18 +153,20 @@ def test_of_two_that_follow_up_at_once_one_calls(bank: Bench, monkeypatch: pytes
     assert given_back(bank, payment) == 0
 
 
-def test_a_refund_that_never_gets_through_is_for_a_person(
+def test_a_refund_whose_answer_is_lost_is_not_called_for_again_but_is_for_a_person(
     bank: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     payment = paid(bank)
-    bank.trouble("timeout_before", method="POST")
+    bank.trouble("timeout_before", method="POST", times=1)
     made = refund(payment)
-    for _ in range(refunds._MOST_CALLS - 1):
-        assert made.state is RefundState.CREATED
+    for minutes in (1, 55):
+        later(monkeypatch, minutes)
         made = follow_up(made, monkeypatch)
+    assert made.state is RefundState.CREATED and len(alerts("refund_unclear")) == 1
+    later(monkeypatch, 24 * 60)
+    made = follow_up(made, monkeypatch)
     assert made.state is RefundState.REVIEW and made.next_check_at is None
-    bank.trouble()
-    assert given_back(bank, payment) == 0
+    assert given_back(bank, payment) == 0 and len(alerts("refund_unclear")) == 1
     (incident,) = db.session.scalars(select(Incident)).all()
     decisions.resolve(incident.id, how="dismiss", reason="It is not in the dashboard.", actor_id=None)
     assert db.session.get_one(Refund, made.id, populate_existing=True).state is RefundState.FAILED

@@ -91,6 +91,7 @@ _COMMITS = (
     "decisions.resolve",
     "doorbell._remember",
     "doorbell._signed",
+    "opening._write",
     "orders._commit",
     "orders.cancel",
     "orders.correct_email",

@@ -24,7 +24,7 @@ import stripe
 from flask import Flask
 
 from domain import clock, providers
-from tests.domain.test_provider_contract import purchase
+from tests.support.contract import purchase
 from tests.support.sandbox import Sandbox, free_port
 
 ADAPTER = Path(__file__).resolve().parents[2] / "domain" / "providers" / "stripe.py"

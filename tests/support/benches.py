@@ -10,6 +10,7 @@ import json
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib import import_module
 from typing import Any, ClassVar, Protocol
 
 import pytest
@@ -17,7 +18,7 @@ from stripe import WebhookSignature
 
 import config
 from domain import providers
-from domain.providers import Provider, ProviderError
+from domain.providers import Provider, ProviderError, Report
 from domain.providers import stripe as stripe_adapter
 from domain.providers import sumup as sumup_adapter
 from tests.support import pebble
@@ -75,6 +76,18 @@ class Bench(Protocol):
 
     def limited(self, rate: int) -> Provider:
         """The adapter with a limit of `rate` calls a second."""
+
+    def live(self) -> Provider:
+        """The adapter as it is where the money is real."""
+        build = import_module(providers._BUILDERS[self.name]).build
+        live: Provider = build(
+            replace(config.get(), stripe_secret_key="sk_live_bench", stripe_publishable_key="pk_live_bench")
+        )
+        return live
+
+    def live_report(self, provider_id: str) -> Report:
+        """What is said of a payment where the money is real. Here it is the settings that tell."""
+        return self.live().fetch(provider_id)
 
     def do(self, provider_id: str, action: str, **more: Any) -> None:
         """Do what a buyer, a bank or somebody in the dashboard does."""
@@ -182,6 +195,11 @@ class StripeBench(SandboxBench):
 
     def limited(self, rate: int) -> Provider:
         return stripe_adapter.build(replace(config.get(), stripe_rate_per_second=rate))
+
+    def live_report(self, provider_id: str) -> Report:
+        """Each of Stripe's records says itself whether it is live."""
+        self.do(provider_id, "tamper", set={"livemode": True})
+        return self.provider().fetch(provider_id)
 
     def spoil(self, params: dict[str, Any]) -> dict[str, Any]:
         return {**params, "colour": "red"}

@@ -7,6 +7,7 @@ lines with these.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -204,13 +205,11 @@ class PebbleProvider:
         return self._report(self._call("POST", "/payments", params, key, patient=patient))
 
     def find(self, reference: str, since: datetime, *, patient: bool = True) -> Report | None:
-        answer = self._call("GET", "/payments", {"reference": reference}, patient=True)
+        answer = self._call("GET", "/payments", {"reference": reference}, patient=patient)
         return next((self._report(payment) for payment in answer["found"]), None)
 
     def fetch(self, provider_id: str, *, patient: bool = False, thorough: bool = False) -> Report:
-        if not provider_id.removeprefix("peb_").isdigit():
-            raise Missing("That is not an id of Pebble's.")
-        return self._report(self._call("GET", f"/payments/{provider_id}", patient=patient))
+        return self._report(self._call("GET", _path(provider_id), patient=patient))
 
     def pages(self, since: datetime, until: datetime) -> Iterator[list[Report]] | None:
         """Pebble has no list by time: the sweep reads its payments one by one."""
@@ -218,7 +217,7 @@ class PebbleProvider:
 
     def close(self, provider_id: str, key: str, *, patient: bool = False) -> Report:
         try:
-            self._call("POST", f"/payments/{provider_id}/close", {}, key, patient=patient)
+            self._call("POST", _path(provider_id, "/close"), {}, key, patient=patient)
         except ProviderError as error:
             # 409: it is final already, as the next reading shows.
             if error.code != "409":
@@ -229,7 +228,7 @@ class PebbleProvider:
         currency = self.fetch(provider_id, patient=patient).currency
         wanted = {"amount": str(money.to_major(amount_minor, currency))}
         # One attempt, even where the caller can wait: Pebble keeps no key, and would pay twice.
-        made = self._call("POST", f"/payments/{provider_id}/returns", wanted)
+        made = self._call("POST", _path(provider_id, "/returns"), wanted)
         return _refund_report(made, currency)
 
     def find_refund(self, provider_id: str, key: str) -> RefundReport | None:
@@ -278,7 +277,11 @@ class PebbleProvider:
             raise Missing("Pebble knows no such payment.")
         if status >= 400:
             passing = status in (401, 429) or status >= 500
-            raise ProviderError(f"Pebble answered {status}.", permanent=not passing, code=str(status))
+            # Turned away: whatever it was, nothing of it was done.
+            away = status in (401, 429)
+            raise ProviderError(
+                f"Pebble answered {status}.", permanent=not passing, code=str(status), undone=away
+            )
         try:
             answer: dict[str, Any] = json.loads(text)
         except ValueError as error:
@@ -317,6 +320,13 @@ class PebbleProvider:
             refunds=tuple(_refund_report(refund, currency) for refund in payment["returns"]),
             raw=dict(payment),
         )
+
+
+def _path(provider_id: str, rest: str = "") -> str:
+    """Where a payment is. The id may be what somebody typed, so it is looked at before it is in a path."""
+    if not re.fullmatch(r"peb_[0-9]+", provider_id):
+        raise Missing("That is not an id of Pebble's.")
+    return f"/payments/{provider_id}{rest}"
 
 
 def _refund_report(refund: Mapping[str, Any], currency: str) -> RefundReport:

@@ -6,7 +6,9 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from domain import clock, orders
+from sqlalchemy import select
+
+from domain import clock, orders, payments
 from domain.providers import Report
 from extensions import db
 from models import Event, EventState, Order, Payment, Role, TicketType, User
@@ -76,3 +78,20 @@ def report_on(payment: Payment, state: str, **changes: Any) -> Report:
         url="https://pay.example.org/session" if state == "open" else None,
     )
     return replace(told, **changes)
+
+
+def address(order: Order) -> str:
+    """The path of the order's page."""
+    return f"/o/{order.code}/{order.secret}"
+
+
+def settled(order: Order, *states: str, **changes: Any) -> Order:
+    """The order after its payment went through `states`, as the provider tells it."""
+    for state in states:
+        payment = db.session.scalars(select(Payment).filter_by(order_id=order.id)).one()
+        payments.settle(payment.id, report_on(payment, state, **changes), door="test")
+    # What was asked just now is not asked again, so the page shows what the test made.
+    payment = db.session.scalars(select(Payment).filter_by(order_id=order.id)).one()
+    payment.last_polled_at = clock.now() + timedelta(hours=1)
+    db.session.commit()
+    return db.session.get_one(Order, order.id, populate_existing=True)
