@@ -88,7 +88,7 @@ class EventFields(FlaskForm):
     timezone = StringField(
         "Time zone",
         validators=[InputRequired("Type a time zone."), Length(max=64)],
-        description="Of all times on this form: Europe/Jersey.",
+        description="All times on this form are in it. A name such as Europe/Jersey.",
     )
     starts_at = moment("Starts", needed=True)
     ends_at = moment("Ends", needed=True)

@@ -483,7 +483,7 @@ def test_an_event_is_made_with_times_of_its_own_zone(boss: FlaskClient) -> None:
         ({"currency": "XYZ"}, "is not a currency that people pay with"),
         ({"slug": "Not An Address"}, "small letters"),
         ({"title": ""}, "Give it a title."),
-        ({"starts_at": "tomorrow"}, "Not a valid datetime"),
+        ({"starts_at": "tomorrow"}, "Type a date and a time, such as"),
     ],
 )
 def test_rules_are_told_beside_their_field(boss: FlaskClient, change: dict[str, str], words: str) -> None:

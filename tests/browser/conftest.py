@@ -47,6 +47,7 @@ def house(migrated: Flask, environ: dict[str, str], sandbox: Sandbox, home: Path
     """The web process as a host runs it, in front of the demo's events."""
     port = free_port()
     own = environ | {"PORT": str(port), "PUBLIC_URL": f"http://localhost:{port}", "SITE_NAME": "Kassa"}
+    own["LISTING_FEE"] = "12.50"
     config.use(config.load(own))
     sandbox.reset()
     redis_client.Redis.from_url(environ["REDIS_URL"]).flushdb()
