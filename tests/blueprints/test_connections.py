@@ -123,6 +123,7 @@ def test_an_event_is_published_by_paying_its_fee(client: FlaskClient, olga: User
     sandbox.do(str(payment.provider_id), "pay")
     page = client.get(order_page.replace("/o/", "/pay/success/"), follow_redirects=True).text
     assert "Gala is on sale" in page and "tickets.pdf" not in page
+    assert "Questions about the event" not in page, "the reader is the organiser"
     assert db.session.get_one(Event, event_id).state is EventState.PUBLISHED
     assert "It is published" in client.get(where).text
 

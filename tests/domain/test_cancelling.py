@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 
 import worker
-from domain import cancelling, catalogue, clock, orders, payments, refunds, sweep
+from domain import cancelling, catalogue, clock, orders, payments, providers, refunds, sweep
 from domain.errors import DomainError
 from domain.letters import compose
 from extensions import db
@@ -192,7 +192,10 @@ def test_a_silent_provider_is_left_alone_and_asked_later_under_the_same_key(
     assert cancelling.progress(event).under_way == 3
     sweep.run("command")
     db.session.expire_all()
-    assert cancelling.progress(event).done == 5
+    progress = cancelling.progress(event)
+    # Where the provider keeps no keys, the three are not asked for again: their sum is waited for.
+    again = providers.get(till.name).keeps_refund_keys
+    assert (progress.done, progress.under_way) == ((5, 0) if again else (2, 3))
     assert db.session.query(Refund).count() == 5
 
 

@@ -205,6 +205,8 @@ def test_a_dispute_takes_it_to_review_and_winning_it_brings_it_back(
     sandbox.do(str(payment.provider_id), "dispute")
     payments.reconcile(payment.id, door="admin")
     assert state_of(draft) is EventState.REVIEW
+    (alert,) = [mail for mail in mails("alert") if "Disputed" in mail.context["subject"]]
+    assert "tickets" not in alert.context["text"]
     sandbox.do(str(payment.provider_id), "dispute_won")
     payments.reconcile(payment.id, door="admin")
     assert state_of(draft) is EventState.PUBLISHED
