@@ -13,7 +13,7 @@ from tests.simulation import doors, sellers
 from tests.simulation.world import Act, World
 
 _DASHBOARD = ("refund", "refund", "refund_fail", "refund_fail", "dispute", "dispute", "tamper", "pay")
-_AT_SUMUP = ("refund", "refund", "refund_fail", "dispute", "tamper", "pay")
+_AT_SUMUP = ("refund", "refund_fail", "refund_fail", "dispute", "dispute", "tamper")
 _DECISIONS = (
     PaymentState.OPEN,
     PaymentState.OPEN,
@@ -38,7 +38,7 @@ _HAPPENINGS = {
     "catalogue": 1,
     "door": 4,
     "organiser": 9,
-    "stranger": 2,
+    "stranger": 3,
 }
 
 
@@ -190,20 +190,10 @@ def _cancel_event(world: World) -> None:
 
 def _dashboard(world: World) -> None:
     """Somebody changes a payment at the provider itself, or a buyer's bank does."""
-    with world.app.app_context():
-        count = db.session.scalars(select(func.count()).select_from(Payment)).one()
-        known = (
-            doors.any_payment(lambda n: max(0, count - 1 - world.rng.randrange(min(n, 40))))
-            if count
-            else None
-        )
-    if known is None or not known[1]:
+    session = _at_sumup(world) if world.rng.random() < 0.3 else _at_stripe(world)
+    if not session:
         return
-    at_sumup = doors.provider_of(known[1]) == "sumup"
-    if at_sumup and not _is_read_again(world, known[0]):
-        # SumUp tells nobody of what is done there, and Kassa looks for some time only.
-        return
-    session, do = known[1], world.rng.choice(_AT_SUMUP if at_sumup else _DASHBOARD)
+    do = world.rng.choice(_DASHBOARD if doors.provider_of(session) == "stripe" else _AT_SUMUP)
     if world.disputed and world.rng.random() < 0.3:
         session, do = world.rng.choice(world.disputed), world.rng.choice(("dispute_won", "dispute_lost"))
     if do == "tamper":
@@ -215,10 +205,30 @@ def _dashboard(world: World) -> None:
         world.at_provider(session, do, amount_minor=world.rng.choice((100, 500, 1000)))
     elif do == "pay":
         world.at_provider(session, do, force=True)
-    else:
-        world.at_provider(session, do)
+    elif not world.at_provider(session, do) and do == "refund_fail":
+        # None was made yet.
+        world.at_provider(session, "refund", amount_minor=100)
 
 
-def _is_read_again(world: World, payment_id: int) -> bool:
+def _at_stripe(world: World) -> str:
+    """One of the newest payments that has a session; ""."""
     with world.app.app_context():
-        return db.session.get_one(Payment, payment_id).next_check_at is not None
+        count = db.session.scalars(select(func.count()).select_from(Payment)).one()
+        known = (
+            doors.any_payment(lambda n: max(0, count - 1 - world.rng.randrange(min(n, 40))))
+            if count
+            else None
+        )
+    return known[1] if known is not None and known[1].startswith("cs_") else ""
+
+
+def _at_sumup(world: World) -> str:
+    """One of the newest that were paid and will be read again; "".
+
+    SumUp tells nobody of what is done there, and Kassa looks for some time only.
+    """
+    with world.app.app_context():
+        read = (Payment.state == PaymentState.PAID, Payment.next_check_at.is_not(None))
+        paid = select(Payment.provider_id).where(Payment.provider == "sumup", *read)
+        newest = db.session.scalars(paid.order_by(Payment.id.desc()).limit(10)).all()
+    return (world.rng.choice(newest) or "") if newest else ""

@@ -191,7 +191,8 @@ class World(Fate):
         logging.disable(logging.NOTSET)
 
     def _sleep(self, seconds: float) -> None:
-        self._slept += seconds
+        """Whoever waits for another process waits in vain here, so that looking seldom is enough."""
+        self._slept += max(seconds, 1.0)
 
     def _people(self) -> None:
         with self.app.app_context():
