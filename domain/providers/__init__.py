@@ -141,7 +141,7 @@ class Report:
     reason: str = ""
     refunds: tuple[RefundReport, ...] = ()
     disputes: tuple[DisputeReport, ...] = ()
-    # There are refunds or disputes that this report leaves out: read the payment by its id to have them.
+    # There are or may be refunds and disputes that this report leaves out: read the payment by its id, again.
     incomplete: bool = False
     raw: Mapping[str, Any] = field(default_factory=dict)
 

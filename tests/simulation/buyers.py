@@ -75,8 +75,8 @@ def begin(world: World, number: int) -> Life:
         (member, 12),
         (topper, 14),
         (agent_user, 10),
-        (lost_start, 4),
-        (reviewed, 11),
+        (lost_start, 6),
+        (reviewed, 14),
     )
     kind = world.rng.choices([kind for kind, _ in kinds], [weight for _, weight in kinds])[0]
     world.coverage.note("life", kind.__name__)

@@ -127,7 +127,8 @@ _SELDOM = (
     *("doorbell._unknown", "find_refund", "orders.correct_email", "outbox._still_ours"),
     *("sweep._finish", "sweep._give_back"),
     *("connections.authorize_url", "connections.connect", "connections.disconnect", "connections.use_state"),
-    *("refunds._take_turn", "sumup exchange", "sumup find"),
+    *("refunds._take_turn", "refunds._follow_up_by_sum", "sumup exchange", "sumup find"),
+    *("sweep._put_off", "cancelling.tell_holders"),
 )
 DEATH_POINTS = (
     *(f"{call}:{side}" for call in _CALLS for side in ("before", "after")),

@@ -51,10 +51,10 @@ class Deaths:
         self._rare = False
         self._over = False
 
-    def arm(self) -> None:
+    def arm(self, *, soon: bool = False) -> None:
         """Decide whether a death comes: after some points of the coming step, or at the next rare point."""
         self._countdown = 0
-        if self._over or self._rng.randrange(self._one_in):
+        if self._over or self._rng.randrange(min(2, self._one_in) if soon else self._one_in):
             return
         if self._rng.random() < 0.3:
             self._countdown = self._rng.randint(1, _FARTHEST)
