@@ -153,6 +153,13 @@ class Fate(Story):
         match = {"method": "POST", "path": _OPENS[provider]}
         self.sandbox.faults("timeout_after", rate=1, times=2, seconds=_HANGS, match=match)
 
+    def lose_the_next_refund(self) -> None:
+        """SumUp makes the next refund, and its answer is lost: it keeps no key by which to ask again."""
+        self.clear_sky()
+        self._fault, self._calm_sky = "timeout_after", False
+        match = {"method": "POST", "path": "^/sumup/v1.0/"}
+        self.sandbox.faults("timeout_after", rate=1, times=1, seconds=_HANGS, match=match)
+
     def tamper(self, session: str) -> None:
         """Somebody changes what the provider says of a payment; `mend` changes it back."""
         if session in self.tampered:

@@ -14,6 +14,7 @@ from domain import fulfilment, locks, outbox, payments, providers, refunds, swee
 from domain.errors import DomainError
 from domain.providers import ProviderError, sumup
 from domain.providers.stripe import StripeProvider
+from domain.providers.sumup_line import Line
 from extensions import db
 from models import MailState, Order, OrderState, OutboxMail, Payment, PaymentState, Refund
 from tests.simulation.world import Habits
@@ -216,23 +217,12 @@ def refused_access_is_failed(patch: Patch) -> None:
 
 
 def refund_repeated_without_a_key(patch: Patch) -> None:
-    """A refund whose answer was lost is asked for again, where the provider keeps no key of it."""
+    """A call that is another refund each time is made again when its answer is lost, as a reading is."""
 
-    def follow_up(refund: Refund, provider: Any, *, patient: bool) -> None:
-        refund_id, amount, key = refund.id, refund.amount_minor, refund.idempotency_key
-        provider_id = refund.payment.provider_id or ""
-        db.session.rollback()
-        try:
-            report = provider.refund(provider_id, amount, key, patient=patient)
-        except ProviderError as error:
-            failure = error
-            locks.in_one_transaction(
-                lambda: refunds._unanswered(refund_id, failure, refused=failure.permanent)
-            )
-            return
-        locks.in_one_transaction(lambda: refunds._settle(refund_id, report, door="refund"))
+    def write(line: Line, ask: Any, *, patient: bool) -> Any:
+        return line.read(ask, patient=True)
 
-    patch.setattr(refunds, "_follow_up_by_sum", follow_up)
+    patch.setattr(Line, "write", write)
 
 
 _MORTAL = Habits(dies_one_in=2)
@@ -251,5 +241,5 @@ PLANTS = (
     Plant(sweep_forgets_processing, Habits(often="_pays_later")),
     Plant(failed_is_final, Habits(often="_fails_twice")),
     Plant(refused_access_is_failed, Habits(busy=("organiser",))),
-    Plant(refund_repeated_without_a_key, Habits(dies_one_in=2, busy=("refund",))),
+    Plant(refund_repeated_without_a_key, Habits(lost_refunds=True, busy=("refund",))),
 )

@@ -83,7 +83,10 @@ def _refund(world: World) -> None:
         ).all()
         if not payment:
             return
-        chosen = world.rng.choice(payment[-30:])
+        newest = payment[-30:]
+        if world.habits.lost_refunds:
+            newest = [p for p in newest if p.provider == "sumup"] or newest
+        chosen = world.rng.choice(newest)
         left, provider = refunds.refundable_minor(chosen), chosen.provider
         payment_id, order_id = chosen.id, chosen.order_id
         seller = chosen.order.event.organiser_id if chosen.order.event is not None else None
@@ -102,6 +105,8 @@ def _refund(world: World) -> None:
             payment_id, amount, actor_id=who, reason="asked for", void_ticket_ids=some, door=door
         ).state
 
+    if provider == "sumup" and world.habits.lost_refunds:
+        world.lose_the_next_refund()
     world.coverage.note("refund", f"{provider} {'full' if amount == left else 'part'}")
     world.act(door, Act("refund", ask))
 

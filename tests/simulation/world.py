@@ -117,6 +117,8 @@ class Habits:
     events: int = 6
     places: tuple[int, int] = (2, 12)
     two_tabs: float = 0.25
+    # Whether the answer to each refund is lost where the provider keeps no key of it; else as the weather is.
+    lost_refunds: bool = False
     often: str = ""
     busy: tuple[str, ...] = ()
 
