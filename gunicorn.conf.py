@@ -23,9 +23,6 @@ def pre_fork(server, worker):  # type: ignore[no-untyped-def]
     """Keep what all web processes share out of the garbage collector's rounds, which would copy its pages."""
     gc.collect()
     gc.freeze()
-    # A request makes some thousand objects, hardly one of them garbage in a circle: look a few times a second
-    # and not a few times a request.
-    gc.set_threshold(50_000, 20, 20)
 
 
 def child_exit(server, worker):  # type: ignore[no-untyped-def]
