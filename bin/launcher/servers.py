@@ -19,8 +19,8 @@ from launcher.processes import Program
 from launcher.say import Stop
 
 REDIS_LEAST = (6, 2)
-# A test's database may be lost with the machine; nobody waits for its disk. Its tables are emptied before they grow
-# (tests/support/tables.py), and a vacuum that shortens one would lock it at a moment that no test chooses.
+# A test's database may be lost with the machine; nobody waits for its disk. Its tables are emptied before
+# they grow (tests/support/tables.py): a vacuum would only lock one at a moment that no test chooses.
 CARELESS = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "autovacuum=off")
 
 
