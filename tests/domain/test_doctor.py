@@ -190,12 +190,15 @@ def test_dead_processes_and_a_stopped_sweep(sound: None) -> None:
 
 
 def test_a_database_behind_the_program(sound: None) -> None:
-    db.session.execute(db.text("UPDATE alembic_version SET version_num = 'older'"))
+    set_version = db.text("UPDATE alembic_version SET version_num = :version")
+    latest = db.session.execute(db.text("SELECT version_num FROM alembic_version")).scalar_one()
+    db.session.execute(set_version, {"version": "older"})
     db.session.commit()
     try:
         finding = found("migrations")
     finally:
-        db.session.execute(db.text("UPDATE alembic_version SET version_num = '0001'"))
+        # The tables outlive this test.
+        db.session.execute(set_version, {"version": latest})
         db.session.commit()
     assert finding.state == doctor.FAIL
     assert "flask db upgrade" in finding.fix
