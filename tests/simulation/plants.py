@@ -79,17 +79,19 @@ def random_idempotency_key(patch: Patch) -> None:
 
 def unknown_is_failed(patch: Patch) -> None:
     """A call that is not answered means that the payment failed."""
+    patch.setattr(payments, "unanswered", _fails)
 
-    def unanswered(payment_id: int, error: ProviderError, *, door: str) -> payments.Outcome:
-        def work() -> payments.Outcome:
-            payment, order = locks.payment_and_order(payment_id)
-            if payment.is_active:
-                payments._close(order, payment, PaymentState.FAILED, str(error), door=door, actor_id=None)
-            return payments.Outcome(payment_id, payment.state, True, error)
 
-        return locks.in_one_transaction(work)
+def _fails(payment_id: int, error: ProviderError, *, door: str) -> payments.Outcome:
+    """In place of `payments.unanswered`: the payment is closed for it."""
 
-    patch.setattr(payments, "unanswered", unanswered)
+    def work() -> payments.Outcome:
+        payment, order = locks.payment_and_order(payment_id)
+        if payment.is_active:
+            payments._close(order, payment, PaymentState.FAILED, str(error), door=door, actor_id=None)
+        return payments.Outcome(payment_id, payment.state, True, error)
+
+    return locks.in_one_transaction(work)
 
 
 def hold_released_early(patch: Patch) -> None:
@@ -202,16 +204,8 @@ def refused_access_is_failed(patch: Patch) -> None:
     original = payments.unanswered
 
     def unanswered(payment_id: int, error: ProviderError, *, door: str) -> payments.Outcome:
-        if error.code not in ("unauthorised", "not_connected"):
-            return original(payment_id, error, door=door)
-
-        def work() -> payments.Outcome:
-            payment, order = locks.payment_and_order(payment_id)
-            if payment.is_active:
-                payments._close(order, payment, PaymentState.FAILED, str(error), door=door, actor_id=None)
-            return payments.Outcome(payment_id, payment.state, True, error)
-
-        return locks.in_one_transaction(work)
+        refused = error.code in ("unauthorised", "not_connected")
+        return (_fails if refused else original)(payment_id, error, door=door)
 
     patch.setattr(payments, "unanswered", unanswered)
 
