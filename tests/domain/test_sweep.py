@@ -6,7 +6,7 @@ import pytest
 from flask import Flask
 from sqlalchemy import func, select
 
-from domain import clock, outbox, overdue, payments, refunds, sweep, wallet
+from domain import clock, lanes, outbox, overdue, payments, reading, refunds, sweep, wallet
 from extensions import db
 from models import (
     MailState,
@@ -96,7 +96,7 @@ def test_sweeps_side_by_side_name_each_expired_order_once(app: Flask) -> None:
 def test_a_payment_read_from_the_list_that_was_refunded_meanwhile_is_mirrored_at_once(
     app: Flask, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweep, "_WORTH_A_PAGE", 1)
+    monkeypatch.setattr(reading, "_WORTH_A_PAGE", 1)
     event = make_event()
     placed = [place(event, form_token=f"t{number}") for number in range(3)]
     ids = [order.id for order in placed]
@@ -120,8 +120,8 @@ def test_a_long_sweep_gives_way_to_mail(
     app: Flask, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One worker does both: what was owed while a sweep runs leaves before its end."""
-    monkeypatch.setattr(sweep, "_GIVE_WAY", 0.0)
-    monkeypatch.setattr(sweep, "_GIVE_WAY_FOR", 60)
+    monkeypatch.setattr(lanes, "_GIVE_WAY", 0.0)
+    monkeypatch.setattr(lanes, "_GIVE_WAY_FOR", 60)
     event = make_event()
     for number in range(3):
         payment = payments.open_at_provider(place(event, form_token=f"t{number}"))
@@ -144,7 +144,7 @@ def test_a_long_sweep_gives_way_to_mail(
 def test_a_mail_server_that_is_away_does_not_slow_a_sweep_down(
     app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweep, "_GIVE_WAY", 0.0)
+    monkeypatch.setattr(lanes, "_GIVE_WAY", 0.0)
     tried: list[int] = []
 
     def refuse(**_: object) -> outbox.Delivery:
@@ -152,7 +152,7 @@ def test_a_mail_server_that_is_away_does_not_slow_a_sweep_down(
         return outbox.Delivery(retried=1)
 
     monkeypatch.setattr(outbox, "deliver_due", refuse)
-    work = sweep._Work(0, clock.now(), 0.0, lambda _: None, False, False, 0)
+    work = lanes.Work(0, clock.now(), 0.0, lambda _: None, False, False, 0)
     for _ in range(5):
         work.give_way()
     assert tried == [1]

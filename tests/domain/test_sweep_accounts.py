@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 
 import config
 from cli import payments_sweep
-from domain import catalogue, checks, clock, payments, polling, providers, sweep
+from domain import catalogue, checks, clock, payments, polling, providers, reading, sweep
 from domain.errors import DomainError
 from domain.providers import Throttle
 from extensions import connect_redis, db, queue
@@ -98,7 +98,7 @@ def test_a_broken_account_is_left_alone_and_the_others_are_read(
     theirs = pending(any_bank, accounts=3, each=14)
     monkeypatch.setattr(providers._credentials(any_bank.name, sorted(theirs)[1]), "broken", True)
     run = sweep.run("test")
-    assert run.pending == 28 and 3 <= run.errors <= 3 + sweep._THREADS
+    assert run.pending == 28 and 3 <= run.errors <= 3 + reading._THREADS
     states = db.session.execute(
         select(Payment.account, Payment.state, func.count()).group_by(Payment.account, Payment.state)
     ).all()
@@ -118,14 +118,14 @@ def test_what_waits_for_a_broken_account_is_not_forgotten(
         assert checks.look() == []
     waiting = select(Payment).where(Payment.account == "shop-3")
     asked_about = [payment for payment in db.session.scalars(waiting) if payment.poll_count]
-    assert 2 * 3 <= len(asked_about) <= 2 * (3 + sweep._THREADS)
+    assert 2 * 3 <= len(asked_about) <= 2 * (3 + reading._THREADS)
 
 
 def test_a_silent_provider_is_left_alone(any_bank: Bench) -> None:
     pending(any_bank, accounts=3, each=10)
     any_bank.trouble("timeout_before")
     run = sweep.run("test")
-    assert run.pending == 0 and 10 <= run.errors <= 10 + sweep._THREADS_IN_ALL
+    assert run.pending == 0 and 10 <= run.errors <= 10 + reading._THREADS_IN_ALL
     assert db.session.scalars(select(Payment.state).distinct()).all() == [PaymentState.OPEN]
 
 

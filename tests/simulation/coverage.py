@@ -99,6 +99,8 @@ _COMMITS = (
     "decisions.resolve",
     "doorbell._remember",
     "doorbell._signed",
+    "lanes.claim",
+    "lanes.find",
     "opening._write",
     "orders._commit",
     "orders.cancel",
@@ -115,14 +117,12 @@ _COMMITS = (
     "payments.settle",
     "payments.unanswered",
     "polling.may_ask",
+    "reading._touch",
+    "reading._window",
     "refunds.due",
     "refunds.follow_up",
     "refunds.request",
-    "sweep._claim",
     "sweep._finish",
-    "sweep._lanes",
-    "sweep._touch",
-    "sweep._window",
     "sweep.run",
     "topups._is_first_return",
     "wallet.capture",
@@ -133,7 +133,7 @@ _COMMITS = (
 # Two thousand lives need not come by these at all.
 _SELDOM = (
     *("cancelling.tell_holders", "doorbell._unknown", "outbox._not_sent", "outbox._still_ours"),
-    *("refunds._follow_up_by_sum", "refunds._take_turn", "sweep._give_back", "sweep._put_off"),
+    *("refunds._follow_up_by_sum", "refunds._take_turn", "lanes.give_back", "lanes.put_off"),
 )
 # A sweep that dies has mostly died before it comes to these, its last duties.
 _LAST = ("connections.tend", "connections.forget_ended", "overdue.", "sweep._finish", "wallet.expire_holds")

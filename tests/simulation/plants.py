@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from domain import fulfilment, locks, outbox, payments, providers, refunds, sweep
+from domain import fulfilment, lanes, locks, outbox, payments, providers, refunds
 from domain.errors import DomainError
 from domain.providers import ProviderError, sumup
 from domain.providers.stripe import StripeProvider
@@ -181,12 +181,12 @@ def second_payment_fulfils(patch: Patch) -> None:
 
 def sweep_forgets_processing(patch: Patch) -> None:
     """Payments that wait for a bank are never due."""
-    original = sweep._due
+    original = lanes.due
 
     def due(work: Any) -> Any:
         return [*original(work), Payment.state != PaymentState.PROCESSING]
 
-    patch.setattr(sweep, "_due", due)
+    patch.setattr(lanes, "due", due)
 
 
 def failed_is_final(patch: Patch) -> None:

@@ -26,7 +26,7 @@ from sqlalchemy import event, select, text
 from sqlalchemy.exc import OperationalError
 
 import config
-from domain import agents, checks, clock, credentials, documents, locks, outbox, payments, sweep
+from domain import agents, checks, clock, credentials, documents, locks, outbox, payments, reading
 from domain.errors import DomainError
 from domain.providers import sumup_line
 from extensions import db, queue
@@ -159,7 +159,7 @@ class World(Fate):
         late_money = ("person", "refund", "wallet")[self.seed % 3]
         settings = replace(settings, stripe_rate_per_second=1_000_000, sumup_rate_per_second=1_000_000)
         config.use(replace(settings, late_money=late_money))
-        self._patch.setattr(sweep, "ThreadPoolExecutor", _Inline)
+        self._patch.setattr(reading, "ThreadPoolExecutor", _Inline)
         self._patch.setattr(stripe.HTTPClient, "_sleep_time_seconds", lambda *args, **kwargs: 0)
         self._patch.setattr(sumup_line, "sleep", lambda seconds: None)
         # What credentials remember for seconds is forgotten by the world's clock; nobody waits in real time.
