@@ -2,7 +2,7 @@
 
 An adapter turns a provider's API into `Report`s: what the provider says about a payment, in Kassa's words.
 It holds no state of ours, imports neither models nor the database, and decides nothing. The rules that
-apply a report are in `domain/payments.py` and are the same for every provider.
+apply a report are in `domain/payments/settling.py` and are the same for every provider.
 """
 
 from __future__ import annotations

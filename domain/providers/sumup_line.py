@@ -25,7 +25,7 @@ API = "https://api.sumup.com"
 T = TypeVar("T")
 # What is asked: the SDK, and the headers that say for whom.
 Ask = Callable[[Sumup, Mapping[str, str]], T]
-# A read is tried so often where the caller can wait; domain/payments.py leases a row for chains of such.
+# A read is tried so often where the caller can wait: payments.LEASE is for chains of such.
 _ATTEMPTS = 2
 # Waiting a second mends none of these.
 _NOT_AGAIN = ("not_configured", "not_connected", "unauthorised", "forbidden", "throttled")

@@ -12,6 +12,7 @@ from sqlalchemy import select
 
 from domain import fulfilment, lanes, locks, outbox, payments, providers, refunds
 from domain.errors import DomainError
+from domain.payments import settling
 from domain.providers import ProviderError, sumup
 from domain.providers.stripe import StripeProvider
 from domain.providers.sumup_line import Line
@@ -48,7 +49,7 @@ def lock_taken_out(patch: Patch) -> None:
 
 def mismatch_check_skipped(patch: Patch) -> None:
     """Whatever the provider's record says, it is believed."""
-    patch.setattr(payments, "mismatch", lambda payment, report: None)
+    patch.setattr(settling, "mismatch", lambda payment, report: None)
 
 
 def commit_split(patch: Patch) -> None:
@@ -79,7 +80,8 @@ def random_idempotency_key(patch: Patch) -> None:
 
 def unknown_is_failed(patch: Patch) -> None:
     """A call that is not answered means that the payment failed."""
-    patch.setattr(payments, "unanswered", _fails)
+    for place in (payments, settling):
+        patch.setattr(place, "unanswered", _fails)
 
 
 def _fails(payment_id: int, error: ProviderError, *, door: str) -> payments.Outcome:
@@ -88,7 +90,7 @@ def _fails(payment_id: int, error: ProviderError, *, door: str) -> payments.Outc
     def work() -> payments.Outcome:
         payment, order = locks.payment_and_order(payment_id)
         if payment.is_active:
-            payments._close(order, payment, PaymentState.FAILED, str(error), door=door, actor_id=None)
+            settling._close(order, payment, PaymentState.FAILED, str(error), door=door, actor_id=None)
         return payments.Outcome(payment_id, payment.state, True, error)
 
     return locks.in_one_transaction(work)
@@ -169,14 +171,14 @@ def late_money_oversells(patch: Patch) -> None:
 
 def second_payment_fulfils(patch: Patch) -> None:
     """An order that is complete is not looked at as such when more money comes."""
-    original = payments._paid
+    original = settling._paid
 
     def paid(order: Order, payment: Payment, report: Any, **more: Any) -> None:
         if order.state is OrderState.COMPLETED:
             order.state = OrderState.PENDING_VERIFICATION
         original(order, payment, report, **more)
 
-    patch.setattr(payments, "_paid", paid)
+    patch.setattr(settling, "_paid", paid)
 
 
 def sweep_forgets_processing(patch: Patch) -> None:
@@ -201,13 +203,14 @@ def failed_is_final(patch: Patch) -> None:
 
 def refused_access_is_failed(patch: Patch) -> None:
     """Who may not ask takes the payment for a failed one."""
-    original = payments.unanswered
+    original = settling.unanswered
 
     def unanswered(payment_id: int, error: ProviderError, *, door: str) -> payments.Outcome:
         refused = error.code in ("unauthorised", "not_connected")
         return (_fails if refused else original)(payment_id, error, door=door)
 
-    patch.setattr(payments, "unanswered", unanswered)
+    for place in (payments, settling):
+        patch.setattr(place, "unanswered", unanswered)
 
 
 def refund_repeated_without_a_key(patch: Patch) -> None:

@@ -28,6 +28,7 @@ from sqlalchemy.exc import OperationalError
 import config
 from domain import agents, checks, clock, credentials, documents, locks, outbox, payments, reading
 from domain.errors import DomainError
+from domain.payments import settling
 from domain.providers import sumup_line
 from extensions import db, queue
 from models import (
@@ -211,7 +212,7 @@ class World(Fate):
             agents.seed()
 
     def _watch_states(self) -> None:
-        original = payments._enter
+        original = settling._enter
 
         def enter(payment: Payment, state: PaymentState) -> None:
             self._entered.append((payment.provider, payment.state, state))
@@ -219,7 +220,7 @@ class World(Fate):
                 self._closed.append(payment.provider_id)
             original(payment, state)
 
-        self._patch.setattr(payments, "_enter", enter)
+        self._patch.setattr(settling, "_enter", enter)
 
     def _watch_locks(self) -> None:
         """Now and then let another process look at a payment while its row is locked: it must wait."""

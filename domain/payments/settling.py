@@ -1,18 +1,15 @@
-"""Start, reconcile, settle: how money becomes goods, and the only writer of `payment.state`.
+"""Settle: apply what a provider says to a payment. The only writer of `payment.state`.
 
-Every door (success page, webhook, sweep, recheck, command) calls `reconcile`, which asks the provider and
-gives the answer to `settle`. Settling twice, late, out of order and side by side has the same outcome,
-because it happens under the order's and the payment's row locks, in one transaction: see docs/payments.md.
+Settling twice, late, out of order and side by side has the same outcome, because it happens under the order's
+and the payment's row locks, in one transaction: see docs/payments.md.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
-from time import perf_counter
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
 
 from domain import (
@@ -23,22 +20,16 @@ from domain import (
     ledger,
     locks,
     mirroring,
-    opening,
     outbox,
     providers,
     refunds,
     suspicion,
     timeline,
 )
-from domain.errors import DomainError, NotFound
-from domain.lookup import by_code as by_code
-from domain.lookup import by_provider_id as by_provider_id
-from domain.matching import disowned, state_told
-from domain.matching import mismatch as mismatch
-from domain.polling import ASK_AGAIN, after_silence, is_unreadable, may_ask, next_check
-from domain.polling import extend as extend
-from domain.polling import stop_polling as stop_polling
-from domain.providers import Missing, Provider, ProviderError, Report
+from domain.errors import DomainError
+from domain.matching import disowned, mismatch, state_told
+from domain.polling import ASK_AGAIN, after_silence, is_unreadable, next_check
+from domain.providers import Missing, ProviderError, Report
 from extensions import db, queue
 from models import (
     PAYMENT_ACTIVE,
@@ -50,10 +41,6 @@ from models import (
     WebhookEvent,
 )
 
-# A row is leased to one sweep for twice the longest chain of calls: read, close, read, each tried twice.
-LEASE = timedelta(seconds=160)
-# After this a provider may have forgotten our idempotency key, so a lost create is only looked for.
-KEY_LIFE = timedelta(hours=23)
 _HAS_GOODS = (OrderState.COMPLETED, OrderState.PARTIALLY_REFUNDED, OrderState.REFUNDED)
 _FINAL_WORDS = {
     PaymentState.FAILED: (OrderState.FAILED, "payment_failed"),
@@ -80,223 +67,6 @@ class Outcome:
         if self.state is PaymentState.REVIEW:
             return "review"
         return "still_pending" if self.state in PAYMENT_ACTIVE else "failed"
-
-
-# --- Start ----------------------------------------------------------------------------------------------
-
-
-def open_at_provider(order: Order, *, door: str = "checkout") -> Payment | None:
-    """Steps 2 and 3 of Start: make the call outside any transaction, then commit the provider's id and URL.
-
-    Returns the order's active or just paid payment; its `url` is None where the provider did not answer,
-    and then the sweep or the order page finishes the start. Raises InsufficientFunds for a wallet.
-    """
-    payment = _active_of(order.id)
-    if payment is None or payment.state is not PaymentState.CREATED:
-        return payment
-    payment_id = payment.id
-    try:
-        finish_start(payment_id, door=door, patient=False)
-    except ledger.InsufficientFunds as error:
-        _give_up(payment_id, door, error.message)
-        raise
-    return db.session.get(Payment, payment_id, populate_existing=True)
-
-
-def active(order: Order) -> Payment | None:
-    """The order's payment that is created, open or processing; there is at most one."""
-    return next((payment for payment in order.payments if payment.is_active), None)
-
-
-def _active_of(order_id: int) -> Payment | None:
-    """The same, asked of the database."""
-    return db.session.scalar(
-        select(Payment).where(Payment.order_id == order_id, Payment.state.in_(PAYMENT_ACTIVE))
-    )
-
-
-def finish_start(payment_id: int, *, door: str, patient: bool) -> Outcome:
-    """Open a `created` payment by repeating the stored call, or find what a lost call made."""
-    payment = _read(payment_id)
-    provider = providers.get(payment.provider, payment.account)
-    params, key, created_at = payment.params, payment.idempotency_key, payment.created_at
-    reference, first, is_over = payment.reference, payment.asked_at is None, opening.is_over(payment)
-    cannot = opening.begin(payment)
-    if cannot is not None and is_over:
-        return _give_up(payment_id, door, opening.NEVER_OPENED, state=PaymentState.EXPIRED, quietly=False)
-    if cannot is not None:
-        return unanswered(payment_id, cannot, door=door)
-    started = perf_counter()
-    try:
-        if clock.now() - created_at < KEY_LIFE:
-            try:
-                report: Report | None = provider.create(params, key, patient=patient)
-            except ProviderError as error:
-                if not patient and not error.permanent:
-                    raise
-                # Refused, or failing again: what the first call made is in the provider's list.
-                report = provider.find(reference, created_at, patient=patient)
-                if report is None:
-                    return _give_up(payment_id, door, str(error))
-        else:
-            report = provider.find(reference, created_at, patient=patient)
-    except ProviderError as error:
-        if first and not patient:
-            opening.take_back(payment_id, error)
-        return unanswered(payment_id, error, door=door)
-    if report is None:
-        return _give_up(payment_id, door, "The payment was never opened at the provider.")
-    return settle(payment_id, report, door=door, latency=perf_counter() - started)
-
-
-def _give_up(
-    payment_id: int, door: str, why: str, *, state: PaymentState = PaymentState.FAILED, quietly: bool = True
-) -> Outcome:
-    """Close a `created` payment of which the provider certainly has nothing."""
-
-    def work() -> Outcome:
-        payment, order = locks.payment_and_order(payment_id)
-        if payment.state is PaymentState.CREATED:
-            _close(order, payment, state, why, door=door, actor_id=None, quietly=quietly)
-            return Outcome(payment_id, payment.state, True)
-        return Outcome(payment_id, payment.state, False)
-
-    return locks.in_one_transaction(work)
-
-
-# --- Reconcile ------------------------------------------------------------------------------------------
-
-
-def reconcile(
-    payment_id: int,
-    *,
-    door: str,
-    actor_id: int | None = None,
-    patient: bool = False,
-    ring_id: int | None = None,
-    closing: bool = False,
-    quietly: bool = False,
-) -> Outcome:
-    """Ask the provider about a payment and settle what it says. Commits; raises NotFound for no such payment.
-
-    `closing` asks the provider to close the payment where it is still open, and reads it again; `quietly` as
-    another is to take its place, so that its end is mailed to nobody. `ring_id` is a webhook event to be
-    marked done in the same transaction. An unanswered call changes no state.
-    """
-    payment = _read(payment_id)
-    if payment.state is PaymentState.CREATED:
-        if closing and providers.get(payment.provider).immediate:
-            # Starting such a payment would pay it, and nothing of it is anywhere but here.
-            return _give_up(payment_id, door, "Cancelled before it was paid.", state=PaymentState.CANCELLED)
-        try:
-            outcome = finish_start(payment_id, door=door, patient=patient)
-        except ledger.InsufficientFunds as error:
-            return _give_up(payment_id, door, error.message)
-        if not closing or outcome.state is not PaymentState.OPEN:
-            return outcome
-        payment = _read(payment_id)
-    provider = providers.get(payment.provider, payment.account)
-    if provider.immediate or payment.provider_id is None:
-        return Outcome(payment_id, payment.state, False)
-    provider_id, count = payment.provider_id, payment.poll_count
-    due_to_close = closing or opening.is_over(payment)
-    # A refund that failed leaves no hint on the charge, so payments with refunds are asked about them.
-    thorough = payment.state is PaymentState.PAID and bool(payment.refunds)
-    db.session.rollback()
-    started = perf_counter()
-    try:
-        report = ask(
-            provider, provider_id, count=count, closing=due_to_close, thorough=thorough, patient=patient
-        )
-    except ProviderError as error:
-        return unanswered(payment_id, error, door=door)
-    return settle(
-        payment_id,
-        report,
-        door=door,
-        actor_id=actor_id,
-        latency=perf_counter() - started,
-        ring_id=ring_id,
-        closed_by_us=closing,
-        quietly=quietly,
-    )
-
-
-def ask(
-    provider: Provider,
-    provider_id: str,
-    *,
-    count: int,
-    closing: bool,
-    thorough: bool = False,
-    patient: bool = False,
-) -> Report:
-    """Read a payment at its provider, and close it there where it is open still and `closing`.
-
-    Touches no database. `count` tells one close from the next. Raises ProviderError.
-    """
-    report = provider.fetch(provider_id, patient=patient, thorough=thorough)
-    if report.state == "open" and closing:
-        # Paid in between wins: closing reads again, and that second reading has the last word.
-        report = provider.close(provider_id, f"close-{provider_id[-40:]}-{count}", patient=patient)
-    return report
-
-
-def refresh(order: Order, *, door: str) -> bool:
-    """What the order page does as it loads: ask about the active payment, at most every two seconds.
-
-    True when it asked, and the order may have changed.
-    """
-    payment = active(order)
-    if payment is None or providers.get(payment.provider, payment.account).immediate:
-        return False
-    payment_id = payment.id
-    if may_ask(payment):
-        reconcile(payment_id, door=door)
-    return True
-
-
-def returned(order: Order, provider_id: str) -> None:
-    """The buyer comes back from the provider: ask it at once about the payment that `provider_id` names.
-
-    An id that is not of this order is not believed; then the order's own payment is asked about.
-    """
-    own = (p for p in order.payments if provider_id in (p.provider_id, p.reference))
-    named = next(own, None) or active(order)
-    if named is not None and named.state is not PaymentState.PAID:
-        reconcile(named.id, door="success")
-
-
-def _read(payment_id: int) -> Payment:
-    payment = db.session.get(Payment, payment_id)
-    if payment is None:
-        raise NotFound("no_payment", "There is no such payment.")
-    return payment
-
-
-def unanswered(payment_id: int, error: ProviderError, *, door: str) -> Outcome:
-    """Unknown is not unpaid: keep the state, say when to ask again, and tell somebody of a missing record."""
-
-    def work() -> Outcome:
-        payment, order = locks.payment_and_order(payment_id)
-        now = clock.now()
-        payment.error_count += 1
-        payment.poll_count += 1
-        payment.last_polled_at = now
-        payment.last_error = f"{error.code}: {error}"[:300]
-        payment.leased_until = None
-        if payment.next_check_at is not None:
-            payment.next_check_at = after_silence(payment, now, permanent=error.permanent)
-        if isinstance(error, Missing) or payment.error_count in (1, 10, 100):
-            timeline.note(order, "unanswered", payment.last_error, door=door, payment=payment)
-        if isinstance(error, Missing):
-            outbox.alert(*alerts.missing_record(order, payment), key=f"missing:{payment.id}", critical=True)
-        return Outcome(payment_id, payment.state, False, error)
-
-    return locks.in_one_transaction(work)
-
-
-# --- Settle ---------------------------------------------------------------------------------------------
 
 
 def settle(
@@ -533,7 +303,41 @@ def _paid_in_review(order: Order, payment: Payment, report: Report, what: str, *
     mirroring.mirror(order, payment, report, door=door)
 
 
-# --- Doors ----------------------------------------------------------------------------------------------
+def unanswered(payment_id: int, error: ProviderError, *, door: str) -> Outcome:
+    """Unknown is not unpaid: keep the state, say when to ask again, and tell somebody of a missing record."""
+
+    def work() -> Outcome:
+        payment, order = locks.payment_and_order(payment_id)
+        now = clock.now()
+        payment.error_count += 1
+        payment.poll_count += 1
+        payment.last_polled_at = now
+        payment.last_error = f"{error.code}: {error}"[:300]
+        payment.leased_until = None
+        if payment.next_check_at is not None:
+            payment.next_check_at = after_silence(payment, now, permanent=error.permanent)
+        if isinstance(error, Missing) or payment.error_count in (1, 10, 100):
+            timeline.note(order, "unanswered", payment.last_error, door=door, payment=payment)
+        if isinstance(error, Missing):
+            outbox.alert(*alerts.missing_record(order, payment), key=f"missing:{payment.id}", critical=True)
+        return Outcome(payment_id, payment.state, False, error)
+
+    return locks.in_one_transaction(work)
+
+
+def give_up(
+    payment_id: int, door: str, why: str, *, state: PaymentState = PaymentState.FAILED, quietly: bool = True
+) -> Outcome:
+    """Close a `created` payment of which the provider certainly has nothing."""
+
+    def work() -> Outcome:
+        payment, order = locks.payment_and_order(payment_id)
+        if payment.state is PaymentState.CREATED:
+            _close(order, payment, state, why, door=door, actor_id=None, quietly=quietly)
+            return Outcome(payment_id, payment.state, True)
+        return Outcome(payment_id, payment.state, False)
+
+    return locks.in_one_transaction(work)
 
 
 def decide(payment_id: int, *, state: PaymentState, actor_id: int, note: str) -> Outcome:

@@ -1,0 +1,127 @@
+"""Reconcile: ask the provider about a payment, and give the answer to settle.
+
+Every door (success page, webhook, sweep, recheck, command) leads here.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from time import perf_counter
+
+from domain import ledger, opening, providers
+from domain.payments import settling, start
+from domain.payments.start import read
+from domain.polling import may_ask
+from domain.providers import Provider, ProviderError, Report
+from extensions import db
+from models import Order, Payment, PaymentState
+
+# A row is leased to one sweep for twice the longest chain of calls: read, close, read, each tried twice.
+LEASE = timedelta(seconds=160)
+
+
+def reconcile(
+    payment_id: int,
+    *,
+    door: str,
+    actor_id: int | None = None,
+    patient: bool = False,
+    ring_id: int | None = None,
+    closing: bool = False,
+    quietly: bool = False,
+) -> settling.Outcome:
+    """Ask the provider about a payment and settle what it says. Commits; raises NotFound for no such payment.
+
+    `closing` asks the provider to close the payment where it is still open, and reads it again; `quietly` as
+    another is to take its place, so that its end is mailed to nobody. `ring_id` is a webhook event to be
+    marked done in the same transaction. An unanswered call changes no state.
+    """
+    payment = read(payment_id)
+    if payment.state is PaymentState.CREATED:
+        if closing and providers.get(payment.provider).immediate:
+            # Starting such a payment would pay it, and nothing of it is anywhere but here.
+            return settling.give_up(
+                payment_id, door, "Cancelled before it was paid.", state=PaymentState.CANCELLED
+            )
+        try:
+            outcome = start.finish_start(payment_id, door=door, patient=patient)
+        except ledger.InsufficientFunds as error:
+            return settling.give_up(payment_id, door, error.message)
+        if not closing or outcome.state is not PaymentState.OPEN:
+            return outcome
+        payment = read(payment_id)
+    provider = providers.get(payment.provider, payment.account)
+    if provider.immediate or payment.provider_id is None:
+        return settling.Outcome(payment_id, payment.state, False)
+    provider_id, count = payment.provider_id, payment.poll_count
+    due_to_close = closing or opening.is_over(payment)
+    # A refund that failed leaves no hint on the charge, so payments with refunds are asked about them.
+    thorough = payment.state is PaymentState.PAID and bool(payment.refunds)
+    db.session.rollback()
+    started = perf_counter()
+    try:
+        report = ask(
+            provider, provider_id, count=count, closing=due_to_close, thorough=thorough, patient=patient
+        )
+    except ProviderError as error:
+        return settling.unanswered(payment_id, error, door=door)
+    return settling.settle(
+        payment_id,
+        report,
+        door=door,
+        actor_id=actor_id,
+        latency=perf_counter() - started,
+        ring_id=ring_id,
+        closed_by_us=closing,
+        quietly=quietly,
+    )
+
+
+def ask(
+    provider: Provider,
+    provider_id: str,
+    *,
+    count: int,
+    closing: bool,
+    thorough: bool = False,
+    patient: bool = False,
+) -> Report:
+    """Read a payment at its provider, and close it there where it is open still and `closing`.
+
+    Touches no database. `count` tells one close from the next. Raises ProviderError.
+    """
+    report = provider.fetch(provider_id, patient=patient, thorough=thorough)
+    if report.state == "open" and closing:
+        # Paid in between wins: closing reads again, and that second reading has the last word.
+        report = provider.close(provider_id, f"close-{provider_id[-40:]}-{count}", patient=patient)
+    return report
+
+
+def refresh(order: Order, *, door: str) -> bool:
+    """What the order page does as it loads: ask about the active payment, at most every two seconds.
+
+    True when it asked, and the order may have changed.
+    """
+    payment = active(order)
+    if payment is None or providers.get(payment.provider, payment.account).immediate:
+        return False
+    payment_id = payment.id
+    if may_ask(payment):
+        reconcile(payment_id, door=door)
+    return True
+
+
+def returned(order: Order, provider_id: str) -> None:
+    """The buyer comes back from the provider: ask it at once about the payment that `provider_id` names.
+
+    An id that is not of this order is not believed; then the order's own payment is asked about.
+    """
+    own = (p for p in order.payments if provider_id in (p.provider_id, p.reference))
+    named = next(own, None) or active(order)
+    if named is not None and named.state is not PaymentState.PAID:
+        reconcile(named.id, door="success")
+
+
+def active(order: Order) -> Payment | None:
+    """The order's payment that is created, open or processing; there is at most one."""
+    return next((payment for payment in order.payments if payment.is_active), None)
