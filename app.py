@@ -7,7 +7,7 @@ from importlib import import_module
 from urllib.parse import urlsplit
 
 import click
-from flask import Flask, Response, g, jsonify, render_template
+from flask import Flask, Response, g, jsonify, render_template, request
 from flask_wtf.csrf import CSRFError
 from sqlalchemy.exc import DataError
 from werkzeug.exceptions import HTTPException
@@ -81,6 +81,8 @@ def _flask_settings(settings: config.Settings) -> dict[str, object]:
         "REMEMBER_COOKIE_SAMESITE": "Lax",
         "REMEMBER_COOKIE_SECURE": settings.https,
         "WTF_CSRF_TIME_LIMIT": None,
+        # It wants a Referer, which our pages send nowhere: extensions.FormGuard asks in another way.
+        "WTF_CSRF_SSL_STRICT": False,
         "BOOTSTRAP_SERVE_LOCAL": True,
         "RATELIMIT_ENABLED": settings.limits,
         "RATELIMIT_STORAGE_URI": settings.redis_url,
@@ -185,12 +187,22 @@ def _http_error(error: HTTPException) -> tuple[str | Response, int] | Response:
         413: "That file is too large.",
         429: "That was too often. Wait a minute, then try again.",
     }
-    message = error.description if isinstance(error, CSRFError) else None
-    if isinstance(error, CSRFError):
-        message = "This form was open for too long. Go back, reload the page, and send it again."
-    return _error_page(
-        error.code or 500, message or words.get(error.code or 500, "Something went wrong here.")
-    )
+    message = words.get(error.code or 500, "Something went wrong here.")
+    return _error_page(error.code or 500, _form_words(error) if isinstance(error, CSRFError) else message)
+
+
+def _form_words(error: CSRFError) -> str:
+    """Why a form was not taken, and what to do about it."""
+    if error.description == extensions.FormGuard.FOREIGN:
+        return "This form came from another site, so nothing was done. Open the page here, and send it again."
+    if error.description == extensions.FormGuard.NO_SESSION and not request.cookies:
+        host = urlsplit(config.get().public_url).hostname
+        return (
+            "Your browser sent no cookie, so this form could not be taken, and nothing was done. "
+            f"Allow cookies for {host} in your browser's settings, then go back, reload the page, "
+            "and send the form again."
+        )
+    return "This form was open for too long. Go back, reload the page, and send it again."
 
 
 def _error_page(status: int, message: str, code: str = "") -> tuple[str | Response, int]:

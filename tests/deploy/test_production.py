@@ -162,7 +162,8 @@ class Visitor:
 
     def request(self, method: str, path: str, data: dict[str, str] | None = None) -> httpx.Response:
         headers = {"Host": HOST, "X-Forwarded-Proto": "https", "X-Forwarded-For": "203.0.113.9"}
-        headers["Referer"] = f"https://{HOST}{path}"
+        # What a browser says of a page that sends no Referer.
+        headers |= {"Sec-Fetch-Site": "same-origin"} | ({"Origin": "null"} if method == "POST" else {})
         headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         path = path.removeprefix(f"https://{HOST}")
         response = self.client.request(method, path, data=data, headers=headers)
