@@ -7,8 +7,9 @@ None commits.
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
-from sqlalchemy import ARRAY, Integer, bindparam, column, func, update
+from sqlalchemy import ARRAY, Integer, Update, bindparam, column, func, select, update
 
 from domain import alerts, clock, ledger, outbox, tickets, timeline
 from domain.errors import DomainError
@@ -108,26 +109,50 @@ def _move(wanted: dict[int, int], *, held: int, sold: int, only_if_free: bool = 
         "held_by": held,
         "sold_by": sold,
     }
+    if len(wanted) > 1:
+        return len(db.session.execute(_TAKE_SEVERAL if only_if_free else _CHANGE_SEVERAL, numbers).all())
     return len(db.session.execute(_TAKE if only_if_free else _CHANGE, numbers).all())
 
 
 # Made once: arrays as parameters keep the statement the same however many types an order has.
-_WANTED = (
+_UNNESTED = (
     func.unnest(bindparam("ids", type_=ARRAY(Integer)), bindparam("quantities", type_=ARRAY(Integer)))
-    .table_valued(column("id", Integer), column("quantity", Integer), name="wanted")
+    .table_valued(column("id", Integer), column("quantity", Integer), name="unnested")
     .render_derived()
 )
-_CHANGE = (
-    update(TicketType)
-    .where(TicketType.id == _WANTED.c.id)
-    .values(
-        held=TicketType.held + bindparam("held_by", type_=Integer) * _WANTED.c.quantity,
-        sold=TicketType.sold + bindparam("sold_by", type_=Integer) * _WANTED.c.quantity,
-    )
-    .returning(TicketType.id)
-    .execution_options(synchronize_session=False)
+# An UPDATE alone meets its rows as they lie in the table, where every sale moves them about: two orders of
+# the same two types could wait for each other. So several are locked by id first, in the same round trip.
+_BY_ID = (
+    select(TicketType.id, _UNNESTED.c.quantity)
+    .join(_UNNESTED, _UNNESTED.c.id == TicketType.id)
+    .order_by(TicketType.id)
+    .with_for_update(key_share=True, of=TicketType)
+    .cte("wanted")
 )
-_TAKE = _CHANGE.where(TicketType.sold + TicketType.held + _WANTED.c.quantity <= TicketType.capacity)
+
+
+def _moving(wanted: Any) -> Update:
+    """The UPDATE that adds to what is held and sold, by the rows of `wanted`."""
+    return (
+        update(TicketType)
+        .where(TicketType.id == wanted.c.id)
+        .values(
+            held=TicketType.held + bindparam("held_by", type_=Integer) * wanted.c.quantity,
+            sold=TicketType.sold + bindparam("sold_by", type_=Integer) * wanted.c.quantity,
+        )
+        .returning(TicketType.id)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def _if_free(wanted: Any) -> Update:
+    """The same, of those types that have as many left."""
+    left = TicketType.sold + TicketType.held + wanted.c.quantity <= TicketType.capacity
+    return _moving(wanted).where(left)
+
+
+_CHANGE, _TAKE = _moving(_UNNESTED), _if_free(_UNNESTED)
+_CHANGE_SEVERAL, _TAKE_SEVERAL = _moving(_BY_ID), _if_free(_BY_ID)
 
 
 def sellable_still(order: Order) -> bool:

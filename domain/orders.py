@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 
 from email_validator import EmailNotValidError, validate_email
+from psycopg.errors import ForeignKeyViolation
 from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import joinedload, selectinload
@@ -83,7 +84,7 @@ def place(
         ]
         order = _new_order(event.currency, lines, name, email, user, form_token, client_address, now)
         order.event = event
-        _commit(order, provider)
+        _write(order, provider)
         return order
 
     return _once(form_token, make)
@@ -117,7 +118,7 @@ def place_guests(
         )
         order = _new_order(event.currency, [line], name, email, None, form_token, "", now)
         order.event, order.guest_of_id = event, actor_id
-        _commit(order, None, door="guest_list", actor_id=actor_id)
+        _write(order, None, door="guest_list", actor_id=actor_id)
         return order
 
     return _once(form_token, make)
@@ -164,7 +165,7 @@ def place_top_up(
     def make() -> Order:
         payer = user.name or user.email
         order = _new_order(currency, [line], payer, user.email, user, form_token, client_address, clock.now())
-        _commit(order, provider)
+        _write(order, provider)
         return order
 
     return _once(form_token, make)
@@ -201,28 +202,34 @@ def place_listing_fee(
             db.session.add(order)
             db.session.flush()
             timeline.note(order, "fee_waived", waived, door="admin", actor_id=actor_id)
-        _commit(order, provider, door="admin" if waived else "checkout", actor_id=actor_id)
+        _write(order, provider, door="admin" if waived else "checkout", actor_id=actor_id)
         return order
 
     return _once(form_token, make)
 
 
 def _once(form_token: str | None, make: Callable[[], Order]) -> Order:
-    """Make an order; or find the one that the same form made before, for which another is refused.
+    """Make an order and commit; or find the one that the same form made before, for which another is refused.
 
-    Looking for it first would cost a query for every order, and would not see one that is made just now.
+    A deadlock is tried again. Looking for the other first would cost a query for every order, and would not
+    see one that is made just now.
     """
     try:
-        return make()
-    except (IntegrityError, DomainError):
-        db.session.rollback()
+        order = locks.in_one_transaction(make)
+    except (IntegrityError, DomainError) as error:
         repeated = _by_form_token(form_token)
-        if repeated is None:
-            raise
-        return repeated
-    except BaseException:
-        db.session.rollback()
+        if repeated is not None:
+            return repeated
+        if isinstance(getattr(error, "orig", None), ForeignKeyViolation):
+            raise _removed() from error
         raise
+    queue.soon("deliver_mail")
+    return order
+
+
+def _removed() -> DomainError:
+    """What was chosen is gone since it was read."""
+    return DomainError("unknown_ticket_type", "That is not sold here any more. Reload the page.")
 
 
 def _by_form_token(form_token: str | None) -> Order | None:
@@ -295,7 +302,7 @@ def _new_order(
     )
 
 
-def _commit(
+def _write(
     order: Order, provider: str | None, *, door: str = "checkout", actor_id: int | None = None
 ) -> None:
     """Write the order, its payment and its hold together; the stock last, as everybody wants that row."""
@@ -310,8 +317,6 @@ def _commit(
     else:
         db.session.flush()
         fulfilment.fulfil(order, None, door=door, source=None, actor_id=actor_id)
-    db.session.commit()
-    queue.soon("deliver_mail")
 
 
 def _clean_name(name: str) -> str:
