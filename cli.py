@@ -94,7 +94,9 @@ def payments_refund(code: str, amount: str | None, reason: str) -> None:
     """Send money back for a paid order (ORD-…) or payment reference."""
     payment = _payment(code)
     try:
-        minor = money.parse(amount, payment.currency) if amount else refunds.refundable_minor(payment)
+        minor = (
+            money.parse(amount, payment.currency) if amount is not None else refunds.refundable_minor(payment)
+        )
         refund = refunds.request(payment.id, minor, actor_id=None, reason=reason)
     except DomainError as error:
         raise click.ClickException(error.message) from error

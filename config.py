@@ -366,7 +366,8 @@ class _Reader:
         if not value:
             return default
         parts = [part.strip() for part in value.split(",")]
-        if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
+        # One that begins with a 0 is the end of a number with a comma for thousands.
+        if not all(part.isascii() and part.isdigit() and not part.startswith("0") for part in parts):
             raise ConfigError(
                 f"{name} must be whole numbers above zero with commas between (it is {value!r})."
             )

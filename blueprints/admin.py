@@ -148,7 +148,7 @@ def order(code: str) -> str:
         file=found,
         order=found.order,
         left=left,
-        plain=money.to_major,
+        plain=money.plain,
         kinds=incidents.KINDS,
         may_become=[s for s in PaymentState if s not in (PaymentState.CREATED, PaymentState.REVIEW)],
         polled={payment.id: office.polled(payment) for payment in found.order.payments},

@@ -37,6 +37,7 @@ _EVENT_TIMES = ("starts_at", "ends_at", "sales_open_at", "sales_close_at")
 _TYPE_TIMES = ("sales_open_at", "sales_close_at")
 # Where a rule is about a column that the form types otherwise.
 _FIELDS = {"price_minor": "price", "not_an_amount": "price", "too_precise": "price", "too_much": "price"}
+_FIELDS |= {"which_amount": "price"}
 _FIELDS |= {"unknown_currency": "currency", "blocked_currency": "currency"}
 
 
@@ -139,7 +140,7 @@ def shown_type(kind: TicketType) -> dict[str, Any]:
     """What the form shows of a ticket type."""
     times = {name: _typed(getattr(kind, name), kind.event.timezone) for name in _TYPE_TIMES}
     names = ("name", "description", "capacity", "per_order_limit", "position")
-    price = str(money.to_major(kind.price_minor, kind.event.currency))
+    price = money.plain(kind.price_minor, kind.event.currency)
     return {name: getattr(kind, name) for name in names} | times | {"price": price}
 
 

@@ -60,7 +60,7 @@ def order(code: str) -> str:
         file=found,
         order=found.order,
         left=left,
-        plain=money.to_major,
+        plain=money.plain,
     )
 
 

@@ -316,7 +316,7 @@ class AgentView(_Records):
     form = AgentForm
 
     def read(self, row: Agent) -> dict[str, Any]:
-        return super().read(row) | {"price": str(money.to_major(row.price_minor, row.currency))}
+        return super().read(row) | {"price": money.plain(row.price_minor, row.currency)}
 
     def prepared(self, form: FlaskForm, row: Agent | None) -> FlaskForm:
         if row is None and not form.is_submitted():

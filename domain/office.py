@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time
-from decimal import Decimal, InvalidOperation
 from typing import Any, Generic, TypeVar
 from zoneinfo import ZoneInfo
 
@@ -42,6 +41,8 @@ PAGE = 50
 SWEEPS = 50
 EVENTS = 20
 _CHOICES = 500
+# No order comes near it, and the column still holds it.
+_MOST_SEARCHED = 10**15
 T = TypeVar("T")
 
 
@@ -193,21 +194,18 @@ def _matches(words: str) -> ColumnElement[bool]:
 
 def _of_amount(words: str) -> list[ColumnElement[bool]]:
     """`45.00` as a total, in whatever currency the order is in."""
-    try:
-        amount = Decimal(words.replace(",", "."))
-    except InvalidOperation:
-        return []
-    if not amount.is_finite() or abs(amount) > 10**9:
-        return []
-    found = []
-    for places, named in ((0, money.ZERO_DECIMAL), (3, money.THREE_DECIMAL)):
-        scaled = amount.scaleb(places)
-        if scaled == scaled.to_integral_value():
-            found.append(and_(Order.currency.in_(named), Order.total_minor == int(scaled)))
-    hundredths = amount.scaleb(2)
-    if hundredths == hundredths.to_integral_value():
-        others = Order.currency.not_in(money.ZERO_DECIMAL | money.THREE_DECIMAL)
-        found.append(and_(others, Order.total_minor == int(hundredths)))
+    found: list[ColumnElement[bool]] = []
+    others = Order.currency.not_in(money.ZERO_DECIMAL | money.THREE_DECIMAL)
+    counted = (
+        (0, Order.currency.in_(money.ZERO_DECIMAL)),
+        (2, others),
+        (3, Order.currency.in_(money.THREE_DECIMAL)),
+    )
+    for amount in money.readings(words):
+        for places, in_currency in counted:
+            minor = amount.scaleb(places)
+            if abs(minor) <= _MOST_SEARCHED and minor == minor.to_integral_value():
+                found.append(and_(in_currency, Order.total_minor == int(minor)))
     return found
 
 

@@ -270,6 +270,8 @@ def test_a_command_with_a_wrong_setting_says_so_in_one_line(
         ({"LISTING_FEE": "12.505"}, "LISTING_FEE cannot be used. EUR amounts have at most 2 digits"),
         ({"LISTING_FEE": "12.50", "CURRENCY": "JPY"}, "LISTING_FEE cannot be used. JPY amounts"),
         ({"LISTING_FEE": "1e9"}, "LISTING_FEE cannot be used. The largest amount is €999,999.99."),
+        ({"LISTING_FEE": "1.000"}, "LISTING_FEE cannot be used. “1.000” may mean two amounts."),
+        ({"LISTING_FEE": "1,000"}, "LISTING_FEE must be an amount such as 12.50"),
         ({"LISTING_FEE": "12,50"}, "LISTING_FEE must be an amount such as 12.50"),
         ({"LISTING_FEE": "-1"}, "LISTING_FEE must be an amount of zero or more"),
         ({"LISTING_FEE_CURRENCY": "XTS"}, "LISTING_FEE_CURRENCY must be a currency that people pay with"),

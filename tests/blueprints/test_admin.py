@@ -266,6 +266,7 @@ def test_a_part_is_refunded_and_its_ticket_voided(boss: FlaskClient, sandbox: Sa
     [
         ({"amount": "51", "reason": "x"}, "At most €50.00 can be given back."),
         ({"amount": "many", "reason": "x"}, "is not an amount"),
+        ({"amount": "1,000", "reason": "x"}, "Type 1000 for €1,000.00 or 1.00 for €1.00."),
         ({"amount": "1", "reason": ""}, "Say why."),
     ],
 )

@@ -147,6 +147,7 @@ def test_a_wrong_event_is_refused_beside_its_field(
         ({"name": ""}, "Give it a name."),
         ({"price": "-5"}, "must be zero or more"),
         ({"price": "5.005"}, "at most 2 digits"),
+        ({"price": "1,000"}, "Type 1000 for €1,000.00 or 1.00 for €1.00."),
         ({"price": "a lot"}, "is not an amount"),
         ({"capacity": "1.5"}, "Type a whole number"),
         ({"capacity": "99999999999"}, "between 0 and 1,000,000"),

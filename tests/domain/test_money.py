@@ -56,12 +56,14 @@ def test_decimals(currency: str, places: int) -> None:
         (".5", "EUR", 50),
         ("5.", "EUR", 500),
         ("0012", "EUR", 1200),
-        ("12.500", "EUR", 1250),
+        ("0.500", "EUR", 50),
+        ("0,500", "KWD", 500),
+        ("1 000 000", "JPY", 1000000),
+        ("100000", "JPY", 100000),
         ("999999.99", "EUR", 99999999),
         ("1250", "JPY", 1250),
         ("1250.0", "JPY", 1250),
         ("1.25", "KWD", 1250),
-        ("1.250", "KWD", 1250),
         ("100.5", "HUF", 10050),
         ("2500", "ISK", 250000),
     ],
@@ -95,8 +97,28 @@ def test_what_a_person_types(text: str, currency: str, minor: int) -> None:
         ("1\x00", "EUR", "not_an_amount"),
         ("9" * 5000, "EUR", "not_an_amount"),
         ("12.505", "EUR", "too_precise"),
-        # A thousands separator is never taken for something cheaper.
+        # What may be for thousands is never taken for something cheaper.
         ("1,234", "EUR", "too_precise"),
+        ("1,000", "EUR", "which_amount"),
+        ("1.000", "EUR", "which_amount"),
+        ("12.500", "EUR", "which_amount"),
+        ("1,0000", "EUR", "which_amount"),
+        ("-1,000", "EUR", "not_an_amount"),
+        ("100,000", "JPY", "which_amount"),
+        ("1,000", "KWD", "which_amount"),
+        ("1.250", "KWD", "which_amount"),
+        ("123,000", "ISK", "which_amount"),
+        ("99999,000", "EUR", "which_amount"),
+        ("1'000", "EUR", "not_an_amount"),
+        ("1\u2019000", "CHF", "not_an_amount"),
+        ("1\u066c000", "EUR", "not_an_amount"),
+        ("1\uff0c000", "EUR", "not_an_amount"),
+        ("\uff11\uff12", "EUR", "not_an_amount"),
+        ("1,000,000", "EUR", "not_an_amount"),
+        ("1 00", "EUR", "not_an_amount"),
+        ("12 50", "EUR", "not_an_amount"),
+        ("1 0000", "EUR", "not_an_amount"),
+        ("1 000.000", "EUR", "which_amount"),
         ("1.5", "JPY", "too_precise"),
         ("1.2345", "KWD", "too_precise"),
         ("1.255", "KWD", "too_precise"),
@@ -112,6 +134,33 @@ def test_what_is_no_amount(text: str, currency: str, code: str) -> None:
         money.parse(text, currency)
     assert refused.value.code == code
     assert refused.value.message.endswith(".") and len(refused.value.message) < 120
+
+
+@pytest.mark.parametrize(
+    ("text", "currency", "words"),
+    [
+        ("1,000", "EUR", "Type 1000 for €1,000.00 or 1.00 for €1.00."),
+        ("100.000", "JPY", "Type 100000 for ¥100,000 or 100 for ¥100."),
+        ("1.250", "KWD", "Type 1250 for KWD\u00a01,250.000 or 1.25 for KWD\u00a01.250."),
+        ("1,234", "EUR", "EUR amounts have at most 2 digits after the point. Or type 1234 for €1,234.00."),
+        ("1,000,000", "JPY", "Type 1000000."),
+        ("1.234,50", "EUR", "Type 1234.50."),
+        ("1'000", "CHF", "Type 1000."),
+        ("\u0661\u0662\u066b\u0665\u0660", "AED", "Type 12.50."),
+        ("\uff11\uff0c\uff10\uff10\uff10", "JPY", "Type 1000 or 1."),
+        ("12 50", "EUR", "Type a number such as 12.50."),
+    ],
+)
+def test_what_is_asked_about_is_answered_in_words(text: str, currency: str, words: str) -> None:
+    with pytest.raises(MoneyError) as refused:
+        money.parse(text, currency)
+    assert refused.value.message.endswith(words)
+
+
+def test_a_search_finds_whatever_an_amount_may_mean() -> None:
+    assert money.readings("1,000") == [1, 1000]
+    assert money.readings("45.00") == [45]
+    assert money.readings("1e999999999") == []
 
 
 @pytest.mark.parametrize(
@@ -157,18 +206,21 @@ def test_minor_units_survive_every_way_through(currency: str) -> None:
         minor = chance.randint(0, money.MAX_MINOR // step) * step
         major = money.to_major(minor, currency)
         assert money.to_minor(major, currency) == minor
-        assert money.parse(str(major), currency) == minor
-        assert money.parse(f"{major}".replace(".", ","), currency) == minor
+        # What a form shows is taken back as it is, with either mark.
+        typed = money.plain(minor, currency)
+        assert Decimal(typed) == major
+        assert money.parse(typed, currency) == minor
+        assert money.parse(typed.replace(".", ","), currency) == minor
         # What is shown reads as the same number.
         digits = "".join(sign for sign in money.show(minor, currency) if sign.isdigit() or sign == ".")
-        assert money.parse(digits, currency) == minor
+        assert Decimal(digits) == major
 
 
 @pytest.mark.parametrize("currency", sorted(STEPS))
 def test_between_the_provider_s_steps_there_is_nothing(currency: str) -> None:
     for minor in range(1, STEPS[currency]):
         with pytest.raises(MoneyError):
-            money.parse(str(money.to_major(minor, currency)), currency)
+            money.parse(money.plain(minor, currency), currency)
 
 
 def test_garbage_is_refused_and_never_breaks() -> None:
