@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from time import monotonic
 from typing import Any
 
 import structlog
-from flask import g, request
+from flask import current_app, g, request
 from flask_bootstrap import Bootstrap5
 from flask_limiter import Limiter
 from flask_limiter.util import get_remote_address
@@ -131,6 +133,18 @@ limiter = Limiter(key_func=get_remote_address)
 mail = Mail()
 bootstrap = Bootstrap5()
 queue = JobQueue()
+
+
+@contextmanager
+def own_session() -> Iterator[None]:
+    """A session of its own for work that empties it as it goes; the rows that its caller holds stay attached.
+
+    What the caller has begun is committed first: nobody waits for a lock of his own, and all that the caller
+    holds is read afresh afterwards.
+    """
+    db.session.commit()
+    with current_app.app_context():
+        yield
 
 
 # --- Connections to the database ------------------------------------------------------------------------

@@ -36,7 +36,7 @@ import config
 from domain import alerts, clock, letters, mailing
 from domain.errors import DomainError, NotFound
 from domain.mailing import Letter, MailError
-from extensions import db
+from extensions import db, own_session
 from models import MailState, Order, OutboxMail, User
 
 logger = structlog.get_logger(__name__)
@@ -184,15 +184,15 @@ def _new_message_id() -> str:
 def deliver_due(*, budget_seconds: float = 60, limit: int | None = None, only: str | None = None) -> Delivery:
     """Send what is due, oldest first, until nothing is, `limit` mails were tried, or the budget has passed.
 
-    `only` is the key of the one mail to send, for a process that must not take on the others' work. Must be
-    called outside of a transaction: it commits for each mail. Without mail settings everything stays due. A
+    `only` is the key of the one mail to send, for a process that must not take on the others' work. Commits
+    what its caller has begun, and for each mail. Without mail settings everything stays due. A
     mail server that cannot be reached ends the run; a single bad mail does not.
     """
     done = Delivery()
     if not config.get().mail_ready:
         return done
     ends = monotonic() + budget_seconds
-    with mailing.transport() as way:
+    with own_session(), mailing.transport() as way:
         while (limit is None or done.tried < limit) and monotonic() < ends:
             claim = _claim(only)
             if claim is None:

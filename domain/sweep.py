@@ -27,7 +27,7 @@ from domain import (
     wallet,
 )
 from domain.lanes import Work
-from extensions import db
+from extensions import db, own_session
 from models import SweepRun
 
 log = structlog.get_logger(__name__)
@@ -52,6 +52,12 @@ def run(
     `trigger` is kept with the run ('clock', 'command'); `tell` gets the lines of the report; `everything`
     asks about every payment that is not final, whenever it is due.
     """
+    with own_session():
+        run_id = _run(trigger, tell, verbose=verbose, everything=everything)
+    return db.session.get_one(SweepRun, run_id)
+
+
+def _run(trigger: str, tell: Callable[[str], None], *, verbose: bool, everything: bool) -> int:
     settings = config.get()
     now = clock.now()
     record = SweepRun(trigger=trigger, started_at=now)
@@ -82,7 +88,8 @@ def run(
         db.session.get_one(SweepRun, work.run_id).error = f"{type(error).__name__}: {error}"[:1000]
         db.session.commit()
         raise
-    return _finish(work, providers.calls.total - calls_before, work.mails + delivered.sent)
+    _finish(work, providers.calls.total - calls_before, work.mails + delivered.sent)
+    return work.run_id
 
 
 def _also(work: Work, name: str, do: Callable[[], object]) -> None:
@@ -95,7 +102,7 @@ def _also(work: Work, name: str, do: Callable[[], object]) -> None:
         work.failed_duties += 1
 
 
-def _finish(work: Work, calls: int, mails: int) -> SweepRun:
+def _finish(work: Work, calls: int, mails: int) -> None:
     run, counts = db.session.get_one(SweepRun, work.run_id), work.counts
     run.finished_at = clock.now()
     run.verified, run.failed = counts["verified"], counts["failed"] + counts["review"]
@@ -116,7 +123,6 @@ def _finish(work: Work, calls: int, mails: int) -> SweepRun:
     log.info(
         "sweep", found=run.found, verified=run.verified, pending=run.pending, errors=run.errors, calls=calls
     )
-    return run
 
 
 # --- What else a sweep owes -----------------------------------------------------------------------------
