@@ -81,14 +81,17 @@ def confirm_form(token: str) -> str | tuple[str, int]:
         link = links.look(token, links.TO_CONFIRM)
     except DomainError as error:
         return _link_gone(error, url_for(".login"))
-    return render_template("account/confirm.html", email=link.user.email)
+    return _page("confirm", {"email": link.user.email})
 
 
 @bp.post("/confirm/<token>")
 def confirm(token: str) -> tuple[str, int] | Response:
     try:
-        user = accounts.confirm(token)
+        link = links.look(token, links.TO_CONFIRM)
+        user = accounts.confirm(token, _typed("password"))
     except DomainError as error:
+        if error.code in ("wrong_password", "too_many_attempts"):
+            return _refused("confirm", error, {"email": link.user.email})
         return _link_gone(error, url_for(".login"))
     access.begin_session(user)
     flash("Your e-mail address is confirmed, and you are logged in.", "success")
@@ -208,11 +211,11 @@ def _page(name: str, typed: Mapping[str, object], problems: Mapping[str, str] | 
     return render_template(f"account/{name}.html", typed=typed, problems=problems or {})
 
 
-def _refused(name: str, error: DomainError) -> tuple[str, int]:
-    """The form again, with what was typed but for passwords, and the reason at its place."""
+def _refused(name: str, error: DomainError, known: Mapping[str, object] | None = None) -> tuple[str, int]:
+    """The form again, with what was typed but for passwords, what is known, and the reason at its place."""
     typed = {field: value for field, value in request.form.items() if "password" not in field}
     status = 429 if error.code.startswith("too_many") else 400
-    return _page(name, typed, {_FIELDS.get(error.code, "form"): error.message}), status
+    return _page(name, {**typed, **(known or {})}, {_FIELDS.get(error.code, "form"): error.message}), status
 
 
 def _link_gone(error: DomainError, another: str) -> tuple[str, int]:

@@ -132,8 +132,14 @@ def register(email: str, password: str, name: str, *, client_address: str = "") 
     _commit()
 
 
-def confirm(token: str) -> User:
-    """Use a confirmation link: the account works, and has the orders its address made as a guest. Commits."""
+def confirm(token: str, password: str) -> User:
+    """Use a confirmation link: the account works, and has the orders its address made as a guest. Commits.
+
+    The link proves that the address is read here, the password that the account was made here. Without it,
+    whoever registers somebody else's address would only wait until its owner presses the button. The owner,
+    who knows no password, chooses one with the same link: `reset`.
+    """
+    _prove(links.look(token, links.TO_CONFIRM).user, password)
     user = links.use(token, links.TO_CONFIRM)
     _refuse_disabled(user)
     links.void(user, links.TO_CONFIRM)
@@ -178,17 +184,17 @@ def authenticate(email: str, password: str, *, client_address: str = "") -> User
     Raises DomainError `wrong_login` alike for an unknown address and a wrong password, `too_many_attempts`,
     and only to who knows the password `disabled` or `unconfirmed` (then the confirmation is mailed again).
     """
-    address = email.strip().lower()[:_LONGEST_ADDRESS]
     place = attempts.network(client_address)
-    if attempts.spent(attempts.LOGIN_NETWORK, place) or not attempts.count(attempts.LOGIN_ACCOUNT, address):
+    user = find(email) if len(email) <= _LONGEST_ADDRESS else None
+    who = _counted(user, email)
+    if attempts.spent(attempts.LOGIN_NETWORK, place) or not attempts.count(attempts.LOGIN_ACCOUNT, who):
         raise _too_many()
-    user = find(address)
     if not passwords.right(user.password_hash if user is not None else "", password) or user is None:
         attempts.count(attempts.LOGIN_NETWORK, place)
         raise DomainError(
             "wrong_login", "The e-mail address or the password is not right. Check both and try again."
         )
-    attempts.forget(attempts.LOGIN_ACCOUNT, address)
+    attempts.forget(attempts.LOGIN_ACCOUNT, who)
     _refuse_disabled(user)
     if user.confirmed_at is None:
         _mail_link(links.lock(user.id), LinkPurpose.CONFIRM)
@@ -201,6 +207,24 @@ def authenticate(email: str, password: str, *, client_address: str = "") -> User
     orders.claim_for(user)
     db.session.commit()
     return user
+
+
+def _counted(user: User | None, typed: str = "") -> str:
+    """What guesses are counted by: the account that was found, however its address was typed.
+
+    Guesses at an address without an account are counted, too, or the limit would tell which have one.
+    """
+    return f"user:{user.id}" if user is not None else f"nobody:{links.fingerprint(typed.strip().lower())}"
+
+
+def _prove(user: User, password: str) -> None:
+    """Count one guess at the user's password. DomainError `too_many_attempts`, or `wrong_password`."""
+    who = _counted(user)
+    if not attempts.count(attempts.LOGIN_ACCOUNT, who):
+        raise _too_many()
+    if not passwords.right(user.password_hash, password):
+        raise DomainError("wrong_password", "That password is not right. Try again.")
+    attempts.forget(attempts.LOGIN_ACCOUNT, who)
 
 
 def _too_many() -> DomainError:
@@ -239,7 +263,7 @@ def reset(token: str, password: str) -> User:
     _set_password(user, kept)
     _confirmed(user)
     _commit()
-    attempts.forget(attempts.LOGIN_ACCOUNT, user.email.lower())
+    attempts.forget(attempts.LOGIN_ACCOUNT, _counted(user))
     return user
 
 
@@ -248,11 +272,7 @@ def change_password(user: User, old: str, new: str) -> None:
 
     The caller logs the user in again: their own session has ended too.
     """
-    if not attempts.count(attempts.LOGIN_ACCOUNT, user.email.lower()):
-        raise _too_many()
-    if not passwords.right(user.password_hash, old):
-        raise DomainError("wrong_password", "That is not your password now. Try again.")
-    attempts.forget(attempts.LOGIN_ACCOUNT, user.email.lower())
+    _prove(user, old)
     passwords.check(new, user.email)
     kept = passwords.hashed(new)
     _set_password(links.lock(user.id), kept)
@@ -260,7 +280,8 @@ def change_password(user: User, old: str, new: str) -> None:
 
 
 def _set_password(user: User, kept: str) -> None:
-    had_one = bool(user.password_hash)
+    # Of a password that somebody else may have chosen, before the address was confirmed, nobody need hear.
+    had_one = bool(user.password_hash) and user.confirmed_at is not None
     user.password_hash = kept
     user.login_epoch += 1
     links.void(user, links.TO_CHOOSE_A_PASSWORD | links.TO_CONFIRM)

@@ -32,7 +32,8 @@ _PAGES = {
     LinkPurpose.FIRST_ADMIN: "/account/reset/",
 }
 TO_CONFIRM = frozenset({LinkPurpose.CONFIRM})
-TO_CHOOSE_A_PASSWORD = frozenset({LinkPurpose.RESET, LinkPurpose.FIRST_ADMIN})
+# Whoever reads an address's mail may choose its password, also before anybody confirmed it.
+TO_CHOOSE_A_PASSWORD = frozenset({LinkPurpose.RESET, LinkPurpose.FIRST_ADMIN, LinkPurpose.CONFIRM})
 
 
 def make(user: User, purpose: LinkPurpose) -> str:

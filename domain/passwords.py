@@ -64,8 +64,8 @@ def outdated(kept: str) -> bool:
 
 
 def _normal(password: str) -> str:
-    """The same letters, whichever keyboard composed them."""
-    return unicodedata.normalize("NFKC", password)
+    """The same letters, whichever keyboard composed them. What is far too long is cut, and stays too long."""
+    return unicodedata.normalize("NFKC", password[: MAX_LENGTH * 8])
 
 
 @cache

@@ -27,9 +27,9 @@ def new_account(client: FlaskClient, email: str = "ann@example.org") -> None:
 def test_from_registering_to_logging_out(client: FlaskClient) -> None:
     new_account(client)
     link = mailed_link("confirm_address")
-    assert "Yes, confirm it" in client.get(link).text
+    assert "ann@example.org" in client.get(link).text
     assert client.get("/account/").status_code == 303
-    assert post(client, link).location == "/account/"
+    assert post(client, link, password=PASSWORD).location == "/account/"
     assert "Nothing here yet" in client.get("/account/").text
     assert post(client, "/account/logout", page="/account/").location == "/"
     assert client.get("/account/").status_code == 303
@@ -70,18 +70,51 @@ def test_scanners_that_open_links_use_nothing_up(client: FlaskClient) -> None:
     for _ in range(2):
         assert client.get(link).status_code == 200
         assert client.head(link).status_code == 200
-    assert post(client, link).status_code == 303
+    assert post(client, link, password=PASSWORD).status_code == 303
 
 
 def test_a_link_that_is_gone_says_what_to_do(client: FlaskClient) -> None:
     new_account(client)
     link = mailed_link("confirm_address")
-    post(client, link)
+    post(client, link, password=PASSWORD)
     again = client.get(link)
     assert again.status_code == 410
     assert "used already" in again.text
     assert config.get().support_email in again.text
     assert client.get("/account/reset/made-up").status_code == 404
+
+
+def test_confirming_asks_for_the_password_or_sets_a_new_one(app: Flask, client: FlaskClient) -> None:
+    """Somebody registers with Ann's address, and Ann presses the button in our mail."""
+    order = place(make_event(), email="ann@example.org")
+    new_account(app.test_client())
+    link = mailed_link("confirm_address")
+    for guess in ("", "ann's guess"):
+        refused = post(client, link, password=guess)
+        assert (refused.status_code, "That password is not right" in refused.text) == (400, True)
+        assert "ann@example.org" in refused.text
+    assert log_in(app.test_client()).status_code == 400
+    assert order.user_id is None
+    other = re.search(r'href="(/account/reset/[^"]+)"', client.get(link).text)
+    assert other is not None
+    assert post(client, other[1], password="ann's own choice").location == "/account/"
+    assert order.code in client.get("/account/").text
+    assert log_in(app.test_client()).status_code == 400
+    assert log_in(app.test_client(), password="ann's own choice").status_code == 303
+    # Of a password that was never hers, nothing is told; and the link is used up.
+    assert not mails("password_changed")
+    assert client.get(link).status_code == 410
+
+
+def test_guesses_at_the_confirming_page_are_counted(client: FlaskClient) -> None:
+    config.use(replace(config.get(), limits=True))
+    new_account(client)
+    link = mailed_link("confirm_address")
+    answers = [post(client, link, password=f"guess {n}").status_code for n in range(10)]
+    assert answers == [400] * 10
+    last = client.get(link)
+    assert last.status_code == 200
+    assert post(client, link, password=PASSWORD).status_code == 429
 
 
 def test_a_reset_from_the_form_to_the_account(app: Flask, client: FlaskClient) -> None:
@@ -106,7 +139,7 @@ def test_changing_the_password_keeps_this_session_and_ends_the_others(app: Flask
     log_in(here)
     log_in(there)
     wrong = post(here, "/account/password", old_password="not this", password="a new password")
-    assert (wrong.status_code, "That is not your password now" in wrong.text) == (400, True)
+    assert (wrong.status_code, "That password is not right" in wrong.text) == (400, True)
     assert (
         post(here, "/account/password", old_password=PASSWORD, password="a new password").status_code == 303
     )
@@ -235,7 +268,7 @@ def test_a_page_for_a_role(app: Flask, role: Role, status: int) -> None:
 def test_guest_orders_appear_once_the_address_is_confirmed(client: FlaskClient) -> None:
     order = place(make_event(title="The Grand Concert"), email="ann@example.org")
     new_account(client)
-    post(client, mailed_link("confirm_address"))
+    post(client, mailed_link("confirm_address"), password=PASSWORD)
     page = client.get("/account/").text
     assert "The Grand Concert" in page
     assert f"/o/{order.code}/{order.secret}" in page

@@ -33,7 +33,8 @@ def test_a_guest_becomes_a_member_and_finds_the_order(house: House, visit: Visit
 
     mona.go(house.link("mona@example.org", "/account/confirm/"))
     mona.look("account-confirm")
-    mona.press("Yes, confirm it")
+    mona.page.get_by_label("Password", exact=True).fill(PASSWORD)
+    mona.press("Confirm and log in")
     mona.see("Your e-mail address is confirmed, and you are logged in.")
     mona.see(order.code)
     mona.look("account")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -60,7 +61,7 @@ def test_registering_makes_an_account_that_waits_for_its_address(app: Flask) -> 
     assert user.password_hash.startswith("$argon2id$")
     with refusal("unconfirmed"):
         accounts.authenticate("ann@example.org", PASSWORD)
-    assert accounts.confirm(token_in("confirm_address")).id == user.id
+    assert accounts.confirm(token_in("confirm_address"), PASSWORD).id == user.id
     assert accounts.authenticate("ANN@example.org", PASSWORD).id == user.id
 
 
@@ -120,7 +121,7 @@ def test_two_who_register_one_unconfirmed_address_both_lose_to_who_reads_its_mai
     first = token_in("confirm_address")
     accounts.register("ann@example.org", "the second password", "Second")
     with refusal("link_used"):
-        accounts.confirm(first)
+        accounts.confirm(first, PASSWORD)
     accounts.reset(token_in("already_registered"), "the owner's own choice")
     for password in (PASSWORD, "the second password"):
         with refusal("wrong_login"):
@@ -140,7 +141,7 @@ def test_confirming_finds_the_orders_made_as_a_guest(app: Flask) -> None:
     other = place(make_event("other"), email="bob@example.org")
     user = registered()
     assert accounts.orders_of(user).orders == []
-    accounts.confirm(token_in("confirm_address"))
+    accounts.confirm(token_in("confirm_address"), PASSWORD)
     assert [found.id for found in accounts.orders_of(user).orders] == [order.id]
     assert other.user_id is None
     again = place(make_event("third"), email="Ann@example.org")
@@ -175,23 +176,29 @@ def test_looking_at_a_link_does_not_use_it(app: Flask) -> None:
     token = token_in("confirm_address")
     for _ in range(3):
         links.look(token, links.TO_CONFIRM)
-    assert accounts.confirm(token).confirmed_at is not None
+    assert accounts.confirm(token, PASSWORD).confirmed_at is not None
 
 
 def test_a_link_works_once(app: Flask) -> None:
     registered()
     token = token_in("confirm_address")
-    accounts.confirm(token)
+    accounts.confirm(token, PASSWORD)
     with refusal("link_used"):
-        accounts.confirm(token)
+        accounts.confirm(token, PASSWORD)
 
 
 def test_a_link_is_for_its_purpose(app: Flask) -> None:
-    registered()
+    user = registered()
+    accounts.request_reset(user.email)
     with pytest.raises(NotFound):
-        accounts.reset(token_in("confirm_address"), "a new password")
-    with pytest.raises(NotFound):
-        accounts.confirm("made-up")
+        accounts.confirm(token_in("reset_password"), PASSWORD)
+    connecting = links.token(user, LinkPurpose.CONNECT)
+    db.session.commit()
+    for other in (connecting, "made-up"):
+        with pytest.raises(NotFound):
+            accounts.confirm(other, PASSWORD)
+        with pytest.raises(NotFound):
+            accounts.reset(other, "a new password")
 
 
 @pytest.mark.parametrize(
@@ -337,6 +344,39 @@ def test_ten_wrong_passwords_stop_an_account_whoever_asks(limited: Flask) -> Non
     accounts.authenticate("bob@example.org", PASSWORD, client_address="192.0.2.1")
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        lambda n: " " * n + "ann@example.org",
+        lambda n: "ann@example.org" + "\u00a0" * n + "\t",
+        lambda n: "\n" * n + "Ann@Example.ORG" + " " * (3 * n),
+        lambda n: "".join(c.upper() if n >> i & 1 else c for i, c in enumerate("ann@example.org")),
+    ],
+)
+def test_an_address_has_one_count_however_it_is_written(
+    limited: Flask, written: Callable[[int], str]
+) -> None:
+    user = make_member()
+    for number in range(10):
+        fail(1, written(number))
+    with refusal("too_many_attempts"):
+        accounts.authenticate(written(11), PASSWORD)
+    # Guesses of the old password elsewhere are counted with them.
+    with refusal("too_many_attempts"):
+        accounts.change_password(user, PASSWORD, "a new password")
+
+
+def test_an_address_that_is_too_long_is_nobody_s(limited: Flask) -> None:
+    make_member()
+    for blanks in (250, 5_000):
+        with refusal("wrong_login"):
+            accounts.authenticate(" " * blanks + "ann@example.org", PASSWORD)
+    # Guesses at nobody are counted, too, so that the limit tells nothing.
+    fail(10, "nobody@example.org")
+    with refusal("too_many_attempts"):
+        accounts.authenticate(" NOBODY@example.org", PASSWORD)
+
+
 def test_the_right_password_begins_the_count_again(limited: Flask) -> None:
     make_member()
     for _ in range(3):
@@ -375,11 +415,11 @@ def test_wrong_old_passwords_are_counted_too(limited: Flask) -> None:
 
 def test_limits_go_on_without_redis(limited: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queue, "_redis", connect_redis("redis://127.0.0.1:1/0", timeout=1))
-    make_member()
+    user = make_member()
     fail(10)
     with refusal("too_many_attempts"):
         accounts.authenticate("ann@example.org", PASSWORD)
-    attempts.forget(attempts.LOGIN_ACCOUNT, "ann@example.org")
+    accounts.reset(links.make(user, LinkPurpose.RESET).rsplit("/", 1)[1], "a new password")
 
 
 def test_mails_of_a_kind_are_three_an_hour(limited: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
