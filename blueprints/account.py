@@ -87,11 +87,14 @@ def confirm_form(token: str) -> str | tuple[str, int]:
 @bp.post("/confirm/<token>")
 def confirm(token: str) -> tuple[str, int] | Response:
     try:
-        link = links.look(token, links.TO_CONFIRM)
+        email = links.look(token, links.TO_CONFIRM).user.email
+    except DomainError as error:
+        return _link_gone(error, url_for(".login"))
+    try:
         user = accounts.confirm(token, _typed("password"))
     except DomainError as error:
         if error.code in ("wrong_password", "too_many_attempts"):
-            return _refused("confirm", error, {"email": link.user.email})
+            return _refused("confirm", error, {"email": email})
         return _link_gone(error, url_for(".login"))
     access.begin_session(user)
     flash("Your e-mail address is confirmed, and you are logged in.", "success")
