@@ -293,9 +293,32 @@ class Ring:
     # The event can tell nothing but that the payment was made, or is being made.
     only_of_paying: bool = False
 
+    def __post_init__(self) -> None:
+        """Whatever an adapter reads, each name is text that a database can look up. BadSignature if not."""
+        for value in (self.event_id, self.type, self.object_id):
+            if value != "":
+                told_name(value)
+        for known in (self.provider_id, self.charge_id, self.reference, self.site):
+            if known is not None:
+                told_name(known)
+
 
 class BadSignature(Exception):
     """A doorbell request that is not genuine, or not readable."""
+
+
+_LONGEST_NAME = 255
+
+
+def told_name(value: object, longest: int = _LONGEST_NAME) -> str:
+    """An id or a word that an event tells. Raises BadSignature for what is none, whoever has signed it.
+
+    JSON has numbers, lists and objects, too, and text with halves of characters and zero bytes in it, of
+    which the database refuses each in its own way.
+    """
+    if not isinstance(value, str) or not 0 < len(value) <= longest or not value.isprintable():
+        raise BadSignature("An event tells no name where one belongs.")
+    return value
 
 
 class Calls:

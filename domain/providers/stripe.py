@@ -30,6 +30,7 @@ from domain.providers import (
     Ring,
     Throttle,
     calls,
+    told_name,
 )
 
 stripe.enable_telemetry = False
@@ -229,11 +230,11 @@ class StripeProvider:
             stripe.WebhookSignature.verify_header(body, signature, self._webhook_secret, _SIGNATURE_AGE)
             event = json.loads(body)
             thing = event["data"]["object"]
-            kind = str(event["type"])
-            only_of_paying = kind in _ONLY_OF_PAYING
-            return Ring(
-                str(event["id"]), kind, str(thing["id"]), only_of_paying=only_of_paying, **_names_of(thing)
-            )
+            kind = told_name(event["type"], 100)
+            # Some objects, such as a balance, have no id.
+            known = "" if thing.get("id") is None else told_name(thing["id"])
+            only = kind in _ONLY_OF_PAYING
+            return Ring(told_name(event["id"]), kind, known, only_of_paying=only, **_names_of(thing))
         except (
             stripe.SignatureVerificationError,
             ValueError,
@@ -340,16 +341,32 @@ def _evidence(session: Mapping[str, Any], intent: Mapping[str, Any]) -> dict[str
 
 
 def _names_of(thing: Mapping[str, Any]) -> dict[str, str | None]:
-    """Every name by which the payment behind an event's object may be found."""
+    """The names by which the payment behind an event may be found. BadSignature where one is no text."""
     kind = thing.get("object")
-    metadata = thing.get("metadata") or {}
-    charge = thing["id"] if kind == "charge" else thing.get("charge") or thing.get("latest_charge")
+    charge = thing["id"] if kind == "charge" else _first_told(thing, "charge", "latest_charge")
+    metadata = thing.get("metadata")
+    metadata = {} if metadata is None else metadata
     return {
-        "provider_id": thing["id"] if kind == "checkout.session" else None,
-        "charge_id": charge if isinstance(charge, str) else None,
-        "reference": metadata.get("reference"),
-        "site": metadata.get("site"),
+        "provider_id": told_name(thing["id"]) if kind == "checkout.session" else None,
+        "charge_id": None if charge is None else told_name(charge),
+        "reference": _written(metadata.get("reference")),
+        "site": _written(metadata.get("site")),
     }
+
+
+def _first_told(thing: Mapping[str, Any], *names: str) -> Any:
+    """The first of the fields that says something; of an object that stands there, its id."""
+    told = next((thing[name] for name in names if thing.get(name) is not None), None)
+    return told["id"] if isinstance(told, Mapping) else told
+
+
+def _written(value: Any) -> str | None:
+    """What metadata says. What another program writes there, long or in several lines, names nothing here."""
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str):
+        raise BadSignature("Metadata is text.")
+    return value if len(value) <= 255 and value.isprintable() else None
 
 
 def _refund_report(refund: Mapping[str, Any]) -> RefundReport:

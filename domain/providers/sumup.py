@@ -34,6 +34,7 @@ from domain.providers import (
     Report,
     Ring,
     before_asking,
+    told_name,
 )
 from domain.providers.sumup_line import ApiKey, Conflict, Line, answered
 
@@ -396,9 +397,9 @@ def _events(full: TransactionFull, kind: str) -> list[tuple[str, float, str]]:
 
 
 def _signed_ring(event: Mapping[str, Any]) -> Ring:
-    kind, thing = _text(event["type"]), _text(event["object"]["id"])
+    kind, thing = told_name(event["type"], 100), told_name(event["object"]["id"])
     return Ring(
-        event_id=_text(event["id"]),
+        event_id=told_name(event["id"]),
         type=kind,
         object_id=thing,
         provider_id=thing if kind.startswith("checkouts.") else None,
@@ -410,7 +411,7 @@ def _unsigned_ring(event: Mapping[str, Any]) -> Ring:
     """A call to the return_url; or a signed event where we have no secret, which is worth no more."""
     if "object" in event:
         return replace(_signed_ring(event), event_id="", only_of_paying=False)
-    kind, thing = _text(event["event_type"]), _text(event["id"])
+    kind, thing = told_name(event["event_type"], 100), told_name(event["id"])
     return Ring("", kind, thing, provider_id=thing if kind == _UNSIGNED_TYPE else None)
 
 
@@ -419,12 +420,6 @@ def _checked(provider_id: str) -> str:
     if not _ID.fullmatch(provider_id):
         raise Missing("That is not the id of a checkout.")
     return provider_id
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or not 0 < len(value) <= 200:
-        raise ValueError("not a name")
-    return value
 
 
 def _said(value: Any, name: str) -> Any:
