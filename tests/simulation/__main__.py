@@ -3,29 +3,54 @@
 Starts PostgreSQL and Redis as `./bin/test` does, and lives 250 lives a world, each world with the next seed,
 on as many processes as there are cores. What goes wrong is printed with its seed and its steps; to see it
 again: `python -m tests.simulation --buyers 250 --seed <that seed>`.
+
+With `--unseen` the first seed is drawn, so that no run repeats another, and every world is lived, also after
+one that broke. What broke is kept in `.kassa-simulation/<seed>.txt` and belongs into `regressions.py`.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import secrets
 import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+KEPT = ROOT / ".kassa-simulation"
+# Above all seeds that were ever named anywhere, and short enough to type.
+_UNSEEN_FROM, _UNSEEN_COUNT = 10_000_000, 90_000_000
 
 
 def main() -> int:
     """Run it by bin/test; pytest's exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--buyers", type=int, default=2000, help="how many lives (default 2000)")
-    parser.add_argument("--seed", type=int, default=1, help="the first world's seed (default 1)")
+    seeds = parser.add_mutually_exclusive_group()
+    seeds.add_argument("--seed", type=int, default=1, help="the first world's seed (default 1)")
+    seeds.add_argument("--unseen", action="store_true", help="draw the first seed, and keep what breaks")
     options = parser.parse_args()
+    seed = _UNSEEN_FROM + secrets.randbelow(_UNSEEN_COUNT) if options.unseen else options.seed
     command = [str(ROOT / "bin" / "test"), "tests/simulation/test_simulation.py", "-k", "ends_well"]
-    command += ["-n", str(os.cpu_count() or 1), "--maxfail=3"]
-    command += ["--buyers", str(options.buyers), "--seed", str(options.seed)]
-    return subprocess.run(command, cwd=ROOT, check=False).returncode
+    command += ["-n", str(os.cpu_count() or 1)]
+    command += ["--buyers", str(options.buyers), "--seed", str(seed)]
+    command += ["--keep", str(KEPT)] if options.unseen else ["--maxfail=3"]
+    if options.unseen:
+        worlds = -(-options.buyers // 250)
+        print(f"Seeds {seed} to {seed + worlds - 1}, never lived before.", flush=True)
+    status = subprocess.run(command, cwd=ROOT, check=False).returncode
+    if options.unseen:
+        _tell_what_broke(seed)
+    return status
+
+
+def _tell_what_broke(first: int) -> None:
+    """Name the seeds of this run that were kept, and how each is seen again."""
+    kept = sorted(int(path.stem) for path in KEPT.glob("*.txt") if int(path.stem) >= first)
+    for seed in kept:
+        print(f"Broke: python -m tests.simulation --buyers 250 --seed {seed}  (see {KEPT.name}/{seed}.txt)")
+    print(f"{len(kept)} of these worlds broke.", flush=True)
 
 
 if __name__ == "__main__":

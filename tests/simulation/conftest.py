@@ -10,3 +10,4 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("simulation")
     group.addoption("--buyers", type=int, default=2000, help="how many buyers' lives (2000)")
     group.addoption("--seed", type=int, default=1, help="the seed of the first world of 250 lives (1)")
+    group.addoption("--keep", default="", help="a directory for the stories of worlds that broke (none)")

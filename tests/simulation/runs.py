@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from flask import Flask
 
 from tests.simulation import buyers, oracle, staff
 from tests.simulation.coverage import Coverage
+from tests.simulation.story import Broken
 from tests.simulation.world import Habits, World
 from tests.support import tables
 from tests.support.sandbox import Sandbox
@@ -31,3 +34,11 @@ def clean(sandbox: Sandbox) -> None:
     """Empty tables and an empty sandbox, for another world in the same test."""
     sandbox.reset()
     tables.empty()
+
+
+def keep(broken: Broken, seed: int, directory: str) -> None:
+    """Write a broken world's story where it is still found tomorrow; nothing without a directory."""
+    if directory:
+        folder = Path(directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{seed}.txt").write_text(str(broken))

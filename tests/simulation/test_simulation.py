@@ -15,6 +15,7 @@ from flask import Flask
 from tests.simulation import buyers, runs, staff
 from tests.simulation.coverage import Coverage
 from tests.simulation.regressions import SEEDS
+from tests.simulation.story import Broken
 from tests.simulation.world import World
 from tests.support.sandbox import Sandbox
 
@@ -43,9 +44,19 @@ def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
 
 
 def test_whatever_happens_every_payment_ends_well(
-    app: Flask, sandbox: Sandbox, shared: Path, world_seed: int, lives: int, worlds: int
+    app: Flask,
+    sandbox: Sandbox,
+    shared: Path,
+    pytestconfig: pytest.Config,
+    world_seed: int,
+    lives: int,
+    worlds: int,
 ) -> None:
-    used = runs.live(app, sandbox, world_seed, lives)
+    try:
+        used = runs.live(app, sandbox, world_seed, lives)
+    except Broken as broken:
+        runs.keep(broken, world_seed, pytestconfig.getoption("--keep", default=""))
+        raise
     used.save(shared / f"{world_seed}.json")
     saved = sorted(shared.glob("*.json"))
     if len(saved) < worlds:
