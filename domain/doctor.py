@@ -23,7 +23,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 import config
-from domain import checks, connections, health, jobs, listing, mailing, money, providers
+from domain import checks, connections, fonts, health, jobs, listing, mailing, money, providers
 from domain.mailing import MailError
 from domain.providers import ProviderError, connecting
 from extensions import db, queue
@@ -451,6 +451,7 @@ def _invariants() -> list[Finding]:
 def _tickets() -> list[Finding]:
     """What WeasyPrint needs from the system; without harfbuzz-subset its PDFs carry whole fonts, or fail."""
     title = "Ticket PDFs"
+    fonts.prepare()
     try:
         from weasyprint.text import ffi
     except (OSError, ImportError) as error:
@@ -460,7 +461,23 @@ def _tickets() -> list[Finding]:
         fix = "`apt-get install libharfbuzz-subset0` (Heroku: in Aptfile; Railway: in railpack.json)."
         words = "libharfbuzz-subset is missing: every ticket PDF carries whole fonts and is slow and large."
         return [Finding("harfbuzz_subset", title, FAIL, words, fix)]
-    return [Finding("weasyprint", title, OK, "WeasyPrint and libharfbuzz-subset are there.")]
+    return [Finding("weasyprint", title, OK, "WeasyPrint and libharfbuzz-subset are there."), _fonts()]
+
+
+def _fonts() -> Finding:
+    """Whether names of every script can be drawn."""
+    title = "Fonts"
+    missing = fonts.missing()
+    if not missing:
+        return Finding("fonts", title, OK, "Names of every script can be drawn on tickets.")
+    packages = [
+        *(["fonts-dejavu-core"] if {"Latin", "Cyrillic"} & set(missing) else []),
+        *([fonts.CJK_PACKAGE] if set(fonts.CJK) & set(missing) else []),
+    ]
+    fix = f"`apt-get install {' '.join(packages)}` (Heroku: in Aptfile; Railway: in railpack.json)."
+    fix = fix if packages else "Install Kassa's packages again: pip brings these fonts."
+    words = f"No font here draws {', '.join(missing)}: such names are boxes on tickets."
+    return Finding("fonts", title, WARN, words, fix)
 
 
 def _disk() -> Finding:

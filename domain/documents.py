@@ -23,7 +23,7 @@ from PIL import Image
 from qrcode.constants import ERROR_CORRECT_M
 
 import config
-from domain import logo, rendering, tickets
+from domain import fonts, logo, rendering, tickets
 from domain.errors import DomainError
 from models import Event, EventState, Order, Ticket, TicketState
 
@@ -111,10 +111,10 @@ def _shown(ticket: Ticket, order: Order, prices: dict[int, int]) -> dict[str, An
 
 
 def _draw(html: str) -> bytes:
+    style, found, fetcher = _tools()
     from weasyprint import HTML
 
-    style, fonts, fetcher = _tools()
-    pdf: bytes = HTML(string=html, url_fetcher=fetcher).write_pdf(stylesheets=[style], font_config=fonts)
+    pdf: bytes = HTML(string=html, url_fetcher=fetcher).write_pdf(stylesheets=[style], font_config=found)
     return pdf
 
 
@@ -124,13 +124,14 @@ def _tools() -> tuple[Any, Any, Any]:
 
     WeasyPrint takes most of a second to import, so only a process that draws pays for it.
     """
+    fonts.prepare()
     from weasyprint import CSS
     from weasyprint.text.fonts import FontConfiguration
     from weasyprint.urls import URLFetcher
 
-    fonts = FontConfiguration()
+    found = FontConfiguration()
     css = (config.ROOT / "templates" / "pdf" / "tickets.css").read_text()
-    return CSS(string=css, font_config=fonts), fonts, URLFetcher(allowed_protocols=["data"])
+    return CSS(string=css, font_config=found), found, URLFetcher(allowed_protocols=["data"])
 
 
 @contextmanager

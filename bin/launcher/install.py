@@ -33,6 +33,9 @@ DEBIAN_LIBRARIES = {
     "libharfbuzz-subset.so.0": "libharfbuzz-subset0",
 }
 FONT_FOLDERS = ("/usr/share/fonts", "/usr/local/share/fonts", "~/.fonts", "~/.local/share/fonts")
+# Files with Chinese, Japanese and Korean, and the small package that brings one.
+CJK_FONTS = ("wqy-*", "NotoSansCJK*", "NotoSerifCJK*", "SourceHanSans*", "unifont*")
+CJK_PACKAGE = "fonts-wqy-microhei"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 MAC_BROWSERS = (
     "/Applications/Chromium.app/Contents/MacOS/Chromium",
@@ -185,8 +188,11 @@ def missing_system(*, for_tests: bool) -> list[str]:
             missing.append("pango")
     else:
         missing += [package for library, package in DEBIAN_LIBRARIES.items() if not _loads(library)]
-        if not _has_fonts():
+        if not _has_fonts("*.[to]tf"):
             missing.append("fonts-dejavu-core")
+        # Without it a few names are boxes on tickets, as the doctor says: no reason to ask for a password.
+        if (missing or os.geteuid() == 0) and not _has_fonts(*CJK_FONTS):
+            missing.append(CJK_PACKAGE)
     if for_tests and not find_browser():
         missing.append("chromium")
     if for_tests and not MAC and not _loads("libatomic.so.1"):
@@ -257,9 +263,9 @@ def _loads(library: str) -> bool:
     return True
 
 
-def _has_fonts() -> bool:
-    folders = [Path(folder).expanduser() for folder in FONT_FOLDERS]
-    return any(next(folder.rglob("*.[to]tf"), None) for folder in folders if folder.is_dir())
+def _has_fonts(*patterns: str) -> bool:
+    folders = [path for path in (Path(folder).expanduser() for folder in FONT_FOLDERS) if path.is_dir()]
+    return any(next(folder.rglob(pattern), None) for folder in folders for pattern in patterns)
 
 
 def _venv_package() -> str:
