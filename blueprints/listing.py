@@ -43,7 +43,12 @@ def pay(slug: str) -> str:
 def publish(slug: str) -> BaseResponse:
     event = organisers.event_for(visitor.member(), slug)
     try:
-        order = listing.publish(event, visitor.member(), request.form.get("provider") or None)
+        order = listing.publish(
+            event,
+            visitor.member(),
+            request.form.get("provider") or None,
+            shown=request.form.get("price", ""),
+        )
     except DomainError as error:
         flash(error.message, "warning")
         return redirect(url_for("listing.pay", slug=slug), 303)

@@ -12,7 +12,7 @@ from flask import Blueprint, Flask, Response, flash, jsonify, redirect, render_t
 from werkzeug.wrappers import Response as BaseResponse
 
 from blueprints.visitor import signed_in
-from domain import catalogue, clock, documents, orders, payments, tickets
+from domain import catalogue, clock, documents, orders, paying_again, payments, tickets
 from domain.errors import DomainError
 from domain.selling import say_span
 from extensions import limiter
@@ -70,6 +70,7 @@ def show(code: str, secret: str) -> str:
         payment=payment,
         face=face,
         ways=ways,
+        again=paying_again.offer(order) if face == "closed" and event is not None else None,
         now=clock.now(),
         version=_version(order, payment),
         is_top_up=any(line.kind is LineKind.TOP_UP for line in order.lines),
@@ -116,15 +117,16 @@ def pay(code: str, secret: str) -> BaseResponse:
     order = orders.find(code, secret)
     try:
         payer = _payer(order)
-        payment = orders.pay_again(
+        paid_for, payment = paying_again.pay(
             order.id,
             request.form.get("provider") or _last_provider(order),
             payer_id=payer.id if payer is not None else None,
+            shown=request.form.get("price", ""),
         )
     except DomainError as error:
         flash(error.message, "error")
         return _back(order)
-    return redirect(_payable_at(payment) or url_for("order.show", code=code, secret=secret), 303)
+    return redirect(_payable_at(payment) or _address(paid_for), 303)
 
 
 @bp.post(f"{_PAGE}/cancel")

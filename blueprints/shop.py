@@ -15,12 +15,14 @@ from blueprints.visitor import signed_in
 from domain import catalogue, documents, money, orders, organisers, pages, pictures
 from domain.errors import DomainError
 from domain.fulfilment import SoldOut
+from domain.prices import PriceChanged, tag
 from domain.selling import Selling, say_span
 from extensions import limiter
 from models import Event
 
 bp = Blueprint("shop", __name__)
 
+_PRICE = "price-"
 # By network address generously: a whole school may buy from behind one.
 _BUYS_BY_ADDRESS = "600 per minute"
 _BUYS_BY_EMAIL = "20 per hour"
@@ -77,6 +79,7 @@ def buy(slug: str) -> BaseResponse:
             provider=request.form.get("provider") or None,
             form_token=_order_token(),
             client_address=request.remote_addr or "",
+            shown=_prices_shown(request.form),
         )
     except DomainError as error:
         return _refused(slug, error)
@@ -143,6 +146,7 @@ def _event_page(
         errors=errors,
         span=say_span(event),
         decimals=money.decimals(event.currency),
+        price_tag=tag,
         form_token=secrets.token_urlsafe(16),
     )
     return Response(html, status, headers={"Cache-Control": "private, no-cache"})
@@ -177,11 +181,17 @@ def _quantities(selling: Selling, form: MultiDict[str, str], errors: dict[str, s
     return wanted
 
 
+def _prices_shown(form: MultiDict[str, str]) -> dict[int, str]:
+    """Ticket type id -> the price that the form carries for it, as `prices.tag` makes it."""
+    known = ((name.removeprefix(_PRICE), value) for name, value in form.items() if name.startswith(_PRICE))
+    return {int(type_id): value for type_id, value in known if type_id.isascii() and type_id.isdigit()}
+
+
 def _refused(slug: str, error: DomainError) -> Response:
     """The page again, as things are now, with the reason beside the field that it concerns."""
     found = _visible(slug)
     errors = {_FIELDS.get(error.code, "form"): error.message}
-    status = 409 if isinstance(error, SoldOut) else 400
+    status = 409 if isinstance(error, SoldOut | PriceChanged) else 400
     return _event_page(found, catalogue.selling(found), request.form, errors, status)
 
 

@@ -13,6 +13,7 @@ from blueprints.access import members_only
 from domain import agents, topups, wallet
 from domain.errors import DomainError
 from domain.ledger import InsufficientFunds
+from domain.prices import PriceChanged, tag
 from extensions import limiter
 from models import Agent
 
@@ -123,12 +124,17 @@ def use_agent(slug: str) -> str | tuple[str, int]:
     found, text = agents.find(slug), request.form.get("text", "")
     try:
         use = agents.use(
-            visitor.member(), found, text, token=request.form.get("form_token", "") or secrets.token_hex()
+            visitor.member(),
+            found,
+            text,
+            token=request.form.get("form_token", "") or secrets.token_hex(),
+            shown=request.form.get("price", ""),
         )
     except InsufficientFunds as error:
         return _agent_page(agents.find(slug), typed=text, problem=error.message, poor=True), 402
     except DomainError as error:
-        return _agent_page(agents.find(slug), typed=text, problem=error.message), 400
+        status = 409 if isinstance(error, PriceChanged) else 400
+        return _agent_page(agents.find(slug), typed=text, problem=error.message), status
     return _agent_page(agents.find(slug), typed=text, use=use)
 
 
@@ -138,6 +144,7 @@ def _agent_page(
     return render_template(
         "wallet/agent.html",
         agent=found,
+        price_tag=tag(found.price_minor, found.currency),
         service=agents.SERVICES[found.service],
         available_minor=wallet.available_minor(visitor.member(), found.currency),
         typed=typed,

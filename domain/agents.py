@@ -23,10 +23,10 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
 import config
-from domain import money, wallet
+from domain import money, prices, wallet
 from domain.errors import DomainError, NotFound
 from extensions import db
-from models import Agent, HoldState, User
+from models import Agent, HoldState, User, WalletHold
 
 log = structlog.get_logger(__name__)
 
@@ -284,23 +284,21 @@ def find(slug: str) -> Agent:
     return agent
 
 
-def use(user: User, agent: Agent, text: str, *, token: str) -> Use:
+def use(user: User, agent: Agent, text: str, *, token: str, shown: str | None = None) -> Use:
     """Pay for one use of an agent and run it. Commits.
 
-    The same `token` with the same text is the same use: it is paid once, and its result is shown again. When
-    anything fails the money is given back, and the error's words say so: ServiceRefused, InsufficientFunds.
+    The same `token` with the same text is the same use: it is paid once, and its result is shown again.
+    `shown` is the price that the form carries, as `prices` has it; None where no form is behind it. When
+    anything fails the money is given back, and the error's words say so: ServiceRefused, InsufficientFunds,
+    PriceChanged.
     """
     service = SERVICES[agent.service]
     text = _clean(text, service)
-    said = f"{user.id}|{agent.slug}|{agent.price_minor}|{token}|{text}"
-    held = wallet.hold(
-        user,
-        agent.price_minor,
-        key=f"agent:{hashlib.sha256(said.encode()).hexdigest()}",
-        description=agent.name,
-        agent_slug=agent.slug,
-        currency=agent.currency,
-    )
+    # A form that is sent again after the price has changed is still the use that was paid for.
+    price = shown or prices.tag(agent.price_minor, agent.currency)
+    said = f"{user.id}|{agent.slug}|{price}|{token}|{text}"
+    key = f"agent:{hashlib.sha256(said.encode()).hexdigest()}"
+    held = wallet.captured(key) or _hold(user, agent, key, shown)
     repeated = held.state is HoldState.CAPTURED
     try:
         result = _run(service, text, agent.slug)
@@ -311,6 +309,19 @@ def use(user: User, agent: Agent, text: str, *, token: str) -> Use:
     if held.state is not HoldState.CAPTURED:
         raise DomainError("use_ended", "That try was ended without a charge. Send the form again.")
     return Use(result, repeated)
+
+
+def _hold(user: User, agent: Agent, key: str, shown: str | None) -> WalletHold:
+    """Keep the price for one use, where it is the price that was shown. Commits."""
+    prices.check_one(agent.price_minor, agent.currency, shown, at_once=True)
+    return wallet.hold(
+        user,
+        agent.price_minor,
+        key=key,
+        description=agent.name,
+        agent_slug=agent.slug,
+        currency=agent.currency,
+    )
 
 
 def _clean(text: str, service: Service) -> str:

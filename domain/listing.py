@@ -21,6 +21,7 @@ from domain import (
     locks,
     money,
     orders,
+    prices,
     providers,
     receivers,
     selling,
@@ -28,6 +29,8 @@ from domain import (
 )
 from domain.catalogue import Way
 from domain.errors import DomainError, NotFound
+from domain.fees import Fee as Fee
+from domain.fees import fee as fee
 from extensions import db, queue
 from models import (
     Event,
@@ -50,21 +53,6 @@ _UNPAID = (
     OrderState.CANCELLED,
 )
 DECISIONS = ("publish", "cancel")
-
-
-@dataclass(frozen=True)
-class Fee:
-    """What publishing costs: minor units of `currency`; 0 for nothing."""
-
-    amount_minor: int
-    currency: str
-
-
-def fee() -> Fee:
-    """The fee by the settings LISTING_FEE and LISTING_FEE_CURRENCY. DomainError where they make no amount."""
-    settings = config.get()
-    currency = money.check_currency(settings.listing_fee_currency)
-    return Fee(money.parse(f"{settings.listing_fee:f}", currency), currency)
 
 
 def due(event: Event) -> Fee:
@@ -127,11 +115,12 @@ def offer(event: Event, user: User) -> Offer:
 # --- Publishing -----------------------------------------------------------------------------------------
 
 
-def publish(event: Event, user: User, provider: str | None) -> Order | None:
+def publish(event: Event, user: User, provider: str | None, *, shown: str | None = None) -> Order | None:
     """Publish `event` at once and return None; or the order for its fee, to be paid by `provider`. Commits.
 
-    An order that was made before is taken up again, so there is never more than one to be paid. Raises
-    DomainError in the organiser's words, and NotFound for somebody else's event.
+    An order that was made before is taken up again, so there is never more than one to be paid. `shown` is
+    the fee that the form carries, as `prices` has it; None where no form is behind it. Raises DomainError in
+    the organiser's words, PriceChanged where the fee is another one, and NotFound for somebody else's event.
     """
     _check(event, user)
     price = due(event)
@@ -140,6 +129,7 @@ def publish(event: Event, user: User, provider: str | None) -> Order | None:
         return None
     if provider is None or provider not in [way.name for way in ways(user, price)]:
         raise DomainError("provider", "Choose how to pay the fee.")
+    prices.check_one(price.amount_minor, price.currency, shown, at_once=prices.paid_at_once(provider))
     return _order(event, user, price, provider)
 
 

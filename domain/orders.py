@@ -18,10 +18,10 @@ from domain import (
     clock,
     fulfilment,
     locks,
-    money,
     outbox,
     payments,
-    providers,
+    prices,
+    rechecks,
     selling,
     starting,
     timeline,
@@ -62,16 +62,20 @@ def place(
     provider: str | None = None,
     form_token: str | None = None,
     client_address: str = "",
+    shown: Mapping[int, str] | None = None,
 ) -> Order:
     """Make an order for tickets with its hold and, where it costs money, its payment row. Commits.
 
     `quantities` maps ticket type ids to how many. The same `form_token` gives the same order again. A free
-    order is complete when this returns. Raises DomainError in the buyer's words; SoldOut when it is too late.
+    order is complete when this returns. `shown` are the prices that the buyer was shown, as `prices` has
+    them; None where no form is behind the order. Raises DomainError in the buyer's words; PriceChanged when a
+    price is another one, SoldOut when it is too late.
     """
 
     def make() -> Order:
         now = clock.now()
         chosen = _choose(event, quantities, now)
+        prices.check(chosen, event.currency, shown, provider)
         lines = [
             OrderLine(
                 kind=LineKind.TICKET,
@@ -151,10 +155,7 @@ def place_top_up(
     """Make an order for wallet money, with its payment row. Commits. Only the settings' amounts pass."""
     settings = config.get()
     currency = settings.wallet_currency
-    allowed = [amount * 10 ** money.decimals(currency) for amount in settings.topup_amounts]
-    if amount_minor not in allowed:
-        words = ", ".join(money.show(amount, currency) for amount in allowed)
-        raise DomainError("amount_not_offered", f"Choose one of {words}.")
+    rechecks.check_top_up(amount_minor, currency)
     line = OrderLine(
         kind=LineKind.TOP_UP,
         description=f"{settings.site_name} wallet top-up",
@@ -396,33 +397,29 @@ def pay_again(
 ) -> Payment | None:
     """A new attempt to pay an order that failed, expired or was cancelled; or the one that is open.
 
-    `payer_id` is the member who is logged in. Whoever has an order's link may pay for it, but only its own
-    member from that member's wallet.
+    `payer_id` is the member who is logged in. An order that was given up is paid by the rules and at the
+    price of today, or not at all: see `domain/paying_again.py`.
     """
     order = db.session.get_one(Order, order_id)
-    if providers.get(provider_name).immediate and (payer_id is None or payer_id != order.user_id):
-        raise DomainError(
-            "not_your_wallet",
-            "Only the member who made this order can pay for it from a wallet. Choose another way to pay.",
-        )
+    rechecks.check_payer(order, provider_name, payer_id)
     current = payments.active(order)
+    # Who only changes the way to pay has the hold still, and with it the price of the day they ordered.
+    held = current is not None
     if current is not None and current.provider != provider_name:
         payments.reconcile(current.id, door=door, closing=True, quietly=True)
     elif current is not None and current.state is not PaymentState.CREATED:
-        _check_not_cancelled(order)
+        rechecks.check_not_cancelled(order)
         return current
 
     def work() -> Order:
         order = locks.order(order_id)
         db.session.expire(order, ["payments"])
         if payments.active(order) is None:
-            if order.state not in (
-                OrderState.FAILED,
-                OrderState.EXPIRED,
-                OrderState.CANCELLED,
-            ):
+            if order.state not in _CLOSED:
                 raise DomainError("not_payable", "This order does not need another payment.")
-            _check_still_on_sale(order)
+            rechecks.check_still_on_sale(order)
+            if not held:
+                rechecks.check_as_new(order)
             starting.prepare(order, provider_name)
             order.state = OrderState.PENDING
             order.failure_reason = ""
@@ -431,30 +428,6 @@ def pay_again(
         return order
 
     return payments.open_at_provider(locks.in_one_transaction(work), door=door)
-
-
-def _check_not_cancelled(order: Order) -> None:
-    if order.event is not None and order.event.state is EventState.CANCELLED:
-        raise DomainError(
-            "event_cancelled", "The event was cancelled, so this order cannot be paid any more."
-        )
-
-
-def _check_still_on_sale(order: Order) -> None:
-    """An old order is no way around the end of a sale: not of the event, nor of the tickets it is for."""
-    if order.event is None:
-        return
-    _check_not_cancelled(order)
-    if order.is_listing_fee and order.event.state is not EventState.DRAFT:
-        raise DomainError("published", "This event is published already, so no fee is due for it.")
-    state, of_types = selling.states_of(order.event, clock.now())
-    over = (selling.Sale.PAST, selling.Sale.CLOSED)
-    if state is selling.Sale.WITHDRAWN:
-        raise DomainError("withdrawn", "Tickets for this event are not on sale at the moment.")
-    if state is selling.Sale.PAST or any(of_types[type_id] in over for type_id in fulfilment.stock_of(order)):
-        raise DomainError(
-            "sales_over", "The sale of these tickets has ended, so this order cannot be paid any more."
-        )
 
 
 def correct_email(order: Order, email: str) -> None:

@@ -140,6 +140,11 @@ def hold(
     return locks.in_one_transaction(work)
 
 
+def captured(key: str) -> WalletHold | None:
+    """The hold that was kept by this key, where it was spent."""
+    return db.session.scalar(select(WalletHold).filter_by(key=key, state=HoldState.CAPTURED))
+
+
 def _raise_held(wallet: Wallet, amount_minor: int) -> None:
     """Take from what is free, where there is enough, in one conditional UPDATE."""
     raised = db.session.scalar(

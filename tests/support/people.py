@@ -27,11 +27,15 @@ def make_member(
 
 
 def post(client: FlaskClient, path: str, *, page: str = "", **fields: str) -> TestResponse:
-    """Send the form that the page at `page` (else at `path`) shows, as a browser does: with its token."""
+    """Send the form that the page at `page` (else at `path`) shows, as a browser does: with its token.
+
+    The prices that the form carries are sent along.
+    """
     html = client.get(page or path).text
     token = re.search(r'name="csrf_token" value="([^"]+)"', html)
     assert token is not None, f"There is no form at {page or path}."
-    return client.post(path, data={**fields, "csrf_token": token[1]})
+    prices = dict(re.findall(r'<input type="hidden" name="(price[^"]*)" value="([^"]*)"', html))
+    return client.post(path, data={**prices, **fields, "csrf_token": token[1]})
 
 
 def log_in(client: FlaskClient, email: str = "ann@example.org", password: str = PASSWORD) -> TestResponse:
