@@ -1,5 +1,5 @@
-"""An event that does not take place: it stops selling, whoever holds a ticket is told, and all that was paid
-for it can be sent back.
+"""An event that does not take place: it stops selling, the pages are closed on which it could still be paid,
+whoever holds a ticket is told, and all that was paid for it, or still arrives, can be sent back.
 
 Whoever is to be told is found in the database, so that it does not matter by which page the event was
 cancelled, nor how often anybody looks. The wish to refund is kept with the event, so that it outlives every
@@ -9,20 +9,23 @@ whose locks keep it from being paid back twice whoever else is at it.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic
 
 import structlog
-from sqlalchemy import ColumnElement, String, and_, cast, func, select
+from sqlalchemy import ColumnElement, String, and_, cast, func, or_, select
 
-from domain import catalogue, clock, outbox, refunds, sales
+from domain import catalogue, clock, decisions, outbox, payments, refunds, sales
 from domain.errors import DomainError
 from extensions import db, queue
 from models import (
+    PAYMENT_ACTIVE,
     Dispute,
     Event,
     EventState,
+    Incident,
     Order,
     OutboxMail,
     Payment,
@@ -40,6 +43,8 @@ _TELL_BATCH = 500
 _SILENT = 3
 # For so long after it was asked for; what is not through by then has failed, and a person knows of it.
 _LOOKED_AFTER = timedelta(days=30)
+# Money in the inbox that would have bought tickets: where all of an event is paid back, so is that.
+_LATE = ("event_cancelled", "late_money", "double_payment")
 _ENDED_BADLY = (RefundState.FAILED, RefundState.CANCELLED)
 log = structlog.get_logger(__name__)
 
@@ -52,6 +57,8 @@ class Progress:
     done: int
     under_way: int
     failed: int
+    # Payments that may still be made, or are being confirmed by a bank.
+    open: int = 0
 
     @property
     def waiting(self) -> int:
@@ -118,7 +125,52 @@ def _untold() -> list[Order]:
 def look_after() -> None:
     """All that is owed to the buyers of cancelled events: the news first, then their money. Commits."""
     tell_holders()
+    close_pages()
     refund_due()
+
+
+# --- What could still be paid ---------------------------------------------------------------------------
+
+
+def close_pages(*, budget_seconds: float = 60) -> int:
+    """Close the payments of cancelled events at their providers, while nobody has paid; how many ended.
+
+    Paid in between wins, as everywhere. Whoever could have paid is told by mail, as their payment ends. What
+    a provider does not answer for is asked again by the next sweep. Commits for each.
+    """
+    ends, ended = monotonic() + budget_seconds, 0
+    silent: Counter[tuple[str, str]] = Counter()
+    for payment_id, provider, account in _payable():
+        if monotonic() >= ends:
+            queue.soon("cancelled_events")
+            break
+        if silent[provider, account] >= _SILENT:
+            continue
+        outcome = payments.reconcile(payment_id, door="cancelled_event", closing=True, patient=True)
+        silent[provider, account] = silent[provider, account] + 1 if outcome.error is not None else 0
+        ended += outcome.verdict == "failed"
+    return ended
+
+
+def _payable() -> list[tuple[int, str, str]]:
+    """The payments that can still be made for tickets of a cancelled event: id, provider and account.
+
+    What a bank is confirming cannot be closed by anybody.
+    """
+    query = (
+        select(Payment.id, Payment.provider, Payment.account)
+        .join(Order, Order.id == Payment.order_id)
+        .join(Event, Event.id == Order.event_id)
+        .where(Event.state == EventState.CANCELLED, sales.for_tickets())
+        .where(Payment.state.in_((PaymentState.CREATED, PaymentState.OPEN)))
+        .order_by(Payment.id)
+    )
+    found = [(payment_id, provider, account) for payment_id, provider, account in db.session.execute(query)]
+    db.session.rollback()
+    return found
+
+
+# --- What was paid --------------------------------------------------------------------------------------
 
 
 def progress(event: Event) -> Progress:
@@ -137,7 +189,9 @@ def progress(event: Event) -> Progress:
         .join(Order, Order.id == Payment.order_id)
         .where(*_bought(event))
     ).one()
-    return Progress(*row)
+    open_ = select(func.count()).select_from(Payment).join(Order, Order.id == Payment.order_id)
+    open_ = open_.where(Order.event_id == event.id, sales.for_tickets(), Payment.state.in_(PAYMENT_ACTIVE))
+    return Progress(*row, open=db.session.scalars(open_).one())
 
 
 def refund_due(*, budget_seconds: float = 60) -> int:
@@ -172,15 +226,31 @@ def _refund(batch: list[tuple[int, int]], event: Event, ends: float) -> tuple[bo
         if monotonic() >= ends or silent >= _SILENT:
             break
         try:
-            made = refunds.request(payment_id, left, actor_id=actor_id, reason=REASON, door="cancelled_event")
+            answered = _give_back(payment_id, left, actor_id)
         except DomainError as error:
             # Somebody else refunds it at this moment; what is left then is due at the next run.
             log.info("refund_not_made", payment_id=payment_id, code=error.code)
             silent += error.code == "provider_silent"
             continue
         asked += 1
-        silent = silent + 1 if made.state is RefundState.CREATED else 0
+        silent = 0 if answered else silent + 1
     return silent < _SILENT, asked
+
+
+def _give_back(payment_id: int, left_minor: int, actor_id: int | None) -> bool:
+    """Send one payment back, and decide what waits in the inbox about it; whether the provider answered."""
+    waiting = db.session.scalars(
+        select(Incident.id).where(Incident.payment_id == payment_id, *_WAITS).order_by(Incident.id)
+    ).all()
+    if not waiting:
+        made = refunds.request(
+            payment_id, left_minor, actor_id=actor_id, reason=REASON, door="cancelled_event"
+        )
+        return made.state is not RefundState.CREATED
+    for incident_id in waiting:
+        decisions.resolve(incident_id, how="refund", reason=REASON, actor_id=actor_id)
+    unanswered = select(Refund.id).filter_by(payment_id=payment_id, state=RefundState.CREATED)
+    return db.session.scalar(unanswered.limit(1)) is None
 
 
 def _due(event: Event, after: int) -> list[tuple[int, int]]:
@@ -200,10 +270,15 @@ def _due(event: Event, after: int) -> list[tuple[int, int]]:
     return found
 
 
+_WAITS = (Incident.kind.in_(_LATE), Incident.resolved_at.is_(None))
+
+
 def _bought(event: Event) -> list[ColumnElement[bool]]:
-    """The payments that bought tickets of the event."""
+    """The payments that bought tickets of the event, or would have, had they not come too late."""
     of_event, paid = Order.event_id == event.id, Payment.state == PaymentState.PAID
-    return [of_event, Payment.fulfilled.is_(True), paid, sales.for_tickets()]
+    back = or_(Incident.resolved_at.is_(None), Incident.resolution == "refund")
+    late = select(Incident.id).where(Incident.payment_id == Payment.id, Incident.kind.in_(_LATE), back)
+    return [of_event, or_(Payment.fulfilled.is_(True), late.exists()), paid, sales.for_tickets()]
 
 
 def _has_refund(which: ColumnElement[bool]) -> ColumnElement[bool]:

@@ -29,6 +29,8 @@ class _Said:
     subject: str
     context: Context
     files: tuple[Attachment, ...] = ()
+    # Its templates, where they are not those of the kind.
+    template: str = ""
 
 
 def compose(mail: OutboxMail) -> Letter:
@@ -36,6 +38,7 @@ def compose(mail: OutboxMail) -> Letter:
     order = _order(mail) if mail.order_id is not None else None
     user = db.session.get(User, mail.user_id) if mail.user_id is not None else None
     said = _SAY[mail.kind](mail, order)
+    template = said.template or mail.kind
     context: Context = {
         "subject": said.subject,
         "order": order,
@@ -50,8 +53,8 @@ def compose(mail: OutboxMail) -> Letter:
     return Letter(
         to=mail.to,
         subject=said.subject,
-        text=rendering.render(f"mail/{mail.kind}.txt", **context).strip() + "\n",
-        html=rendering.render(f"mail/{mail.kind}.html", **context),
+        text=rendering.render(f"mail/{template}.txt", **context).strip() + "\n",
+        html=rendering.render(f"mail/{template}.html", **context),
         message_id=mail.message_id,
         date=mail.created_at,
         attachments=said.files,
@@ -128,15 +131,23 @@ def _tickets(mail: OutboxMail, order: Order | None) -> _Said:
 
 def _payment_failed(mail: OutboxMail, order: Order | None) -> _Said:
     reason = mail.context.get("reason") or (order.failure_reason if order is not None else "")
-    return _Said(f"Your payment did not go through: order {_code(order)}", {"reason": reason})
+    return _off(order) or _Said(f"Your payment did not go through: order {_code(order)}", {"reason": reason})
 
 
 def _order_expired(mail: OutboxMail, order: Order | None) -> _Said:
-    return _Said(f"Your order {_code(order)} has expired", {})
+    return _off(order) or _Said(f"Your order {_code(order)} has expired", {})
 
 
 def _order_cancelled(mail: OutboxMail, order: Order | None) -> _Said:
-    return _Said(f"Your order {_code(order)} was cancelled", {})
+    return _off(order) or _Said(f"Your order {_code(order)} was cancelled", {})
+
+
+def _off(order: Order | None) -> _Said | None:
+    """What whoever has not paid is told instead, where the event was cancelled: to pay again is no use."""
+    event = order.event if order is not None and order.sells_tickets else None
+    if event is None or event.state is not EventState.CANCELLED:
+        return None
+    return _Said(f"Cancelled: {event.title}", {}, template="event_cancelled_unpaid")
 
 
 def _event_cancelled(mail: OutboxMail, order: Order | None) -> _Said:

@@ -1,0 +1,165 @@
+"""A cancelled event whose tickets could still be paid for: the pages are closed, and late money goes back."""
+
+from __future__ import annotations
+
+import pytest
+from flask import Flask
+
+from domain import cancelling, decisions, orders, payments, sweep
+from domain.letters import compose
+from extensions import db
+from models import Event, Incident, Order, OrderState, Payment, PaymentState, Refund, RefundState, Role
+from tests.support.people import mails
+from tests.support.sandbox import Sandbox
+from tests.support.shop import make_event, make_user, place
+from tests.support.tills import Till
+
+
+@pytest.fixture
+def boss(app: Flask) -> int:
+    return make_user("boss@example.org", Role.ADMIN).id
+
+
+def begun(event: Event, email: str = "ada@example.org") -> Payment:
+    """An order whose page at the provider is open."""
+    payment = payments.open_at_provider(place(event, email=email))
+    assert payment is not None and payment.state is PaymentState.OPEN
+    return payment
+
+
+def now(payment: Payment) -> Payment:
+    db.session.expire_all()
+    return db.session.get_one(Payment, payment.id)
+
+
+def words_to(email: str, kind: str) -> tuple[str, str]:
+    (letter,) = (compose(mail) for mail in mails(kind) if mail.to == email)
+    return letter.subject, letter.text
+
+
+def test_open_pages_are_closed_at_the_provider_and_their_buyers_told(
+    sandbox: Sandbox, boss: int, till: Till
+) -> None:
+    event = make_event(providers=[till.name])
+    payment, other = begun(event), begun(make_event("goes-on", providers=[till.name]), "other@example.org")
+    never = place(event, email="created@example.org").payments[0]
+    assert cancelling.progress(event).open == 2
+    cancelling.cancel(event, refund=False, actor_id=boss)
+    cancelling.look_after()
+    assert (now(payment).state, payment.order.state) == (PaymentState.CANCELLED, OrderState.CANCELLED)
+    assert now(never).state is PaymentState.CANCELLED
+    assert now(other).state is PaymentState.OPEN
+    assert cancelling.progress(event).open == 0
+    # Nobody can pay on the provider's page any more.
+    with pytest.raises(AssertionError, match="409"):
+        sandbox.do(payment.provider_id or "", "pay")
+    for email in ("ada@example.org", "created@example.org"):
+        subject, text = words_to(email, "order_cancelled")
+        assert subject == "Cancelled: Concert"
+        assert "does not take place" in text and "nothing was charged" in text
+        assert "pay now" not in text
+    cancelling.look_after()
+    assert len(mails("order_cancelled")) == 2
+
+
+def test_paid_before_its_page_is_closed_goes_back(sandbox: Sandbox, boss: int, till: Till) -> None:
+    """The buyer has paid, and nobody has noticed yet, as the event is cancelled."""
+    event = make_event(providers=[till.name])
+    payment = begun(event)
+    sandbox.do(payment.provider_id or "", "pay")
+    cancelling.cancel(event, refund=True, actor_id=boss)
+    cancelling.look_after()
+    assert sandbox.get("payments")[0]["refunded_minor"] == 2500
+    (refund,) = db.session.query(Refund).all()
+    assert (refund.amount_minor, refund.actor_id) == (2500, boss)
+    (incident,) = db.session.query(Incident).all()
+    assert (incident.kind, incident.resolution, incident.resolved_by_id) == (
+        "event_cancelled",
+        "refund",
+        boss,
+    )
+    assert now(payment).order.state is OrderState.REFUNDED
+    progress = cancelling.progress(event)
+    assert (progress.paid, progress.done, progress.waiting) == (1, 1, 0)
+    assert words_to("ada@example.org", "refund")
+    cancelling.look_after()
+    assert db.session.query(Refund).count() == 1
+
+
+def test_what_a_bank_confirms_afterwards_goes_back(sandbox: Sandbox, boss: int) -> None:
+    event = make_event()
+    payment = begun(event)
+    sandbox.do(payment.provider_id or "", "pay_later")
+    payments.reconcile(payment.id, door="test")
+    cancelling.cancel(event, refund=True, actor_id=boss)
+    cancelling.look_after()
+    assert (now(payment).state, cancelling.progress(event).open) == (PaymentState.PROCESSING, 1)
+    sandbox.do(payment.provider_id or "", "complete_later")
+    sandbox.advance(3600)
+    sweep.run("command")
+    sweep.run("command")
+    assert now(payment).order.state is OrderState.REFUNDED
+    assert sandbox.get("payments")[0]["refunded_minor"] == 2500
+
+
+def test_what_waits_in_the_inbox_goes_back_when_everybody_is_refunded(sandbox: Sandbox, boss: int) -> None:
+    """Without the wish it waits for a person, as all money without goods; with it, it is everybody's."""
+    event = make_event()
+    payment = begun(event)
+    sandbox.do(payment.provider_id or "", "pay")
+    cancelling.cancel(event, refund=False, actor_id=boss)
+    cancelling.look_after()
+    assert db.session.query(Refund).count() == 0
+    assert now(payment).order.state is OrderState.REVIEW
+    progress = cancelling.progress(event)
+    assert (progress.paid, progress.waiting) == (1, 1)
+    cancelling.refund_everybody(event, actor_id=boss)
+    # A provider that is silent meanwhile is asked again, under the same key.
+    sandbox.faults("http_500", match={"path": "refunds"})
+    cancelling.look_after()
+    sandbox.faults()
+    sandbox.advance(301)
+    sweep.run("command")
+    (refund,) = db.session.query(Refund).all()
+    assert (refund.state, now(payment).order.state) == (RefundState.SUCCEEDED, OrderState.REFUNDED)
+
+
+def test_what_a_person_has_credited_to_a_wallet_stays_there(sandbox: Sandbox, boss: int) -> None:
+    make_user("ada@example.org")
+    event = make_event()
+    payment = begun(event)
+    sandbox.do(payment.provider_id or "", "pay")
+    cancelling.cancel(event, refund=False, actor_id=boss)
+    cancelling.look_after()
+    (incident,) = db.session.query(Incident).all()
+    decisions.resolve(incident.id, how="wallet", reason="As agreed", actor_id=boss)
+    cancelling.refund_everybody(event, actor_id=boss)
+    cancelling.look_after()
+    assert db.session.query(Refund).count() == 0
+    assert cancelling.progress(event).waiting == 0
+
+
+def test_a_silent_provider_is_left_alone_and_closed_by_the_next_sweep(
+    sandbox: Sandbox, boss: int, till: Till
+) -> None:
+    event = make_event(providers=[till.name])
+    made = [begun(event, f"b{number}@example.org") for number in range(5)]
+    cancelling.cancel(event, refund=False, actor_id=boss)
+    sandbox.faults("http_500", match={"path": till.api})
+    assert cancelling.close_pages() == 0
+    sandbox.faults()
+    sandbox.advance(301)
+    sweep.run("command")
+    assert {now(payment).state for payment in made} == {PaymentState.CANCELLED}
+
+
+def test_an_order_for_the_fee_of_a_cancelled_event_is_not_its_buyers(sandbox: Sandbox, boss: int) -> None:
+    """Only what buys tickets is closed: a listing fee is between its organiser and the platform."""
+    olga = make_user("olga@example.org", Role.ORGANISER)
+    event = make_event(organiser_id=olga.id)
+    fee = orders.place_listing_fee(event, olga, 1000, "EUR", provider="stripe", form_token="fee")
+    payments.open_at_provider(fee)
+    cancelling.cancel(event, refund=True, actor_id=boss)
+    cancelling.look_after()
+    order = db.session.get_one(Order, fee.id, populate_existing=True)
+    assert order.payments[0].state is PaymentState.OPEN
