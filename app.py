@@ -16,6 +16,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 import config
 import extensions
 import logs
+from blueprints import front
 from blueprints.visitor import wants_json
 from domain import credentials, money, providers, rendering
 from domain.errors import DomainError, NotFound
@@ -39,13 +40,14 @@ def create_app(settings: config.Settings | None = None) -> Flask:
         app.wsgi_app, x_for=settings.trusted_proxies, x_proto=settings.trusted_proxies
     )
     logs.watch(app)
+    app.before_request(_new_nonce)
+    front.register(app)
     _bind(app, settings)
     for name in BLUEPRINTS:
         import_module(f"blueprints.{name}").register(app)
     app.register_error_handler(DomainError, _domain_error)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(DataError, _data_error)
-    app.before_request(_new_nonce)
     app.after_request(_secure)
     app.add_template_filter(money.show, "money")
     app.add_template_filter(rendering.when, "when")
@@ -136,7 +138,9 @@ def _secure(response: Response) -> Response:
     headers.setdefault("Permissions-Policy", "camera=(self), microphone=(), geolocation=()")
     settings = config.get()
     if settings.production and settings.https:
-        headers.setdefault("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
+        # Other hosts of the operator's domain are bound only where the operator says so.
+        others = "; includeSubDomains" if settings.hsts_subdomains else ""
+        headers.setdefault("Strict-Transport-Security", f"max-age=31536000{others}")
     return response
 
 

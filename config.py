@@ -110,6 +110,8 @@ class Settings:
     metrics_token: str = field(repr=False)
     limits: bool
     trusted_proxies: int
+    # Whether browsers must use https for every host below PUBLIC_URL's, too.
+    hsts_subdomains: bool
 
     @property
     def production(self) -> bool:
@@ -246,6 +248,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         metrics_token=read.text("METRICS_TOKEN"),
         limits=not (development and read.text("KASSA_LIMITS") == "off"),
         trusted_proxies=read.number("TRUSTED_PROXIES", 1),
+        hsts_subdomains=read.flag("HSTS_SUBDOMAINS", False),
     )
     _refuse_mixtures(settings)
     return settings
@@ -315,6 +318,11 @@ def _public_url(read: _Reader, development: bool, port: int) -> str:
     url = (url or f"http://localhost:{port}").rstrip("/")
     if not url.startswith(("http://", "https://")):
         raise ConfigError(f"PUBLIC_URL must begin with https:// (it is {url!r}).")
+    if not re.fullmatch(r"https?://(\[[0-9A-Fa-f:.]+\]|[^\s/?#@:\[\]]+)(:[0-9]{1,5})?", url):
+        raise ConfigError(
+            f"PUBLIC_URL must be https:// and a host, with nothing behind it (it is {url!r}): "
+            "Kassa needs a host, or a subdomain, of its own."
+        )
     return url
 
 

@@ -92,6 +92,9 @@ def test_without_one_of_them_it_does_not_start(name: str, value: str) -> None:
         ({"LATE_MONEY": "keep"}, "LATE_MONEY must be one of person, refund, wallet"),
         ({"LOG_LEVEL": "LOUD"}, "LOG_LEVEL must be one of DEBUG, INFO, WARNING, ERROR"),
         ({"PUBLIC_URL": "tickets.example.org"}, "PUBLIC_URL must begin with https://"),
+        ({"PUBLIC_URL": "https://example.org/shop"}, "PUBLIC_URL must be https:// and a host"),
+        ({"PUBLIC_URL": "https://me@example.org"}, "PUBLIC_URL must be https:// and a host"),
+        ({"PUBLIC_URL": "https://"}, "PUBLIC_URL must"),
         ({"PUBLIC_URL": "javascript:alert(1)"}, "PUBLIC_URL must begin with https://"),
     ],
 )

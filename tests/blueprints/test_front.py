@@ -1,40 +1,76 @@
-"""Production behind a front that speaks TLS: whose forms are taken."""
+"""Production behind a front that speaks TLS: whose forms are taken, and under which address."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
+from typing import Any
 
 import pytest
 from flask import Flask
-from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
 
+import config
 from app import create_app
 from domain import credentials
 from extensions import db
 from tests.conftest import Browser
 from tests.support import production
-from tests.support.people import log_in, make_member
+from tests.support.people import PASSWORD, log_in, make_member
 from tests.support.sandbox import Sandbox
+from tests.support.web import ring
 
 HOME = "https://tickets.example.org"
 
 
-@pytest.fixture
-def deployed(app: Flask, environ: dict[str, str], sandbox: Sandbox) -> Iterator[FlaskClient]:
-    """A browser at a Kassa in production."""
-    live = create_app(production.settings(environ, HOME, sandbox.base_url))
-    live.test_client_class = Browser
-    client = live.test_client()
-    client.environ_base |= {"wsgi.url_scheme": "https", "HTTP_HOST": "tickets.example.org"}
-    yield client
-    with live.app_context():
+class Fronted(Browser):
+    """A browser as the front lets us see it. `passed` is what each request has in its environ."""
+
+    passed: dict[str, str]
+
+    def open(self, *args: Any, **kwargs: Any) -> TestResponse:
+        return super().open(*args, environ_overrides=self.passed, **kwargs)
+
+
+@pytest.fixture(scope="module")
+def live(migrated: Flask, environ: dict[str, str], sandbox: Sandbox) -> Iterator[Flask]:
+    """A Kassa in production."""
+    before = config.get()
+    made = create_app(production.settings(environ, HOME, sandbox.base_url))
+    made.config["KASSA_SETTINGS"] = config.get()
+    yield made
+    config.use(before)
+    with made.app_context():
         db.engine.dispose()
+
+
+@pytest.fixture
+def deployed(app: Flask, live: Flask) -> Iterator[Fronted]:
+    """A browser at it."""
+    config.use(live.config["KASSA_SETTINGS"])
+    with live.app_context():
+        credentials.use(db.engine)
+    yield visitor(live)
     credentials.use(db.engine)
 
 
-def says(client: FlaskClient, **headers: str) -> None:
+def visitor(live: Flask, **options: bool) -> Fronted:
+    """Somebody who asks for the right host by https."""
+    client = Fronted(live, live.response_class, **options)
+    client.passed = {"wsgi.url_scheme": "https", "HTTP_HOST": "tickets.example.org"}
+    return client
+
+
+def front(client: Fronted, host: str = "tickets.example.org", **headers: str) -> None:
+    """What the front passes on from now on: the host that was asked for, and more headers."""
+    client.passed = {"wsgi.url_scheme": "https", "HTTP_HOST": host}
+    says(client, **headers)
+
+
+def says(client: Fronted, **headers: str) -> None:
     """Every request of this browser carries these headers from now on."""
-    client.environ_base |= {f"HTTP_{name.upper()}": value for name, value in headers.items()}
+    client.passed |= {f"HTTP_{name.upper()}": value for name, value in headers.items()}
 
 
 # What Chromium, Firefox and Safari send with a form of a page that sends no Referer; what Safari before 16.4
@@ -50,7 +86,7 @@ def says(client: FlaskClient, **headers: str) -> None:
         {"sec_fetch_site": "none", "origin": "null"},
     ],
 )
-def test_a_browser_s_form_is_taken_over_https(deployed: FlaskClient, headers: dict[str, str]) -> None:
+def test_a_browser_s_form_is_taken_over_https(deployed: Fronted, headers: dict[str, str]) -> None:
     make_member()
     says(deployed, **headers)
     assert log_in(deployed).status_code == 303
@@ -69,7 +105,7 @@ def test_a_browser_s_form_is_taken_over_https(deployed: FlaskClient, headers: di
         {"origin": "http://tickets.example.org"},
     ],
 )
-def test_a_form_of_another_site_is_not_taken(deployed: FlaskClient, headers: dict[str, str]) -> None:
+def test_a_form_of_another_site_is_not_taken(deployed: Fronted, headers: dict[str, str]) -> None:
     make_member()
     says(deployed, **headers)
     answer = log_in(deployed)
@@ -78,9 +114,8 @@ def test_a_form_of_another_site_is_not_taken(deployed: FlaskClient, headers: dic
     assert deployed.get("/account/").status_code == 303
 
 
-def test_without_cookies_a_form_says_so(deployed: FlaskClient) -> None:
-    blocked = deployed.application.test_client(use_cookies=False)
-    blocked.environ_base |= {"wsgi.url_scheme": "https", "HTTP_HOST": "tickets.example.org"}
+def test_without_cookies_a_form_says_so(deployed: Fronted) -> None:
+    blocked = visitor(deployed.application, use_cookies=False)
     make_member()
     answer = log_in(blocked)
     assert answer.status_code == 400
@@ -90,3 +125,125 @@ def test_without_cookies_a_form_says_so(deployed: FlaskClient) -> None:
     deployed.get("/account/login")
     old = deployed.post("/account/login", data={"csrf_token": "of yesterday"})
     assert "open for too long" in old.text and "cookie" not in old.text
+
+
+# --- One address, by https ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("host", ["tickets.example.org", "evil.example", "tickets.example.org:80"])
+def test_what_is_asked_for_in_clear_leads_to_https(deployed: Fronted, method: str, host: str) -> None:
+    front(deployed, host, x_forwarded_proto="http")
+    answer = deployed.open("/events/no%20such?a=b%26c&d=%C3%A9", method=method)
+    assert answer.status_code == 308
+    assert answer.location == f"{HOME}/events/no%20such?a=b%26c&d=%C3%A9"
+
+
+def test_a_form_in_clear_is_refused_in_words(deployed: Fronted) -> None:
+    make_member()
+    front(deployed, x_forwarded_proto="http")
+    answer = deployed.post("/account/login", data={"email": "ann@example.org", "password": PASSWORD})
+    assert answer.status_code == 403
+    assert "without encryption" in answer.text and HOME in answer.text
+    assert "Log in</a> with an account" not in answer.text
+    told = deployed.post("/account/login", json={}, headers={"Accept": "application/json"})
+    assert (told.status_code, told.get_json()["error"]) == (403, "not_encrypted")
+
+
+@pytest.mark.parametrize(
+    ("proxies", "told", "status"),
+    [(1, "https", 200), (1, "", 200), (1, "https, http", 308), (2, "http, https", 308), (2, "http", 200)],
+)
+def test_only_the_trusted_front_says_what_came_in_clear(
+    deployed: Fronted, proxies: int, told: str, status: int
+) -> None:
+    config.use(replace(config.get(), trusted_proxies=proxies))
+    front(deployed, x_forwarded_proto=told)
+    assert deployed.get("/").status_code == status
+
+
+def test_nobody_is_led_to_https_by_a_front_that_is_not_there(deployed: Fronted) -> None:
+    config.use(replace(config.get(), trusted_proxies=0))
+    front(deployed, x_forwarded_proto="http", x_forwarded_host="tickets.example.org")
+    assert deployed.get("/").status_code == 200
+    front(deployed, "evil.example")
+    assert deployed.get("/").status_code == 307
+
+
+@pytest.mark.parametrize("path", ["/livez", "/healthz", "/metrics"])
+def test_hosts_ask_how_we_are_under_any_name_and_in_clear(deployed: Fronted, path: str) -> None:
+    config.use(replace(config.get(), metrics_token="measure"))
+    front(deployed, "10.0.0.7:8000", x_forwarded_proto="http", authorization="Bearer measure")
+    assert deployed.get(path).status_code == 200
+
+
+def test_a_ring_is_served_under_any_name_and_in_clear(deployed: Fronted) -> None:
+    front(deployed, "old.example.org", x_forwarded_proto="http")
+    body = '{"id": "evt_1", "object": "event", "type": "invoice.paid", "data": {"object": {}}}'
+    assert ring(deployed, body, production.KEYS["STRIPE_WEBHOOK_SECRET"]).status_code == 200
+    assert ring(deployed, body, "whsec_another").status_code == 400
+
+
+@pytest.mark.parametrize("host", ["evil.example", "tickets.example.org.", "evil.example:443", "[broken", ""])
+def test_another_host_s_name_leads_home(deployed: Fronted, host: str) -> None:
+    front(deployed, host)
+    paths = ("/", "/wallet", "/wallet/?a=1", "/static/kassa.css", "/nothing", "/stripe/webhook", "/admin")
+    for method, path in product(("GET", "POST"), paths):
+        answer = deployed.open(path, method=method)
+        assert (answer.status_code, answer.location) == (307, f"{HOME}{path}")
+        assert "evil.example" not in answer.text
+
+
+@pytest.mark.parametrize(
+    "host", ["TICKETS.example.org", "tickets.example.org:443", "tickets.example.org:8443"]
+)
+def test_our_own_name_is_served_whatever_its_port(deployed: Fronted, host: str) -> None:
+    front(deployed, host)
+    assert deployed.get("/").status_code == 200
+    # A missing slash repeats nothing of what the request came with.
+    assert deployed.get("/wallet?a=%C3%A9").location == "/wallet/?a=%C3%A9"
+    deployed.passed |= {"PATH_INFO": "//wallet"}
+    assert deployed.get("/").location == "/wallet/"
+
+
+def test_a_front_may_pass_the_name_on_beside_its_own(deployed: Fronted) -> None:
+    front(deployed, "127.0.0.1:8000", x_forwarded_host="tickets.example.org")
+    assert deployed.get("/").status_code == 200
+    front(deployed, "127.0.0.1:8000", x_forwarded_host="tickets.example.org, evil.example")
+    assert deployed.get("/").status_code == 307
+
+
+def test_a_name_in_other_letters_is_ours_as_browsers_write_it(deployed: Fronted) -> None:
+    config.use(replace(config.get(), public_url="https://kasse.m\u00fcnchen.example"))
+    front(deployed, "kasse.xn--mnchen-3ya.example")
+    assert deployed.get("/").status_code == 200
+    front(deployed, "evil.example")
+    assert deployed.get("/").location == "https://kasse.xn--mnchen-3ya.example/"
+
+
+@pytest.mark.parametrize(
+    ("development", "url", "host", "status"),
+    [
+        (True, "http://localhost:8000", "127.0.0.1:8000", 200),
+        (True, "http://localhost:8000", "192.168.1.7:8000", 200),
+        (True, "http://localhost:8000", "kassa:8000", 200),
+        (True, "http://localhost:8000", "evil.example", 307),
+        # A production that was not told where it is.
+        (False, "http://localhost:8000", "tickets.example.org", 200),
+        (False, "https://tickets.example.org", "127.0.0.1:8000", 307),
+    ],
+)
+def test_a_developer_may_come_by_any_name_of_the_machine(
+    deployed: Fronted, development: bool, url: str, host: str, status: int
+) -> None:
+    config.use(replace(config.get(), development=development, public_url=url))
+    front(deployed, host)
+    assert deployed.get("/").status_code == status
+
+
+@pytest.mark.parametrize(("bound", "told"), [(False, ""), (True, "; includeSubDomains")])
+def test_other_hosts_of_the_domain_are_bound_only_where_it_is_said(
+    deployed: Fronted, bound: bool, told: str
+) -> None:
+    config.use(replace(config.get(), hsts_subdomains=bound))
+    assert deployed.get("/").headers["Strict-Transport-Security"] == f"max-age=31536000{told}"
