@@ -18,7 +18,7 @@ import extensions
 import logs
 from blueprints import front
 from blueprints.visitor import wants_json
-from domain import credentials, money, providers, rendering
+from domain import addresses, credentials, money, providers, rendering
 from domain.errors import DomainError, NotFound
 
 BLUEPRINTS = (
@@ -50,6 +50,7 @@ def create_app(settings: config.Settings | None = None) -> Flask:
     app.register_error_handler(DataError, _data_error)
     app.after_request(_secure)
     app.add_template_filter(money.show, "money")
+    app.add_template_filter(addresses.shown, "address")
     app.add_template_filter(rendering.when, "when")
     app.add_template_filter(providers.title, "provider")
     app.context_processor(lambda: {"settings": config.get(), "csp_nonce": lambda: g.get("csp_nonce", "")})
@@ -61,7 +62,7 @@ def _settings(given: config.Settings | None) -> config.Settings:
     try:
         settings = given or config.get()
         money.check_settings(settings)
-        return settings
+        return addresses.settle(settings)
     except config.ConfigError as error:
         if click.get_current_context(silent=True) is None:
             raise

@@ -13,7 +13,19 @@ from flask.cli import AppGroup, with_appcontext
 
 import config
 import worker as time_edge
-from domain import accounts, connections, demo, doctor, money, office, outbox, payments, refunds, sweep
+from domain import (
+    accounts,
+    addresses,
+    connections,
+    demo,
+    doctor,
+    money,
+    office,
+    outbox,
+    payments,
+    refunds,
+    sweep,
+)
 from domain.errors import DomainError
 from models import Payment
 
@@ -160,7 +172,8 @@ def users_list() -> None:
     for user in accounts.people():
         notes = [] if user.confirmed_at else ["not confirmed"]
         notes += [] if user.is_active else ["closed"]
-        click.echo(f"{user.role:<10} {user.email}{' (' + ', '.join(notes) + ')' if notes else ''}")
+        said = f" ({', '.join(notes)})" if notes else ""
+        click.echo(f"{user.role:<10} {addresses.shown(user.email)}{said}")
 
 
 # --- Connected accounts ---------------------------------------------------------------------------------
@@ -174,7 +187,8 @@ def connections_list() -> None:
     for seen in connections.for_admins():
         if seen.row is not None:
             waiting = f", {seen.waiting} payments wait" if seen.waiting else ""
-            click.echo(f"{seen.state:<12} {seen.provider} {seen.row.account} {seen.row.user.email}{waiting}")
+            whose = f"{seen.row.account} {addresses.shown(seen.row.user.email)}"
+            click.echo(f"{seen.state:<12} {seen.provider} {whose}{waiting}")
 
 
 @connections_group.command("rotate")

@@ -19,6 +19,7 @@ from blueprints.access import role_required
 from blueprints.refunding import checked, payment_of
 from blueprints.visitor import signed_in
 from domain import (
+    addresses,
     decisions,
     incidents,
     jobs,
@@ -180,7 +181,7 @@ def resend(code: str) -> Response:
     def do() -> tuple[str, str]:
         found = office.order_file(code).order
         orders_domain.resend(found, door="admin", actor_id=_me())
-        return "success", f"The tickets are on their way to {found.email}."
+        return "success", f"The tickets are on their way to {addresses.shown(found.email)}."
 
     return _act(do, _page_of(code))
 

@@ -41,7 +41,7 @@ from blueprints.event_forms import (
     type_values,
 )
 from blueprints.visitor import signed_in
-from domain import cancelling, catalogue, listing, organisers, programme, sales
+from domain import addresses, cancelling, catalogue, listing, organisers, programme, sales
 from domain.errors import DomainError, NotFound
 from domain.organisers import FIELDS
 from models import Role, TicketType, User
@@ -146,7 +146,7 @@ def _profile_form() -> ProfileForm:
     """The form with what is known already."""
     user = me()
     known = organisers.of(user)
-    first = {"name": user.name, "contact_email": user.email}
+    first = {"name": user.name, "contact_email": addresses.shown(user.email)}
     return ProfileForm(data={name: getattr(known, name) for name in FIELDS} if known is not None else first)
 
 

@@ -13,7 +13,7 @@ from wtforms.validators import DataRequired, InputRequired, Length
 from blueprints import refunding
 from blueprints.event_forms import by_rule, text
 from blueprints.organiser import Page, act, bp, me
-from domain import attendees, money, office, orders, refunds
+from domain import addresses, attendees, money, office, orders, refunds
 from domain.errors import DomainError
 from models import Order, OrderState
 
@@ -77,7 +77,7 @@ def resend(code: str) -> BaseResponse:
     def do() -> str:
         found = _order(code)
         orders.resend(found, door="organiser", actor_id=me().id)
-        return f"The tickets are on their way to {found.email}."
+        return f"The tickets are on their way to {addresses.shown(found.email)}."
 
     return act(do, _order_page(code))
 
@@ -145,7 +145,10 @@ def guests() -> Page:
     if form.validate_on_submit():
         made = by_rule(invite, form)
         if made:
-            flash(f"{made.name} is on the guest list. The tickets are mailed to {made.email}.", "success")
+            flash(
+                f"{made.name} is on the guest list. The tickets are mailed to {addresses.shown(made.email)}.",
+                "success",
+            )
             return redirect(url_for("organiser.guests", slug=g.event.slug), 303)
     token = text(form.form_token) or secrets.token_urlsafe(16)
     found = office.orders("", None, request.args.get("before", type=int), event_id=g.event.id, guests=True)

@@ -12,7 +12,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from blueprints import order_page
 from blueprints.visitor import signed_in
-from domain import catalogue, documents, money, orders, organisers, pages, pictures
+from domain import addresses, catalogue, documents, money, orders, organisers, pages, pictures
 from domain.errors import DomainError
 from domain.fulfilment import SoldOut
 from domain.prices import PriceChanged, tag
@@ -45,12 +45,12 @@ def index() -> str:
 def event(slug: str) -> Response:
     found = _visible(slug)
     user = signed_in()
-    typed = {"name": user.name, "email": user.email} if user is not None else {}
+    typed = {"name": user.name, "email": addresses.shown(user.email)} if user is not None else {}
     return _event_page(found, catalogue.selling(found), typed, {}, 200)
 
 
 def _email_key() -> str:
-    return "email:" + request.form.get("email", "").strip().lower()
+    return "email:" + addresses.key(request.form.get("email", ""))
 
 
 def _was_made(response: Response) -> bool:
@@ -158,7 +158,7 @@ def _buyer_errors(form: MultiDict[str, str]) -> dict[str, str]:
     if not form.get("name", "").strip():
         errors["name"] = "Type your name: it is printed on the tickets."
     try:
-        orders.clean_email(form.get("email", ""))
+        addresses.normal(form.get("email", ""))
     except DomainError as error:
         errors["email"] = error.message
     return errors

@@ -17,7 +17,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.orm import joinedload, selectinload
 
 import config
-from domain import attempts, clock, links, orders, outbox, passwords
+from domain import addresses, attempts, clock, links, orders, outbox, passwords
 from domain.errors import DomainError
 from extensions import db, queue
 from models import LinkPurpose, Order, Role, User
@@ -39,10 +39,15 @@ _MAIL_KINDS = {LinkPurpose.CONFIRM: "confirm_address", LinkPurpose.RESET: "reset
 
 
 def find(email: str) -> User | None:
-    """The user of an address, whatever its capitals."""
-    if "\x00" in email:
-        return None  # PostgreSQL has no such text, and refuses to look for it.
-    return db.session.scalar(select(User).where(func.lower(User.email) == email.strip().lower()))
+    """The user of an address, however it is spelled.
+
+    Where accounts from before there was one normal form are of the same address, the one that is spelled as
+    it was typed is meant: each of them keeps working. `twins()` tells an admin of them.
+    """
+    spelled = addresses.spellings(email)
+    found = db.session.scalars(select(User).where(func.lower(User.email).in_(spelled))).all()
+    order = {spelling: place for place, spelling in enumerate(spelled)}
+    return min(found, key=lambda user: order.get(user.email.lower(), len(order)), default=None)
 
 
 def by_confirmed_email(email: str) -> User | None:
@@ -101,7 +106,7 @@ def create(
 
     Raises DomainError `address_taken`.
     """
-    address = orders.clean_email(email)
+    address = addresses.normal(email)
     user = _insert(address, name, passwords.hashed(password), role, confirmed=confirmed)
     if user is None:
         raise DomainError("address_taken", f"{address} has an account already.")
@@ -115,7 +120,7 @@ def register(email: str, password: str, name: str, *, client_address: str = "") 
     Answers the same in both cases. An address that was registered and never confirmed gets a link to choose
     the password with, for it is not known which of the two who registered it reads its mail.
     """
-    address = orders.clean_email(email)
+    address = addresses.normal(email)
     name = _clean_name(name)
     passwords.check(password, address)
     if not attempts.count(attempts.REGISTER_NETWORK, attempts.network(client_address)):
@@ -165,7 +170,9 @@ def _clean_name(name: str) -> str:
 
 
 def _insert(address: str, name: str, kept: str, role: Role, *, confirmed: bool) -> User | None:
-    """A new row in users, or None where the address has one. No commit."""
+    """A new row in users, or None where the address has one, in whatever spelling. No commit."""
+    if find(address) is not None:
+        return None
     now = clock.now()
     values = {"email": address, "name": name, "password_hash": kept, "role": role, "created_at": now}
     values["confirmed_at"] = now if confirmed else None
@@ -214,7 +221,7 @@ def _counted(user: User | None, typed: str = "") -> str:
 
     Guesses at an address without an account are counted, too, or the limit would tell which have one.
     """
-    return f"user:{user.id}" if user is not None else f"nobody:{links.fingerprint(typed.strip().lower())}"
+    return f"user:{user.id}" if user is not None else f"nobody:{links.fingerprint(addresses.key(typed))}"
 
 
 def _prove(user: User, password: str) -> None:
@@ -248,7 +255,7 @@ def request_reset(email: str) -> None:
 
     Commits. The caller says the same in either case.
     """
-    found = find(orders.clean_email(email))
+    found = find(addresses.normal(email))
     if found is not None and found.is_active:
         _mail_link(links.lock(found.id), LinkPurpose.RESET)
     _commit()
@@ -381,7 +388,7 @@ def ensure_first_admin() -> str | None:
 
 def admin_link(email: str) -> str:
     """Make the person an admin, new or known, and give a link to choose a password with. Commits."""
-    address = orders.clean_email(email)
+    address = addresses.normal(email)
     user = _insert(address, "", "", Role.ADMIN, confirmed=False) or find(address)
     if user is None:
         raise DomainError("account_gone", f"{address} was removed at this moment. Try again.")

@@ -18,12 +18,11 @@ from typing import Any
 
 import segno
 import structlog
-from email_validator import EmailNotValidError, validate_email
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
 import config
-from domain import money, prices, wallet
+from domain import addresses, money, prices, wallet
 from domain.errors import DomainError, NotFound
 from extensions import db
 from models import Agent, HoldState, User, WalletHold
@@ -103,15 +102,16 @@ def _guest_list(text: str) -> Result:
             continue
         found = _ADDRESS.search(line) if len(line) <= 320 else None
         try:
-            address = validate_email(found[0] if found else "", check_deliverability=False).normalized.lower()
-        except EmailNotValidError:
+            address = addresses.normal(found[0] if found else "")
+        except DomainError:
             strange.append(line[:200])
             continue
         name = " ".join(line.replace(found[0] if found else "", " ").translate(_BRACKETS).split())
         people[address] = people.get(address) or name
     if not people:
         raise ServiceRefused("nothing_found", "There is no e-mail address in that. Paste one person a line.")
-    rows = sorted(people.items(), key=lambda row: (row[1].casefold(), row[0]))
+    written = [(addresses.shown(address), name) for address, name in people.items()]
+    rows = sorted(written, key=lambda row: (row[1].casefold(), row[0]))
     words = [f"{len(rows)} {'person' if len(rows) == 1 else 'people'}, each once.", ""]
     words += [f"{name or '(no name)'} <{address}>" for address, name in rows]
     if strange:

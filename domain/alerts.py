@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import config
-from domain import money, providers
+from domain import addresses, money, providers
 from models import Order, Payment
 
 Alert = tuple[str, str]
@@ -51,7 +51,7 @@ def expired(orders: Sequence[Order]) -> Alert:
 def _lines(orders: Sequence[Order]) -> str:
     lines = [
         f"- Order {order.code}: {money.show(order.total_minor, order.currency)}, "
-        f"created {order.created_at:%Y-%m-%d %H:%M}, email {order.email}"
+        f"created {order.created_at:%Y-%m-%d %H:%M}, email {addresses.shown(order.email)}"
         for order in orders[:_MOST_LINES]
     ]
     if len(orders) > _MOST_LINES:
@@ -189,7 +189,7 @@ def listing_review(order: Order, what: str) -> Alert:
         f"It is that of “{title}”, {_amount(order.total_minor, order.currency)}. The event is "
         "off sale until you decide: publish it again, or cancel it. Tickets that were sold stay valid.\n\n"
         f"Order: {order.code}\n"
-        f"Organiser: {order.email}\n\n"
+        f"Organiser: {addresses.shown(order.email)}\n\n"
         f"Decide: {_admin('listings')}\n"
         f"{_view(order)}",
     )
@@ -204,7 +204,7 @@ def connection_broken(label: str, account: str, email: str, why: str, waiting: i
         f"{label} Connection Broken - {account}",
         f"{label} does not let {config.get().site_name} speak for account {account} any more.\n\n"
         f"Reason: {why}\n"
-        f"Organiser: {email}\n"
+        f"Organiser: {addresses.shown(email)}\n"
         f"Payments without a final word: {waiting}\n\n"
         "Nothing was marked failed: these payments wait, and keep their tickets, until the account can be "
         "asked again. The organiser was asked to connect it again; their events are not sold through it "
@@ -252,7 +252,7 @@ def mail_failed(kind: str, to: str, error: str, *, order: Order | None, given_up
     )
     return (
         "Email Delivery Failing" + (f" - Order {order.code}" if order is not None else ""),
-        f"Email delivery failing: the mail '{kind}' to {to} does not get through.\n\n"
+        f"Email delivery failing: the mail '{kind}' to {addresses.shown(to)} does not get through.\n\n"
         f"Last error: {error}\n\n"
         f"{next_step}\n\n"
         f"Mail: {_admin('mail')}" + (f"\n{_view(order)}" if order is not None else ""),
@@ -273,7 +273,7 @@ def test() -> Alert:
 
 
 def _customer(order: Order) -> str:
-    return f"Customer: {order.email}\nCustomer Name: {order.name or 'not given'}"
+    return f"Customer: {addresses.shown(order.email)}\nCustomer Name: {order.name or 'not given'}"
 
 
 def _view(order: Order) -> str:

@@ -9,7 +9,7 @@ import structlog
 from sqlalchemy import select
 
 import config
-from domain import accounts, clock, fulfilment, ledger, locks, outbox, payments, refunds, timeline
+from domain import accounts, addresses, clock, fulfilment, ledger, locks, outbox, payments, refunds, timeline
 from domain.errors import DomainError, NotFound
 from extensions import db, queue
 from models import Incident, LineKind, Order, OrderState, Payment, Refund
@@ -146,7 +146,8 @@ def _credit(incident: Incident, payment: Payment, order: Order) -> None:
     user = order.user or accounts.by_confirmed_email(order.email)
     if user is None:
         raise DomainError(
-            "no_member", f"{order.email} has no confirmed account, so there is no wallet to credit."
+            "no_member",
+            f"{addresses.shown(order.email)} has no confirmed account, so there is no wallet to credit.",
         )
     if payment.received_minor is None:
         raise DomainError("not_paid", "No money arrived, so there is nothing to credit.")

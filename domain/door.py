@@ -12,7 +12,7 @@ from sqlalchemy import Select, bindparam, select, update
 from sqlalchemy.orm import joinedload
 
 import config
-from domain import attempts, clock, passwords
+from domain import addresses, attempts, clock, passwords
 from domain.errors import DomainError, NotFound
 from extensions import db
 from models import DoorPass, Event, EventState, Role, User
@@ -152,7 +152,7 @@ def by_user(user: User, slug: str) -> Doorkeeper:
     event = db.session.scalar(select(Event).filter_by(slug=slug))
     if event is None or not may_scan(user, event):
         raise NotFound("no_event", "There is no such event.")
-    return doorkeeper(event, f"user:{user.id}", user.name or user.email)
+    return doorkeeper(event, f"user:{user.id}", user.name or addresses.shown(user.email))
 
 
 def events_for(user: User) -> list[Event]:

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from email.errors import HeaderParseError, MessageError
+from email.errors import MessageError
 from email.headerregistry import Address, HeaderRegistry
 from email.message import EmailMessage, MIMEPart
 from email.policy import EmailPolicy
@@ -30,6 +30,8 @@ import httpx
 import structlog
 
 import config
+from domain import addresses
+from domain.errors import DomainError
 from extensions import mail as flask_mail
 
 logger = structlog.get_logger(__name__)
@@ -38,8 +40,6 @@ logger = structlog.get_logger(__name__)
 TIMEOUT_SECONDS = 20
 _SUBJECT_LENGTH = 200
 _NAME_LENGTH = 100
-# What the standard library raises for a text that is no address.
-_NO_ADDRESS = (ValueError, IndexError, HeaderParseError, MessageError)
 
 
 class _Policy(EmailPolicy):
@@ -168,7 +168,7 @@ class Smtp:
             self.ready()
         assert self._server is not None
         try:
-            self._server.send_message(message, from_addr=_sender(), to_addrs=[_ascii_domain(letter.to)])
+            self._server.send_message(message, from_addr=_sender(), to_addrs=[_mailbox(letter.to).addr_spec])
         except smtplib.SMTPRecipientsRefused as error:
             raise _refused(*next(iter(error.recipients.values()))) from error
         except smtplib.SMTPSenderRefused as error:
@@ -242,11 +242,8 @@ def compose(letter: Letter) -> EmailMessage:
     """
     message = EmailMessage(policy=_POLICY)
     message["From"] = _from()
-    try:
-        message["To"] = Address(addr_spec=_ascii_domain(letter.to))
-    except _NO_ADDRESS as error:
-        raise MailError(f"“{letter.to}” is not an address to send to.", permanent=True) from error
-    message["Reply-To"] = config.get().support_email
+    message["To"] = _mailbox(letter.to)
+    message["Reply-To"] = _mailbox(config.get().support_email)
     message["Subject"] = one_line(letter.subject, _SUBJECT_LENGTH)
     message["Message-ID"] = letter.message_id
     message["Date"] = format_datetime(letter.date)
@@ -275,7 +272,7 @@ def _from() -> Address:
     """The sender, with the site's name before the address."""
     try:
         return Address(one_line(config.get().site_name, _NAME_LENGTH), addr_spec=_sender())
-    except _NO_ADDRESS as error:
+    except (ValueError, IndexError, MessageError) as error:
         raise MailError("MAIL_SENDER is not an address that mail can come from.", everyone=True) from error
 
 
@@ -289,15 +286,12 @@ def sender_domain() -> str:
     return _sender().rpartition("@")[2] or urlsplit(config.get().public_url).hostname or "localhost"
 
 
-def _ascii_domain(address: str) -> str:
-    """An address with an international domain as the mail system spells it; others unchanged."""
-    local, at, domain = address.rpartition("@")
-    if not at or domain.isascii():
-        return address
+def _mailbox(address: str) -> Address:
+    """Where a letter goes. MailError, permanent, when that is no address."""
     try:
-        return f"{local}@{domain.encode('idna').decode()}"
-    except UnicodeError as error:
-        raise MailError(f"“{address}” is not an address to send to.", permanent=True) from error
+        return addresses.mailbox(address)
+    except DomainError as error:
+        raise MailError(error.message, permanent=True) from error
 
 
 # --- Resend ---------------------------------------------------------------------------------------------
@@ -348,8 +342,8 @@ class Resend:
 def _payload(letter: Letter) -> dict[str, Any]:
     return {
         "from": str(_from()),
-        "to": [_ascii_domain(letter.to)],
-        "reply_to": config.get().support_email,
+        "to": [_mailbox(letter.to).addr_spec],
+        "reply_to": _mailbox(config.get().support_email).addr_spec,
         "subject": one_line(letter.subject, _SUBJECT_LENGTH),
         "text": letter.text,
         "html": letter.html,

@@ -7,7 +7,6 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 
-from email_validator import EmailNotValidError, validate_email
 from psycopg.errors import ForeignKeyViolation
 from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.exc import IntegrityError
@@ -15,6 +14,7 @@ from sqlalchemy.orm import joinedload, selectinload
 
 import config
 from domain import (
+    addresses,
     clock,
     fulfilment,
     locks,
@@ -292,7 +292,7 @@ def _new_order(
         form_token=form_token[:64] if form_token else None,
         user_id=user.id if user is not None else None,
         name=_clean_name(name),
-        email=clean_email(email),
+        email=addresses.normal(email),
         currency=currency,
         total_minor=sum(line.total_minor for line in lines),
         lines=lines,
@@ -327,20 +327,6 @@ def _clean_name(name: str) -> str:
     if len(cleaned) > 200:
         raise DomainError("name_too_long", "That name is too long. Use at most 200 characters.")
     return cleaned
-
-
-def clean_email(email: str) -> str:
-    """The address as it will be written to; DomainError when it cannot be one.
-
-    Letters beyond ASCII may stand after the @ only: few mail servers deliver to the others.
-    """
-    try:
-        found = validate_email(
-            email.strip(), check_deliverability=False, test_environment=True, allow_smtputf8=False
-        )
-    except EmailNotValidError as error:
-        raise DomainError("email_invalid", f"That e-mail address does not look right: {error}") from error
-    return found.normalized.lower()
 
 
 # --- Afterwards -----------------------------------------------------------------------------------------
@@ -432,7 +418,7 @@ def pay_again(
 
 def correct_email(order: Order, email: str) -> None:
     """Send the order's mails to another address, until it is paid. Commits and mails the link there."""
-    address = clean_email(email)
+    address = addresses.normal(email)
 
     def work() -> None:
         locked = locks.order(order.id)
@@ -441,9 +427,14 @@ def correct_email(order: Order, email: str) -> None:
                 "too_late",
                 f"The tickets are sent already. Write to {config.get().support_email} to change the address.",
             )
-        if address == locked.email:
+        if address == addresses.settled(locked.email):
             return
-        timeline.note(locked, "address_corrected", f"{locked.email} -> {address}", door="order_page")
+        timeline.note(
+            locked,
+            "address_corrected",
+            f"{addresses.shown(locked.email)} -> {addresses.shown(address)}",
+            door="order_page",
+        )
         locked.email = address
         outbox.stage("order_received", key=f"order:{locked.id}:received:{address}", to=address, order=locked)
 
@@ -461,7 +452,11 @@ def resend(order: Order, *, door: str, actor_id: int | None = None) -> None:
         sent = sum(1 for entry in locked.timeline if entry.what == "resent") + 1
         outbox.stage("tickets", key=f"order:{locked.id}:fulfilled:{sent}", to=locked.email, order=locked)
         timeline.note(
-            locked, "resent", f"Tickets sent again to {locked.email}.", door=door, actor_id=actor_id
+            locked,
+            "resent",
+            f"Tickets sent again to {addresses.shown(locked.email)}.",
+            door=door,
+            actor_id=actor_id,
         )
 
     locks.in_one_transaction(work)
@@ -497,11 +492,14 @@ def url(order: Order) -> str:
 
 def mail_links(email: str) -> None:
     """Mail an address the links to its recent orders, if there are any. Says nothing either way. Commits."""
-    address = clean_email(email)
+    address = addresses.normal(email)
     now = clock.now()
     found = db.session.scalars(
         select(Order)
-        .where(func.lower(Order.email) == address, Order.created_at >= now - timedelta(days=400))
+        .where(
+            func.lower(Order.email).in_(addresses.spellings(address)),
+            Order.created_at >= now - timedelta(days=400),
+        )
         .order_by(Order.id.desc())
         .limit(20)
     ).all()
@@ -527,7 +525,7 @@ def claim_for(user: User) -> int:
     """Give a member the guest orders of their newly confirmed address; how many. No commit."""
     claimed = db.session.execute(
         update(Order)
-        .where(func.lower(Order.email) == user.email.lower(), Order.user_id.is_(None))
+        .where(func.lower(Order.email).in_(addresses.spellings(user.email)), Order.user_id.is_(None))
         .values(user_id=user.id)
         .returning(Order.id)
         .execution_options(synchronize_session=False)

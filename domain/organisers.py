@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import joinedload
 
 import config
-from domain import clock, office, orders, outbox
+from domain import addresses, clock, office, outbox
 from domain.errors import DomainError, NotFound
 from extensions import db, queue
 from models import Event, Organiser, OrganiserState, Role, User
@@ -106,7 +106,8 @@ def apply(user: User, values: Mapping[str, str]) -> Organiser:
     outbox.stage("organiser_applied", key=_key(organiser, "applied"), to=user.email, user=user)
     outbox.alert(
         f"{organiser.name} wants to become an organiser",
-        f"{user.email} has applied as “{organiser.name}”. Decide at {site}/admin/organisers/{organiser.id}",
+        f"{addresses.shown(user.email)} has applied as “{organiser.name}”. "
+        f"Decide at {site}/admin/organisers/{organiser.id}",
         key=_key(organiser, "alert"),
     )
     _commit()
@@ -155,7 +156,7 @@ def _clean(values: Mapping[str, str]) -> dict[str, str]:
         raise DomainError("name", "Type the name that buyers know you by.")
     profile["website"] = _web_address(profile["website"])
     try:
-        profile["contact_email"] = orders.clean_email(profile["contact_email"])
+        profile["contact_email"] = addresses.normal(profile["contact_email"])
     except DomainError as error:
         raise DomainError("contact_email", error.message) from error
     return profile

@@ -33,7 +33,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP, insert
 
 import config
-from domain import alerts, clock, letters, mailing
+from domain import addresses, alerts, clock, letters, mailing
 from domain.errors import DomainError, NotFound
 from domain.mailing import Letter, MailError
 from extensions import db, own_session
@@ -143,7 +143,7 @@ def _row(
     return {
         "key": key[:200],
         "kind": kind,
-        "to": mailing.one_line(to, 254),
+        "to": mailing.one_line(addresses.settled(to), addresses.LONGEST),
         "order_id": order_id,
         "user_id": user_id,
         "context": context,
@@ -403,9 +403,11 @@ def send_test(address: str) -> str:
     settings = config.get()
     if not settings.mail_ready:
         raise DomainError("mail_not_set", "Mail is not set up. Set MAIL_SERVER, or MAIL_API_KEY for Resend.")
-    row = OutboxMail(kind="test", to=mailing.one_line(address, 254), context={})
+    row = OutboxMail(
+        kind="test", to=mailing.one_line(addresses.settled(address), addresses.LONGEST), context={}
+    )
     row.message_id, row.created_at = _new_message_id(), clock.now()
-    if row.to.lower() == settings.alert_email.lower():
+    if row.to == settings.alert_email:
         row.kind, row.context = "alert", _alert_context(*alerts.test())
     try:
         with mailing.transport() as way:

@@ -9,6 +9,7 @@ from functools import cache
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from domain import addresses
 from domain.errors import DomainError
 
 MIN_LENGTH = 8
@@ -36,7 +37,7 @@ def check(password: str, email: str = "") -> None:
     lowered = text.lower()
     if lowered in _COMMON or len(set(lowered)) < 3:
         raise DomainError("password_common", "That password is too easy to guess. Choose another one.")
-    if email and lowered in (email.lower(), email.lower().partition("@")[0]):
+    if email and lowered in (email.lower(), addresses.shown(email.lower()), email.lower().partition("@")[0]):
         raise DomainError("password_is_address", "The password must not be your e-mail address.")
 
 

@@ -35,7 +35,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import aliased
 from sqlalchemy.sql.dml import ReturningInsert
 
-from domain import clock, locks, tickets
+from domain import addresses, clock, locks, tickets
 from domain.door import Doorkeeper
 from domain.errors import DomainError
 from domain.tickets import Claim, ClaimKind
@@ -485,5 +485,5 @@ def _guests(query: Select[*tuple[Any, ...]]) -> list[Guest]:
 
 def hide_address(email: str) -> str:
     """`a•••@example.org`: enough to tell two people of one name apart, too little to write to."""
-    name, _, host = email.partition("@")
+    name, _, host = addresses.shown(email).partition("@")
     return f"{name[:1]}•••@{host}"

@@ -332,6 +332,13 @@ def test_one_mail_address_orders_twenty_times_an_hour(limited: FlaskClient) -> N
     assert db.session.query(Order).count() == 21
 
 
+def test_one_address_is_counted_once_however_it_is_spelled(limited: FlaskClient) -> None:
+    """Six forms an hour, also in full-width letters, capitals and another script's full stop."""
+    spelled = ("ada@example.org", "ADA@example.org", "ada@\uff45xample.org", "ada@example\uff0eorg")
+    codes = [post(limited, "/tickets/find", email=typed).status_code for typed in (*spelled, *spelled[:3])]
+    assert codes == [303] * 6 + [429]
+
+
 def test_mistakes_do_not_use_up_the_limit(limited: FlaskClient) -> None:
     event = make_event(price_minor=0)
     for _ in range(25):

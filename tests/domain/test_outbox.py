@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 import config
 from domain import clock, mailing, outbox
@@ -515,8 +515,18 @@ def test_a_sender_that_is_no_address_is_told_as_that(server: MailServer) -> None
 
 def test_an_international_domain_is_sent_to_by_its_ascii_name(server: MailServer) -> None:
     owe(1, "info@bücher.example")
-    assert outbox.deliver_due() == Delivery(sent=1)
-    assert server.recipients == ["info@xn--bcher-kva.example"]
+    # By IDNA 2003 this would be strasse.de, which is somebody else's.
+    outbox.stage("reset_password", key="strasse", to="info@straße.de", context={"link": "x"})
+    # As rows were before there was one form of an address.
+    outbox.stage("reset_password", key="old", to="x@example.org", context={"link": "x"})
+    db.session.execute(update(OutboxMail).where(OutboxMail.key == "old").values(to="old@faß.example"))
+    db.session.commit()
+    assert outbox.deliver_due() == Delivery(sent=3)
+    assert sorted(server.recipients) == [
+        "info@xn--bcher-kva.example",
+        "info@xn--strae-oqa.de",
+        "old@xn--fa-hia.example",
+    ]
 
 
 def test_a_mail_that_cannot_be_written_holds_nobody_up(server: MailServer) -> None:
