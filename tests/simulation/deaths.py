@@ -1,7 +1,8 @@
 """Processes that die: at each provider call, each commit and each letter, just before it and just after.
 
-A death is an exception that nothing in the domain may catch: what was not committed is rolled back, as when a
-connection breaks, and the world goes on with what is in the database.
+A death is an exception that nothing in the domain may catch: what was not committed is rolled back, and the
+world goes on with what is in the database. Sometimes it is the database that ends the connections, and the
+process lives: its next statement fails, and what it does then must be as right as a death.
 """
 
 from __future__ import annotations
@@ -42,6 +43,10 @@ class Deaths:
         self._one_in = one_in
         self.seen: Counter[str] = Counter()
         self.died: Counter[str] = Counter()
+        # Where the database ended the connections, how often of all deaths it does, and how it is made to.
+        self.dropped: Counter[str] = Counter()
+        self.drops = 0.15
+        self.drop: Callable[[], None] = lambda: None
         # Letters of which the sender does not know whether they arrived.
         self.unclear_letters: set[str] = set()
         self._in_flight = ""
@@ -88,11 +93,16 @@ class Deaths:
             dies = self._countdown == 0
         else:
             dies = self._rare and self.died[name] == min(self.died[point] for point in self.seen)
-        if dies:
-            self.disarm()
-            self.died[name] += 1
-            self._unclear()
-            raise Death(name)
+        if not dies:
+            return
+        self.disarm()
+        self._unclear()
+        if self._rng.random() < self.drops:
+            self.dropped[name] += 1
+            self.drop()
+            return
+        self.died[name] += 1
+        raise Death(name)
 
     def _unclear(self) -> None:
         """Whoever has just handed a letter over does not get to write it down, so that it is sent again."""

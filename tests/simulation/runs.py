@@ -24,6 +24,7 @@ def live(app: Flask, sandbox: Sandbox, seed: int, lives: int, habits: Habits = U
         oracle.judge(world)
         world.coverage.note_all("death", world.deaths.died)
         world.coverage.note_all("point", world.deaths.seen)
+        world.coverage.note_all("database dropped at", world.deaths.dropped)
         world.coverage.note_all("fault", world.network.fates)
         world.coverage.note("total", "lives", lives)
         world.coverage.note("total", "steps", len(world.trace))

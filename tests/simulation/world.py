@@ -18,6 +18,7 @@ from random import Random
 from types import TracebackType
 from typing import Any
 
+import psycopg
 import pytest
 import stripe
 from flask import Flask
@@ -143,6 +144,7 @@ class World(Fate):
         self._slept = 0.0
         self._nested = False
         self._calm = True
+        self._dropped = False
         self._since_look = 0
         # Which payments changed their states in this step: their provider, the state before, and after.
         self._entered: list[tuple[str, PaymentState, PaymentState]] = []
@@ -179,6 +181,7 @@ class World(Fate):
         sellers.begin(self)
         self.deaths.wrap(self._patch)
         self.deaths.between = self._between
+        self.deaths.drop = self._drop_connections
         return self
 
     def __exit__(
@@ -192,6 +195,13 @@ class World(Fate):
         db.session.remove()
         db.engine.dispose()
         logging.disable(logging.NOTSET)
+
+    def _drop_connections(self) -> None:
+        """The database ends every connection of ours, as when it is restarted or moved."""
+        with psycopg.connect(config.get().database_url.replace("+psycopg", ""), autocommit=True) as other:
+            other.execute(_DROP)
+        self._dropped = True
+        self.tell("the database drops all connections")
 
     def _sleep(self, seconds: float) -> None:
         """Whoever waits for another process waits in vain here, so that looking seldom is enough."""
@@ -277,15 +287,22 @@ class World(Fate):
             except DomainError as error:
                 result = Result(error=error.code)
             except OperationalError as error:
-                if not self._nested or not isinstance(error.orig, LockNotAvailable):
+                if error.connection_invalidated:
+                    result = Result(died="the database's end")
+                elif self._nested and isinstance(error.orig, LockNotAvailable):
+                    result = Result(error="waits for a lock")
+                else:
                     raise self.broken(f"{who}: {act.name} raised {error!r}") from error
-                result = Result(error="waits for a lock")
             except Broken:
                 raise
             except Exception as error:
                 raise self.broken(f"{who}: {act.name} raised {error!r}") from error
             finally:
                 db.session.rollback()
+        if self._dropped:
+            # Whoever comes next is another process, with connections of its own.
+            self._dropped = False
+            db.engine.dispose()
         if not result.died and not result.error:
             for provider, before, after in self._entered:
                 self.coverage.note("transition", f"{before} -> {after}")
@@ -502,6 +519,12 @@ class World(Fate):
             living[index] = (number, step + wanted.steps, life, Result())
         else:
             living[index] = (number, 0, life, self.act(f"life {number}", wanted))
+
+
+_DROP = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
 
 
 def _short(value: Any) -> str:
