@@ -7,9 +7,10 @@ from importlib import import_module
 from urllib.parse import urlsplit
 
 import click
-from flask import Flask, Response, g, jsonify, render_template, request
+import structlog
+from flask import Flask, Response, g, jsonify, make_response, render_template, request
 from flask_wtf.csrf import CSRFError
-from sqlalchemy.exc import DataError
+from sqlalchemy.exc import DataError, SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -18,7 +19,7 @@ import extensions
 import logs
 from blueprints import front
 from blueprints.visitor import wants_json
-from domain import addresses, credentials, money, providers, rendering
+from domain import addresses, blocked, credentials, money, providers, rendering
 from domain.errors import DomainError, NotFound
 
 BLUEPRINTS = (
@@ -48,6 +49,7 @@ def create_app(settings: config.Settings | None = None) -> Flask:
     app.register_error_handler(DomainError, _domain_error)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(DataError, _data_error)
+    app.register_error_handler(SQLAlchemyError, _database_error)
     app.after_request(_secure)
     app.add_template_filter(money.show, "money")
     app.add_template_filter(addresses.shown, "address")
@@ -179,6 +181,29 @@ def _data_error(error: DataError) -> tuple[str | Response, int]:
     """What the database cannot even look for, such as a text with a NUL, is the request's fault."""
     extensions.db.session.rollback()
     return _error_page(400, "That request could not be read.")
+
+
+_BUSY = (
+    "Something else is in the way just now, and nothing of this was done. Wait a few seconds, then send it "
+    "again: that is safe, nothing is bought or charged twice."
+)
+
+
+def _database_error(error: SQLAlchemyError) -> Response:
+    """What the database cannot do now it can in a moment: a provider rings again, a person tries again."""
+    if not blocked.passes(error):
+        raise error
+    blocked.forget()
+    kind = type(getattr(error, "orig", None) or error).__name__
+    structlog.get_logger(__name__).warning("database_busy", error=kind, path=logs.safe_path(request.path))
+    try:
+        response = make_response(_error_page(503, _BUSY, "busy"))
+    except SQLAlchemyError:
+        # Not even who is logged in can be read.
+        blocked.forget()
+        response = Response(_BUSY, 503, content_type="text/plain; charset=utf-8")
+    response.headers["Retry-After"] = str(blocked.RETRY_AFTER)
+    return response
 
 
 def _http_error(error: HTTPException) -> tuple[str | Response, int] | Response:

@@ -16,6 +16,7 @@ import worker as time_edge
 from domain import (
     accounts,
     addresses,
+    blocked,
     connections,
     demo,
     doctor,
@@ -218,9 +219,15 @@ def mail_test(address: str) -> None:
 
 @click.command("doctor")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@click.option("--end", "pid", type=int, help="End the hung transaction of this connection instead.")
 @with_appcontext
-def doctor_command(as_json: bool) -> None:
+def doctor_command(as_json: bool, pid: int | None) -> None:
     """Say in words what is wrong with this installation, and how to mend it. Fails if anything is."""
+    if pid is not None:
+        with _words_of_the_domain():
+            blocked.end(pid)
+        click.echo(f"Connection {pid} was closed, and its transaction undone.")
+        return
     found = doctor.findings(job.id for job in time_edge.periodic())
     if as_json:
         click.echo(

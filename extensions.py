@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cached_property
 from time import monotonic
 from typing import Any
 
+import psycopg
 import structlog
-from flask import current_app, g, request
+from flask import current_app, g, has_request_context, request
 from flask_bootstrap import Bootstrap5
 from flask_limiter import Limiter
 from flask_limiter.util import get_remote_address
@@ -22,6 +26,8 @@ from redis import Redis
 from redis.exceptions import RedisError
 from rq import Queue
 from sqlalchemy import MetaData, event
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.pool import ConnectionPoolEntry, Pool
@@ -125,6 +131,8 @@ def _from_here() -> bool:
     return origin in ("null", config.get().public_url, request.host_url.rstrip("/"))
 
 
+# The name in an address of a database (postgresql+psycopg://) means the dialect below from now on.
+registry.register("postgresql.psycopg", __name__, "LimitedDialect")
 db = SQLAlchemy(model_class=Base)
 migrate = Migrate()
 login = LoginManager()
@@ -172,3 +180,74 @@ def _ask_whether_alive(connection: Any, entry: ConnectionPoolEntry, proxy: objec
         connection.rollback()
     except DatabaseError as error:
         raise DisconnectionError("The connection was closed meanwhile.") from error
+
+
+# --- Transactions ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long a transaction may wait for one lock, run one statement, and do nothing at all; in seconds.
+
+    Zero is without a limit.
+    """
+
+    lock: float
+    statement: float
+    idle: float
+
+    @cached_property
+    def settings(self) -> bytes:
+        """The statements that put them in force until the transaction's end."""
+        names = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
+        values = (self.lock, self.statement, self.idle)
+        return "; ".join(
+            f"SET LOCAL {name} = {round(seconds * 1000)}" for name, seconds in zip(names, values, strict=True)
+        ).encode()
+
+
+# A buyer waits for the first; the second is for jobs and commands. An export reads a whole event while its
+# organiser waits. A migration takes what time it needs, but not the shop's while it waits for a table.
+WEB = Limits(lock=2, statement=5, idle=10)
+JOBS = Limits(lock=10, statement=60, idle=60)
+CHECKS = Limits(lock=2, statement=30, idle=60)
+EXPORTS = Limits(lock=2, statement=30, idle=30)
+MIGRATIONS = Limits(lock=5, statement=0, idle=0)
+_named: ContextVar[Limits | None] = ContextVar("limits", default=None)
+
+
+@contextmanager
+def limited(limits: Limits) -> Iterator[None]:
+    """Transactions that begin in here, in this thread, have these limits and not the edge's."""
+    token = _named.set(limits)
+    try:
+        yield
+    finally:
+        _named.reset(token)
+
+
+def limits_in_force() -> Limits:
+    """The limits of a transaction that begins now: named ones, else a request's, else a job's."""
+    return _named.get() or (WEB if has_request_context() else JOBS)
+
+
+class LimitedDialect(PGDialect_psycopg):
+    """SQLAlchemy's own, except that BEGIN brings the transaction's limits in its own round trip.
+
+    A limit that is set for a connection does not survive a pooler that hands connections on after each
+    transaction: PgBouncer refuses it at the start, and leaks what is SET later to whoever comes next.
+    """
+
+    supports_statement_cache = True
+
+    def do_begin(self, dbapi_connection: Any) -> None:
+        connection: psycopg.Connection[Any] = dbapi_connection.driver_connection
+        if connection.autocommit:
+            return
+        level = connection.isolation_level
+        isolation = b" ISOLATION LEVEL " + level.name.replace("_", " ").encode() if level is not None else b""
+        # Many statements in one go are one message there and one back. psycopg sees that a transaction has
+        # begun, and begins none.
+        result = connection.pgconn.exec_(b"BEGIN" + isolation + b"; " + limits_in_force().settings)
+        if result.status != psycopg.pq.ExecStatus.COMMAND_OK:
+            raise psycopg.OperationalError(result.get_error_message())

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, or_, select
+from sqlalchemy import Row, Select, or_, select
 
 from domain import office, tickets
 from domain.rendering import when
-from extensions import db
+from extensions import EXPORTS, db, limited
 from models import Event, Order, Ticket, TicketState, TicketType
 
 _COLUMNS = (
@@ -72,7 +73,8 @@ def as_csv(event: Event) -> bytes:
     writer = csv.writer(file)
     writer.writerow(_COLUMNS)
     pattern = "yyyy-MM-dd HH:mm"
-    for row in db.session.execute(_select(event).execution_options(yield_per=1000)):
+    zone, rows = event.timezone, _all(event)
+    for row in rows:
         found = _attendee(row)
         cells = (
             found.holder,
@@ -82,11 +84,21 @@ def as_csv(event: Event) -> bytes:
             found.order_code,
             found.state.value,
             "Guest list" if found.guest_list else "Sold",
-            when(found.ordered_at, event.timezone, pattern),
-            when(found.checked_in_at, event.timezone, pattern) if found.checked_in_at is not None else "",
+            when(found.ordered_at, zone, pattern),
+            when(found.checked_in_at, zone, pattern) if found.checked_in_at is not None else "",
         )
         writer.writerow([plain(cell) for cell in cells])
     return b"\xef\xbb\xbf" + file.getvalue().encode()
+
+
+def _all(event: Event) -> Sequence[Row[Any]]:
+    """Read in one go, and the transaction ended: the making of a file does not keep it open."""
+    query = _select(event)
+    db.session.rollback()
+    with limited(EXPORTS):
+        rows = db.session.execute(query).all()
+        db.session.rollback()
+    return rows
 
 
 def plain(cell: str) -> str:

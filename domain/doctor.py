@@ -23,7 +23,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 import config
-from domain import checks, connections, fonts, health, jobs, listing, mailing, money, providers
+from domain import blocked, checks, connections, fonts, health, jobs, listing, mailing, money, providers
 from domain.mailing import MailError
 from domain.providers import ProviderError, connecting
 from extensions import db, queue
@@ -250,7 +250,26 @@ def _database() -> list[Finding]:
     if version < POSTGRES_LEAST:
         fix = "Move to PostgreSQL 13 or newer."
         return [Finding("database", "Database", FAIL, f"PostgreSQL {name} is too old.", fix), _migrations()]
-    return [Finding("database", "Database", OK, f"PostgreSQL {name} answers."), _migrations(), _admin()]
+    answers = Finding("database", "Database", OK, f"PostgreSQL {name} answers.")
+    return [answers, _migrations(), _admin(), *_transactions()]
+
+
+def _transactions() -> list[Finding]:
+    """Transactions of others that do not end: they keep buyers waiting for what they hold."""
+    title = "Transactions"
+    try:
+        hung = blocked.hung()
+    except SQLAlchemyError as error:
+        db.session.rollback()
+        words = f"Which are open cannot be read: {type(error).__name__}."
+        return [Finding("transactions", title, WARN, words, "Let this role read pg_stat_activity.")]
+    found = []
+    for each in hung:
+        words = f"{each.words}; {each.waiting} wait for it."
+        words += f" Its last statement: {' '.join(each.statement.split())}" if each.statement else ""
+        fix = f"Ask whose it is. This ends it, and undoes what it did: `{each.command}`."
+        found.append(Finding("transactions", title, FAIL, words, fix))
+    return found or [Finding("transactions", title, OK, "None hangs.")]
 
 
 def _migrations() -> Finding:

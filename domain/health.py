@@ -16,11 +16,11 @@ from typing import Any
 import structlog
 from redis.exceptions import RedisError
 from sqlalchemy import func, select, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 import config
-from domain import clock, connections, outbox
-from extensions import db, queue
+from domain import blocked, clock, connections, outbox
+from extensions import Limits, db, limited, queue
 from models import CheckRun, Heartbeat, Incident, MailState, OutboxMail, SweepRun
 
 OK, STARTING, DEGRADED, DOWN = "ok", "starting", "degraded", "down"
@@ -31,6 +31,8 @@ CHECKS_LATE = timedelta(minutes=35)
 MAIL_LATE = timedelta(minutes=15)
 MAIL_FAILED_FOR = timedelta(days=1)
 INCIDENT_OLD = timedelta(days=1)
+# Whoever asks how Kassa is waits for no lock: that there is one to wait for is the answer.
+_LOOKING = Limits(lock=0.3, statement=5, idle=10)
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ def report(*, grace: bool = True) -> Health:
     if not alive():
         return Health(DOWN, {"database": Check(DOWN, "The database does not answer.")})
     parts: dict[str, Callable[[], Check]] = {
+        "transactions": _transactions,
         "redis": _redis,
         "worker": lambda: _heartbeat("worker", grace),
         "clock": lambda: _heartbeat("clock", grace),
@@ -94,10 +97,31 @@ def report(*, grace: bool = True) -> Health:
         "invariants": _invariants,
     }
     checks = {"database": Check(OK, "The database answers.")}
-    checks |= {name: look() for name, look in parts.items()}
+    with limited(_LOOKING):
+        checks |= {name: _readable(look) for name, look in parts.items()}
     states = {check.state for check in checks.values()}
     status = DEGRADED if DEGRADED in states else STARTING if STARTING in states else OK
     return Health(status, checks)
+
+
+def _readable(look: Callable[[], Check]) -> Check:
+    try:
+        return look()
+    except OperationalError as error:
+        db.session.rollback()
+        kind = type(error.orig).__name__
+        return Check(DEGRADED, f"This cannot be read just now ({kind}): see `flask doctor`.")
+
+
+def _transactions() -> Check:
+    """Whether somebody's transaction is in the way. Whose it is is said to anybody, but not what it did."""
+    hung = blocked.hung()
+    if not hung:
+        return Check(OK, "No transaction hangs.")
+    first = hung[0]
+    others = f", and {first.waiting} wait for it" if first.waiting else ""
+    words = f"{first.words}{others}. This ends it: `{first.command}`."
+    return Check(DEGRADED, words if len(hung) == 1 else f"{words} {len(hung) - 1} more: see `flask doctor`.")
 
 
 def _redis() -> Check:

@@ -72,6 +72,8 @@ class Work:
     cap: int
     counts: Counter[str] = field(default_factory=Counter)
     failed_duties: int = 0
+    # Payments whose rows somebody else would not let go of.
+    blocked: int = 0
     # Unanswered calls in a row, of a lane and of a provider.
     silent: Counter[str] = field(default_factory=Counter)
     mails: int = 0

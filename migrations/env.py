@@ -3,6 +3,8 @@ import logging
 from alembic import context
 from flask import current_app
 
+from extensions import MIGRATIONS, limited
+
 # this is the Alembic Config object, which provides
 # access to the values within the .ini file in use.
 config = context.config
@@ -89,7 +91,7 @@ def run_migrations_online():
 
     connectable = get_engine()
 
-    with connectable.connect() as connection:
+    with limited(MIGRATIONS), connectable.connect() as connection:
         context.configure(connection=connection, target_metadata=get_metadata(), **conf_args)
 
         with context.begin_transaction():

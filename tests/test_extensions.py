@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import psycopg
 import pytest
 from flask import Flask
@@ -50,3 +52,51 @@ def test_a_connection_that_died_in_the_pool_is_replaced(
     with psycopg.connect(database_url, autocommit=True) as outside:
         outside.execute("SELECT pg_terminate_backend(%s, 5000)", (before,))
     assert db.session.scalar(text("SELECT pg_backend_pid()")) != before
+
+
+# --- Limits of a transaction ----------------------------------------------------------------------------
+
+SHOW = "SELECT current_setting('lock_timeout'), current_setting('statement_timeout'), "
+SHOW += "current_setting('idle_in_transaction_session_timeout')"
+
+
+def in_force() -> tuple[str, ...]:
+    """What the server says of the transaction that asks."""
+    db.session.rollback()
+    return tuple(db.session.execute(text(SHOW)).one())
+
+
+def test_each_edge_has_its_limits(app: Flask) -> None:
+    assert in_force() == ("10s", "1min", "1min")
+    with app.test_request_context("/"):
+        assert in_force() == ("2s", "5s", "10s")
+    with extensions.limited(extensions.CHECKS):
+        assert in_force() == ("2s", "30s", "1min")
+    assert in_force() == ("10s", "1min", "1min")
+
+
+def test_the_limits_end_with_their_transaction(app: Flask) -> None:
+    """So whoever gets the connection next from a pooler finds nothing of them."""
+    in_force()
+    db.session.commit()
+    with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        assert set(connection.execute(text(SHOW)).one()) == {"0"}
+    # Nor does the connection ask for anything as it starts, which a pooler would refuse.
+    options = db.engine.raw_connection().driver_connection.info.get_parameters()  # type: ignore[union-attr]
+    assert "options" not in options
+
+
+def test_the_limits_cost_no_round_trip(app: Flask, tmp_path: Path) -> None:
+    db.session.rollback()
+    with db.engine.connect() as connection:
+        wire = connection.connection.driver_connection.pgconn  # type: ignore[union-attr]
+        with (tmp_path / "trace").open("w") as trace:
+            wire.trace(trace.fileno())
+            connection.execute(text("SELECT 1"))
+            connection.execute(text("SELECT 2"))
+            connection.commit()
+            wire.untrace()
+    said = (tmp_path / "trace").read_text()
+    # BEGIN with its limits, two statements, COMMIT.
+    assert said.count("ReadyForQuery") == 4
+    assert said.count("SET LOCAL") == 3

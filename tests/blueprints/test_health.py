@@ -70,7 +70,8 @@ def test_healthz_is_ok_when_all_is_well(client: FlaskClient) -> None:
     assert told["status"] == "ok"
     assert {check["state"] for check in told["checks"].values()} == {"ok"}
     assert set(told["checks"]) == {
-        *("database", "redis", "worker", "clock", "sweep", "outbox", "incidents", "connections", "invariants")
+        *("database", "transactions", "redis", "worker", "clock", "sweep", "outbox", "incidents"),
+        *("connections", "invariants"),
     }
 
 

@@ -27,6 +27,7 @@ from sqlalchemy import event, select, text
 from sqlalchemy.exc import OperationalError
 
 import config
+import extensions
 from domain import agents, checks, clock, credentials, documents, locks, outbox, payments, reading
 from domain.errors import DomainError
 from domain.payments import settling
@@ -157,7 +158,9 @@ class World(Fate):
     def __enter__(self) -> World:
         logging.disable(logging.CRITICAL)
         db.engine.dispose()
-        event.listen(db.engine, "connect", _never_wait)
+        event.listen(db.engine, "connect", _wait_for_no_disk)
+        # In a world of one thread nobody who waits for a lock would ever get it.
+        self._patch.setattr(extensions, "JOBS", replace(extensions.JOBS, lock=0.03))
         settings = config.get()
         late_money = ("person", "refund", "wallet")[self.seed % 3]
         settings = replace(settings, stripe_rate_per_second=1_000_000, sumup_rate_per_second=1_000_000)
@@ -191,7 +194,7 @@ class World(Fate):
         self.network.close()
         self.sandbox.faults()
         self.sandbox.post("settings", {"hold_webhooks": False})
-        event.remove(db.engine, "connect", _never_wait)
+        event.remove(db.engine, "connect", _wait_for_no_disk)
         db.session.remove()
         db.engine.dispose()
         logging.disable(logging.NOTSET)
@@ -531,10 +534,10 @@ def _short(value: Any) -> str:
     return "" if value is None else str(value)[:100]
 
 
-def _never_wait(connection: Any, record: Any) -> None:
-    """In a world of one thread nobody who waits for a lock would ever get it; nor is the disk waited for."""
+def _wait_for_no_disk(connection: Any, record: Any) -> None:
+    """A world that is thrown away afterwards needs no disk, and its small queries no compiler."""
     with connection.cursor() as cursor:
-        cursor.execute("SET lock_timeout = '30ms'; SET synchronous_commit = off; SET jit = off")
+        cursor.execute("SET synchronous_commit = off; SET jit = off")
     connection.commit()
 
 
