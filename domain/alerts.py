@@ -104,6 +104,25 @@ def missing_record(order: Order, payment: Payment) -> Alert:
     )
 
 
+def wrong_answer(order: Order, payment: Payment, why: str) -> Alert:
+    """The provider, or what stands before it, answered about another payment than the one asked about."""
+    return (
+        f"Wrong Answer - Order {order.code}",
+        "CRITICAL PAYMENT ISSUE\n\n"
+        f"Order: {order.code}\n"
+        f"Expected Amount: {_amount(payment.amount_minor, payment.currency)}\n"
+        f"Payment: {payment.reference} at {payment.provider}, account {payment.account}\n"
+        f"Provider's id: {payment.provider_id or 'not known'}\n"
+        f"What was wrong: {why}\n"
+        f"{_customer(order)}\n\n"
+        f"{providers.title(payment.provider)} was asked about this payment, and what came back is not about "
+        "it. Nothing of that answer was kept, no payment was changed by it, and it is asked again.\n\n"
+        "If it goes on, look the payment up in the provider's dashboard, and find out whether a proxy or a "
+        "cache stands between this server and the provider.\n\n"
+        f"{_view(order)}",
+    )
+
+
 def unknown_payment(reference: str, provider_id: str, amount_minor: int, currency: str) -> Alert:
     """Money arrived for a payment that the database does not have."""
     return (

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
+from sqlalchemy import or_, select
 from sqlalchemy.exc import IntegrityError
 
 from domain import timeline
-from domain.providers import Report
-from models import PAYMENT_ACTIVE, Payment, PaymentState
+from domain.providers import Anothers, Report
+from extensions import db
+from models import PAYMENT_ACTIVE, Order, Payment, PaymentState
 
-_ONE_CHARGE = "payments_charge_key"
-_ONE_ID = "payments_provider_id_key"
+# What only one payment can have, by the constraint that says so.
+_ONE = {
+    "payments_provider_id_key": "id",
+    "payments_charge_key": "charge",
+    "uq_refunds_provider_id": "refund",
+    # The key of a refund that was made at the provider is made of its id.
+    "uq_refunds_idempotency_key": "refund",
+    "uq_disputes_provider_id": "dispute",
+}
 
 
 def mismatch(payment: Payment, report: Report) -> str | None:
@@ -28,21 +36,37 @@ def mismatch(payment: Payment, report: Report) -> str | None:
     return next((name for name, ours, theirs in pairs if ours != theirs), None)
 
 
-def disowned(report: Report, error: IntegrityError) -> tuple[Report, str]:
-    """A report that names what another payment has already: without that, and in which way it is wrong.
+def check_whose(payment: Payment, report: Report) -> None:
+    """Raise Anothers where the report is about another payment than the one that was asked about.
 
-    A charge brings its money once, so that what is left of the report brings none; nor does what is called
-    as another payment is, of which the id, the page and the charge are all the other one's. Any other error
-    is raised again.
+    Nothing of such a report is kept: not its money, which may be the other one's, nor its refunds. Whether
+    its id or its charge is another payment's already is told by the database, as they are written.
     """
+    if payment.provider_id is not None:
+        if report.provider_id != payment.provider_id:
+            raise Anothers(f"its id is {report.provider_id}, not {payment.provider_id}")
+    elif report.reference != payment.reference:
+        # It has no id yet: the reference is all by which its first answer can be known.
+        raise Anothers(f"its reference is {report.reference}, not {payment.reference}")
+    named = report.charge_for
+    if named not in ("", payment.reference, payment.order.code) and _is_ours(named):
+        raise Anothers(f"its charge is that of {named}")
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a reference or an order's code is one of ours."""
+    of_payment, of_order = Payment.reference == name, Order.code == name
+    found = select(Payment.id).join(Order, Order.id == Payment.order_id).where(or_(of_payment, of_order))
+    return db.session.scalar(found.limit(1)) is not None
+
+
+def taken(report: Report, error: IntegrityError) -> Anothers:
+    """Which name of the report another payment has already. Any other error is raised again."""
     constraint = getattr(getattr(error.orig, "diag", None), "constraint_name", None)
-    if constraint == _ONE_ID and report.provider_id:
-        less = replace(report, provider_id="", url=None, charge_id=None, state="processing")
-        return less, f"provider id, which is another payment's ({report.provider_id}),"
-    if constraint == _ONE_CHARGE and report.charge_id is not None:
-        less = replace(report, charge_id=None, state="processing")
-        return less, f"charge id, which is another payment's ({report.charge_id}),"
-    raise error
+    if constraint not in _ONE:
+        raise error
+    told = {"id": report.provider_id, "charge": report.charge_id}.get(_ONE[constraint])
+    return Anothers(f"its {_ONE[constraint]}{f' {told}' if told else ''} is another payment's already")
 
 
 def state_told(payment: Payment, report: Report, *, closed_by_us: bool) -> PaymentState:

@@ -12,7 +12,7 @@ from domain import ledger, opening, providers
 from domain.payments import settling, start
 from domain.payments.start import read
 from domain.polling import may_ask
-from domain.providers import Provider, ProviderError, Report
+from domain.providers import Anothers, Provider, ProviderError, Report
 from extensions import db
 from models import Order, Payment, PaymentState
 
@@ -91,6 +91,8 @@ def ask(
     Touches no database. `count` tells one close from the next. Raises ProviderError.
     """
     report = provider.fetch(provider_id, patient=patient, thorough=thorough)
+    if report.provider_id != provider_id:
+        raise Anothers(f"its id is {report.provider_id}, not {provider_id}")
     if report.state == "open" and closing:
         # Paid in between wins: closing reads again, and that second reading has the last word.
         report = provider.close(provider_id, f"close-{provider_id[-40:]}-{count}", patient=patient)

@@ -27,9 +27,9 @@ from domain import (
     timeline,
 )
 from domain.errors import DomainError
-from domain.matching import disowned, mismatch, state_told
+from domain.matching import check_whose, mismatch, state_told, taken
 from domain.polling import ASK_AGAIN, after_silence, is_unreadable, next_check
-from domain.providers import Missing, ProviderError, Report
+from domain.providers import Anothers, Missing, ProviderError, Report
 from extensions import db, queue
 from models import (
     PAYMENT_ACTIVE,
@@ -80,32 +80,37 @@ def settle(
     closed_by_us: bool = False,
     quietly: bool = False,
 ) -> Outcome:
-    """Apply a report to a payment, in one transaction: the only door through which money becomes goods."""
+    """Apply a report to a payment, in one transaction: the only door through which money becomes goods.
+
+    A report about another payment is no answer: nothing of it is kept, and the provider is asked again.
+    """
 
     def work() -> Outcome:
         payment, order = locks.payment_and_order(payment_id)
+        check_whose(payment, report)
         before = payment.state
         seen = {"report": dict(report.raw), "state": report.state, "latency_ms": round(latency * 1000)}
         # Nothing is written until all is read, so that each row is written once.
         with db.session.no_autoflush:
-            _observe(payment, told)
-            problem = anothers or mismatch(payment, told)
-            if problem is not None and not incidents.was_accepted(payment, told):
-                _quarantine(order, payment, told, problem, door=door)
+            _observe(payment, report)
+            problem = mismatch(payment, report)
+            if problem is not None and not incidents.was_accepted(payment, report):
+                _quarantine(order, payment, report, problem, door=door)
             else:
-                state = state_told(payment, told, closed_by_us=closed_by_us)
-                _apply(order, payment, told, state, door=door, actor_id=actor_id, seen=seen, quietly=quietly)
+                state = state_told(payment, report, closed_by_us=closed_by_us)
+                _apply(
+                    order, payment, report, state, door=door, actor_id=actor_id, seen=seen, quietly=quietly
+                )
         if ring_id is not None:
             mark_done(ring_id, f"{before} -> {payment.state}")
         return Outcome(payment_id, payment.state, payment.state is not before)
 
-    told, anothers, outcome = report, "", None
-    while outcome is None:
-        try:
-            outcome = locks.in_one_transaction(work)
-        except IntegrityError as error:
-            # It says less each time, and is raised when there is nothing left to take out.
-            told, anothers = disowned(told, error)
+    try:
+        outcome = locks.in_one_transaction(work)
+    except Anothers as error:
+        return unanswered(payment_id, error, door=door)
+    except IntegrityError as error:
+        return unanswered(payment_id, taken(report, error), door=door)
     # Opening a payment owes nobody a mail; everything else that changes one does.
     if outcome.changed and outcome.state is not PaymentState.OPEN:
         queue.soon("deliver_mail")
@@ -304,7 +309,10 @@ def _paid_in_review(order: Order, payment: Payment, report: Report, what: str, *
 
 
 def unanswered(payment_id: int, error: ProviderError, *, door: str) -> Outcome:
-    """Unknown is not unpaid: keep the state, say when to ask again, and tell somebody of a missing record."""
+    """Unknown is not unpaid: keep the state, say when to ask again, and tell somebody of a missing record.
+
+    Somebody is told of an answer about another payment, too: see `Anothers`.
+    """
 
     def work() -> Outcome:
         payment, order = locks.payment_and_order(payment_id)
@@ -320,6 +328,9 @@ def unanswered(payment_id: int, error: ProviderError, *, door: str) -> Outcome:
             timeline.note(order, "unanswered", payment.last_error, door=door, payment=payment)
         if isinstance(error, Missing):
             outbox.alert(*alerts.missing_record(order, payment), key=f"missing:{payment.id}", critical=True)
+        if isinstance(error, Anothers):
+            told = alerts.wrong_answer(order, payment, str(error))
+            outbox.alert(*told, key=f"anothers:{payment.id}", critical=True)
         return Outcome(payment_id, payment.state, False, error)
 
     return locks.in_one_transaction(work)

@@ -53,6 +53,16 @@ class Missing(ProviderError):
         super().__init__(message, permanent=True, code="not_found")
 
 
+class Anothers(ProviderError):
+    """The answer is about another payment than the one that was asked about: there is no answer.
+
+    It passes, for the provider is asked again, and a person is told.
+    """
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"The answer is about another payment: {what}.", permanent=False, code="unreadable")
+
+
 @dataclass(frozen=True)
 class LineItem:
     """A line as the provider's page shows it. `unit_minor` in the payment's currency."""
@@ -141,6 +151,9 @@ class Report:
     reason: str = ""
     refunds: tuple[RefundReport, ...] = ()
     disputes: tuple[DisputeReport, ...] = ()
+    # Whose the charge itself says that it is: a reference, or an order's code; "" where it says nothing else
+    # than the payment does.
+    charge_for: str = ""
     # There are or may be refunds and disputes that this report leaves out: read the payment by its id, again.
     incomplete: bool = False
     raw: Mapping[str, Any] = field(default_factory=dict)
@@ -220,7 +233,7 @@ class Provider(Protocol):
     def fetch(self, provider_id: str, *, patient: bool = False, thorough: bool = False) -> Report:
         """Read one payment. `thorough` also asks for its refunds and disputes when nothing hints at any.
 
-        Raises Missing when the provider has no such payment.
+        Raises Missing when the provider has no such payment, and Anothers when it answers with another one.
         """
 
     def pages(self, since: datetime, until: datetime) -> Iterator[list[Report]] | None:
@@ -237,7 +250,8 @@ class Provider(Protocol):
         """Send `amount_minor` back for a paid payment under our key.
 
         The same key is the same refund, where the provider keeps keys; otherwise each call is another one,
-        and after an error that does not say `undone` it is not made again.
+        and after an error that does not say `undone` it is not made again. An answer about another payment's
+        refund is Anothers.
         """
 
     def find_refund(self, provider_id: str, key: str) -> RefundReport | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -20,6 +20,7 @@ from stripe import StripeClient
 from config import Settings
 from domain.money import ZERO_DECIMAL
 from domain.providers import (
+    Anothers,
     BadSignature,
     DisputeReport,
     Missing,
@@ -160,6 +161,7 @@ class StripeProvider:
         with self._calling(patient) as client:
             session = client.raw_request("get", f"{_SESSIONS}/{provider_id}", expand=_EXPAND).data
             report = self._report(session)
+        _check_id(session, provider_id)
         intent = _object(session.get("payment_intent"))
         charge = _object(intent.get("latest_charge"))
         if thorough and intent or charge.get("refunded") or charge.get("amount_refunded"):
@@ -201,8 +203,12 @@ class StripeProvider:
         intent = self._intent(provider_id, patient)
         params = {"payment_intent": intent, "amount": amount_minor, "metadata": {"refund": key}}
         with self._calling(patient) as client:
-            made = client.v1.refunds.create(cast(Any, params), {"idempotency_key": key})
-            return _refund_report(made.to_dict())
+            made = client.v1.refunds.create(cast(Any, params), {"idempotency_key": key}).to_dict()
+            _check_of([made], intent)
+            refund = _refund_report(made)
+        if refund.our_key != key:
+            raise Anothers(f"the refund's key is {refund.our_key}, not {key}")
+        return refund
 
     def find_refund(self, provider_id: str, key: str) -> RefundReport | None:
         made = self._refunds(self._intent(provider_id, patient=True), patient=True)
@@ -248,6 +254,7 @@ class StripeProvider:
     def _intent(self, provider_id: str, patient: bool) -> str:
         with self._calling(patient) as client:
             session = client.v1.checkout.sessions.retrieve(provider_id).to_dict()
+            _check_id(session, provider_id)
         if not session.get("payment_intent"):
             raise ProviderError(
                 "The session has no payment to refund.", permanent=True, code="no_payment_intent"
@@ -257,11 +264,13 @@ class StripeProvider:
     def _refunds(self, intent: str, patient: bool) -> tuple[RefundReport, ...]:
         with self._calling(patient) as client:
             page = client.v1.refunds.list({"payment_intent": intent, "limit": 100}).to_dict()
+            _check_of(page["data"], intent)
             return tuple(_refund_report(refund) for refund in page["data"])
 
     def _disputes(self, intent: str, patient: bool) -> tuple[DisputeReport, ...]:
         with self._calling(patient) as client:
             page = client.v1.disputes.list({"payment_intent": intent, "limit": 100}).to_dict()
+            _check_of(page["data"], intent)
             return tuple(_dispute_report(dispute) for dispute in page["data"])
 
     @contextmanager
@@ -300,6 +309,7 @@ class StripeProvider:
             expires_at=datetime.fromtimestamp(session["expires_at"], UTC),
             url=session.get("url"),
             charge_id=charge.get("id") if state == "paid" else None,
+            charge_for=_charge_for(session, intent),
             reason=reason,
             incomplete=any(charge.get(name) for name in ("refunded", "amount_refunded", "disputed")),
             raw=_evidence(session, intent),
@@ -330,6 +340,24 @@ def _reference(session: Mapping[str, Any]) -> str:
     metadata = session.get("metadata") or {}
     told, kept = session.get("client_reference_id") or "", metadata.get("reference") or ""
     return str(told) if told == kept else f"{told} / {kept}"
+
+
+def _charge_for(session: Mapping[str, Any], intent: Mapping[str, Any]) -> str:
+    """The reference that was given to the payment intent, where it is not the session's."""
+    kept = _object(intent.get("metadata")).get("reference")
+    return str(kept) if kept and kept != _object(session.get("metadata")).get("reference") else ""
+
+
+def _check_id(session: Mapping[str, Any], provider_id: str) -> None:
+    if session["id"] != provider_id:
+        raise Anothers(f"its id is {session['id']}, not {provider_id}")
+
+
+def _check_of(things: Iterable[Mapping[str, Any]], intent: str) -> None:
+    """Refunds and disputes say of which payment they are."""
+    for thing in things:
+        if thing["payment_intent"] != intent:
+            raise Anothers(f"{thing['id']} is of {thing['payment_intent']}, not of {intent}")
 
 
 def _evidence(session: Mapping[str, Any], intent: Mapping[str, Any]) -> dict[str, Any]:

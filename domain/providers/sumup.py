@@ -24,6 +24,7 @@ from sumup.types import TransactionFull
 from config import Settings
 from domain import money
 from domain.providers import (
+    Anothers,
     BadSignature,
     Credentials,
     DisputeReport,
@@ -42,6 +43,8 @@ CURRENCIES = frozenset(
     ["BRL", "CHF", "CLP", "COP", "CZK", "DKK", "EUR", "GBP", "HUF", "NOK", "PLN", "RON", "SEK", "USD"]
 )
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+# How the description begins that `params` gives a checkout: SumUp keeps it with the transaction.
+_ORDER_CODE = re.compile(r"ORD-[A-Z0-9]{8}(?=:)")
 _DUPLICATED = "DUPLICATED_CHECKOUT"
 # An attempt that took money; what became of the money later is told by the transaction's events.
 _TAKEN = ("SUCCESSFUL", "REFUNDED", "CHARGE_BACK")
@@ -151,12 +154,13 @@ class SumUpProvider:
             full = self._transaction(report.charge_id, patient)
             with answered():
                 refunds, disputes = _refunds(full, report.currency), _disputes(full, report.currency)
-        except ProviderError:
-            if thorough:
+        except ProviderError as error:
+            if thorough or isinstance(error, Anothers):
                 raise
             # That it was paid is told already; somebody's tickets do not wait for what nobody asked.
             return replace(report, incomplete=True)
-        return replace(report, refunds=refunds, disputes=disputes)
+        named = _ORDER_CODE.match(full.product_summary or "")
+        return replace(report, refunds=refunds, disputes=disputes, charge_for=named[0] if named else "")
 
     def pages(self, since: datetime, until: datetime) -> Iterator[list[Report]] | None:
         """SumUp lists an account's transactions, which know no reference, and no checkouts by time."""
@@ -254,9 +258,12 @@ class SumUpProvider:
 
     def _read(self, provider_id: str, patient: bool) -> Checkout:
         checked = _checked(provider_id)
-        return self._line.read(
+        read = self._line.read(
             lambda sdk, headers: sdk.checkouts.get(checked, headers=headers), patient=patient
         )
+        if read.id != checked:
+            raise Anothers(f"its id is {read.id}, not {checked}")
+        return read
 
     def _charge(self, provider_id: str, patient: bool) -> tuple[str | None, str]:
         """The transaction that paid a checkout, if one did, and the currency."""
@@ -275,9 +282,7 @@ class SumUpProvider:
             # The checkout names it, so it is only not to be seen yet.
             raise ProviderError(str(error), permanent=False, code="transaction_missing") from error
         if full.id != charge:
-            raise ProviderError(
-                "SumUp answered with another transaction.", permanent=False, code="unreadable"
-            )
+            raise Anothers(f"its transaction is {full.id}, not {charge}")
         return full
 
     def _report(self, checkout: Checkout, *, closed: bool = False) -> Report:

@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 
 from domain import clock, providers
-from domain.providers import BadSignature, Doorbell, Missing, Provider, ProviderError
+from domain.providers import Anothers, BadSignature, Doorbell, Missing, Provider, ProviderError
 from tests.support.benches import Bench
 from tests.support.contract import CALLS, assert_about, opened, paid
 
@@ -29,6 +29,41 @@ def test_no_usable_answer_is_a_passing_error(bench: Bench, provider: Provider, n
     bench.trouble()
     # Unknown is not unpaid: what was paid is paid still.
     assert provider.fetch(made).state == "paid"
+
+
+@pytest.mark.parametrize("name", ["fetch", "close", "refund", "refunded_minor"])
+def test_an_answer_about_another_payment_is_none(bench: Bench, provider: Provider, name: str) -> None:
+    """A cache or a gateway mixes things up: what it says of the one is not taken for the other."""
+    made, other = paid(bench), paid(bench, "P-2")
+    # What the one said is still known to whatever mixes things up.
+    provider.refund(other, 500, "refund-2")
+    provider.fetch(other)
+    bench.trouble("mixed_up")
+    with pytest.raises(Anothers) as unknown:
+        CALLS[name](provider, made)
+    assert (unknown.value.permanent, unknown.value.code) == (False, "unreadable")
+    bench.trouble()
+    report = provider.fetch(made, thorough=True)
+    assert (report.provider_id, report.reference, report.state) == (made, "P-1", "paid")
+    assert report.refunds == () and provider.refunded_minor(made) == 0
+
+
+def test_the_answer_to_another_s_refund_is_none(bench: Bench, provider: Provider) -> None:
+    """The money went, and the answer told of another's: it is looked for as after a lost answer."""
+    if not provider.keeps_refund_keys:
+        return
+    made, other = paid(bench), paid(bench, "P-2")
+    theirs = provider.refund(other, 1000, "refund-2")
+    bench.trouble("mixed_up", method="POST")
+    with pytest.raises(Anothers):
+        provider.refund(made, 1000, "refund-1")
+    bench.trouble()
+    found = provider.find_refund(made, "refund-1")
+    assert found is not None and found.provider_id != theirs.provider_id
+    provider.find_refund(other, "refund-2")
+    bench.trouble("mixed_up", method="GET")
+    with pytest.raises(ProviderError):
+        provider.find_refund(made, "refund-1")
 
 
 def test_in_a_web_request_there_is_one_attempt(bench: Bench, provider: Provider) -> None:

@@ -213,6 +213,20 @@ def test_garbage_and_slowness(box: Sandbox, client: Client) -> None:
     assert 1 <= time.monotonic() - begun < 4
 
 
+def test_answers_are_mixed_up(box: Sandbox, client: Client, params: Params, session: Session) -> None:
+    """The call is done, and its answer is that to another of its kind."""
+    retrieve = client.v1.checkout.sessions.retrieve
+    other = client.v1.checkout.sessions.create(params | {"client_reference_id": "ORD-OTHER-1"})
+    assert retrieve(session.id).id == session.id and retrieve(other.id).id == other.id
+    box.faults("mixed_up")
+    assert retrieve(session.id).id == other.id
+    made = client.v1.checkout.sessions.create(params | {"client_reference_id": "ORD-THIRD-1"})
+    assert made.client_reference_id == "ORD-OTHER-1"
+    box.faults()
+    listed = client.v1.checkout.sessions.list({"limit": 3}).data
+    assert "ORD-THIRD-1" in {each.client_reference_id for each in listed}
+
+
 @pytest.mark.parametrize(
     "rule",
     [{"rate": 0.5}, {"kinds": ["fire"]}, {"kinds": ["slow"], "rate": 2}, {"kinds": ["slow"], "colour": "red"},

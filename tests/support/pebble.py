@@ -17,6 +17,7 @@ from typing import Any
 from config import Settings
 from domain import money
 from domain.providers import (
+    Anothers,
     BadSignature,
     Credentials,
     Missing,
@@ -60,6 +61,9 @@ class PebbleBank:
         status, answer = self._once(method, path, dict(body), key, self.shops[token])
         if trouble == "timeout_after":
             raise TimeoutError
+        if trouble == "mixed_up":
+            # The answer to somebody else.
+            answer = next((p for p in self.payments.values() if p["id"] != answer.get("id")), answer)
         return (200, "<html>") if trouble == "garbage" else (status, json.dumps(answer))
 
     def _trouble(self, method: str) -> str:
@@ -209,7 +213,10 @@ class PebbleProvider:
         return next((self._report(payment) for payment in answer["found"]), None)
 
     def fetch(self, provider_id: str, *, patient: bool = False, thorough: bool = False) -> Report:
-        return self._report(self._call("GET", _path(provider_id), patient=patient))
+        payment = self._call("GET", _path(provider_id), patient=patient)
+        if payment["id"] != provider_id:
+            raise Anothers(f"its id is {payment['id']}, not {provider_id}")
+        return self._report(payment)
 
     def pages(self, since: datetime, until: datetime) -> Iterator[list[Report]] | None:
         """Pebble has no list by time: the sweep reads its payments one by one."""
