@@ -37,7 +37,8 @@ _EVENT_TIMES = ("starts_at", "ends_at", "sales_open_at", "sales_close_at")
 _TYPE_TIMES = ("sales_open_at", "sales_close_at")
 # Where a rule is about a column that the form types otherwise.
 _FIELDS = {"price_minor": "price", "not_an_amount": "price", "too_precise": "price", "too_much": "price"}
-_FIELDS |= {"which_amount": "price"}
+_FIELDS |= {"which_amount": "price", "email_invalid": "email"}
+_FIELDS |= dict.fromkeys(("name_missing", "name_too_long", "name_strange"), "name")
 _FIELDS |= {"unknown_currency": "currency", "blocked_currency": "currency"}
 
 

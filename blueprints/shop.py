@@ -27,7 +27,7 @@ _PRICE = "price-"
 _BUYS_BY_ADDRESS = "600 per minute"
 _BUYS_BY_EMAIL = "20 per hour"
 # Which field a refusal of the domain is shown beside; everything else is about the order as a whole.
-_FIELDS = {"name_missing": "name", "name_too_long": "name", "email_invalid": "email"}
+_FIELDS = {"name_missing": "name", "name_too_long": "name", "name_strange": "name", "email_invalid": "email"}
 
 
 def register(app: Flask) -> None:
@@ -155,12 +155,11 @@ def _event_page(
 def _buyer_errors(form: MultiDict[str, str]) -> dict[str, str]:
     """What is wrong with who buys, by field, all of it at once."""
     errors: dict[str, str] = {}
-    if not form.get("name", "").strip():
-        errors["name"] = "Type your name: it is printed on the tickets."
-    try:
-        addresses.normal(form.get("email", ""))
-    except DomainError as error:
-        errors["email"] = error.message
+    for field, check in (("name", orders.clean_name), ("email", addresses.normal)):
+        try:
+            check(form.get(field, ""))
+        except DomainError as error:
+            errors[field] = error.message
     return errors
 
 

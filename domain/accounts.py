@@ -7,7 +7,6 @@ proven that the address is theirs; before that an account cannot be used, nor do
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -17,7 +16,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.orm import joinedload, selectinload
 
 import config
-from domain import addresses, attempts, clock, links, orders, outbox, passwords
+from domain import addresses, attempts, clock, links, names, orders, outbox, passwords
 from domain.errors import DomainError
 from extensions import db, queue
 from models import LinkPurpose, Order, Role, User
@@ -27,8 +26,6 @@ MAILS_PER_HOUR = 3
 ORDERS_PER_PAGE = 50
 _HOUR = timedelta(hours=1)
 _LONGEST_ADDRESS = 254
-# A name is repeated in a mail to an address that anybody may type, so it must not be able to carry a link.
-_WEB_ADDRESS = re.compile(r"[@<>]|//|\w{2,}\.\w{2,}")
 # Held while it is decided who is an admin: of several processes starting at once one prints a link, and two
 # admins who demote each other do not both succeed.
 _ADMINS_LOCK = 0x6B617373
@@ -121,7 +118,7 @@ def register(email: str, password: str, name: str, *, client_address: str = "") 
     the password with, for it is not known which of the two who registered it reads its mail.
     """
     address = addresses.normal(email)
-    name = _clean_name(name)
+    name = names.clean(name)
     passwords.check(password, address)
     if not attempts.count(attempts.REGISTER_NETWORK, attempts.network(client_address)):
         raise DomainError("too_many_accounts", "Too many new accounts from here. Try again in an hour.")
@@ -156,17 +153,6 @@ def confirm(token: str, password: str) -> User:
 def _confirmed(user: User) -> None:
     user.confirmed_at = user.confirmed_at or clock.now()
     orders.claim_for(user)
-
-
-def _clean_name(name: str) -> str:
-    cleaned = " ".join(name.replace("\x00", "").split())
-    if not cleaned:
-        raise DomainError("name_missing", "Type your name.")
-    if len(cleaned) > 200:
-        raise DomainError("name_too_long", "That name is too long. Use at most 200 characters.")
-    if _WEB_ADDRESS.search(cleaned):
-        raise DomainError("name_strange", "That does not look like a name. Type it without web addresses.")
-    return cleaned
 
 
 def _insert(address: str, name: str, kept: str, role: Role, *, confirmed: bool) -> User | None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import config
-from domain import addresses, money, providers
+from domain import addresses, money, names, providers
 from models import Order, Payment
 
 Alert = tuple[str, str]
@@ -292,7 +292,8 @@ def test() -> Alert:
 
 
 def _customer(order: Order) -> str:
-    return f"Customer: {addresses.shown(order.email)}\nCustomer Name: {order.name or 'not given'}"
+    name = names.unlinked(order.name) or "not given"
+    return f"Customer: {addresses.shown(order.email)}\nCustomer Name: {name}"
 
 
 def _view(order: Order) -> str:

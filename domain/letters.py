@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,7 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.orm import joinedload, selectinload
 
 import config
-from domain import documents, providers, rendering, tickets
+from domain import documents, names, providers, rendering, tickets
 from domain.mailing import Attachment, Letter
 from extensions import db
 from models import Event, EventState, Order, OrderLine, OutboxMail, Payment, Refund, Ticket, TicketState, User
@@ -19,7 +18,6 @@ from models import Event, EventState, Order, OrderLine, OutboxMail, Payment, Ref
 Context = dict[str, Any]
 # Larger orders show the first codes in the mail; the PDF has them all.
 _MOST_INLINE = 20
-_LIKE_A_LINK = re.compile(r"[@<>]|//|\w{2,}\.\w{2,}")
 
 
 @dataclass(frozen=True)
@@ -86,10 +84,10 @@ def _order(mail: OutboxMail) -> Order:
 def _name(order: Order | None, user: User | None) -> str:
     """Whom to greet, or an empty text: a buyer's name is mailed to an address that anybody may type.
 
-    So a name that a mail program would make a link of is not repeated.
+    So a name that carries an address of the web, as rows of other times do, is not repeated.
     """
     name = (order.name if order is not None else "") or (user.name if user is not None else "")
-    return "" if _LIKE_A_LINK.search(name) else name
+    return "" if names.carries_address(name) else names.unlinked(name)
 
 
 def _what(order: Order | None) -> str:

@@ -18,6 +18,7 @@ from domain import (
     clock,
     fulfilment,
     locks,
+    names,
     outbox,
     payments,
     prices,
@@ -86,7 +87,9 @@ def place(
             )
             for ticket_type, quantity in chosen
         ]
-        order = _new_order(event.currency, lines, name, email, user, form_token, client_address, now)
+        order = _new_order(
+            event.currency, lines, clean_name(name), email, user, form_token, client_address, now
+        )
         order.event = event
         _write(order, provider)
         return order
@@ -120,7 +123,7 @@ def place_guests(
             quantity=quantity,
             unit_minor=0,
         )
-        order = _new_order(event.currency, [line], name, email, None, form_token, "", now)
+        order = _new_order(event.currency, [line], clean_name(name), email, None, form_token, "", now)
         order.event, order.guest_of_id = event, actor_id
         _write(order, None, door="guest_list", actor_id=actor_id)
         return order
@@ -164,7 +167,7 @@ def place_top_up(
     )
 
     def make() -> Order:
-        payer = user.name or user.email
+        payer = names.plain(user.name)[: names.LONGEST] or addresses.shown(user.email)
         order = _new_order(currency, [line], payer, user.email, user, form_token, client_address, clock.now())
         _write(order, provider)
         return order
@@ -196,7 +199,7 @@ def place_listing_fee(
             quantity=1,
             unit_minor=amount_minor,
         )
-        payer = user.name or user.email
+        payer = names.plain(user.name)[: names.LONGEST] or addresses.shown(user.email)
         order = _new_order(currency, [line], payer, user.email, user, form_token, "", clock.now())
         order.event = event
         if waived:
@@ -291,7 +294,7 @@ def _new_order(
         secret=secrets.token_urlsafe(24),
         form_token=form_token[:64] if form_token else None,
         user_id=user.id if user is not None else None,
-        name=_clean_name(name),
+        name=name,
         email=addresses.normal(email),
         currency=currency,
         total_minor=sum(line.total_minor for line in lines),
@@ -320,13 +323,9 @@ def _write(
         fulfilment.fulfil(order, None, door=door, source=None, actor_id=actor_id)
 
 
-def _clean_name(name: str) -> str:
-    cleaned = " ".join(name.split())
-    if not cleaned:
-        raise DomainError("name_missing", "Type your name: it is printed on the tickets.")
-    if len(cleaned) > 200:
-        raise DomainError("name_too_long", "That name is too long. Use at most 200 characters.")
-    return cleaned
+def clean_name(name: str) -> str:
+    """The name of who buys, as it is kept. DomainError in words."""
+    return names.clean(name, why=": it is printed on the tickets")
 
 
 # --- Afterwards -----------------------------------------------------------------------------------------

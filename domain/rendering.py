@@ -10,7 +10,7 @@ from babel.dates import format_datetime
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 import config
-from domain import addresses, money, tickets
+from domain import addresses, money, names, tickets
 
 
 @lru_cache(maxsize=1024)
@@ -39,7 +39,7 @@ def environment() -> Environment:
         keep_trailing_newline=True,
     )
     made.filters |= {"money": money.show, "when": when, "place": place_of, "code": tickets.show_code}
-    made.filters["address"] = addresses.shown
+    made.filters |= {"address": addresses.shown, "unlinked": names.unlinked}
     return made
 
 
