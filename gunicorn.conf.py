@@ -12,6 +12,9 @@ import tempfile
 # Everything is imported once, before the web processes part: the first page comes sooner.
 preload_app = True
 
+# Reads requests whole before a thread is given to them; what it allows is in that file.
+worker_class = "serving.WebWorker"
+
 _shared = tempfile.mkdtemp(prefix="kassa-metrics-")
 # Set before the package is first imported, which is when it chooses how to count.
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = _shared

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 T = TypeVar("T")
-_TIMEOUT_SECONDS = 120
+PATIENCE_SECONDS = 120.0
 _FORM = "application/x-www-form-urlencoded"
 
 
@@ -40,8 +40,8 @@ class Answer:
 class Browser:
     """One person's browser without JavaScript, speaking to one server."""
 
-    def __init__(self, port: int) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_SECONDS)
+    def __init__(self, port: int, patience: float = PATIENCE_SECONDS) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=patience)
         self._cookies: dict[str, str] = {}
         self.requests = 0
 

@@ -41,6 +41,7 @@ _REST = "sweep with nothing due"
 _PDF = "tickets' PDF"
 _DOOR = "check-in over HTTP"
 _WEB = "web process"
+_CROWD = "strangers who are silent, or send or read a byte at a time"
 
 MEASURES: dict[str, Measure] = {
     "yardstick": Measure("this machine", "a bare Flask page with one ORM query (0.9 when idle)", "ms"),
@@ -87,6 +88,11 @@ MEASURES: dict[str, Measure] = {
     "door.cpu": Measure(_DOOR, "CPU a scan", "ms", 3, _LESS, "52"),
     "door.queries": Measure(_DOOR, "queries a scan", "", 4, _LESS, "27"),
     "door.p99": Measure(_DOOR, "p99, one scanner", "ms", 10, _LESS, "69"),
+    "strangers.connections": Measure(_CROWD, "connections", ""),
+    "strangers.p99": Measure(_CROWD, "`/livez` meanwhile, p99", "ms", 1000),
+    "strangers.failed": Measure(_CROWD, "`/livez` without an answer", "", 0),
+    "strangers.bought": Measure(_CROWD, "purchases completed meanwhile", "", 1, _MORE),
+    "strangers.cpu": Measure(_CROWD, "CPU of web, each second", "ms"),
     "web.start": Measure(_WEB, "start to first page", "s", 1, _LESS, "3.5"),
     "web.memory": Measure(_WEB, "memory of 2 workers, shared pages once", "MB", 200, _LESS, "497"),
     "web.memory_rss": Measure(_WEB, "the same, shared pages for each", "MB"),

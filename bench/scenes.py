@@ -10,7 +10,7 @@ from threading import Barrier
 from typing import Any
 from uuid import uuid4
 
-from bench.client import Browser, Dashboard, at_once, percentile, until
+from bench.client import PATIENCE_SECONDS, Browser, Dashboard, at_once, percentile, until
 from bench.inside import Inside
 from bench.machine import Cost, Machine
 from bench.report import Results
@@ -83,8 +83,8 @@ class Stage:
         self.details[f"CPU ms by server, {work}"] = {name: spent for name, spent in parts.items() if spent}
         return cost.cpu / number * 1000
 
-    def browser(self) -> Browser:
-        return Browser(self.machine.port)
+    def browser(self, patience: float = PATIENCE_SECONDS) -> Browser:
+        return Browser(self.machine.port, patience)
 
     def dashboard(self) -> Dashboard:
         return Dashboard(self.machine.instance.sandbox_port)
@@ -359,12 +359,22 @@ def _order(browser: Browser, slug: str, type_id: int) -> str:
     return answer.location
 
 
-def _pay(browser: Browser, dashboard: Dashboard, provider_page: str) -> None:
-    """Pay at the provider, and come back to the order page with the ticket."""
+def buy_one(stage: Stage, type_id: int) -> str:
+    """One purchase; the address of its order page. OSError where a request is not answered in 10 seconds."""
+    browser = stage.browser(10)
+    try:
+        return _pay(browser, stage.dashboard(), _order(browser, "buy", type_id))
+    finally:
+        browser.close()
+
+
+def _pay(browser: Browser, dashboard: Dashboard, provider_page: str) -> str:
+    """Pay at the provider, and come back to the order page with the ticket: its address."""
     paid = dashboard.pay(provider_page.rpartition("/")[2])
     back = browser.get(paid["success_url"])
     page = browser.get(back.location)
     assert page.status == 200 and b"data:image/png" in page.body, page.status
+    return back.location
 
 
 def _drain(stage: Stage) -> None:

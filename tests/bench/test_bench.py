@@ -39,5 +39,8 @@ def test_a_quick_run(tmp_path: Path) -> None:
         assert set(told) == {"work", "name", "unit", "value", "goal", "better", "short_by"}
         assert told["value"] >= 0, key
     assert run["measures"]["rush.oversold"]["value"] == 0
+    # More slow strangers than threads, and the shop goes on.
+    assert run["measures"]["strangers.failed"]["value"] == 0
+    assert run["measures"]["strangers.bought"]["value"] >= 1
     for measure in {told["work"] for told in run["measures"].values()}:
         assert f"**{measure}**" in done.stdout

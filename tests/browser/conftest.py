@@ -72,7 +72,7 @@ def _serve(own: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
         if name in os.environ
     }
     command = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{own['PORT']}"]
-    command += ["--worker-class", "gthread", "--threads", "4", "--no-control-socket", "app:create_app()"]
+    command += ["--threads", "4", "--no-control-socket", "app:create_app()"]
     with log.open("wb") as output:
         server = subprocess.Popen(command, cwd=ROOT, env=environ | own, stdout=output, stderr=output)
     deadline = time.monotonic() + START_SECONDS
