@@ -80,6 +80,7 @@ class Settings:
     sumup_test_account: bool
     token_keys: tuple[str, ...] = field(repr=False)
     # Organisers
+    house_account_for_organisers: bool
     # In whole and decimal units of its currency, as it is set; domain/listing.py has it in minor units.
     listing_fee: Decimal
     listing_fee_currency: str
@@ -223,6 +224,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         sumup_house_account=read.flag("SUMUP_HOUSE_ACCOUNT", False),
         sumup_test_account=read.flag("SUMUP_TEST_ACCOUNT", development),
         token_keys=tuple(read.text("TOKEN_KEYS").replace(",", " ").split()),
+        house_account_for_organisers=read.flag("HOUSE_ACCOUNT_FOR_ORGANISERS", False),
         listing_fee=read.amount("LISTING_FEE", Decimal(0)),
         listing_fee_currency=fee_currency,
         mail_server=read.text("MAIL_SERVER"),

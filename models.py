@@ -132,6 +132,8 @@ class Organiser(Base):
     contact_email: Mapped[str] = mapped_column(String(254), default="")
     state: Mapped[OrganiserState] = mapped_column(_enum(OrganiserState), default=OrganiserState.PENDING)
     state_reason: Mapped[str] = mapped_column(String(300), default="")
+    # Whether their sales may be paid into the house's account: the operator's choice.
+    house_account: Mapped[bool] = mapped_column(Boolean, default=False, server_default=text("false"))
     decided_by_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
     decided_at: Mapped[datetime | None] = mapped_column(Time)
     created_at: Mapped[datetime] = mapped_column(Time)
@@ -243,6 +245,11 @@ class Event(Base):
     # Once it is cancelled: since when, and by whose word, all that was paid for it is being sent back.
     refunding_since: Mapped[datetime | None] = mapped_column(Time)
     refunding_by_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
+    # Rises each time that who holds a ticket is told of another date or place; calendars know it by that.
+    calendar_sequence: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
+    # When it was moved last, and from where: dates and places as they were told before.
+    moved_at: Mapped[datetime | None] = mapped_column(Time)
+    moved_from: Mapped[Json | None] = mapped_column(JSONB(none_as_null=True))
     created_at: Mapped[datetime] = mapped_column(Time)
     updated_at: Mapped[datetime] = mapped_column(Time)
 
@@ -261,6 +268,7 @@ class Event(Base):
         CheckConstraint("refunding_since IS NULL OR state = 'cancelled'", name="events_refunding"),
         Index("events_upcoming", "state", "ends_at"),
         Index("events_refunding", "id", postgresql_where=text("refunding_since IS NOT NULL")),
+        Index("events_moved", "id", postgresql_where=text("moved_at IS NOT NULL")),
     )
 
     def __str__(self) -> str:
@@ -461,6 +469,8 @@ class Payment(Base):
     provider: Mapped[str] = mapped_column(String(20))
     # The provider's account that receives the money, and whether it is real.
     account: Mapped[str] = mapped_column(String(100))
+    # The organiser whose sale it is, where the money arrives in the house's account: it is owed to them.
+    owed_to_id: Mapped[int | None] = mapped_column(Integer)
     livemode: Mapped[bool] = mapped_column(Boolean)
     reference: Mapped[str] = mapped_column(String(64), unique=True)
     idempotency_key: Mapped[str] = mapped_column(String(100), unique=True)

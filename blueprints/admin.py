@@ -21,6 +21,7 @@ from blueprints.visitor import signed_in
 from domain import (
     addresses,
     decisions,
+    house,
     incidents,
     jobs,
     money,
@@ -320,7 +321,25 @@ def organiser_list() -> str:
 def organiser(organiser_id: int) -> str:
     found = organisers.find(organiser_id)
     events = organisers.events_of(found.user)
-    return render_template("admin/organiser.html", organiser=found, events=events)
+    return render_template(
+        "admin/organiser.html",
+        organiser=found,
+        events=events,
+        held=house.held_for(found.user_id),
+        everybody=config.get().house_account_for_organisers,
+    )
+
+
+@bp.post("/organisers/<int:organiser_id>/house")
+def house_account(organiser_id: int) -> Response:
+    """Let an organiser sell through the house's account, or not any more."""
+
+    def do() -> tuple[str, str]:
+        found = house.allow(organiser_id, request.form.get("allowed") == "yes")
+        may = "may sell" if found.house_account else "does not sell"
+        return "success", f"{found.name} {may} through the house’s account now."
+
+    return _act(do, url_for("admin.organiser", organiser_id=organiser_id))
 
 
 @bp.post("/organisers/<int:organiser_id>")

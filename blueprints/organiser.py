@@ -41,7 +41,7 @@ from blueprints.event_forms import (
     type_values,
 )
 from blueprints.visitor import signed_in
-from domain import addresses, cancelling, catalogue, listing, organisers, programme, sales
+from domain import addresses, cancelling, catalogue, house, listing, organisers, programme, receivers, sales
 from domain.errors import DomainError, NotFound
 from domain.organisers import FIELDS
 from models import Role, TicketType, User
@@ -187,6 +187,12 @@ class EventForm(EventFields):
     """An event's fields, with the ways to pay that its organiser may choose from."""
 
 
+def _offer_ways(form: EventForm, owner: int | None) -> None:
+    """The form's ways to pay, and whose accounts they are."""
+    form.providers.choices = programme.ways(owner)
+    form.providers.description = programme.say_ways(owner)
+
+
 @bp.get("/")
 def index() -> str:
     return render_template("organiser/index.html", desk=programme.desk(me()), fee=listing.fee())
@@ -194,9 +200,10 @@ def index() -> str:
 
 @bp.route("/events/new", methods=["GET", "POST"])
 def new_event() -> Page:
-    form = EventForm()
-    form.providers.choices = programme.ways(me().id)
+    form, owner = EventForm(), None if me().role is Role.ADMIN else me().id
+    _offer_ways(form, owner)
     if not form.is_submitted():
+        form.providers.data = programme.preselected(owner) if owner is not None else []
         form.timezone.data, form.currency.data = config.get().timezone, config.get().currency
     elif form.validate():
         made = by_rule(lambda: programme.create(me(), event_values(form)), form)
@@ -216,6 +223,8 @@ def event() -> str:
         sales=sales.of_event(g.event),
         steps=programme.steps(g.event),
         fee=listing.due(g.event),
+        payable=not catalogue.costs_money(g.event) or receivers.payable(g.event),
+        held=house.held_for(g.event.organiser_id) if g.event.organiser_id is not None else {},
         refunding=cancelling.progress(g.event) if g.event.state == "cancelled" else None,
     )
 
@@ -223,7 +232,7 @@ def event() -> str:
 @bp.route("/events/<slug>/edit", methods=["GET", "POST"])
 def edit_event() -> Page:
     form = EventForm(data=shown_event(g.event))
-    form.providers.choices = programme.ways(g.event.organiser_id)
+    _offer_ways(form, g.event.organiser_id)
 
     def save() -> bool:
         values = event_values(form)

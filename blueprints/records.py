@@ -28,7 +28,7 @@ from blueprints import event_forms
 from blueprints.access import ask_to_log_in
 from blueprints.event_forms import EventFields, TicketTypeFields, by_rule, text, type_values
 from blueprints.visitor import is_admin, signed_in
-from domain import accounts, agents, catalogue, listing, money, office, pages, providers
+from domain import accounts, agents, catalogue, listing, money, office, pages, programme
 from domain.errors import DomainError
 from models import Agent, DoorPass, Event, EventState, Page, Role, TicketType, User
 
@@ -212,7 +212,9 @@ class EventView(_Records):
         return event_forms.shown_event(row) | {"state": row.state.value}
 
     def prepared(self, form: FlaskForm, row: Event | None) -> FlaskForm:
-        form.providers.choices = [(name, providers.get(name).label) for name in providers.names()]
+        owner = row.organiser_id if row is not None else None
+        form.providers.choices = programme.ways(owner)
+        form.providers.description = programme.say_ways(owner)
         if row is None and not form.is_submitted():
             form.timezone.data, form.currency.data = config.get().timezone, config.get().currency
         return form

@@ -19,7 +19,7 @@ from sqlalchemy import bindparam, delete, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import joinedload, selectinload
 
-from domain import clock, money, pictures, providers, receivers
+from domain import clock, house, money, pictures, providers, receivers
 from domain.errors import DomainError, NotFound
 from domain.selling import MARKS, states_of
 from domain.selling import Sale as Sale
@@ -108,12 +108,18 @@ def published(event: Event) -> Event:
     return event
 
 
+def costs_money(event: Event) -> bool:
+    """Whether any of its tickets has a price."""
+    return any(kind.price_minor for kind in event.ticket_types)
+
+
 def ways_to_pay(event: Event, user: User | None = None) -> tuple[Way, ...]:
     """The ways to pay for `event`, in its order; then the wallet, for a member with money in one."""
     found = [Way(p.name, p.label) for p in receivers.offered(event)]
     # An event's choice is between outside providers: what is in a wallet was taken by one of them before.
+    # It is in the house's account, like all that the house takes.
     for provider in (providers.get(name) for name in providers.names()):
-        if provider.immediate:
+        if provider.immediate and house.serves(event):
             found.extend(_wallet_way(event, user, provider))
     return tuple(found)
 

@@ -180,7 +180,7 @@ def _from_suspense(incident: Incident, payment: Payment, order: Order, ledger_ac
     ledger.post(
         key=f"incident:{incident.id}:decided",
         debit=ledger.SUSPENSE,
-        credit=ledger_account or fulfilment.account_for(order, order.lines[0].kind),
+        credit=ledger_account or fulfilment.account_for(order, order.lines[0].kind, payment),
         amount_minor=incident.amount_minor,
         currency=incident.currency,
         kind="decision",

@@ -23,7 +23,19 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 import config
-from domain import blocked, checks, connections, fonts, health, jobs, listing, mailing, money, providers
+from domain import (
+    blocked,
+    checks,
+    connections,
+    fonts,
+    health,
+    house,
+    jobs,
+    listing,
+    mailing,
+    money,
+    providers,
+)
 from domain.mailing import MailError
 from domain.providers import ProviderError, connecting
 from extensions import db, queue
@@ -83,6 +95,7 @@ def findings(scheduled: Iterable[str] = ()) -> list[Finding]:
         _redis(scheduled),
         *_providers(),
         *_connections(),
+        _house_account(),
         *_running(),
         *_invariants(),
         *_tickets(),
@@ -462,6 +475,21 @@ def _invariants() -> list[Finding]:
         rows = ", ".join(str(row.get("row")) for row in violation.sample[:5])
         found.append(Finding(f"invariant_{violation.code}", title, FAIL, f"{violation.words} ({rows})", fix))
     return found or [Finding("invariants", title, OK, f"All {len(checks.INVARIANTS)} hold.")]
+
+
+def _house_account() -> Finding:
+    """Whose money comes into the house's account besides its own."""
+    title, names = "Organisers' sales", house.served()
+    if config.get().house_account_for_organisers:
+        words = "HOUSE_ACCOUNT_FOR_ORGANISERS is on: every organiser may sell through the house's account."
+    elif names:
+        words = (
+            f"{', '.join(names)} may sell through the house's account. You owe them what it takes; each "
+            "organiser's page tells how much, and ends it."
+        )
+    else:
+        words = "Organisers are paid into accounts of their own. Each one's page lets them use the house's."
+    return Finding("house_account", title, OK, words)
 
 
 # --- This machine ---------------------------------------------------------------------------------------

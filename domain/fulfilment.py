@@ -194,7 +194,7 @@ def _post(order: Order, payment: Payment, source: str) -> None:
             ledger.post(
                 key=f"payment:{payment.id}:{kind.value}",
                 debit=source,
-                credit=account_for(order, kind),
+                credit=account_for(order, kind, payment),
                 amount_minor=amount,
                 currency=order.currency,
                 kind="top_up" if kind is LineKind.TOP_UP else "sale",
@@ -205,14 +205,16 @@ def _post(order: Order, payment: Payment, source: str) -> None:
             )
 
 
-def account_for(order: Order, kind: LineKind) -> str:
-    """The ledger account that a line's money goes to."""
+def account_for(order: Order, kind: LineKind, payment: Payment) -> str:
+    """The ledger account that a line's money goes to: whose sale it is, or whom the house owes it."""
     if kind is LineKind.TOP_UP:
         if order.user_id is None:
             raise DomainError("no_wallet", "A top-up needs a member's wallet.")
         return ledger.wallet_account(order.user_id)
     if kind is LineKind.LISTING_FEE:
         return ledger.PLATFORM
+    if payment.owed_to_id is not None:
+        return ledger.owed_account(payment.owed_to_id)
     return ledger.sales_account(order.event.organiser_id if order.event is not None else None)
 
 

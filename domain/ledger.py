@@ -1,8 +1,9 @@
 """Double entry: a transfer moves minor units from one account to another, once per key.
 
 Accounts are names: `provider:<provider>:<account>`, `wallet:<user id>`, `sales:<organiser id>` (or
-`sales:house`), `platform`, `suspense`. Rows are only ever added. Only wallets store a balance, because a
-balance that all sales share would make them queue for one row. Nothing here commits.
+`sales:house`), `owed:<organiser id>` (sold for them into the house's account), `platform`, `suspense`. Rows
+are only ever added. Only wallets store a balance, because a balance that all sales share would make them
+queue for one row. Nothing here commits.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ def wallet_account(user_id: int) -> str:
 
 def sales_account(organiser_id: int | None) -> str:
     return f"sales:{organiser_id}" if organiser_id is not None else "sales:house"
+
+
+def owed_account(organiser_id: int) -> str:
+    return f"owed:{organiser_id}"
 
 
 def provider_account(provider: str, account: str) -> str:

@@ -73,7 +73,8 @@ def events_of(user: User) -> list[Event]:
     own = Event.organiser_id == user.id
     if user.role is Role.ADMIN:
         own = own | Event.organiser_id.is_(None)
-    return list(db.session.scalars(select(Event).where(own).order_by(Event.starts_at.desc()).limit(200)))
+    query = select(Event).where(own).order_by(Event.starts_at.desc()).limit(200)
+    return list(db.session.scalars(query.options(joinedload(Event.organiser))))
 
 
 # --- Applying, and the profile --------------------------------------------------------------------------

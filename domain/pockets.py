@@ -12,7 +12,7 @@ from models import LineKind, Order, Payment, Transfer
 def wallet_with(order: Order, payment: Payment) -> str | None:
     """The account of the wallet that has the payment's money: by a top-up, or by a person's decision."""
     if payment.fulfilled:
-        return fulfilment.account_for(order, LineKind.TOP_UP) if _is_top_up(order) else None
+        return fulfilment.account_for(order, LineKind.TOP_UP, payment) if _is_top_up(order) else None
     return db.session.scalar(
         select(Transfer.credit).where(Transfer.payment_id == payment.id, Transfer.kind == "decision").limit(1)
     )
@@ -23,7 +23,9 @@ def money_of(order: Order, payment: Payment) -> str:
     elsewhere = wallet_with(order, payment)
     if elsewhere is not None:
         return elsewhere
-    return fulfilment.account_for(order, order.lines[0].kind) if payment.fulfilled else ledger.SUSPENSE
+    if not payment.fulfilled:
+        return ledger.SUSPENSE
+    return fulfilment.account_for(order, order.lines[0].kind, payment)
 
 
 def _is_top_up(order: Order) -> bool:

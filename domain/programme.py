@@ -8,7 +8,8 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from domain import catalogue, clock, connections, organisers, providers, receivers, sales, selling
+import config
+from domain import catalogue, clock, connections, house, organisers, providers, receivers, sales, selling
 from domain.errors import DomainError
 from extensions import db
 from models import Connection, Event, EventState, Organiser, Role, TicketType, User
@@ -96,15 +97,45 @@ def steps(event: Event) -> list[Step]:
 def ways(organiser_id: int | None) -> list[tuple[str, str]]:
     """The outside providers that an organiser may choose to sell by, as (name, what the choice says).
 
-    One whose account is not connected may be chosen, but sells only once it is.
+    Their own accounts come first. One whose account is not connected may be chosen, but sells only once it
+    is.
     """
-    found, connected = [], receivers.accounts_of([organiser_id] if organiser_id is not None else [])
+    if organiser_id is None:
+        owns = [providers.get(name) for name in providers.names()]
+        return [(own.name, own.label) for own in owns if own.ready and not own.immediate]
+    found: list[tuple[int, str, str]] = []
+    connected, allowed = receivers.accounts_of([organiser_id]), house.serves_organiser(organiser_id)
     for own in (providers.get(name) for name in providers.names()):
-        account = receivers.receiver(own.name, organiser_id, connected)
-        if own.immediate or not (own.ready or own.connects):
+        account = receivers.receiver(own.name, organiser_id, connected, house=allowed)
+        if own.immediate or not (own.connects or (own.ready and account is not None)):
             continue
-        found.append((own.name, own.label if account is not None else f"{own.label} (not connected yet)"))
-    return found
+        if account is None:
+            found.append((1, own.name, f"{own.label} (not connected yet)"))
+        elif account != own.account:
+            found.append((0, own.name, f"{own.label}: your own account, {account}"))
+        else:
+            found.append((2, own.name, f"{own.label}: the account of {config.get().site_name}"))
+    return [(name, words) for _, name, words in sorted(found, key=lambda one: one[0])]
+
+
+def preselected(organiser_id: int) -> list[str]:
+    """The ways to pay that a new event begins with: the accounts of its organiser's own that work."""
+    connected = receivers.accounts_of([organiser_id])
+    return [name for name in providers.names() if connected.get((organiser_id, name)) is not None]
+
+
+def say_ways(organiser_id: int | None) -> str:
+    """What the choice of the ways to pay means, and whose account the money goes to."""
+    words = "None ticked: all that are set up."
+    if organiser_id is None:
+        return words
+    site, support = config.get().site_name, config.get().support_email
+    if house.serves_organiser(organiser_id):
+        return f"{words} What is paid into the account of {site} is owed to you, and shown as that."
+    return (
+        f"{words} The money goes to accounts of your own only: {site} has not opened its account to your "
+        f"sales. Write to {support} if you need that."
+    )
 
 
 def links(user: User) -> list[Link]:

@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 import config
 from domain import providers
+from domain.house import serves, serves_organiser
 from domain.providers import Provider, connecting
 from extensions import db
 from models import Connection, ConnectionState, Event
@@ -42,27 +43,41 @@ def accounts_of(organiser_ids: Collection[int]) -> Accounts:
     }
 
 
-def receiver(provider_name: str, organiser_id: int | None, accounts: Accounts | None = None) -> str | None:
+def receiver(
+    provider_name: str,
+    organiser_id: int | None,
+    accounts: Accounts | None = None,
+    *,
+    house: bool | None = None,
+) -> str | None:
     """The account that sales of this organiser (None: the house) are paid to; None where there is none.
 
-    The house is paid into the provider's own account; so is everybody at providers that connect no others.
-    A broken connection is no account: its organiser's money goes nowhere else meanwhile.
+    The house is paid into the provider's own account; so are organisers who have connected none, where the
+    operator lets them (`house`; None: it is looked up). A broken connection is no account: its organiser's
+    money goes nowhere else meanwhile.
     """
     own = providers.get(provider_name)
-    if organiser_id is None or not own.connects:
+    if organiser_id is None:
         return own.account
+    if not own.connects:
+        return own.account if _served(organiser_id, house) else None
     known = accounts_of([organiser_id]) if accounts is None else accounts
     if (organiser_id, provider_name) in known:
         connected = known[organiser_id, provider_name]
         return connected.name if connected is not None else None
     serves = provider_name in connecting.names() and connecting.get(provider_name).house_account
-    return own.account if serves and own.ready else None
+    return own.account if serves and own.ready and _served(organiser_id, house) else None
+
+
+def _served(organiser_id: int, known: bool | None) -> bool:
+    return serves_organiser(organiser_id) if known is None else known
 
 
 def offered(event: Event | None, accounts: Accounts | None = None) -> list[Provider]:
     """The outside providers that `event` can be paid through now, in its order; None: what the house sells.
 
-    Each speaks for the account that receives the money, is ready, and takes the event's currency.
+    An organiser's own accounts come before the house's. Each speaks for the account that receives the money,
+    is ready, and takes the event's currency.
     """
     organiser_id = event.organiser_id if event is not None else None
     names = event.providers if event is not None and event.providers is not None else providers.names()
@@ -72,8 +87,15 @@ def offered(event: Event | None, accounts: Accounts | None = None) -> list[Provi
     known = accounts or {}
     if event is not None:
         owns = [own for own in owns if another_currency(event, own.name, known) is None]
-    found = (_bound(own.name, organiser_id, known) for own in owns)
-    return [p for p in found if p is not None and (event is None or p.supports(event.currency))]
+    house = event is None or serves(event)
+    found = (_bound(own.name, organiser_id, known, house) for own in owns)
+    able = [p for p in found if p is not None and (event is None or p.supports(event.currency))]
+    return sorted(able, key=_is_house) if organiser_id is not None else able
+
+
+def _is_house(provider: Provider) -> bool:
+    """Whether an adapter speaks for the house's own account."""
+    return provider.account == providers.get(provider.name).account
 
 
 def another_currency(event: Event, provider_name: str, accounts: Accounts | None = None) -> Account | None:
@@ -85,9 +107,9 @@ def another_currency(event: Event, provider_name: str, accounts: Accounts | None
     return account if account is not None and not account.takes(event.currency) else None
 
 
-def _bound(name: str, organiser_id: int | None, accounts: Accounts) -> Provider | None:
+def _bound(name: str, organiser_id: int | None, accounts: Accounts, house: bool) -> Provider | None:
     """The adapter of the account that receives the money, where there is one and it is ready."""
-    account = receiver(name, organiser_id, accounts)
+    account = receiver(name, organiser_id, accounts, house=house)
     provider = providers.get(name, account) if account is not None else None
     return provider if provider is not None and provider.ready else None
 
@@ -101,5 +123,5 @@ def payable(event: Event, accounts: Accounts | None = None) -> bool:
         return False
     names = event.providers if event.providers is not None else providers.names()
     owns = [providers.get(name) for name in names if not providers.get(name).immediate]
-    plain = (own for own in owns if event.organiser_id is None or not own.connects)
+    plain = (own for own in owns if event.organiser_id is None or (not own.connects and serves(event)))
     return any(own.ready and own.supports(event.currency) for own in plain) or bool(offered(event, accounts))

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 import config
 from domain import clock, ledger, providers
 from domain.errors import DomainError
+from domain.house import serves
 from domain.providers import LineItem, Provider, Purchase
 from domain.receivers import accounts_of, another_currency, offered, receiver
 from extensions import db
@@ -32,6 +33,7 @@ def prepare(order: Order, provider_name: str | None) -> Payment:
         attempt=attempt,
         provider=provider.name,
         account=account,
+        owed_to_id=_owed_to(order, provider),
         livemode=provider.livemode,
         reference=reference,
         idempotency_key=f"pay-{reference}-{order.secret[:8]}",
@@ -55,6 +57,14 @@ def _event_sold(order: Order) -> Event | None:
     return order.event if any(line.kind is LineKind.TICKET for line in order.lines) else None
 
 
+def _owed_to(order: Order, provider: Provider) -> int | None:
+    """The organiser whom the house owes what it takes for this order into its own account, if any."""
+    event = _event_sold(order)
+    if event is None or event.organiser_id is None:
+        return None
+    return event.organiser_id if provider.account == providers.get(provider.name).account else None
+
+
 def _chosen(order: Order, provider_name: str | None) -> Provider:
     event = _event_sold(order)
     if provider_name is None:
@@ -66,7 +76,8 @@ def _chosen(order: Order, provider_name: str | None) -> Provider:
     organiser_id = event.organiser_id if event is not None else None
     connects = providers.get(provider_name).connects
     known = accounts_of([organiser_id]) if organiser_id is not None and connects else {}
-    account = receiver(provider_name, organiser_id, known)
+    house = event is None or serves(event)
+    account = receiver(provider_name, organiser_id, known, house=house)
     if account is None or (event is not None and another_currency(event, provider_name, known) is not None):
         raise DomainError(
             "not_connected",
