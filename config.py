@@ -24,6 +24,10 @@ from dotenv import dotenv_values
 ROOT = Path(__file__).resolve().parent
 # The sandbox's own keys: public, and therefore never good enough for production.
 SANDBOX_MARK = "kassa_sandbox"
+# A Checkout Session is asked to live so much longer than its order is kept: see domain/providers/stripe.py.
+STRIPE_OUTLIVES_MINUTES = 60
+# Stripe ends every session after a day, by its own clock: ten minutes are left for ours to be wrong.
+LONGEST_STRIPE_HOLD_MINUTES = 24 * 60 - STRIPE_OUTLIVES_MINUTES - 10
 _DOMAIN = re.compile(r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]")
 
 
@@ -101,7 +105,6 @@ class Settings:
     sweep_interval: int
     sweep_budget: int
     sweep_cap: int
-    open_grace_minutes: int
     max_poll_duration_minutes: int
     stuck_minutes: int
     late_money: str
@@ -209,7 +212,9 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         stripe_webhook_secret=read.text("STRIPE_WEBHOOK_SECRET"),
         stripe_api_base=read.text("STRIPE_API_BASE").rstrip("/"),
         stripe_rate_per_second=read.number("STRIPE_RATE_PER_SECOND", _stripe_rate(read), least=1),
-        stripe_session_minutes=read.number("STRIPE_SESSION_MINUTES", 31, least=31),
+        stripe_session_minutes=read.number(
+            "STRIPE_SESSION_MINUTES", 31, least=31, most=LONGEST_STRIPE_HOLD_MINUTES
+        ),
         stripe_checkout_domain=read.domain("STRIPE_CHECKOUT_DOMAIN"),
         sumup_api_key=read.text("SUMUP_API_KEY"),
         sumup_merchant_code=read.text("SUMUP_MERCHANT_CODE"),
@@ -241,7 +246,6 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         sweep_interval=read.number("SWEEP_INTERVAL_SECONDS", 300, least=1),
         sweep_budget=read.number("SWEEP_BUDGET_SECONDS", 240, least=1),
         sweep_cap=read.number("SWEEP_MAX_PAYMENTS", 0),
-        open_grace_minutes=read.number("OPEN_GRACE_MINUTES", 5),
         max_poll_duration_minutes=read.number("MAX_POLL_DURATION_MINUTES", 120, least=1),
         stuck_minutes=read.number("STUCK_MINUTES", 30, least=1),
         late_money=read.choice("LATE_MONEY", "person", ("person", "refund", "wallet")),
@@ -353,12 +357,14 @@ class _Reader:
             raise ConfigError(f"{name} is not set. It is {what}.")
         return value
 
-    def number(self, name: str, default: int, least: int = 0) -> int:
+    def number(self, name: str, default: int, least: int = 0, most: int = 1_000_000) -> int:
         value = self.text(name)
         if not value:
             return default
-        if not value.isascii() or not value.isdigit() or int(value) < least:
-            raise ConfigError(f"{name} must be a whole number, {least} or more (it is {value!r}).")
+        if len(value) > 9 or not value.isascii() or not value.isdigit() or int(value) < least:
+            raise ConfigError(f"{name} must be a whole number, {least} or more (it is {value[:40]!r}).")
+        if int(value) > most:
+            raise ConfigError(f"{name} must be {most} or less (it is {value!r}).")
         return int(value)
 
     def amount(self, name: str, default: Decimal) -> Decimal:

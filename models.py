@@ -357,7 +357,9 @@ class Order(Base):
     total_minor: Mapped[int] = mapped_column(BigInteger)
     state: Mapped[OrderState] = mapped_column(_enum(OrderState), default=OrderState.PENDING)
     stock_state: Mapped[StockState] = mapped_column(_enum(StockState), default=StockState.NONE)
+    # Why it ended unpaid, for staff; and by which of our codes (domain/reasons.py), for the buyer.
     failure_reason: Mapped[str] = mapped_column(String(300), default="")
+    failure_code: Mapped[str] = mapped_column(String(40), default="", server_default="")
     client_address: Mapped[str] = mapped_column(String(45), default="")
     # The organiser or admin who put the buyer on the guest list; NULL for what was bought.
     guest_of_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
@@ -488,9 +490,18 @@ class Payment(Base):
     amount_minor: Mapped[int] = mapped_column(BigInteger)
     currency: Mapped[str] = mapped_column(String(3))
     state: Mapped[PaymentState] = mapped_column(_enum(PaymentState), default=PaymentState.CREATED)
+    # What the provider said about its last refusal, for staff; and our code for it, for the buyer.
     reason: Mapped[str] = mapped_column(String(300), default="")
+    reason_code: Mapped[str] = mapped_column(String(40), default="", server_default="")
+    # The newest refused attempt that is on the timeline, by the provider's name for it.
+    last_decline: Mapped[str] = mapped_column(String(255), default="", server_default="")
+    # When the buyer came back from the provider's page, where nothing is known yet of how it ended.
+    returned_at: Mapped[datetime | None] = mapped_column(Time)
+    # Since when a person wants it closed, whether or not its provider has answered yet.
+    cancel_asked_at: Mapped[datetime | None] = mapped_column(Time)
     created_at: Mapped[datetime] = mapped_column(Time)
-    # When `open` ends unless the provider says otherwise: read, close there, read again.
+    # When the hold ends: what is open still is read, closed at the provider, and read again. The provider's
+    # page may live longer (`expires_at`).
     closes_at: Mapped[datetime | None] = mapped_column(Time)
     # Since when the call that opens it may have reached a connected account: see domain/opening.py.
     asked_at: Mapped[datetime | None] = mapped_column(Time)
@@ -546,6 +557,12 @@ class Payment(Base):
     @property
     def is_active(self) -> bool:
         return self.state in PAYMENT_ACTIVE
+
+    @property
+    def held_until(self) -> datetime | None:
+        """Until when it can be paid: the end of the hold, or of the provider's page where that is sooner."""
+        ends = [moment for moment in (self.closes_at, self.expires_at) if moment is not None]
+        return min(ends, default=None)
 
     @property
     def has_open_ends(self) -> bool:

@@ -12,7 +12,7 @@ from flask import Blueprint, Flask, Response, flash, jsonify, redirect, render_t
 from werkzeug.wrappers import Response as BaseResponse
 
 from blueprints.visitor import signed_in
-from domain import catalogue, clock, documents, orders, paying_again, payments, tickets
+from domain import catalogue, clock, documents, orders, paying_again, payments, reasons, tickets
 from domain.errors import DomainError
 from domain.selling import say_span
 from extensions import limiter
@@ -69,6 +69,8 @@ def show(code: str, secret: str) -> str:
         order=order,
         payment=payment,
         face=face,
+        why=reasons.words(order.failure_code),
+        refused=reasons.words(payment.reason_code) if payment is not None else "",
         ways=ways,
         again=paying_again.offer(order) if face == "closed" and event is not None else None,
         now=clock.now(),
@@ -104,9 +106,9 @@ def status(code: str, secret: str) -> Response:
 @bp.post(f"{_PAGE}/check")
 @limiter.limit("60 per minute", key_func=_order_key)
 def check(code: str, secret: str) -> BaseResponse:
-    before = _latest(orders.find(code, secret))
     order = _checked(code, secret)
-    if before is not None and before.is_active:
+    now = _latest(order)
+    if now is not None and now.is_active:
         flash("Still no final word. We keep asking, and will e-mail you.", "info")
     return _back(order)
 
@@ -243,16 +245,24 @@ def _last_provider(order: Order) -> str:
 def _face(order: Order, payment: Payment | None) -> str:
     if order.state in _FACES:
         return _FACES[order.state]
-    return _PAYING.get(payment.state, "closed") if payment is not None else "starting"
+    if payment is None:
+        return "starting"
+    if payment.state in (PaymentState.CREATED, PaymentState.OPEN) and payment.cancel_asked_at is not None:
+        return "cancelling"
+    if payment.state is PaymentState.OPEN and payment.returned_at is not None:
+        return "confirming"
+    return _PAYING.get(payment.state, "closed")
 
 
 def _version(order: Order, payment: Payment | None) -> str:
     """Changes whenever the page would look different."""
     used = sum(1 for ticket in order.tickets if ticket.checked_in_at is not None)
     valid = sum(1 for ticket in order.tickets if ticket.state is TicketState.VALID)
-    paying = (
-        f"{payment.attempt}.{payment.state}.{bool(payment.url)}.{bool(payment.reason)}" if payment else "-"
-    )
+    paying = "-"
+    if payment is not None:
+        known = (payment.url, payment.returned_at, payment.cancel_asked_at, payment.error_count)
+        told = "".join("x" if thing else "-" for thing in known)
+        paying = f"{payment.attempt}.{payment.state}.{told}.{payment.last_decline[-8:]}"
     return f"{order.state}/{paying}/{valid}.{used}"
 
 

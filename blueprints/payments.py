@@ -28,6 +28,7 @@ def success(code: str, secret: str) -> Response:
 def cancel(code: str, secret: str) -> Response:
     """The buyer came back without paying: nothing is lost, the same session can be resumed."""
     order = orders.find(code, secret)
+    payments.came_back_unpaid(order)
     payments.refresh(order, door="cancel")
     kept = " Your tickets are kept for you while the clock below runs." if order.sells_tickets else ""
     flash(f"You have not paid yet.{kept}", "info")

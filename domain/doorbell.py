@@ -70,7 +70,8 @@ def _signed(provider_name: str, provider: providers.Provider, rung: providers.Ri
     event_id = event.id
     if payment_id is None:
         return _unknown(provider, rung, event_id)
-    outcome = payments.reconcile(payment_id, door="webhook", ring_id=event_id)
+    told = rung.event_id if rung.of_a_decline else ""
+    outcome = payments.reconcile(payment_id, door="webhook", ring_id=event_id, rung=told)
     if outcome.error is not None:
         return 503
     payments.mark_done(event_id, outcome.state.value)

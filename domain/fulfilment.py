@@ -172,7 +172,7 @@ def fulfil(
         payment.fulfilled = True
     order.state = OrderState.COMPLETED
     order.completed_at = now
-    order.failure_reason = ""
+    order.failure_reason = order.failure_code = ""
     issued = tickets.issue(order) if order.sells_tickets else []
     if source is not None and payment is not None:
         _post(order, payment, source)

@@ -10,7 +10,7 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.orm import joinedload, selectinload
 
 import config
-from domain import documents, names, providers, rendering, tickets
+from domain import documents, names, providers, reasons, rendering, tickets
 from domain.mailing import Attachment, Letter
 from extensions import db
 from models import Event, EventState, Order, OrderLine, OutboxMail, Payment, Refund, Ticket, TicketState, User
@@ -128,16 +128,21 @@ def _tickets(mail: OutboxMail, order: Order | None) -> _Said:
 
 
 def _payment_failed(mail: OutboxMail, order: Order | None) -> _Said:
-    reason = mail.context.get("reason") or (order.failure_reason if order is not None else "")
-    return _off(order) or _Said(f"Your payment did not go through: order {_code(order)}", {"reason": reason})
+    return _off(order) or _Said(f"Your payment did not go through: order {_code(order)}", _reason(mail))
 
 
 def _order_expired(mail: OutboxMail, order: Order | None) -> _Said:
-    return _off(order) or _Said(f"Your order {_code(order)} has expired", {})
+    return _off(order) or _Said(f"Your order {_code(order)} has expired", _reason(mail))
 
 
 def _order_cancelled(mail: OutboxMail, order: Order | None) -> _Said:
-    return _off(order) or _Said(f"Your order {_code(order)} was cancelled", {})
+    return _off(order) or _Said(f"Your order {_code(order)} was cancelled", _reason(mail))
+
+
+def _reason(mail: OutboxMail) -> Context:
+    """Why an order ended, in our words: a provider's own are not for its buyer."""
+    # A row that the version before wrote has words instead of a code.
+    return {"reason": reasons.words(mail.context.get("code", "")) or mail.context.get("reason", "")}
 
 
 def _off(order: Order | None) -> _Said | None:

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import or_, select
 from sqlalchemy.exc import IntegrityError
 
-from domain import timeline
+from domain import declines, timeline
 from domain.providers import Anothers, Report
 from extensions import db
 from models import PAYMENT_ACTIVE, Order, Payment, PaymentState
@@ -70,10 +70,15 @@ def taken(report: Report, error: IntegrityError) -> Anothers:
 
 
 def state_told(payment: Payment, report: Report, *, closed_by_us: bool) -> PaymentState:
-    """The report's state; or cancelled, where a person had it closed before anybody could be paid."""
+    """The report's state; cancelled, where a person had it closed before anybody could be paid.
+
+    Failed, where the time ran out after attempts that were refused, whether or not the provider calls it so.
+    """
     state = PaymentState(report.state)
     expires = state is PaymentState.EXPIRED and payment.state in PAYMENT_ACTIVE
     # A card that was refused before is not why it ends. A bank that refuses what it was asked to confirm is.
     fails = state is PaymentState.FAILED and payment.state is PaymentState.OPEN
     asked = (expires or fails) and (closed_by_us or timeline.has(payment, "cancel_asked"))
-    return PaymentState.CANCELLED if asked else state
+    if asked:
+        return PaymentState.CANCELLED
+    return PaymentState.FAILED if expires and declines.was_refused(payment) else state

@@ -16,11 +16,6 @@ from domain.providers import ProviderError
 from extensions import db
 from models import Connection, ConnectionState, Payment
 
-NEVER_OPENED = (
-    "The payment could not be opened, because the organiser's account is not connected any more. "
-    "Nothing was charged."
-)
-
 
 def is_over(payment: Payment) -> bool:
     """Whether the time has passed in which its page was to be paid."""

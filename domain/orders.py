@@ -30,6 +30,7 @@ from domain import (
 from domain.errors import DomainError, NotFound
 from extensions import db, queue
 from models import (
+    PAYMENT_ACTIVE,
     Event,
     EventState,
     LineKind,
@@ -50,6 +51,14 @@ CODE_ALPHABET = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
 MOST_GUESTS = 50
 _GONE = (selling.Sale.SOLD_OUT, selling.Sale.ALL_HELD)
 _PAYABLE = (OrderState.PENDING, OrderState.PENDING_VERIFICATION)
+_CANCELLING = (
+    "The payment service has not confirmed yet that this order is cancelled. We keep asking, so it need not "
+    "be done again: the order’s page says when it is. Please don’t pay meanwhile."
+)
+_CONFIRMING = (
+    "The bank is confirming a payment for this order, so it cannot be cancelled now. If the bank refuses it, "
+    "the order ends by itself."
+)
 _CLOSED = (OrderState.FAILED, OrderState.EXPIRED, OrderState.CANCELLED)
 
 
@@ -353,7 +362,10 @@ def find(code: str, secret: str, *, whole: bool = False) -> Order:
 
 
 def cancel(order: Order, *, door: str, actor_id: int | None = None) -> Order:
-    """Close the order's payment at the provider and give its tickets back. Commits. Paid in between wins."""
+    """Close the order's payment at the provider and give its tickets back. Commits. Paid in between wins.
+
+    Where the provider does not confirm it, DomainError says so, and the sweep goes on until it does.
+    """
     order_id = order.id
     if order.state not in _PAYABLE:
         raise DomainError("not_cancellable", "This order cannot be cancelled any more.")
@@ -361,18 +373,32 @@ def cancel(order: Order, *, door: str, actor_id: int | None = None) -> Order:
     if payment is not None:
         payment_id = payment.id
         locks.in_one_transaction(lambda: _remember_cancel(payment_id, door, actor_id))
-        outcome = payments.reconcile(payment_id, door=door, actor_id=actor_id, closing=True)
+        # Whoever has just cancelled on the page reads it there, and gets no mail about it.
+        quietly = door == "order_page"
+        outcome = payments.reconcile(payment_id, door=door, actor_id=actor_id, closing=True, quietly=quietly)
         if outcome.error is not None:
-            raise DomainError(
-                "provider_silent", "We could not reach the payment provider. Wait a minute, then try again."
-            )
+            raise DomainError("provider_silent", _CANCELLING)
+        if outcome.state is PaymentState.PROCESSING:
+            raise DomainError("confirming", _CONFIRMING)
+        if outcome.state in PAYMENT_ACTIVE:
+            raise DomainError("cancelling", _CANCELLING)
     return db.session.get_one(Order, order_id, populate_existing=True)
 
 
 def _remember_cancel(payment_id: int, door: str, actor_id: int | None) -> None:
-    """Write the wish down before the call: if its answer is lost, the end is still a cancellation."""
+    """Write the wish down before the call: if its answer is lost, the end is still a cancellation.
+
+    What the order keeps is kept until now only, so that whoever asks the provider next closes it there.
+    """
     payment, order = locks.payment_and_order(payment_id)
-    if payment.is_active and not timeline.has(payment, "cancel_asked"):
+    if not payment.is_active:
+        return
+    now = clock.now()
+    if payment.state is not PaymentState.PROCESSING:
+        payment.closes_at = min(payment.closes_at or now, now)
+        payment.next_check_at = now
+    payment.cancel_asked_at = payment.cancel_asked_at or now
+    if not timeline.has(payment, "cancel_asked"):
         words = "Asked to cancel this payment."
         timeline.note(order, "cancel_asked", words, door=door, payment=payment, actor_id=actor_id)
 
@@ -392,6 +418,8 @@ def pay_again(
     held = current is not None
     if current is not None and current.provider != provider_name:
         payments.reconcile(current.id, door=door, closing=True, quietly=True)
+    elif current is not None and current.cancel_asked_at is not None:
+        raise DomainError("cancelling", _CANCELLING)
     elif current is not None and current.state is not PaymentState.CREATED:
         rechecks.check_not_cancelled(order)
         return current
@@ -407,12 +435,17 @@ def pay_again(
                 rechecks.check_as_new(order)
             starting.prepare(order, provider_name)
             order.state = OrderState.PENDING
-            order.failure_reason = ""
+            order.failure_reason = order.failure_code = ""
             timeline.note(order, "retry", "The buyer tries again.", door=door)
             fulfilment.hold(order)
         return order
 
-    return payments.open_at_provider(locks.in_one_transaction(work), door=door)
+    try:
+        ready = locks.in_one_transaction(work)
+    except DomainError:
+        locks.in_one_transaction(lambda: payments.tell_end(locks.order(order_id)))
+        raise
+    return payments.open_at_provider(ready, door=door)
 
 
 def correct_email(order: Order, email: str) -> None:

@@ -7,8 +7,10 @@ from math import ceil
 
 from sqlalchemy import or_, update
 
+import config
 from domain import clock, locks, providers, timeline
 from domain.errors import DomainError
+from domain.reasons import Reason
 from extensions import db
 from models import PAYMENT_ACTIVE, Order, Payment, PaymentState
 
@@ -27,6 +29,8 @@ _OFTEN = 12
 # So many calls in a row are more than a stumble.
 _IN_VAIN = 3
 _GIVEN_UP = timedelta(days=14)
+# The slowest ways to pay are confirmed within so long.
+_SLOW_BANKS = timedelta(days=30)
 # For so long after its end a paid payment is read again soon where the reading did not tell what went back.
 _REPEATED_FOR = timedelta(days=2)
 
@@ -49,6 +53,9 @@ def next_check(payment: Payment, now: datetime) -> datetime | None:
     if payment.provider_id is None or providers.get(payment.provider, payment.account).immediate:
         # There is nothing to read: it ended before it was anywhere but here.
         return None
+    if payment.reason_code == Reason.STAFF_ENDED and now - payment.state_since < _SLOW_BANKS:
+        # The bank may still confirm it.
+        return now + timedelta(days=1)
     later = (payment.state_since + delay for delay in REREADS)
     soonest = next((moment for moment in later if moment > now), None)
     if soonest is None and payment.has_open_ends:
@@ -63,6 +70,12 @@ def is_unreadable(payment: Payment, now: datetime) -> bool:
     """
     ended = payment.closes_at is not None and payment.closes_at <= now
     return payment.state in PAYMENT_ACTIVE and ended and payment.error_count >= _IN_VAIN
+
+
+def is_stuck(payment: Payment, now: datetime) -> bool:
+    """Whether a bank has been confirming it for so long that a person may end it."""
+    slow = now - payment.state_since >= timedelta(minutes=config.get().stuck_minutes)
+    return payment.state is PaymentState.PROCESSING and slow
 
 
 def after_silence(payment: Payment, now: datetime, *, permanent: bool) -> datetime | None:

@@ -18,7 +18,7 @@ import structlog
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import OperationalError
 
-from domain import clock, lanes, payments, polling
+from domain import clock, declines, lanes, payments, polling
 from domain.lanes import Lane, Work
 from domain.providers import ProviderError, Report
 from extensions import JOBS, db, limited
@@ -132,7 +132,7 @@ def _says_nothing_new(payment: Payment, report: Report, now: datetime) -> bool:
         payment.state in (PaymentState.OPEN, PaymentState.PROCESSING)
         and report.state == payment.state.value
         and payments.mismatch(payment, report) is None
-        and report.reason in ("", payment.reason)
+        and declines.tells_nothing_new(report, declines.known(payment))
         and (report.state != "open" or payment.closes_at is None or payment.closes_at > now)
     )
 
@@ -248,6 +248,7 @@ def _begin(
         payment.provider_id,
         count=payment.poll_count,
         closing=payment.closes_at is not None and payment.closes_at <= clock.now(),
+        known=declines.known(payment),
         thorough=payment.state is PaymentState.PAID and bool(payment.refunds),
         patient=True,
     )

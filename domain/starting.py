@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from math import ceil
 
 import config
 from domain import clock, ledger, providers
@@ -11,7 +12,7 @@ from domain.house import serves
 from domain.providers import LineItem, Provider, Purchase
 from domain.receivers import accounts_of, another_currency, offered, receiver
 from extensions import db
-from models import Event, LineKind, Order, Payment, PaymentState
+from models import Event, EventState, LineKind, Order, Payment, PaymentState
 
 
 def prepare(order: Order, provider_name: str | None) -> Payment:
@@ -22,12 +23,29 @@ def prepare(order: Order, provider_name: str | None) -> Payment:
     """
     provider = _chosen(order, provider_name)
     _check_acceptable(order, provider)
+    account = provider.account if not provider.immediate else ledger.wallet_account(order.user_id or 0)
     now = clock.now()
+    return _row(order, provider, account, now, now + timedelta(minutes=provider.open_minutes))
+
+
+def prepare_anew(order: Order, old: Payment) -> Payment:
+    """Another row in the place of `old`, which was never opened: fresh reference, fresh key, the same end.
+
+    To the same account, for so long as the order is kept anyhow. Does not commit. Raises DomainError when the
+    provider takes no payments any more.
+    """
+    if order.event is not None and order.event.state is EventState.CANCELLED:
+        raise DomainError("event_cancelled", "The event was cancelled.")
+    provider = providers.get(old.provider, old.account)
+    _check_acceptable(order, provider)
+    now = clock.now()
+    return _row(order, provider, old.account, now, old.closes_at or now)
+
+
+def _row(order: Order, provider: Provider, account: str, now: datetime, held_until: datetime) -> Payment:
     attempt = 1 + max((payment.attempt for payment in order.payments), default=0)
     reference = f"{order.code}-{attempt}"
-    page_closes_at = now + timedelta(minutes=provider.open_minutes)
-    polled_minutes = provider.open_minutes + provider.grace_minutes
-    account = provider.account if not provider.immediate else ledger.wallet_account(order.user_id or 0)
+    purchase = _purchase(order, provider.name, reference, held_until, account)
     payment = Payment(
         order=order,
         attempt=attempt,
@@ -37,14 +55,14 @@ def prepare(order: Order, provider_name: str | None) -> Payment:
         livemode=provider.livemode,
         reference=reference,
         idempotency_key=f"pay-{reference}-{order.secret[:8]}",
-        params=provider.params(_purchase(order, provider.name, reference, page_closes_at, account)),
+        params=provider.params(purchase),
         amount_minor=order.total_minor,
         currency=order.currency,
         state=PaymentState.CREATED,
         created_at=now,
         state_since=now,
-        closes_at=now + timedelta(minutes=polled_minutes),
-        max_poll_duration_minutes=polled_minutes,
+        closes_at=held_until,
+        max_poll_duration_minutes=ceil((held_until - now).total_seconds() / 60),
         # The web process is about to make the call; the sweep finishes it if that process dies.
         next_check_at=now + timedelta(seconds=20),
     )

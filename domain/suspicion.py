@@ -14,10 +14,12 @@ WINDOW = timedelta(hours=1)
 PER_ORDER = 5
 PER_ADDRESS = 15
 _FAILURES = ("declined", "failed")
+# The key of a timeline entry's data that names the attempt to pay which it is about.
+ATTEMPT = "attempt"
 
 
 def look(order: Order) -> None:
-    """Count the last hour's failures of this order and of its client's address; one alert a day for each.
+    """Count the last hour's refused attempts of this order, and from its address; one alert a day for each.
 
     Called after a failure was noted; does not commit.
     """
@@ -27,6 +29,7 @@ def look(order: Order) -> None:
         select(func.count())
         .select_from(TimelineEntry)
         .where(TimelineEntry.what.in_(_FAILURES), TimelineEntry.at >= since)
+        .where(TimelineEntry.data.has_key(ATTEMPT))
     )
     of_order = db.session.scalars(failures.where(TimelineEntry.order_id == order.id)).one()
     if of_order >= PER_ORDER:

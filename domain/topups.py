@@ -10,7 +10,7 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.orm import contains_eager
 
 import config
-from domain import clock, money, orders, payments, receivers, timeline
+from domain import clock, money, orders, payments, reasons, receivers, timeline
 from domain.catalogue import Way
 from domain.errors import DomainError
 from extensions import db
@@ -106,7 +106,7 @@ def unfinished(user: User) -> Payment | None:
         .where(Order.user_id == user.id, OrderLine.kind == LineKind.TOP_UP)
         .where(
             Payment.state == PaymentState.OPEN,
-            func.coalesce(Payment.expires_at, Payment.closes_at) > clock.now(),
+            func.least(Payment.expires_at, Payment.closes_at) > clock.now(),
         )
         .options(contains_eager(Payment.order))
         .order_by(Payment.id.desc())
@@ -138,7 +138,7 @@ def confirm_top_up(user: User, session_id: str) -> Return:
     if payment.state is PaymentState.PROCESSING:
         return _return(TopUp.PROCESSING, amount)
     verdict = TopUp.UNPAID if payment.state in PAYMENT_ACTIVE else TopUp.CLOSED
-    return _return(verdict, amount, payment.reason)
+    return _return(verdict, amount, reasons.words(payment.reason_code))
 
 
 def _is_first_return(payment: Payment) -> bool:
@@ -200,7 +200,7 @@ def _return(verdict: TopUp, amount: str = "", reason: str = "") -> Return:
     words = _WORDS[verdict].format(
         amount=amount,
         support=config.get().support_email,
-        reason=f" The provider said: {reason.rstrip('.')}." if reason else "",
+        reason=f" {reason}" if reason else "",
     )
     return Return(verdict, words)
 

@@ -72,7 +72,6 @@ def test_defaults_are_as_documented() -> None:
         "SWEEP_INTERVAL_SECONDS": settings.sweep_interval,
         "SWEEP_BUDGET_SECONDS": settings.sweep_budget,
         "SWEEP_MAX_PAYMENTS": settings.sweep_cap,
-        "OPEN_GRACE_MINUTES": settings.open_grace_minutes,
         "STUCK_MINUTES": settings.stuck_minutes,
         "LATE_MONEY": settings.late_money,
         "CURRENCY": settings.currency,

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from domain.lookup import by_code, by_provider_id
 from domain.matching import mismatch
-from domain.payments.asking import LEASE, active, ask, reconcile, refresh, returned
-from domain.payments.settling import Outcome, accept, decide, mark_done, settle, unanswered
+from domain.payments.asking import LEASE, active, ask, came_back_unpaid, reconcile, refresh, returned
+from domain.payments.settling import Outcome, accept, decide, mark_done, settle, tell_end, unanswered
 from domain.payments.start import KEY_LIFE, finish_start, open_at_provider
 from domain.polling import extend, stop_polling
 
@@ -21,6 +21,7 @@ __all__ = [
     "active",
     "ask",
     "by_code",
+    "came_back_unpaid",
     "by_provider_id",
     "decide",
     "extend",
@@ -33,5 +34,6 @@ __all__ = [
     "returned",
     "settle",
     "stop_polling",
+    "tell_end",
     "unanswered",
 ]

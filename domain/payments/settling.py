@@ -15,21 +15,26 @@ from sqlalchemy.exc import IntegrityError
 from domain import (
     alerts,
     clock,
+    declines,
     fulfilment,
     incidents,
     ledger,
     locks,
     mirroring,
+    opening,
     outbox,
     providers,
+    reasons,
     refunds,
+    starting,
     suspicion,
     timeline,
 )
 from domain.errors import DomainError
 from domain.matching import check_whose, mismatch, state_told, taken
-from domain.polling import ASK_AGAIN, after_silence, is_unreadable, next_check
+from domain.polling import ASK_AGAIN, after_silence, is_stuck, is_unreadable, next_check
 from domain.providers import Anothers, Missing, ProviderError, Report
+from domain.reasons import Reason
 from extensions import db, queue
 from models import (
     PAYMENT_ACTIVE,
@@ -41,6 +46,8 @@ from models import (
     WebhookEvent,
 )
 
+# An order gets so many fresh attempts in place of ones that were never opened; a hold has time for few.
+_MOST_ANEW = 20
 _HAS_GOODS = (OrderState.COMPLETED, OrderState.PARTIALLY_REFUNDED, OrderState.REFUNDED)
 _FINAL_WORDS = {
     PaymentState.FAILED: (OrderState.FAILED, "payment_failed"),
@@ -79,10 +86,12 @@ def settle(
     ring_id: int | None = None,
     closed_by_us: bool = False,
     quietly: bool = False,
+    rung: str = "",
 ) -> Outcome:
     """Apply a report to a payment, in one transaction: the only door through which money becomes goods.
 
     A report about another payment is no answer: nothing of it is kept, and the provider is asked again.
+    `rung` is the event that told of a refused attempt which the provider gives no name.
     """
 
     def work() -> Outcome:
@@ -97,6 +106,8 @@ def settle(
             if problem is not None and not incidents.was_accepted(payment, report):
                 _quarantine(order, payment, report, problem, door=door)
             else:
+                if payment.is_active:
+                    declines.note(order, payment, report, door=door, rung=rung)
                 state = state_told(payment, report, closed_by_us=closed_by_us)
                 _apply(
                     order, payment, report, state, door=door, actor_id=actor_id, seen=seen, quietly=quietly
@@ -130,7 +141,8 @@ def _observe(payment: Payment, report: Report) -> None:
         payment.provider_id = report.provider_id
         payment.provider_created_at = report.created_at
         payment.expires_at = report.expires_at
-    payment.url = report.url
+    # An open page has an address, whether or not this reading repeats it.
+    payment.url = report.url or (payment.url if report.state == "open" else None)
     if report.charge_id is not None:
         payment.charge_id = report.charge_id
     if report.state == "paid" and report.currency == payment.currency and not payment.fulfilled:
@@ -152,8 +164,9 @@ def _apply(
     if payment.state is PaymentState.REVIEW:
         _paid_in_review(order, payment, report, "paid in review", door=door)
     elif state is payment.state or not payment.allows(state):
-        _declined(order, payment, report, door=door)
-    elif not payment.is_active and state in PAYMENT_ACTIVE and _another_is_active(order, payment):
+        # It says what is known, or what cannot be.
+        pass
+    elif not payment.is_active and state in PAYMENT_ACTIVE and _stays_closed(order, payment):
         # An old attempt that turns to processing beside a newer one stays closed, and is watched.
         payment.next_check_at = clock.now() + ASK_AGAIN
     elif state is PaymentState.PAID:
@@ -166,8 +179,8 @@ def _apply(
             order, state.value, _OPENED[state], door=door, payment=payment, data=seen, actor_id=actor_id
         )
     else:
-        why = report.reason if report.state == state else ""
-        _close(order, payment, state, why, door=door, actor_id=actor_id, data=seen, quietly=quietly)
+        why, code = _why(payment, report, state)
+        _close(order, payment, state, why, code, door=door, actor_id=actor_id, data=seen, quietly=quietly)
     if payment.state is PaymentState.PAID:
         mirroring.mirror(order, payment, report, door=door)
 
@@ -190,12 +203,18 @@ def _another_is_active(order: Order, payment: Payment) -> bool:
     return any(other.is_active for other in order.payments if other is not payment)
 
 
-def _declined(order: Order, payment: Payment, report: Report, *, door: str) -> None:
-    """A refused card leaves the payment as it is, but the buyer and the timeline see why."""
-    if report.reason and report.reason != payment.reason and payment.state in PAYMENT_ACTIVE:
-        payment.reason = report.reason[:300]
-        timeline.note(order, "declined", report.reason, door=door, payment=payment)
-        suspicion.look(order)
+def _stays_closed(order: Order, payment: Payment) -> bool:
+    """Whether a bank that is still confirming opens it again: not beside another, nor against a person."""
+    return payment.reason_code == Reason.STAFF_ENDED or _another_is_active(order, payment)
+
+
+def _why(payment: Payment, report: Report, state: PaymentState) -> tuple[str, str]:
+    """Why it ended as `state`, in the provider's words and by our code; a refusal is told where it failed."""
+    if state is not PaymentState.FAILED:
+        return "", ""
+    if report.state == state and report.reason:
+        return report.reason, report.reason_code or Reason.BANK_REFUSED
+    return payment.reason, payment.reason_code or Reason.CARD_REFUSED
 
 
 def _paid(
@@ -205,7 +224,8 @@ def _paid(
     late = payment.state not in PAYMENT_ACTIVE
     _enter(payment, PaymentState.PAID)
     payment.paid_at = payment.state_since
-    payment.reason = ""
+    ended = late and payment.reason_code == Reason.STAFF_ENDED
+    payment.reason = payment.reason_code = ""
     timeline.note(
         order,
         "paid",
@@ -229,6 +249,9 @@ def _paid(
         incidents.open_incident("given_back", order, payment, report, door=door)
     elif not fulfilment.sellable_still(order):
         incidents.open_incident("event_cancelled", order, payment, report, door=door)
+    elif ended:
+        # A person ended it while the bank was confirming: a person says what becomes of it now.
+        incidents.open_incident("late_money", order, payment, report, door=door)
     elif order.stock_state is not StockState.RELEASED:
         fulfilment.fulfil(order, payment, door=door, source=source, actor_id=actor_id)
     else:
@@ -244,15 +267,22 @@ def _close(
     payment: Payment,
     state: PaymentState,
     reason: str,
+    code: str,
     *,
     door: str,
     actor_id: int | None,
     data: dict[str, Any] | None = None,
     quietly: bool = False,
 ) -> None:
-    """The provider's last word was no: say so, and give the stock back. `quietly`: no mail to the buyer."""
+    """The provider's last word was no: say so, and give the stock back. `quietly`: no mail to the buyer.
+
+    `reason` is for the timeline and for staff, `code` for the buyer.
+    """
+    if payment.state is PaymentState.PROCESSING and state is PaymentState.FAILED:
+        # A bank that refuses what it was to confirm is an attempt that failed.
+        data = {**(data or {}), suspicion.ATTEMPT: payment.reference}
     _enter(payment, state)
-    payment.reason = reason[:300]
+    payment.reason, payment.reason_code = reason[:300], code
     payment.url = None
     timeline.note(
         order,
@@ -265,19 +295,36 @@ def _close(
     )
     if order.state not in (OrderState.PENDING, OrderState.PENDING_VERIFICATION):
         return
-    order.state, kind = _FINAL_WORDS[state]
-    order.failure_reason = payment.reason
+    order.state = _FINAL_WORDS[state][0]
+    order.failure_reason, order.failure_code = payment.reason, code
     if not quietly:
-        outbox.stage(
-            kind,
-            key=f"payment:{payment.id}:{state}",
-            to=order.email,
-            order=order,
-            context={"reason": payment.reason},
-        )
+        _owe_the_end(order, payment)
     if state is PaymentState.FAILED:
         suspicion.look(order)
     fulfilment.release(order)
+
+
+def _owe_the_end(order: Order, payment: Payment) -> None:
+    """Owe the buyer the mail that the order ended unpaid, once for each end."""
+    _, kind = _FINAL_WORDS[payment.state]
+    outbox.stage(
+        kind,
+        key=f"payment:{payment.id}:{payment.state}",
+        to=order.email,
+        order=order,
+        context={"code": payment.reason_code},
+    )
+
+
+def tell_end(order: Order) -> None:
+    """Owe the mail of an order that ended quietly, as no other attempt took the place of the one that did.
+
+    No commit. Nothing where it was told before, has not ended, or its money waits for a person.
+    """
+    payment = order.payments[-1] if order.payments else None
+    ends = {end: state for state, (end, _) in _FINAL_WORDS.items()}
+    if payment is not None and payment.state is ends.get(order.state) and not incidents.holds_money(payment):
+        _owe_the_end(order, payment)
 
 
 def _quarantine(order: Order, payment: Payment, report: Report, problem: str, *, door: str) -> None:
@@ -337,16 +384,62 @@ def unanswered(payment_id: int, error: ProviderError, *, door: str) -> Outcome:
 
 
 def give_up(
-    payment_id: int, door: str, why: str, *, state: PaymentState = PaymentState.FAILED, quietly: bool = True
+    payment_id: int,
+    door: str,
+    code: str,
+    why: str = "",
+    *,
+    state: PaymentState = PaymentState.FAILED,
+    quietly: bool = False,
 ) -> Outcome:
-    """Close a `created` payment of which the provider certainly has nothing."""
+    """Close a `created` payment of which the provider certainly has nothing; cancelled, where that was asked.
+
+    `code` is for the buyer, `why` for the timeline and for staff.
+    """
 
     def work() -> Outcome:
         payment, order = locks.payment_and_order(payment_id)
-        if payment.state is PaymentState.CREATED:
-            _close(order, payment, state, why, door=door, actor_id=None, quietly=quietly)
-            return Outcome(payment_id, payment.state, True)
-        return Outcome(payment_id, payment.state, False)
+        if payment.state is not PaymentState.CREATED:
+            return Outcome(payment_id, payment.state, False)
+        asked = payment.cancel_asked_at is not None
+        end, what = (PaymentState.CANCELLED, "") if asked else (state, code)
+        told = why or reasons.words(code)
+        _close(order, payment, end, told, what, door=door, actor_id=None, quietly=quietly)
+        return Outcome(payment_id, payment.state, True)
+
+    outcome = locks.in_one_transaction(work)
+    if outcome.changed:
+        queue.soon("deliver_mail")
+    return outcome
+
+
+def replace(payment_id: int, door: str, why: str) -> int | None:
+    """Put a fresh attempt in the place of a `created` one of which the provider certainly has nothing.
+
+    Its id; None where the order is not kept any more, or was tried anew too often, or cannot be paid so: then
+    the caller ends it. Commits.
+    """
+
+    def work() -> int | None:
+        payment, order = locks.payment_and_order(payment_id)
+        wanted = payment.state is PaymentState.CREATED and payment.cancel_asked_at is None
+        tried = sum(other.reason_code == Reason.NOT_OPENED for other in order.payments)
+        if not wanted or opening.is_over(payment) or tried >= _MOST_ANEW:
+            return None
+        db.session.expire(order, ["payments"])
+        _enter(payment, PaymentState.FAILED)
+        payment.reason, payment.reason_code = why[:300], Reason.NOT_OPENED
+        try:
+            # The old one first: an order has one active payment at a time.
+            db.session.flush()
+            fresh = starting.prepare_anew(order, payment)
+        except DomainError:
+            db.session.rollback()
+            return None
+        words = f"It was never opened, so another attempt takes its place: {fresh.reference}."
+        timeline.note(order, "replaced", f"{words} {why}"[:1000], door=door, payment=payment)
+        db.session.flush()
+        return fresh.id
 
     return locks.in_one_transaction(work)
 
@@ -354,7 +447,9 @@ def give_up(
 def decide(payment_id: int, *, state: PaymentState, actor_id: int, note: str) -> Outcome:
     """A person takes a payment out of review: back to open or processing, or closed. Recorded; commits.
 
-    They may also close one that is past its end and whose account cannot be asked: nobody else ever would.
+    They may also close one that is past its end and whose account cannot be asked, for nobody else ever
+    would, and end one that a bank has been confirming for too long: its money, should it come, is theirs to
+    decide.
     Goods for a payment in review are handed over by `decisions.resolve(how="issue")`. One that bought its
     goods before can only be paid again, as it was.
     """
@@ -363,7 +458,8 @@ def decide(payment_id: int, *, state: PaymentState, actor_id: int, note: str) ->
 
     def work() -> Outcome:
         payment, order = locks.payment_and_order(payment_id)
-        ends = state in _FINAL_WORDS and is_unreadable(payment, clock.now())
+        stuck = is_stuck(payment, clock.now())
+        ends = state in _FINAL_WORDS and (stuck or is_unreadable(payment, clock.now()))
         if not ends and (payment.state is not PaymentState.REVIEW or not payment.allows(state)):
             raise DomainError("not_in_review", f"This payment is {payment.state}; it cannot become {state}.")
         if payment.fulfilled is not (state is PaymentState.PAID):
@@ -387,7 +483,9 @@ def decide(payment_id: int, *, state: PaymentState, actor_id: int, note: str) ->
         else:
             # Nobody is told that nothing was charged while their money waits in the inbox.
             quietly = incidents.holds_money(payment)
-            _close(order, payment, state, note, door="admin", actor_id=actor_id, quietly=quietly)
+            code = Reason.STAFF_ENDED if stuck else Reason.STAFF_CLOSED
+            _close(order, payment, state, note, code, door="admin", actor_id=actor_id, quietly=quietly)
+            payment.next_check_at = next_check(payment, payment.state_since)
         return Outcome(payment_id, payment.state, True)
 
     return locks.in_one_transaction(work)

@@ -26,14 +26,18 @@ class ProviderError(Exception):
 
     `permanent` means that repeating the same call cannot help (refused parameters, an unknown id).
     `code` is the provider's own word for it, for the log and the timeline. `undone` means that whatever the
-    call was to do was certainly not done, so that it may be made again without doing it twice.
+    call was to do was certainly not done, so that it may be made again without doing it twice. `sticks` means
+    that the provider keeps this answer under the call's key, so that only another key gets another one.
     """
 
-    def __init__(self, message: str, *, permanent: bool, code: str = "", undone: bool = False) -> None:
+    def __init__(
+        self, message: str, *, permanent: bool, code: str = "", undone: bool = False, sticks: bool = False
+    ) -> None:
         super().__init__(message)
         self.permanent = permanent
         self.code = code
         self.undone = undone
+        self.sticks = sticks
 
 
 @contextmanager
@@ -88,7 +92,8 @@ class Purchase:
     email: str
     success_url: str
     cancel_url: str
-    # Until when the provider's page is wanted to be paid: `open_minutes` from now.
+    # Until when the order is kept for its payment: Kassa closes the provider's page then. Where a call that
+    # is repeated late would be refused for asking too little time, an adapter asks for more.
     closes_at: datetime
     account: str
     # Where this Kassa's doorbell for the provider is.
@@ -129,11 +134,24 @@ class DisputeReport:
 
 
 @dataclass(frozen=True)
+class Decline:
+    """An attempt to pay that was refused. `code` is one of domain/reasons.py, `words` the provider's own.
+
+    `name` tells one attempt from the next (a charge, a transaction); "" where the provider names none.
+    """
+
+    name: str
+    code: str
+    words: str = ""
+
+
+@dataclass(frozen=True)
 class Report:
     """What a provider says about one payment, read from its API.
 
     `state` is one of open, processing, paid, failed, cancelled, expired. `amount_minor` and `currency` (upper
-    case) are what is asked for or was paid; `reference` is ours as the provider kept it.
+    case) are what is asked for or was paid; `reference` is ours as the provider kept it. `reason` says why
+    it failed, or an attempt did, in the provider's words and for staff; `reason_code` is ours for buyers.
     """
 
     provider: str
@@ -149,6 +167,9 @@ class Report:
     url: str | None = None
     charge_id: str | None = None
     reason: str = ""
+    reason_code: str = ""
+    # The refused attempts that this reading shows, oldest first; there may be earlier ones.
+    declines: tuple[Decline, ...] = ()
     refunds: tuple[RefundReport, ...] = ()
     disputes: tuple[DisputeReport, ...] = ()
     # Whose the charge itself says that it is: a reference, or an order's code; "" where it says nothing else
@@ -194,11 +215,7 @@ class Provider(Protocol):
 
     @property
     def open_minutes(self) -> int:
-        """For how many minutes the provider's page can be paid: `Purchase.closes_at` is so far away."""
-
-    @property
-    def grace_minutes(self) -> int:
-        """How many minutes after that an open payment is closed by us."""
+        """For how many minutes an order is kept for its payment; then an open one is closed by us."""
 
     @property
     def ready(self) -> bool:
@@ -271,6 +288,17 @@ class Provider(Protocol):
 
 
 @runtime_checkable
+class Retraces(Protocol):
+    """A provider whose reports show a payment's last refused attempt only, and that tells all if asked."""
+
+    def declines(self, report: Report, *, patient: bool = False) -> tuple[Decline, ...]:
+        """Every refused attempt of the payment that `report` is about, oldest first.
+
+        Asked when the report shows one that is new.
+        """
+
+
+@runtime_checkable
 class Doorbell(Protocol):
     """A provider that rings: turns a request into the thing to look at.
 
@@ -306,6 +334,8 @@ class Ring:
     site: str | None = None
     # The event can tell nothing but that the payment was made, or is being made.
     only_of_paying: bool = False
+    # It speaks of an attempt that was refused and that has no name of its own; each one rings once.
+    of_a_decline: bool = False
 
     def __post_init__(self) -> None:
         """Whatever an adapter reads, each name is text that a database can look up. BadSignature if not."""

@@ -17,11 +17,12 @@ from typing import Any, cast
 import stripe
 from stripe import StripeClient
 
-from config import Settings
+from config import STRIPE_OUTLIVES_MINUTES, Settings
 from domain.money import ZERO_DECIMAL
 from domain.providers import (
     Anothers,
     BadSignature,
+    Decline,
     DisputeReport,
     Missing,
     ProviderError,
@@ -33,11 +34,16 @@ from domain.providers import (
     calls,
     told_name,
 )
+from domain.providers.stripe_reasons import why
 
 stripe.enable_telemetry = False
 _SESSION_ID = re.compile(r"cs_(test|live)_[A-Za-z0-9]{1,250}")
 _EXPAND = ["payment_intent.latest_charge"]
 _SIGNATURE_AGE = 300
+# Stripe wants a session to live for 30 minutes from when it is made, by its own clock. It is asked to live so
+# much longer than its order is kept: then a create whose answer was lost can be repeated unchanged until the
+# hold ends, and a clock of ours that is slow does no harm. Kassa closes the session when the hold ends.
+_OUTLIVES = timedelta(minutes=STRIPE_OUTLIVES_MINUTES)
 # Sessions are asked for by the SDK's raw request: an object for each part of an answer, which is then turned
 # into plain data, cost more than all the rest of the call.
 _SESSIONS = "/v1/checkout/sessions"
@@ -85,7 +91,6 @@ class StripeProvider:
     def __init__(self, settings: Settings) -> None:
         self.livemode = settings.livemode
         self.open_minutes = settings.stripe_session_minutes
-        self.grace_minutes = settings.open_grace_minutes
         self.ready = settings.stripe_ready
         self.rings = bool(settings.stripe_webhook_secret)
         self._webhook_secret = settings.stripe_webhook_secret
@@ -133,7 +138,7 @@ class StripeProvider:
             "metadata": metadata,
             "payment_intent_data": {"metadata": metadata},
             "adaptive_pricing": {"enabled": False},
-            "expires_at": int(purchase.closes_at.timestamp()),
+            "expires_at": int((purchase.closes_at + _OUTLIVES).timestamp()),
             "success_url": purchase.success_url,
             "cancel_url": purchase.cancel_url,
         }
@@ -144,7 +149,8 @@ class StripeProvider:
             return self._report(made.data)
 
     def find(self, reference: str, since: datetime, *, patient: bool = True) -> Report | None:
-        first, last = since - timedelta(minutes=1), since + timedelta(hours=25)
+        # Stripe's clock may be behind ours.
+        first, last = since - timedelta(minutes=10), since + timedelta(hours=25)
         most = _FIND_PAGES if patient else 1
         for number, page in enumerate(self._pages(first, last, patient=patient), start=1):
             for report in page:
@@ -169,6 +175,18 @@ class StripeProvider:
         if thorough and intent or charge.get("disputed"):
             report = replace(report, disputes=self._disputes(str(intent["id"]), patient))
         return replace(report, incomplete=False)
+
+    def declines(self, report: Report, *, patient: bool = False) -> tuple[Decline, ...]:
+        """A session tells of the last one only; each attempt with a card left a charge of its intent."""
+        intent = report.raw.get("payment_intent")
+        if not intent:
+            return report.declines
+        with self._calling(patient) as client:
+            page = client.v1.charges.list({"payment_intent": str(intent), "limit": _PAGE}).to_dict()
+            failed = [charge for charge in reversed(page["data"]) if charge["status"] == "failed"]
+            told = [Decline(str(charge["id"]), *why(charge)) for charge in failed]
+        named = {decline.name for decline in told}
+        return (*told, *(decline for decline in report.declines if decline.name not in named))
 
     def pages(self, since: datetime, until: datetime) -> Iterator[list[Report]]:
         """Newest first, a hundred a call. No status filter: a session that was just paid must be seen too."""
@@ -239,8 +257,14 @@ class StripeProvider:
             kind = told_name(event["type"], 100)
             # Some objects, such as a balance, have no id.
             known = "" if thing.get("id") is None else told_name(thing["id"])
-            only = kind in _ONLY_OF_PAYING
-            return Ring(told_name(event["id"]), kind, known, only_of_paying=only, **_names_of(thing))
+            return Ring(
+                told_name(event["id"]),
+                kind,
+                known,
+                only_of_paying=kind in _ONLY_OF_PAYING,
+                of_a_decline=kind == "payment_intent.payment_failed" and _is_nameless(thing),
+                **_names_of(thing),
+            )
         except (
             stripe.SignatureVerificationError,
             ValueError,
@@ -292,7 +316,8 @@ class StripeProvider:
     def _report(self, session: Mapping[str, Any]) -> Report:
         intent = _object(session.get("payment_intent"))
         charge = _object(intent.get("latest_charge"))
-        state, reason = _state(session, intent)
+        state, failure = _state(session, intent)
+        code, reason = why(failure) if failure or state == "failed" else ("", "")
         amount = session["amount_total"]
         if state == "paid" and intent.get("amount_received") not in (None, amount):
             amount = intent["amount_received"]
@@ -311,28 +336,39 @@ class StripeProvider:
             charge_id=charge.get("id") if state == "paid" else None,
             charge_for=_charge_for(session, intent),
             reason=reason,
+            reason_code=code,
+            declines=_declines(session, failure, code, reason),
             incomplete=any(charge.get(name) for name in ("refunded", "amount_refunded", "disputed")),
             raw=_evidence(session, intent),
         )
 
 
-def _state(session: Mapping[str, Any], intent: Mapping[str, Any]) -> tuple[str, str]:
-    """Our word for the pair (status, payment_status), and the reason where a payment failed."""
+def _state(session: Mapping[str, Any], intent: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """Our word for the pair (status, payment_status), and Stripe's account of the last failed attempt."""
     status, payment_status = session["status"], session["payment_status"]
     if payment_status in ("paid", "no_payment_required") and status != "open":
-        return "paid", ""
+        return "paid", {}
     failure = _object(intent.get("last_payment_error"))
     if status == "open":
         # A refused card leaves the session open: the reason is told, and the buyer may try another.
-        return "open", str(failure.get("message") or "")
+        return "open", failure
     if status == "expired":
-        return "expired", ""
+        # Who was refused and did not try again was not too slow.
+        return ("failed" if failure else "expired"), failure
     if status != "complete":
         raise ValueError(f"unknown session status {status!r}")
     # Complete but unpaid: a delayed method. Its payment intent has the last word.
     if intent.get("status") in ("requires_payment_method", "canceled"):
-        return "failed", str(failure.get("message") or "The bank did not make the payment.")
-    return "processing", ""
+        return "failed", failure
+    return "processing", {}
+
+
+def _declines(
+    session: Mapping[str, Any], failure: Mapping[str, Any], code: str, reason: str
+) -> tuple[Decline, ...]:
+    """The attempt that failed last, of a payment that could be tried again after it."""
+    again = session["status"] in ("open", "expired")
+    return (Decline(str(failure.get("charge") or ""), code, reason),) if failure and again else ()
 
 
 def _reference(session: Mapping[str, Any]) -> str:
@@ -397,6 +433,11 @@ def _written(value: Any) -> str | None:
     return value if len(value) <= 255 and value.isprintable() else None
 
 
+def _is_nameless(intent: Mapping[str, Any]) -> bool:
+    """Whether the attempt that failed last left no charge: the buyer was not authenticated, say."""
+    return not _object(intent.get("last_payment_error")).get("charge")
+
+
 def _refund_report(refund: Mapping[str, Any]) -> RefundReport:
     return RefundReport(
         provider_id=str(refund["id"]),
@@ -433,4 +474,6 @@ def _provider_error(error: stripe.StripeError) -> ProviderError:
     if status == 404 or code == "resource_missing":
         return Missing(words)
     permanent = isinstance(error, stripe.InvalidRequestError | stripe.IdempotencyError | stripe.CardError)
-    return ProviderError(words, permanent=permanent, code=code)
+    # Stripe keeps the answer to a key, that of a fault of its own included.
+    sticks = permanent or (status or 0) >= 500
+    return ProviderError(words, permanent=permanent, code=code, sticks=sticks)

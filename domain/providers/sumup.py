@@ -27,6 +27,7 @@ from domain.providers import (
     Anothers,
     BadSignature,
     Credentials,
+    Decline,
     DisputeReport,
     Missing,
     ProviderError,
@@ -38,6 +39,7 @@ from domain.providers import (
     told_name,
 )
 from domain.providers.sumup_line import ApiKey, Conflict, Line, answered
+from domain.reasons import Reason
 
 CURRENCIES = frozenset(
     ["BRL", "CHF", "CLP", "COP", "CZK", "DKK", "EUR", "GBP", "HUF", "NOK", "PLN", "RON", "SEK", "USD"]
@@ -48,6 +50,8 @@ _ORDER_CODE = re.compile(r"ORD-[A-Z0-9]{8}(?=:)")
 _DUPLICATED = "DUPLICATED_CHECKOUT"
 # An attempt that took money; what became of the money later is told by the transaction's events.
 _TAKEN = ("SUCCESSFUL", "REFUNDED", "CHARGE_BACK")
+_REFUSED = ("FAILED", "CANCELLED")
+_CARD_REFUSED = "The card was refused."
 _REFUND_STATES = {
     "PENDING": "pending",
     "SCHEDULED": "pending",
@@ -77,7 +81,6 @@ class SumUpProvider:
     connects = True
     pending_alert = True
     keeps_refund_keys = False
-    grace_minutes = 0
 
     def __init__(self, settings: Settings, account: str, credentials: Credentials | None) -> None:
         self.account = account or settings.sumup_merchant_code
@@ -316,6 +319,8 @@ class SumUpProvider:
             url=checkout.hosted_checkout_url if state == "open" else None,
             charge_id=taken[0].id if state == "paid" and len(taken) == 1 else None,
             reason=reason,
+            reason_code=Reason.CARD_REFUSED if reason else "",
+            declines=_declines(attempts) if state != "paid" else (),
             raw=_evidence(checkout, attempts),
         )
 
@@ -327,8 +332,8 @@ def _state(
     status = checkout.status
     if status == "PAID" or status == "EXPIRED" and taken:
         return "paid", ""
-    failed = [attempt for attempt in attempts if attempt.status in ("FAILED", "CANCELLED")]
-    reason = "The card was refused." if failed or status == "FAILED" else ""
+    failed = [attempt for attempt in attempts if attempt.status in _REFUSED]
+    reason = _CARD_REFUSED if failed or status == "FAILED" else ""
     if status == "EXPIRED":
         return ("failed", reason) if failed else ("expired", "")
     if status not in ("PENDING", "FAILED"):
@@ -338,6 +343,12 @@ def _state(
         return "processing", ""
     # FAILED is the word for the latest attempt; another may be made until the checkout is closed.
     return "failed" if status == "FAILED" and closed else "open", reason
+
+
+def _declines(attempts: Sequence[Attempt]) -> tuple[Decline, ...]:
+    """Each refused attempt, by its transaction's id; SumUp does not say why."""
+    refused = [attempt for attempt in attempts if attempt.status in _REFUSED]
+    return tuple(Decline(str(attempt.id or ""), Reason.CARD_REFUSED, _CARD_REFUSED) for attempt in refused)
 
 
 def _contradiction(checkout: Checkout, taken: Sequence[Attempt], asked: int, amount: int) -> str:

@@ -30,7 +30,6 @@ class WalletProvider:
     keeps_refund_keys = True
     # A payment is settled as it starts; what was interrupted in between is given up after these.
     open_minutes = 30
-    grace_minutes = 5
     account = "wallet"
     ready = True
 

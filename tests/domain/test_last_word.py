@@ -31,7 +31,7 @@ def bank(
 def to_the_deadline(bank: Bench, monkeypatch: pytest.MonkeyPatch, minutes: float) -> None:
     """Let the time go by here, and not at the provider, until so long after the payment is to be closed."""
     provider = bank.provider()
-    later(monkeypatch, provider.open_minutes + provider.grace_minutes + minutes)
+    later(monkeypatch, provider.open_minutes + minutes)
 
 
 def test_a_refusal_is_told_and_may_be_followed_by_a_payment(bank: Bench) -> None:

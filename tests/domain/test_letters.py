@@ -245,10 +245,10 @@ def test_a_top_up_received_speaks_of_no_tickets(server: MailServer) -> None:
 
 def test_a_failed_payment_says_why_and_how_to_try_again(server: MailServer) -> None:
     order = place(make_event())
-    text = text_of(mailed(server, "payment_failed", order, reason="Your card was declined."))
+    text = text_of(mailed(server, "payment_failed", order, code="card_expired"))
     for said in (
         "We are sorry",
-        "Your card was declined.",
+        "The card has expired. Use another one.",
         "To try again",
         orders.url(order),
         "help@example.org",

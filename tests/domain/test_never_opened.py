@@ -84,7 +84,11 @@ def test_what_was_never_asked_for_ends_at_its_deadline(olga: User, sandbox: Sand
     payment = again(payment)
     assert (payment.state, payment.next_check_at, held()) == (PaymentState.EXPIRED, None, 0)
     order = db.session.query(Order).one()
-    assert order.state is OrderState.EXPIRED and "not connected any more" in order.failure_reason
+    assert (
+        order.state is OrderState.EXPIRED
+        and "not connected any more" in order.failure_reason
+        and order.failure_code == "not_connected"
+    )
     assert len(mails("order_expired")) == 1 and mails("payment_failed") == []
     assert creates(sandbox) == 0 and checks.look() == []
 

@@ -34,7 +34,6 @@ def test_an_adapter_says_what_it_can(any_provider: Provider) -> None:
     for name in ("immediate", "connects", "pending_alert", "keeps_refund_keys", "ready", "livemode"):
         assert isinstance(getattr(any_provider, name), bool), name
     assert any_provider.open_minutes > 0
-    assert any_provider.grace_minutes >= 0
 
 
 def test_an_adapter_introduces_itself(any_provider: Provider) -> None:

@@ -172,7 +172,7 @@ def test_at_the_deadline_all_of_them_are_closed_in_their_turn(
         return close(self, provider_id, *rest, **more)
 
     monkeypatch.setattr(adapter, "close", just_paid)
-    later(monkeypatch, provider.open_minutes + provider.grace_minutes + 1)
+    later(monkeypatch, provider.open_minutes + 1)
     run = sweep.run("test")
     assert (run.verified, run.failed, run.pending, run.errors) == (1, 11, 0, 0)
     for account, its in theirs.items():

@@ -90,7 +90,7 @@ def _fails(payment_id: int, error: ProviderError, *, door: str) -> payments.Outc
     def work() -> payments.Outcome:
         payment, order = locks.payment_and_order(payment_id)
         if payment.is_active:
-            settling._close(order, payment, PaymentState.FAILED, str(error), door=door, actor_id=None)
+            settling._close(order, payment, PaymentState.FAILED, str(error), "", door=door, actor_id=None)
         return payments.Outcome(payment_id, payment.state, True, error)
 
     return locks.in_one_transaction(work)

@@ -177,7 +177,6 @@ class PebbleProvider:
     pending_alert = True
     keeps_refund_keys = False
     open_minutes = 60
-    grace_minutes = 15
     rings = True
 
     def __init__(
