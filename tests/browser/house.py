@@ -15,17 +15,24 @@ from domain import outbox
 from extensions import db
 from models import Order, Payment
 from tests.support.sandbox import Sandbox
+from tests.support.tls import Front
 
 PATIENCE = 60.0
 
 
 @dataclass
 class House:
-    """A running box office. `url` is without a slash at its end."""
+    """A running box office. `url` is without a slash at its end; `first_admin` is the link in its log.
+
+    `environ` is what its process was told, `front` the ports of what speaks TLS before it.
+    """
 
     url: str
     sandbox: Sandbox
     app: Flask
+    environ: dict[str, str]
+    front: Front
+    first_admin: str
 
     def mail(self, to: str, subject: str = "") -> dict[str, Any]:
         """Deliver what is owed, as the worker does; the newest mail to `to` with this in its subject."""

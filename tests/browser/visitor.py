@@ -29,14 +29,16 @@ GOOD_CARD, DECLINED_CARD = "4242 4242 4242 4242", "4000 0000 0000 0002"
 class Visitor:
     """One person's browser: a window, its cookies, and a list of what went wrong in it."""
 
-    def __init__(self, browser: Browser, house: House, *, width: int, javascript: bool) -> None:
+    def __init__(
+        self, browser: Browser, house: House, *, width: int, javascript: bool, base_url: str = ""
+    ) -> None:
         self.house = house
         self.width = width
         self.problems: list[str] = []
         self._foreseen: list[str] = []
         self._javascript = javascript
         self.context = browser.new_context(
-            base_url=house.url,
+            base_url=base_url or house.url,
             viewport={"width": width, "height": _HEIGHTS[width]},
             java_script_enabled=javascript,
             has_touch=width == PHONE,

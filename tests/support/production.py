@@ -1,9 +1,20 @@
-"""Production's own settings, with the sandbox where the providers are."""
+"""A Kassa in production whose providers are the sandbox: the settings, the web process, the sandbox's keys.
+
+Everything is production's own, `config.load` and its refusals included. Only where the providers' APIs are
+is replaced, in the settings that were loaded. `python -m tests.support.production` is a sandbox whose account
+has the keys below, for production takes none that are marked as the sandbox's.
+"""
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Mapping
 from dataclasses import replace
 
+from flask import Flask
+
+import app
 import config
 
 # What only a development has, or what would be another deployment's.
@@ -22,8 +33,38 @@ KEYS = {
 }
 
 
-def settings(environ: dict[str, str], public_url: str, providers: str) -> config.Settings:
-    """What `environ` makes of a production at `public_url`; the providers are at the sandbox's address."""
-    variables = {name: value for name, value in environ.items() if name not in _NOT_IN_PRODUCTION}
-    loaded = config.load(variables | KEYS | {"PUBLIC_URL": public_url})
-    return replace(loaded, stripe_api_base=f"{providers}/stripe", sumup_api_base=f"{providers}/sumup")
+def variables(environ: Mapping[str, str], public_url: str) -> dict[str, str]:
+    """The environment of a production at `public_url`, made of a development's."""
+    kept = {name: value for name, value in environ.items() if name not in _NOT_IN_PRODUCTION}
+    return kept | KEYS | {"PUBLIC_URL": public_url}
+
+
+def settings(environ: Mapping[str, str], public_url: str, providers: str) -> config.Settings:
+    """What such a production loads; the providers are at the sandbox's address."""
+    return _with_providers(config.load(variables(environ, public_url)), providers)
+
+
+def create_app(providers: str) -> Flask:
+    """For the web server: the application that this process's environment describes."""
+    return app.create_app(_with_providers(config.load(os.environ), providers))
+
+
+def _with_providers(loaded: config.Settings, sandbox: str) -> config.Settings:
+    return replace(loaded, stripe_api_base=f"{sandbox}/stripe", sumup_api_base=f"{sandbox}/sumup")
+
+
+def run_sandbox() -> int:
+    """The sandbox, with an operator's keys."""
+    from sandbox import __main__, settings
+
+    settings.SECRET_KEY = KEYS["STRIPE_SECRET_KEY"]
+    settings.PUBLISHABLE_KEY = KEYS["STRIPE_PUBLISHABLE_KEY"]
+    settings.WEBHOOK_SECRET = KEYS["STRIPE_WEBHOOK_SECRET"]
+    settings.SUMUP_API_KEY = KEYS["SUMUP_API_KEY"]
+    settings.SUMUP_CLIENT_ID = KEYS["SUMUP_CLIENT_ID"]
+    settings.SUMUP_CLIENT_SECRET = KEYS["SUMUP_CLIENT_SECRET"]
+    return __main__.main()
+
+
+if __name__ == "__main__":
+    sys.exit(run_sandbox())

@@ -88,7 +88,12 @@ def free_port() -> int:
 
 
 def start_sandbox(
-    home: Path, webhook_url: str | None = None, *, port: int = 0, smtp_port: int = 0
+    home: Path,
+    webhook_url: str | None = None,
+    *,
+    port: int = 0,
+    smtp_port: int = 0,
+    module: str = "sandbox",
 ) -> Sandbox:
     """Start a sandbox with its state in `home`, on free ports unless given, and wait until it is ready."""
     home.mkdir(parents=True, exist_ok=True)
@@ -105,7 +110,7 @@ def start_sandbox(
     log = home / "sandbox.log"
     with log.open("a") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "sandbox"], cwd=ROOT, env=environ, stdout=output, stderr=output, text=True
+            [sys.executable, "-m", module], cwd=ROOT, env=environ, stdout=output, stderr=output, text=True
         )
     sandbox = Sandbox(f"http://127.0.0.1:{port}", smtp_port, process, home)
     deadline = time.monotonic() + START_SECONDS
