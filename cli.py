@@ -16,6 +16,7 @@ import worker as time_edge
 from domain import (
     accounts,
     addresses,
+    backfill,
     blocked,
     connections,
     demo,
@@ -249,6 +250,20 @@ def _words_of_the_domain() -> Iterator[None]:
         raise click.ClickException(error.message) from error
 
 
+@click.command("backfill")
+@with_appcontext
+def backfill_command() -> None:
+    """Bring rows of earlier versions into today's forms, as a job does: addresses, and what is searched."""
+    done = backfill.run(budget_seconds=3600)
+    for table, number in sorted(done.rows.items()):
+        click.echo(f"{table:<14} {number}")
+    for users in backfill.twins():
+        spelled = " and ".join(f"{user.email} (no. {user.id})" for user in users)
+        click.echo(f"Two accounts of one address, which both go on: {spelled}")
+    if done.more:
+        click.echo("There is more: run it again.")
+
+
 @click.command("worker")
 def worker() -> None:
     """Run the jobs: sweeps, mail, checks."""
@@ -269,5 +284,6 @@ def register(app: Flask) -> None:
     app.cli.add_command(connections_group)
     app.cli.add_command(mail_group)
     app.cli.add_command(doctor_command)
+    app.cli.add_command(backfill_command)
     app.cli.add_command(worker)
     app.cli.add_command(clock)

@@ -73,8 +73,13 @@ class User(UserMixin, Base):
     # Rises with every change of password, so that older logins stop being valid.
     login_epoch: Mapped[int] = mapped_column(Integer, default=0)
     created_at: Mapped[datetime] = mapped_column(Time)
+    # What searches look through: see domain/folding.py. NULL in rows of earlier versions.
+    folded: Mapped[str | None] = mapped_column(Text)
 
-    __table_args__ = (Index("users_email_key", func.lower(email), unique=True),)
+    __table_args__ = (
+        Index("users_email_key", func.lower(email), unique=True),
+        Index("users_unfolded", "id", postgresql_where=text("folded IS NULL")),
+    )
 
     @property
     def is_active(self) -> bool:
@@ -252,6 +257,7 @@ class Event(Base):
     moved_from: Mapped[Json | None] = mapped_column(JSONB(none_as_null=True))
     created_at: Mapped[datetime] = mapped_column(Time)
     updated_at: Mapped[datetime] = mapped_column(Time)
+    folded: Mapped[str | None] = mapped_column(Text)
 
     picture: Mapped[Picture | None] = relationship()
     # The profile of whoever `organiser_id` is; None for a house event.
@@ -292,6 +298,7 @@ class TicketType(Base):
     sales_open_at: Mapped[datetime | None] = mapped_column(Time)
     sales_close_at: Mapped[datetime | None] = mapped_column(Time)
     position: Mapped[int] = mapped_column(Integer, default=0)
+    folded: Mapped[str | None] = mapped_column(Text)
 
     event: Mapped[Event] = relationship(back_populates="ticket_types")
 
@@ -365,6 +372,7 @@ class Order(Base):
     guest_of_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
     created_at: Mapped[datetime] = mapped_column(Time)
     completed_at: Mapped[datetime | None] = mapped_column(Time)
+    folded: Mapped[str | None] = mapped_column(Text)
 
     event: Mapped[Event | None] = relationship()
     user: Mapped[User | None] = relationship(foreign_keys=[user_id])
@@ -377,6 +385,7 @@ class Order(Base):
     __table_args__ = (
         CheckConstraint("total_minor >= 0", name="orders_total"),
         Index("orders_email", func.lower(email)),
+        Index("orders_unfolded", "id", postgresql_where=text("folded IS NULL")),
         Index("orders_state_created", "state", "created_at"),
         Index(
             "orders_holding",
@@ -851,6 +860,7 @@ class Agent(Base):
     # Which built-in service runs it: a name in domain/agents.py.
     service: Mapped[str] = mapped_column(String(50))
     active: Mapped[bool] = mapped_column(Boolean, default=True)
+    folded: Mapped[str | None] = mapped_column(Text)
 
     __table_args__ = (CheckConstraint("price_minor > 0", name="agents_price"),)
 
@@ -910,6 +920,7 @@ class DoorPass(Base):
     created_at: Mapped[datetime] = mapped_column(Time)
     expires_at: Mapped[datetime] = mapped_column(Time)
     revoked_at: Mapped[datetime | None] = mapped_column(Time)
+    folded: Mapped[str | None] = mapped_column(Text)
 
     event: Mapped[Event] = relationship()
 

@@ -22,7 +22,7 @@ from rq_scheduler import Scheduler
 from sqlalchemy.exc import SQLAlchemyError
 
 import config
-from domain import cancelling, checks, heartbeat, outbox
+from domain import backfill, cancelling, checks, heartbeat, outbox
 from domain import sweep as sweeping
 from extensions import connect_redis, queue
 
@@ -55,6 +55,7 @@ def periodic() -> tuple[Periodic, ...]:
         Periodic("kassa-sweep", "worker.sweep", config.get().sweep_interval),
         Periodic("kassa-mail", "worker.deliver_mail", 60),
         Periodic("kassa-checks", "worker.check_invariants", 600),
+        Periodic("kassa-backfill", "worker.renew_rows", 600),
     )
 
 
@@ -106,6 +107,12 @@ def cancelled_events() -> None:
 def check_invariants() -> None:
     """Run the invariants over the live data."""
     checks.run()
+
+
+@_job
+def renew_rows() -> None:
+    """Bring rows of earlier versions into today's forms; a few looks at indexes once that is done."""
+    backfill.run()
 
 
 # --- Processes ------------------------------------------------------------------------------------------

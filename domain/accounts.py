@@ -16,7 +16,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.orm import joinedload, selectinload
 
 import config
-from domain import addresses, attempts, clock, links, names, orders, outbox, passwords
+from domain import addresses, attempts, clock, folding, links, names, orders, outbox, passwords
 from domain.errors import DomainError
 from extensions import db, queue
 from models import LinkPurpose, Order, Role, User
@@ -161,7 +161,7 @@ def _insert(address: str, name: str, kept: str, role: Role, *, confirmed: bool) 
         return None
     now = clock.now()
     values = {"email": address, "name": name, "password_hash": kept, "role": role, "created_at": now}
-    values["confirmed_at"] = now if confirmed else None
+    values |= {"confirmed_at": now if confirmed else None, "folded": folding.of_texts([name, address])}
     made = db.session.execute(
         insert(User).values(values).on_conflict_do_nothing().returning(User.id)
     ).scalar_one_or_none()

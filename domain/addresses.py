@@ -84,6 +84,16 @@ def shown(address: str) -> str:
         return address
 
 
+def went_elsewhere(address: str) -> bool:
+    """Whether mail to an address with letters in its domain used to go to another one (IDNA 2003)."""
+    domain = address.rpartition("@")[2]
+    try:
+        return not domain.isascii() and domain.encode("idna").decode() != idna.encode(domain).decode()
+    except UnicodeError:
+        # No mail was sent there at all. idna's errors are of this kind, too.
+        return False
+
+
 def spellings(typed: str) -> list[str]:
     """How a typed address may be stored, the likeliest first: rows from before the normal form have letters.
 

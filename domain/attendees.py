@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, or_, select
+from sqlalchemy import Row, Select, func, select
 
-from domain import office, tickets
+from domain import folding, office, tickets
 from domain.rendering import when
 from extensions import EXPORTS, db, limited
 from models import Event, Order, Ticket, TicketState, TicketType
@@ -51,9 +51,8 @@ class Attendee:
 def find(event: Event, words: str = "", before: int | None = None) -> office.Rows[Attendee]:
     """The event's tickets, the newest first; every word must be in a name, an address or a code."""
     query = _select(event)
-    for word in words.split()[:5]:
-        columns = (Ticket.holder, Order.name, Order.email, Order.code, Ticket.code, TicketType.name)
-        query = query.where(or_(*(column.icontains(word, autoescape=True) for column in columns)))
+    texts = [folding.searchable(Order), folding.searchable(TicketType), func.lower(Ticket.code)]
+    query = query.where(folding.matches(words, *texts))
     code = tickets.clean_code(words)
     if code:
         query = _select(event).where(Ticket.code == code)

@@ -24,6 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 import config
 from domain import (
+    backfill,
     blocked,
     checks,
     connections,
@@ -264,7 +265,7 @@ def _database() -> list[Finding]:
         fix = "Move to PostgreSQL 13 or newer."
         return [Finding("database", "Database", FAIL, f"PostgreSQL {name} is too old.", fix), _migrations()]
     answers = Finding("database", "Database", OK, f"PostgreSQL {name} answers.")
-    return [answers, _migrations(), _admin(), *_transactions()]
+    return [answers, _migrations(), _admin(), _twins(), *_transactions()]
 
 
 def _transactions() -> list[Finding]:
@@ -316,6 +317,22 @@ def _admin() -> Finding:
         return Finding("admin", title, OK, f"{count} may log in at /admin/.")
     fix = "Run `flask users admin EMAIL` and open the link that it prints."
     return Finding("admin", title, WARN, "Nobody can log in as an administrator yet.", fix)
+
+
+def _twins() -> Finding:
+    """Accounts of one address from before there was one form of it: a person may want to close one."""
+    title = "Accounts of one address"
+    try:
+        found = backfill.twins()
+        words = "; ".join(" and ".join(f"{user.email} (no. {user.id})" for user in users) for users in found)
+    except SQLAlchemyError:
+        return Finding("twins", title, FAIL, "The accounts cannot be read.", "Run `flask db upgrade`.")
+    finally:
+        db.session.rollback()
+    if not found:
+        return Finding("twins", title, OK, "There are none.")
+    fix = "Both work. Ask their owner which is used, and close the other at /admin/records/users/."
+    return Finding("twins", title, WARN, f"Spelled differently, mailed to one place: {words}.", fix)
 
 
 def _redis(scheduled: Iterable[str]) -> Finding:

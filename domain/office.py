@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
 from sqlalchemy.orm import joinedload, selectinload
 
 import config
-from domain import clock, health, money, polling, providers
+from domain import clock, folding, health, money, polling, providers
 from domain.errors import NotFound
 from domain.providers import ProviderError
 from domain.sales import for_tickets
@@ -170,7 +170,7 @@ def orders(
         query = query.where(Order.guest_of_id.is_not(None)).options(
             selectinload(Order.tickets).joinedload(Ticket.ticket_type)
         )
-    if words.strip():
+    if folding.fold(words):
         query = query.where(_matches(words.strip()))
     if state is not None:
         query = query.where(Order.state == state)
@@ -178,18 +178,11 @@ def orders(
 
 
 def _matches(words: str) -> ColumnElement[bool]:
-    like = "%" + words.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_") + "%"
     paid_as = exists().where(
         Payment.order_id == Order.id,
         or_(Payment.provider_id == words, Payment.charge_id == words, Payment.reference == words.upper()),
     )
-    return or_(
-        Order.code.ilike(like),
-        func.lower(Order.email).like(like.lower()),
-        Order.name.ilike(like),
-        paid_as,
-        *_of_amount(words),
-    )
+    return or_(folding.matches(words, folding.searchable(Order)), paid_as, *_of_amount(words))
 
 
 def _of_amount(words: str) -> list[ColumnElement[bool]]:

@@ -23,7 +23,6 @@ from sqlalchemy import (
     Select,
     String,
     Table,
-    and_,
     bindparam,
     func,
     literal_column,
@@ -35,7 +34,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import aliased
 from sqlalchemy.sql.dml import ReturningInsert
 
-from domain import addresses, clock, locks, tickets
+from domain import addresses, clock, folding, locks, tickets
 from domain.door import Doorkeeper
 from domain.errors import DomainError
 from domain.tickets import Claim, ClaimKind
@@ -435,19 +434,13 @@ class Guest:
 def search(event: Event, words: str) -> list[Guest]:
     """The event's tickets of a name, a mail address, an order or a code; at most 20, by name.
 
-    Every word must be found. Nothing for fewer than two letters.
+    Every word must be found, as folding.matches() finds one.
     """
-    parts = words.split()[:5]
-    if sum(map(len, parts)) < 2:
-        return []
-    found = []
-    for part in parts:
-        columns = [Ticket.holder, Order.name, Order.code, Ticket.code]
-        if "@" in part or len(part) > 2:
-            columns.append(Order.email)
-        found.append(or_(*(column.icontains(part, autoescape=True) for column in columns)))
+    found = folding.matches(words, folding.searchable(Order), func.lower(Ticket.code))
     code = tickets.clean_code(words)
-    wanted = or_(and_(*found), Ticket.code == code) if code else and_(*found)
+    if not folding.fold(words):
+        return []
+    wanted = or_(found, Ticket.code == code) if code else found
     return _guests(_select_guests(event).where(wanted).limit(_FOUND_AT_MOST))
 
 

@@ -6,16 +6,27 @@ Create Date: 2026-11-29 12:45:00
 
 """
 
+import sqlalchemy as sa
+from alembic import op
+
 # revision identifiers, used by Alembic.
 revision = "0007"
 down_revision = "0006"
 branch_labels = None
 depends_on = None
 
+_SEARCHED = ("users", "events", "ticket_types", "orders", "agents", "door_passes")
+
 
 def upgrade():
-    """Nothing yet."""
+    for table in _SEARCHED:
+        op.add_column(table, sa.Column("folded", sa.Text(), nullable=True))
+    for table in ("users", "orders"):
+        op.create_index(f"{table}_unfolded", table, ["id"], postgresql_where=sa.text("folded IS NULL"))
 
 
 def downgrade():
-    """Nothing yet."""
+    for table in ("orders", "users"):
+        op.drop_index(f"{table}_unfolded", table_name=table)
+    for table in reversed(_SEARCHED):
+        op.drop_column(table, "folded")

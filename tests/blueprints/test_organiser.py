@@ -229,7 +229,7 @@ def test_sales_so_far(olga: FlaskClient) -> None:
 
 def test_attendees_are_found_and_downloaded(olga: FlaskClient) -> None:
     event = hers(capacity=200, limit=100)
-    paid(event, 2, name="=cmd|' /C calc'!A0", email="evil@example.org")
+    paid(event, 2, name="=cmd|' calc'!A0", email="evil@example.org")
     paid(event, 60, name="Zoë Ünal", email="zoe@example.org")
     page = olga.get("/organiser/events/gala/attendees").text
     older = re.search(r"attendees\?before=(\d+)", page)
@@ -242,7 +242,7 @@ def test_attendees_are_found_and_downloaded(olga: FlaskClient) -> None:
     assert 'filename="attendees-gala.csv"' in file.headers["Content-Disposition"]
     rows = list(csv.DictReader(io.StringIO(file.data.decode("utf-8-sig"), newline="")))
     assert len(rows) == 62
-    assert {row["Name"] for row in rows} == {"'=cmd|' /C calc'!A0", "Zoë Ünal"}
+    assert {row["Name"] for row in rows} == {"'=cmd|' calc'!A0", "Zoë Ünal"}
 
 
 @pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@x", "\t=1", " =1", "＝1"])
