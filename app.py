@@ -19,29 +19,40 @@ import extensions
 import logs
 from blueprints import front
 from blueprints.visitor import wants_json
-from domain import addresses, blocked, credentials, money, providers, rendering
+from domain import addresses, blocked, capacity, credentials, money, pacing, providers, rendering
 from domain.errors import DomainError, NotFound
+from domain.providers import room
 
 BLUEPRINTS = (
     *("shop", "payments", "wallet", "account", "setup", "door"),
     *("organiser", "connections", "listing", "admin", "health"),
 )
-# Connections a process keeps, one a thread: two web processes, worker and clock stay under 20 together.
-_POOL = {"pool_size": 4, "max_overflow": 0, "pool_recycle": 1800}
 
 
-def create_app(settings: config.Settings | None = None) -> Flask:
-    """Build the application. Raises config.ConfigError, in the operator's words, when a setting is wrong."""
+def create_app(settings: config.Settings | None = None, *, pool: int | None = None) -> Flask:
+    """Build the application. Raises config.ConfigError, in the operator's words, when a setting is wrong.
+
+    `pool` is how many connections to the database it keeps; None for what a web process needs.
+    """
     settings = _settings(settings)
     config.use(settings)
     logs.configure(settings)
     app = Flask(__name__)
     app.config.update(_flask_settings(settings))
+    # Nobody waits for a connection where there is one a thread; so long at most, where there is not.
+    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
+        "pool_size": pool or capacity.web_pool(),
+        "max_overflow": 0,
+        "pool_recycle": 1800,
+        "pool_timeout": 10,
+    }
     app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
         app.wsgi_app, x_for=settings.trusted_proxies, x_proto=settings.trusted_proxies
     )
     logs.watch(app)
     app.before_request(_new_nonce)
+    app.before_request(room.enter_web)
+    app.teardown_request(lambda error: room.leave_web())
     front.register(app)
     _bind(app, settings)
     for name in BLUEPRINTS:
@@ -77,7 +88,6 @@ def _flask_settings(settings: config.Settings) -> dict[str, object]:
     return {
         "SECRET_KEY": settings.secret_key,
         "SQLALCHEMY_DATABASE_URI": settings.database_url,
-        "SQLALCHEMY_ENGINE_OPTIONS": _POOL,
         "MAX_CONTENT_LENGTH": 6 * 1024 * 1024,
         "SESSION_COOKIE_HTTPONLY": True,
         "SESSION_COOKIE_SAMESITE": "Lax",
@@ -117,6 +127,7 @@ def _bind(app: Flask, settings: config.Settings) -> None:
     extensions.mail.init_app(app)
     extensions.bootstrap.init_app(app)
     extensions.queue.bind(settings.redis_url)
+    pacing.bind(settings.redis_url)
     with app.app_context():
         credentials.use(extensions.db.engine)
 

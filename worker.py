@@ -22,7 +22,7 @@ from rq_scheduler import Scheduler
 from sqlalchemy.exc import SQLAlchemyError
 
 import config
-from domain import backfill, cancelling, checks, heartbeat, outbox
+from domain import backfill, cancelling, capacity, checks, heartbeat, outbox
 from domain import sweep as sweeping
 from extensions import connect_redis, queue
 
@@ -66,7 +66,7 @@ def periodic() -> tuple[Periodic, ...]:
 def _app() -> Flask:
     from app import create_app  # app.py imports the commands, which import this module
 
-    return create_app()
+    return create_app(pool=capacity.JOBS_POOL)
 
 
 def _job(work: Callable[P, None]) -> Callable[P, None]:
@@ -124,7 +124,7 @@ def run_worker() -> None:
     Jobs run in this process, not in a fork of it: the ticket's fonts and stylesheet stay loaded, which makes
     a PDF several times cheaper, and a job that dies takes only a worker that is started again.
     """
-    _app()
+    _compare_connections()
     while True:
         connection = connect_redis(config.get().redis_url, timeout=None)
         try:
@@ -141,6 +141,7 @@ def run_clock() -> None:
 
     The schedule lives in Redis. It is compared with `periodic()` every minute, so that a flushed Redis heals.
     """
+    _compare_connections()
     Thread(target=_sweep_at_start, name="first-sweep", daemon=True).start()
     connection = connect_redis(config.get().redis_url, timeout=10)
     scheduler = Scheduler(queue_name=queue.name, connection=connection, interval=_TICK)
@@ -160,6 +161,11 @@ def run_clock() -> None:
             log.warning("clock_without_redis", error=type(error).__name__)
             reconciled_at = float("-inf")
             sleep(_REDIS_AGAIN)
+
+
+def _compare_connections() -> None:
+    with _app().app_context():
+        capacity.warn_at_start()
 
 
 def _sweep_at_start() -> None:

@@ -25,7 +25,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
 import config
-from domain import health, measures, outbox
+from domain import capacity, health, measures, outbox
 from models import Role
 
 bp = Blueprint("health", __name__)
@@ -66,6 +66,7 @@ def register(app: Flask) -> None:
 def watch_sweeps(app: Flask) -> None:
     """Look whether sweeps go on; if they stopped, send that one alert from here: the worker may be dead."""
     with app.app_context():
+        capacity.warn_at_start()
         try:
             key = health.alarm.look()
             if key is not None:

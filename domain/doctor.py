@@ -26,6 +26,7 @@ import config
 from domain import (
     backfill,
     blocked,
+    capacity,
     checks,
     connections,
     fonts,
@@ -265,7 +266,19 @@ def _database() -> list[Finding]:
         fix = "Move to PostgreSQL 13 or newer."
         return [Finding("database", "Database", FAIL, f"PostgreSQL {name} is too old.", fix), _migrations()]
     answers = Finding("database", "Database", OK, f"PostgreSQL {name} answers.")
-    return [answers, _migrations(), _admin(), _twins(), *_transactions()]
+    return [answers, _capacity(), _migrations(), _admin(), _twins(), *_transactions()]
+
+
+def _capacity() -> Finding:
+    """Whether the server lets in as many connections as all processes may open."""
+    title = "Room in the database"
+    try:
+        room = capacity.look()
+    except SQLAlchemyError as error:
+        return Finding("capacity", title, WARN, f"They cannot be compared: {type(error).__name__}.")
+    return Finding(
+        "capacity", title, OK if room.fits else FAIL, room.words, "" if room.fits else capacity.FIX
+    )
 
 
 def _transactions() -> list[Finding]:

@@ -12,7 +12,7 @@ from sqlalchemy import update
 
 from domain import clock, providers
 from domain.credentials import NOT_CONNECTED
-from domain.providers import ProviderError
+from domain.providers import ProviderError, room
 from extensions import db
 from models import Connection, ConnectionState, Payment
 
@@ -39,8 +39,8 @@ def begin(payment: Payment) -> ProviderError | None:
 
 
 def take_back(payment_id: int, error: ProviderError) -> None:
-    """The only attempt ended in `error`: without the right to speak, nothing was asked for. Commits."""
-    if error.code == NOT_CONNECTED:
+    """The only attempt ended in `error`: without the right to speak, or room, nothing was asked. Commits."""
+    if error.code in (NOT_CONNECTED, room.NO_ROOM):
         _write(payment_id, asked=False)
 
 

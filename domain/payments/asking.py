@@ -13,7 +13,7 @@ from domain import clock, declines, ledger, locks, opening, providers
 from domain.payments import settling, start
 from domain.payments.start import read
 from domain.polling import may_ask
-from domain.providers import Anothers, Provider, ProviderError, Report, Retraces
+from domain.providers import Anothers, Provider, ProviderError, Report, Retraces, room
 from domain.reasons import Reason
 from extensions import db
 from models import Order, Payment, PaymentState
@@ -128,14 +128,18 @@ def _retraced(provider: Retraces, report: Report, *, patient: bool) -> Report:
 def refresh(order: Order, *, door: str) -> bool:
     """What the order page does as it loads: ask about the active payment, at most every two seconds.
 
-    True when it asked, and the order may have changed.
+    True when it asked, and the order may have changed. Where others wait for the account already, or it is
+    silent, the page shows what is known and asks again.
     """
     payment = active(order)
-    if payment is None or providers.get(payment.provider, payment.account).immediate:
+    if payment is None:
         return False
-    payment_id = payment.id
+    provider, payment_id = providers.get(payment.provider, payment.account), payment.id
+    if provider.immediate or not room.may_refresh(provider.name, provider.account):
+        return False
     if may_ask(payment):
-        reconcile(payment_id, door=door)
+        with room.looking():
+            reconcile(payment_id, door=door)
     return True
 
 

@@ -33,7 +33,7 @@ from domain import (
 from domain.errors import DomainError
 from domain.matching import check_whose, mismatch, state_told, taken
 from domain.polling import ASK_AGAIN, after_silence, is_stuck, is_unreadable, next_check
-from domain.providers import Anothers, Missing, ProviderError, Report
+from domain.providers import Anothers, Missing, ProviderError, Report, room
 from domain.reasons import Reason
 from extensions import db, queue
 from models import (
@@ -360,6 +360,9 @@ def unanswered(payment_id: int, error: ProviderError, *, door: str) -> Outcome:
 
     Somebody is told of an answer about another payment, too: see `Anothers`.
     """
+    if error.code == room.NO_ROOM:
+        # Nobody was asked, so there is nothing to write down.
+        return Outcome(payment_id, db.session.get_one(Payment, payment_id).state, False, error)
 
     def work() -> Outcome:
         payment, order = locks.payment_and_order(payment_id)

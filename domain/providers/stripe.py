@@ -32,6 +32,7 @@ from domain.providers import (
     Ring,
     Throttle,
     calls,
+    room,
     told_name,
 )
 from domain.providers.stripe_reasons import why
@@ -95,7 +96,9 @@ class StripeProvider:
         self.rings = bool(settings.stripe_webhook_secret)
         self._webhook_secret = settings.stripe_webhook_secret
         self._site = settings.public_url
-        self._throttle = Throttle(settings.stripe_rate_per_second)
+        rate = settings.stripe_rate_per_second
+        # Stripe bears a quarter of the account's limit, and 25 at least, at one of its endpoints.
+        self._throttle = Throttle(rate, f"{self.name}:{self.account}", kinds=max(25, rate // 4))
         base = {"api": settings.stripe_api_base} if settings.stripe_api_base else None
 
         def client(timeout: tuple[int, int], retries: int) -> StripeClient:
@@ -220,7 +223,7 @@ class StripeProvider:
     def refund(self, provider_id: str, amount_minor: int, key: str, *, patient: bool = False) -> RefundReport:
         intent = self._intent(provider_id, patient)
         params = {"payment_intent": intent, "amount": amount_minor, "metadata": {"refund": key}}
-        with self._calling(patient) as client:
+        with self._calling(patient, "refunds") as client:
             made = client.v1.refunds.create(cast(Any, params), {"idempotency_key": key}).to_dict()
             _check_of([made], intent)
             refund = _refund_report(made)
@@ -237,7 +240,7 @@ class StripeProvider:
         return sum(refund.amount_minor for refund in made if refund.state in ("pending", "succeeded"))
 
     def health(self) -> Mapping[str, Any]:
-        with self._calling(patient=False) as client:
+        with self._calling(False, "account") as client:
             account = client.v1.accounts.retrieve_current().to_dict()
         return {
             "account": account["id"],
@@ -286,32 +289,33 @@ class StripeProvider:
         return str(session["payment_intent"])
 
     def _refunds(self, intent: str, patient: bool) -> tuple[RefundReport, ...]:
-        with self._calling(patient) as client:
+        with self._calling(patient, "refunds") as client:
             page = client.v1.refunds.list({"payment_intent": intent, "limit": 100}).to_dict()
             _check_of(page["data"], intent)
             return tuple(_refund_report(refund) for refund in page["data"])
 
     def _disputes(self, intent: str, patient: bool) -> tuple[DisputeReport, ...]:
-        with self._calling(patient) as client:
+        with self._calling(patient, "disputes") as client:
             page = client.v1.disputes.list({"payment_intent": intent, "limit": 100}).to_dict()
             _check_of(page["data"], intent)
             return tuple(_dispute_report(dispute) for dispute in page["data"])
 
     @contextmanager
-    def _calling(self, patient: bool) -> Iterator[StripeClient]:
+    def _calling(self, patient: bool, kind: str = "sessions") -> Iterator[StripeClient]:
         """Take a place under the limit, count the call, and turn what the SDK raises into a ProviderError."""
         if not self.ready:
             raise ProviderError("Stripe has no secret key.", permanent=False, code="not_configured")
-        self._throttle.wait(60 if patient else 3)
-        calls.add()
-        try:
-            yield self._patient if patient else self._quick
-        except stripe.StripeError as error:
-            raise _provider_error(error) from error
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ProviderError(
-                f"Unreadable answer: {error!r}", permanent=False, code="unreadable"
-            ) from error
+        with room.place(self.name, self.account):
+            self._throttle.wait(60 if patient else 3, kind)
+            calls.add()
+            try:
+                yield self._patient if patient else self._quick
+            except stripe.StripeError as error:
+                raise _provider_error(error) from error
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise ProviderError(
+                    f"Unreadable answer: {error!r}", permanent=False, code="unreadable"
+                ) from error
 
     def _report(self, session: Mapping[str, Any]) -> Report:
         intent = _object(session.get("payment_intent"))
@@ -476,4 +480,5 @@ def _provider_error(error: stripe.StripeError) -> ProviderError:
     permanent = isinstance(error, stripe.InvalidRequestError | stripe.IdempotencyError | stripe.CardError)
     # Stripe keeps the answer to a key, that of a fault of its own included.
     sticks = permanent or (status or 0) >= 500
-    return ProviderError(words, permanent=permanent, code=code, sticks=sticks)
+    silent = isinstance(error, stripe.APIConnectionError)
+    return ProviderError(words, permanent=permanent, code=code, sticks=sticks, silent=silent)

@@ -91,7 +91,7 @@ class SumUpProvider:
         self.rings = settings.sumup_ready or settings.sumup_connects
         self._webhook_secret = settings.sumup_webhook_secret
         credentials = credentials or ApiKey(settings.sumup_api_key)
-        self._line = Line(settings.sumup_api_base, credentials, settings.sumup_rate_per_second)
+        self._line = Line(settings.sumup_api_base, self.account, credentials, settings.sumup_rate_per_second)
 
     def supports(self, currency: str) -> bool:
         return currency in CURRENCIES

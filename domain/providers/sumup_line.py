@@ -19,7 +19,7 @@ import pydantic
 from sumup import Sumup
 from sumup.errors import APIConnectionError, APIError, APITimeoutError, SumupError
 
-from domain.providers import Credentials, Missing, ProviderError, Throttle, before_asking, calls
+from domain.providers import Credentials, Missing, ProviderError, Throttle, before_asking, calls, room
 
 API = "https://api.sumup.com"
 T = TypeVar("T")
@@ -28,7 +28,7 @@ Ask = Callable[[Sumup, Mapping[str, str]], T]
 # A read is tried so often where the caller can wait: payments.LEASE is for chains of such.
 _ATTEMPTS = 2
 # Waiting a second mends none of these.
-_NOT_AGAIN = ("not_configured", "not_connected", "unauthorised", "forbidden", "throttled")
+_NOT_AGAIN = ("not_configured", "not_connected", "unauthorised", "forbidden", "throttled", room.NO_ROOM)
 _UNREADABLE = (pydantic.ValidationError, ValueError, TypeError, KeyError, ArithmeticError, RecursionError)
 
 
@@ -62,12 +62,13 @@ class ApiKey:
 
 
 class Line:
-    """Calls for one account, at most `rate` a second in this process."""
+    """Calls for one account, at most `rate` a second."""
 
-    def __init__(self, base_url: str, credentials: Credentials, rate: int) -> None:
+    def __init__(self, base_url: str, account: str, credentials: Credentials, rate: int) -> None:
         self._base_url = base_url or API
+        self._account = account
         self._credentials = credentials
-        self._throttle = Throttle(rate)
+        self._throttle = Throttle(rate, f"sumup:{account}")
 
     def read(self, ask: Ask[T], *, patient: bool) -> T:
         """Ask what may be asked twice: one attempt of 5 seconds, or a few where the caller can wait."""
@@ -86,6 +87,10 @@ class Line:
         return self._authorised(ask, patient, writes=True)
 
     def _authorised(self, ask: Ask[T], patient: bool, *, writes: bool) -> T:
+        with room.place("sumup", self._account):
+            return self._with_token(ask, patient, writes=writes)
+
+    def _with_token(self, ask: Ask[T], patient: bool, *, writes: bool) -> T:
         with before_asking():
             token = self._credentials.token()
         try:
@@ -135,9 +140,9 @@ def answered(*, writes: bool = False) -> Iterator[None]:
 def provider_error(error: SumupError, *, writes: bool = False) -> ProviderError:
     """What an error of the SDK means for the caller. `writes`: the call was to change something."""
     if isinstance(error, APITimeoutError):
-        return ProviderError("SumUp did not answer in time.", permanent=False, code="timeout")
+        return ProviderError("SumUp did not answer in time.", permanent=False, code="timeout", silent=True)
     if isinstance(error, APIConnectionError):
-        return ProviderError("SumUp cannot be reached.", permanent=False, code="unreachable")
+        return ProviderError("SumUp cannot be reached.", permanent=False, code="unreachable", silent=True)
     status = error.status if isinstance(error, APIError) else None
     if status == 401:
         return _Unauthorised()

@@ -18,7 +18,7 @@ import httpx
 from sumup import Sumup
 
 from config import Settings
-from domain.providers import ProviderError, calls
+from domain.providers import ProviderError, calls, room
 from domain.providers.connecting import Owner, Refused, Tokens
 from domain.providers.sumup_line import API, answered, client
 
@@ -99,7 +99,7 @@ class SumUpConnector:
 
     def _ask(self, access_token: str, ask: Callable[[Sumup, Mapping[str, str]], T]) -> T:
         calls.add()
-        with answered():
+        with room.place("sumup", "connecting"), answered():
             return ask(client(self._base, False, os.getpid()), {"Authorization": f"Bearer {access_token}"})
 
     def _tokens(self, form: Mapping[str, str]) -> Tokens:
@@ -107,14 +107,17 @@ class SumUpConnector:
             raise ProviderError("SumUp has no app to connect to.", permanent=False, code="not_configured")
         calls.add()
         secret = {"client_id": self._client_id, "client_secret": self._client_secret}
-        try:
-            answer = httpx.post(
-                f"{self._base}/token", data={**form, **secret}, timeout=_TIMEOUT, verify=_trusted()
-            )
-        except httpx.HTTPError as error:
-            code = "timeout" if isinstance(error, httpx.TimeoutException) else "unreachable"
-            raise ProviderError("SumUp gave no answer.", permanent=False, code=code) from None
-        return _read(answer)
+        with room.place("sumup", "connecting"):
+            try:
+                answer = httpx.post(
+                    f"{self._base}/token", data={**form, **secret}, timeout=_TIMEOUT, verify=_trusted()
+                )
+            except httpx.HTTPError as error:
+                code = "timeout" if isinstance(error, httpx.TimeoutException) else "unreachable"
+                raise ProviderError(
+                    "SumUp gave no answer.", permanent=False, code=code, silent=True
+                ) from None
+            return _read(answer)
 
 
 @cache

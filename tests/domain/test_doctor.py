@@ -14,7 +14,7 @@ import pytest
 from flask import Flask
 
 import config
-from domain import clock, doctor, heartbeat, jobs, providers
+from domain import capacity, clock, doctor, heartbeat, jobs, providers
 from domain.doctor import Finding
 from extensions import db, queue
 from models import Heartbeat, Role, SweepRun
@@ -248,3 +248,24 @@ def test_mail_test_command(sound: None, app: Flask, sandbox: Sandbox) -> None:
     assert told.exit_code == 0, told.output
     assert "accepted a test mail to ops@example.org" in told.stdout
     assert len(sandbox.mail("ops@example.org")) == 1
+
+
+def test_it_compares_the_connections_with_what_the_server_allows(sound: None) -> None:
+    assert found("capacity").state == doctor.OK
+    # As it comes, all together stay under twenty.
+    assert "18 of the" in found("capacity").words
+    change(web_concurrency=30, web_threads=16)
+    finding = found("capacity")
+    assert finding.state == doctor.FAIL
+    assert "518 of the" in finding.words and "WEB_CONCURRENCY" in finding.fix
+
+
+def test_a_process_says_at_its_start_that_the_server_allows_too_few(
+    sound: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(capacity._Told, "done", False)
+    change(web_concurrency=30, web_threads=16)
+    for _ in range(2):
+        capacity.warn_at_start()
+    said = [record for record in caplog.records if "too_few_connections" in str(record.msg)]
+    assert len(said) == 1 and "518 of the" in str(said[0].msg)

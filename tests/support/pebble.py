@@ -28,6 +28,7 @@ from domain.providers import (
     Ring,
     Throttle,
     calls,
+    room,
 )
 
 # --- Pebble's side: what would be on the other end of the wire ------------------------------------------
@@ -299,12 +300,15 @@ class PebbleProvider:
     def _send(
         self, method: str, path: str, body: Mapping[str, Any], key: str, token: str, longest: float
     ) -> tuple[int, str]:
-        self._throttle.wait(longest)
-        calls.add()
-        try:
-            return self._bank.call(method, path, body, key, token)
-        except TimeoutError as error:
-            raise ProviderError("Pebble did not answer.", permanent=False, code="timeout") from error
+        with room.place(self.name, self.account):
+            self._throttle.wait(longest)
+            calls.add()
+            try:
+                return self._bank.call(method, path, body, key, token)
+            except TimeoutError as error:
+                raise ProviderError(
+                    "Pebble did not answer.", permanent=False, code="timeout", silent=True
+                ) from error
 
     def _report(self, payment: Mapping[str, Any]) -> Report:
         currency, state = payment["currency"], _STATES.get(payment["state"])
