@@ -494,6 +494,8 @@ class Payment(Base):
     charge_id: Mapped[str | None] = mapped_column(String(255))
     # What the provider says it took, in minor units of the payment's currency; NULL until it is paid.
     received_minor: Mapped[int | None] = mapped_column(BigInteger)
+    # What we asked to send back of it, and what of that may have gone: never more than was received.
+    asked_back_minor: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
     # Whether this payment's money bought the order's goods; at most one does (see the index below).
     fulfilled: Mapped[bool] = mapped_column(Boolean, default=False)
     amount_minor: Mapped[int] = mapped_column(BigInteger)
@@ -539,6 +541,10 @@ class Payment(Base):
         UniqueConstraint("provider", "provider_id", name="payments_provider_id_key"),
         UniqueConstraint("provider", "charge_id", name="payments_charge_key"),
         CheckConstraint("amount_minor > 0", name="payments_amount"),
+        CheckConstraint(
+            "asked_back_minor BETWEEN 0 AND coalesce(received_minor, 0)",
+            name="payments_never_asked_back_more",
+        ),
         CheckConstraint("state <> 'paid' OR paid_at IS NOT NULL", name="payments_paid_at"),
         CheckConstraint(
             "state NOT IN ('created', 'open', 'processing') OR next_check_at IS NOT NULL",
@@ -572,6 +578,11 @@ class Payment(Base):
         """Until when it can be paid: the end of the hold, or of the provider's page where that is sooner."""
         ends = [moment for moment in (self.closes_at, self.expires_at) if moment is not None]
         return min(ends, default=None)
+
+    @property
+    def has_reversals(self) -> bool:
+        """Whether money of it went back, or was asked back: its charge may hint at no change of that."""
+        return bool(self.refunds or self.disputes)
 
     @property
     def has_open_ends(self) -> bool:
@@ -633,6 +644,8 @@ class Refund(Base):
     check_count: Mapped[int] = mapped_column(Integer, default=0)
     # When the one call was made whose answer may be lost, where the provider keeps no key of ours.
     asked_at: Mapped[datetime | None] = mapped_column(Time)
+    # When the provider accepted it, and the buyer was told so; kept where it fails afterwards.
+    accepted_at: Mapped[datetime | None] = mapped_column(Time)
 
     payment: Mapped[Payment] = relationship(back_populates="refunds")
     actor: Mapped[User | None] = relationship()
@@ -656,7 +669,7 @@ class DisputeState(StrEnum):
 
 
 class Dispute(Base):
-    """A buyer's bank taking the money back, or trying to."""
+    """A buyer's bank taking the money back, or trying to; or only asking about it, so far."""
 
     __tablename__ = "disputes"
 
@@ -667,11 +680,18 @@ class Dispute(Base):
     currency: Mapped[str] = mapped_column(String(3))
     state: Mapped[DisputeState] = mapped_column(_enum(DisputeState), default=DisputeState.OPEN)
     provider_status: Mapped[str] = mapped_column(String(50), default="")
+    # False for an inquiry: the bank asks, and has taken nothing so far.
+    took_money: Mapped[bool] = mapped_column(Boolean, default=True, server_default=text("true"))
     reason: Mapped[str] = mapped_column(String(100), default="")
     created_at: Mapped[datetime] = mapped_column(Time)
     closed_at: Mapped[datetime | None] = mapped_column(Time)
 
     payment: Mapped[Payment] = relationship(back_populates="disputes")
+
+    @property
+    def has_money(self) -> bool:
+        """Whether the bank has the money, for now or for good."""
+        return self.took_money and self.state is not DisputeState.WON
 
 
 class WebhookEvent(Base):
@@ -1032,6 +1052,8 @@ class CheckRun(Base):
     id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     at: Mapped[datetime] = mapped_column(Time, index=True)
     violations: Mapped[list[Json]] = mapped_column(JSONB, default=list)
+    # The codes of those that could not be asked in time: nothing is known of them.
+    unchecked: Mapped[list[str]] = mapped_column(JSONB, default=list, server_default=text("'[]'"))
 
 
 class Heartbeat(Base):

@@ -30,7 +30,7 @@ from domain import (
     outbox,
     payments,
     polling,
-    refunds,
+    remains,
 )
 from domain import door as doors
 from domain import orders as orders_domain
@@ -144,7 +144,7 @@ def orders() -> str:
 @bp.get("/orders/<code>")
 def order(code: str) -> str:
     found = office.order_file(code)
-    left = {payment.id: refunds.refundable_minor(payment) for payment in found.order.payments}
+    left = {payment.id: remains.refundable_minor(payment) for payment in found.order.payments}
     return render_template(
         "admin/order.html",
         file=found,

@@ -13,7 +13,7 @@ from wtforms.validators import DataRequired, InputRequired, Length
 from blueprints import refunding
 from blueprints.event_forms import by_rule, text
 from blueprints.organiser import Page, act, bp, me
-from domain import addresses, attendees, money, office, orders, refunds
+from domain import addresses, attendees, money, office, orders, remains
 from domain.errors import DomainError
 from models import Order, OrderState
 
@@ -53,7 +53,7 @@ def order_list() -> str:
 @bp.get("/events/<slug>/orders/<code>")
 def order(code: str) -> str:
     found = office.order_file(code, event_id=g.event.id)
-    left = {payment.id: refunds.refundable_minor(payment) for payment in found.order.payments}
+    left = {payment.id: remains.refundable_minor(payment) for payment in found.order.payments}
     return render_template(
         "organiser/order.html",
         event=g.event,

@@ -182,6 +182,21 @@ def dispute(order: Order, amount_minor: int, currency: str, reason: str) -> Aler
     )
 
 
+def inquiry(order: Order, amount_minor: int, currency: str, reason: str) -> Alert:
+    """A buyer's bank that asks about a payment, and has taken nothing so far."""
+    return (
+        f"Bank Asks About a Payment - Order {order.code}",
+        f"The buyer's bank asks about {_amount(amount_minor, currency)}. No money has moved, and the "
+        "order is as it was.\n\n"
+        f"Reason: {reason or 'not given'}\n"
+        f"Order: {order.code}\n"
+        f"{_customer(order)}\n\n"
+        "Answer it in the provider's dashboard before the date shown there, or refund it: without an answer "
+        "it becomes a dispute, and the bank takes the money.\n\n"
+        f"{_view(order)}",
+    )
+
+
 def suspicious_pattern(where: str, count: int, order: Order) -> Alert:
     """Many failed payments at `where`: `order ORD-…` or `address 192.0.2.1`. `order` is the newest."""
     return (

@@ -17,7 +17,7 @@ from time import monotonic
 import structlog
 from sqlalchemy import ColumnElement, String, and_, cast, func, or_, select
 
-from domain import catalogue, clock, decisions, outbox, payments, refunds, sales
+from domain import catalogue, clock, decisions, outbox, payments, refunds, remains, sales
 from domain.errors import DomainError
 from extensions import db, queue
 from models import (
@@ -175,7 +175,7 @@ def _payable() -> list[tuple[int, str, str]]:
 
 def progress(event: Event) -> Progress:
     """How far it is. Money that went back before counts as done."""
-    unresolved = _has_refund(Refund.state.in_((*refunds.UNRESOLVED, RefundState.REVIEW)))
+    unresolved = _has_refund(Refund.state.in_((*remains.UNRESOLVED, RefundState.REVIEW)))
     left = _left() > 0
     bad = and_(left, ~unresolved, _failed_since(event))
     row = db.session.execute(
@@ -260,7 +260,7 @@ def _due(event: Event, after: int) -> list[tuple[int, int]]:
         select(Payment.id, left)
         .join(Order, Order.id == Payment.order_id)
         .where(*_bought(event), Payment.id > after, left > 0)
-        .where(~_has_refund(Refund.state.in_((*refunds.UNRESOLVED, RefundState.REVIEW))))
+        .where(~_has_refund(Refund.state.in_((*remains.UNRESOLVED, RefundState.REVIEW))))
         .where(~_failed_since(event))
         .order_by(Payment.id)
         .limit(_BATCH)
@@ -293,10 +293,10 @@ def _failed_since(event: Event) -> ColumnElement[bool]:
 
 
 def _left() -> ColumnElement[int]:
-    """What is left of a payment, as `refunds.refundable_minor` has it, for many at once."""
+    """What is left of a payment, as `remains.refundable_minor` has it, for many at once."""
     given = (
         select(func.coalesce(func.sum(Refund.amount_minor), 0))
-        .where(Refund.payment_id == Payment.id, Refund.state.in_(refunds.COUNTED))
+        .where(Refund.payment_id == Payment.id, Refund.state.in_(remains.COUNTED))
         .scalar_subquery()
     )
     disputed = (

@@ -1,8 +1,9 @@
-"""The seven invariants of Kassa's money, asked of the live database every ten minutes and by `flask doctor`.
+"""The eight invariants of Kassa's money, asked of the live database every ten minutes and by `flask doctor`.
 
 Each is one SQL query that returns the rows for which it does not hold; an empty answer is the good one. A
-violation means a bug or somebody's hand in the database, so it is alerted as critical, once for each cause.
-Every query is bounded in time and in rows.
+violation means a bug or somebody's hand in the database, so it is alerted as critical, once for each cause,
+and once more where it comes back. Every query is bounded in time and in rows; of one that runs out of time
+nothing is known, which is told as that.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ INVARIANTS = (
     ),
     Invariant(
         "paid_money_is_placed",
-        "Money was paid, and is neither fulfilled, nor refunded, nor in the money inbox.",
+        "Money was paid, and is neither fulfilled, nor refunded or taken by a bank, nor in the money inbox.",
         """
         SELECT 'payment:' || p.id AS row, o.code AS "order", p.state, p.currency, p.amount_minor
         FROM payments p JOIN orders o ON o.id = p.order_id
@@ -97,6 +98,8 @@ INVARIANTS = (
           AND coalesce(p.received_minor, p.amount_minor) > (
             SELECT coalesce(sum(r.amount_minor), 0) FROM refunds r
             WHERE r.payment_id = p.id AND r.state IN ('created', 'pending', 'succeeded', 'review'))
+            + (SELECT coalesce(sum(d.amount_minor), 0) FROM disputes d
+               WHERE d.payment_id = p.id AND d.state <> 'won' AND d.took_money)
         """,
     ),
     Invariant(
@@ -154,6 +157,19 @@ INVARIANTS = (
         """,
     ),
     Invariant(
+        "refunds_within_what_came",
+        "More was asked to be sent back of a payment than it received.",
+        """
+        SELECT 'payment:' || p.id AS row, o.code AS "order", p.currency, p.received_minor, r.asked AS minor
+        FROM (SELECT payment_id, sum(amount_minor) AS asked FROM refunds
+              WHERE NOT made_at_provider AND state NOT IN ('failed', 'cancelled') GROUP BY payment_id) r
+        JOIN payments p ON p.id = r.payment_id JOIN orders o ON o.id = p.order_id
+        WHERE r.asked > coalesce(p.received_minor, 0)
+          AND NOT EXISTS (SELECT 1 FROM incidents i
+                          WHERE i.payment_id = p.id AND i.kind = 'given_back_too_much')
+        """,
+    ),
+    Invariant(
         "nothing_is_forgotten",
         "Something unfinished has no next check: a payment, a refund, an order or a wallet hold.",
         """
@@ -186,32 +202,71 @@ INVARIANTS = (
 )
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What came of asking all: what does not hold, and the codes of what could not be asked in time."""
+
+    violations: list[Violation]
+    unchecked: list[str]
+
+
+def ask_all() -> Answers:
+    """Ask every invariant. Reads only, and leaves no transaction open."""
+    violations, unchecked = [], []
+    for invariant in INVARIANTS:
+        try:
+            found = _ask(invariant)
+        except _OutOfTime:
+            unchecked.append(invariant.code)
+        else:
+            violations += [found] if found is not None else []
+    return Answers(violations, unchecked)
+
+
 def look() -> list[Violation]:
-    """Ask every invariant; what does not hold. Reads only, and leaves no transaction open."""
-    return [violation for invariant in INVARIANTS if (violation := _ask(invariant)) is not None]
+    """What does not hold. Reads only, and leaves no transaction open."""
+    return ask_all().violations
 
 
-def run() -> list[Violation]:
-    """Ask every invariant, record the run, and stage a critical alert for each new cause. Commits."""
-    found = look()
-    before = db.session.scalar(select(CheckRun).order_by(CheckRun.id.desc()).limit(1))
-    known = {
-        (old["code"], row.get("row"))
-        for old in (before.violations if before else [])
-        for row in old["sample"]
-    }
+def run() -> Answers:
+    """Ask every invariant, record the run, and stage an alert for what is new in it. Commits.
+
+    What did not hold when it was last asked is known. What held meanwhile and does not any more is new.
+    """
+    answers = ask_all()
     now = clock.now()
-    db.session.add(CheckRun(at=now, violations=[asdict(violation) for violation in found]))
+    known = {violation.code: _known(violation.code) for violation in answers.violations}
+    before = db.session.scalar(select(CheckRun).order_by(CheckRun.id.desc()).limit(1))
+    late = [code for code in answers.unchecked if before is None or code not in before.unchecked]
+    violations = [asdict(violation) for violation in answers.violations]
+    this = CheckRun(at=now, violations=violations, unchecked=answers.unchecked)
+    db.session.add(this)
+    db.session.flush()
     db.session.execute(delete(CheckRun).where(CheckRun.at < now - KEEP))
-    for violation in found:
-        structlog.get_logger(__name__).error(
-            "invariant_violated", code=violation.code, sample=violation.sample
-        )
-        new = [row for row in violation.sample if (violation.code, row.get("row")) not in known]
+    log = structlog.get_logger(__name__)
+    for violation in answers.violations:
+        log.error("invariant_violated", code=violation.code, sample=violation.sample)
+        new = [row for row in violation.sample if row.get("row") not in known[violation.code]]
         if new:
-            _alert(violation, new)
+            _alert(violation, new, this.id)
+    if answers.unchecked:
+        log.warning("invariants_unchecked", codes=answers.unchecked, seconds=SECONDS)
+    if late:
+        _alert_unchecked(late, this.id)
     db.session.commit()
-    return found
+    return answers
+
+
+def _known(code: str) -> set[Any]:
+    """The rows that broke an invariant when it was last asked."""
+    asked = select(CheckRun).where(~CheckRun.unchecked.contains([code])).order_by(CheckRun.id.desc()).limit(1)
+    last = db.session.scalar(asked)
+    broken = last.violations if last is not None else []
+    return {row.get("row") for old in broken if old["code"] == code for row in old["sample"]}
+
+
+class _OutOfTime(Exception):
+    """An invariant could not be asked in the time that it has."""
 
 
 def _ask(invariant: Invariant) -> Violation | None:
@@ -226,9 +281,7 @@ def _ask(invariant: Invariant) -> Violation | None:
     except OperationalError as error:
         if not isinstance(error.orig, QueryCanceled):
             raise
-        return Violation(
-            invariant.code, f"This could not be checked in {SECONDS} seconds.", [{"row": "not checked"}]
-        )
+        raise _OutOfTime from error
     finally:
         db.session.rollback()
     if not rows:
@@ -249,7 +302,7 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _alert(violation: Violation, rows: list[dict[str, Any]]) -> None:
+def _alert(violation: Violation, rows: list[dict[str, Any]], run_id: int) -> None:
     lines = [", ".join(f"{name} {value}" for name, value in row.items()) for row in rows]
     outbox.alert(
         f"Invariant violated: {violation.code}",
@@ -258,6 +311,18 @@ def _alert(violation: Violation, rows: list[dict[str, Any]]) -> None:
         + "\n\nDo not mend rows by hand. Open each order and read its timeline, stop selling the event if "
         "goods are being handed over wrongly, and run `flask doctor` again.\n\n"
         f"{config.get().public_url}/admin/",
-        key=f"invariant:{violation.code}:{rows[0].get('row')}",
+        key=f"invariant:{violation.code}:{rows[0].get('row')}:{run_id}",
         critical=True,
+    )
+
+
+def _alert_unchecked(codes: list[str], run_id: int) -> None:
+    outbox.alert(
+        f"Invariants Not Checked: {', '.join(codes)}",
+        f"These could not be asked within {SECONDS} seconds, so that nothing is known of them: "
+        f"{', '.join(codes)}. Nothing is wrong because of that.\n\n"
+        "They are asked again in ten minutes. Where it goes on, see what the database is busy with: `flask "
+        "doctor` says how it answers.\n\n"
+        f"{config.get().public_url}/admin/",
+        key=f"invariants_unchecked:{run_id}",
     )

@@ -9,7 +9,20 @@ import structlog
 from sqlalchemy import select
 
 import config
-from domain import accounts, addresses, clock, fulfilment, ledger, locks, outbox, payments, refunds, timeline
+from domain import (
+    accounts,
+    addresses,
+    clock,
+    fulfilment,
+    incidents,
+    ledger,
+    locks,
+    outbox,
+    payments,
+    refunds,
+    remains,
+    timeline,
+)
 from domain.errors import DomainError, NotFound
 from extensions import db, queue
 from models import Incident, LineKind, Order, OrderState, Payment, Refund
@@ -79,7 +92,7 @@ def _refund(incident_id: int, reason: str, actor_id: int | None) -> None:
                 f"It is in {incident.currency}: give it back in the provider's dashboard, then dismiss it."
             )
         raise DomainError("not_paid", words)
-    left = refunds.refundable_minor(payment)
+    left = remains.refundable_minor(payment)
     if left <= 0:
         return
     refund = refunds.request(incident.payment_id, left, actor_id=actor_id, reason=reason)
@@ -104,17 +117,26 @@ def _decide(incident_id: int, how: str, reason: str, actor_id: int | None) -> No
     if payment is not None and order is not None:
         if incident.kind == "refund_ambiguous":
             _decide_refund(incident, payment, order, how, reason)
+        elif incident.kind == "given_back_too_much" and how != "dismiss":
+            raise DomainError(
+                "unknown_decision",
+                "This money has gone already, so that there is nothing to send or to use: look at it in the "
+                "provider's dashboard, then dismiss it.",
+            )
         elif how == "issue":
             _issue(incident, payment, order, actor_id)
         elif how == "wallet":
             _credit(incident, payment, order)
         timeline.note(order, "decided", f"{how}: {reason}", door="admin", payment=payment, actor_id=actor_id)
-        if how != "issue":
-            _end(order, payment, how)
     incident.resolution = how
     incident.resolution_reason = reason
     incident.resolved_at = clock.now()
     incident.resolved_by_id = actor_id
+    if payment is not None and order is not None and how != "issue":
+        payments.leave_review(payment)
+        _end(order, payment, how)
+        if how == "dismiss":
+            _tell_dismissed(incident, payment, order)
 
 
 def _decide_refund(incident: Incident, payment: Payment, order: Order, how: str, reason: str) -> None:
@@ -166,7 +188,7 @@ def _credit(incident: Incident, payment: Payment, order: Order) -> None:
 
 def _check_still_here(payment: Payment) -> None:
     """What arrived can be given to somebody only while nobody has sent it back."""
-    if payment.received_minor is not None and refunds.is_gone(payment):
+    if payment.received_minor is not None and remains.is_gone(payment):
         raise DomainError(
             "given_back",
             "This money was given back or credited, or some of it. Refund what is left, or dismiss.",
@@ -196,6 +218,20 @@ def _end(order: Order, payment: Payment, how: str) -> None:
         return
     order.state = OrderState.CANCELLED if how == "dismiss" else OrderState.REFUNDED
     fulfilment.release(order)
+
+
+def _tell_dismissed(incident: Incident, payment: Payment, order: Order) -> None:
+    """How it ended, for who was told that their money came; or that an order has ended that nobody paid."""
+    if incidents.was_told(incident):
+        outbox.stage(
+            "money_decided",
+            key=f"incident:{incident.id}:decided",
+            to=order.email,
+            order=order,
+            context={"amount_minor": incident.amount_minor, "currency": incident.currency},
+        )
+    elif order.state is OrderState.CANCELLED and payment.received_minor is None:
+        outbox.stage("order_cancelled", key=f"payment:{payment.id}:cancelled", to=order.email, order=order)
 
 
 def decide_late_money() -> None:

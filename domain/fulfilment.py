@@ -7,6 +7,7 @@ None commits.
 from __future__ import annotations
 
 from collections import Counter
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ARRAY, Integer, Update, bindparam, column, func, select, update
@@ -15,11 +16,11 @@ from domain import alerts, clock, ledger, outbox, tickets, timeline
 from domain.errors import DomainError
 from extensions import db
 from models import (
-    DisputeState,
     Event,
     EventState,
     LineKind,
     Order,
+    OrderLine,
     OrderState,
     Payment,
     RefundState,
@@ -155,9 +156,18 @@ _CHANGE, _TAKE = _moving(_UNNESTED), _if_free(_UNNESTED)
 _CHANGE_SEVERAL, _TAKE_SEVERAL = _moving(_BY_ID), _if_free(_BY_ID)
 
 
-def sellable_still(order: Order) -> bool:
-    """Whether the goods can still be had: a cancelled event has none."""
-    return order.event is None or order.event.state is not EventState.CANCELLED
+class FeeNotNeeded(DomainError):
+    """The event of a listing fee does not wait for one; nothing was changed."""
+
+
+def why_not(order: Order, paid_at: datetime) -> str:
+    """Why money that was paid at `paid_at` buys nothing of its event, as an incident's kind; or ""."""
+    if order.event is None:
+        return ""
+    if order.event.state is EventState.CANCELLED:
+        return "event_cancelled"
+    # Who pays when it is over has a worthless ticket. Money that was only heard of late was paid in time.
+    return "event_over" if paid_at >= order.event.ends_at else ""
 
 
 def fulfil(
@@ -180,8 +190,23 @@ def fulfil(
     kind = "tickets" if issued else "listing_live" if order.is_listing_fee else "top_up"
     outbox.stage(kind, key=f"order:{order.id}:fulfilled", to=order.email, order=order)
     if order.is_listing_fee:
-        _move_event(order, EventState.DRAFT, EventState.PUBLISHED)
+        _publish(order)
     sell(order)
+
+
+def _publish(order: Order) -> None:
+    """The event goes on sale for its fee. FeeNotNeeded where it does not wait for one (any more)."""
+    fees = Order.lines.any(OrderLine.kind == LineKind.LISTING_FEE)
+    paid_before = select(Order.id).where(
+        Order.event_id == order.event_id, Order.id != order.id, Order.state == OrderState.COMPLETED, fees
+    )
+    moved = _move_event(order, EventState.DRAFT, EventState.PUBLISHED)
+    if not moved or db.session.scalar(paid_before.limit(1)) is not None:
+        raise FeeNotNeeded(
+            "fee_not_needed",
+            "The event does not wait for a fee: it was paid or waived before, or the event is not a draft "
+            "any more. Send this one back, credit it to the wallet, or dismiss it.",
+        )
 
 
 def _post(order: Order, payment: Payment, source: str) -> None:
@@ -247,7 +272,7 @@ def fee_taken_back(order: Order, payment: Payment, what: str, *, door: str) -> N
 def fee_restored(order: Order, payment: Payment, what: str, *, door: str) -> None:
     """The fee is here after all: its event is on sale again, unless a person has decided otherwise."""
     gone = any(refund.state in (RefundState.PENDING, RefundState.SUCCEEDED) for refund in payment.refunds)
-    gone = gone or any(dispute.state is not DisputeState.WON for dispute in payment.disputes)
+    gone = gone or any(dispute.has_money for dispute in payment.disputes)
     if gone or not (order.is_listing_fee and payment.fulfilled):
         return
     if _move_event(order, EventState.REVIEW, EventState.PUBLISHED):

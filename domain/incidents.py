@@ -11,10 +11,20 @@ from typing import Any
 from sqlalchemy import bindparam, select
 from sqlalchemy.dialects.postgresql import insert
 
-from domain import alerts, clock, ledger, outbox, timeline
+import config
+from domain import alerts, clock, ledger, outbox, pockets, timeline
 from domain.providers import Report
 from extensions import db
-from models import Incident, Order, OrderState, Payment, Refund, Transfer
+from models import (
+    Incident,
+    Order,
+    OrderState,
+    OutboxMail,
+    Payment,
+    PaymentState,
+    Refund,
+    Transfer,
+)
 
 # Kind -> what it means, for the inbox, the timeline and the mail.
 KINDS = {
@@ -24,14 +34,27 @@ KINDS = {
     "late_money": "The payment arrived after its hold ended, and the tickets are gone.",
     "given_back": "The payment was confirmed when its money, or some of it, was given back or credited.",
     "event_cancelled": "The payment arrived for an event that was cancelled.",
+    "event_over": "The payment was made when the event was over.",
+    "fee_again": "A listing fee was paid for an event that did not wait for one: it is published already, or "
+    "the fee was paid before.",
     "refund_failed": "A refund failed after its tickets were sold to somebody else.",
     "refund_returned": "A refund from the money inbox failed in the end, so its money is still here.",
     "dispute_won": "A dispute was won, so money is here again that was decided about while it was gone.",
+    "given_back_too_much": "More went back of this payment than came: a refund was made twice, or though "
+    "the bank had taken the money. Look at both in the provider's dashboard, then dismiss it.",
+    "kept_without_goods": "Some of this payment is still here, and its tickets are all void. Send it back, "
+    "or dismiss it where it is to be kept.",
+    "won_beside_refund": "A dispute was won, and some of the payment went back while it was open. All its "
+    "tickets are valid again: see whether some are to stop, then dismiss it.",
     "refund_unclear": "The provider did not say whether a refund was made.",
     "refund_ambiguous": "What went back at the provider is neither with nor without this refund. Look it up "
     "in its dashboard: choose refund if the money went back, dismiss if it did not.",
     "unknown_payment": "The provider has a paid payment of ours that is not in the database.",
 }
+
+
+# What arrived is not what these are about: their sums are of refunds and disputes.
+_OF_MONEY_BACK = ("refund_ambiguous", "given_back_too_much", "kept_without_goods", "won_beside_refund")
 
 
 def open_incident(
@@ -52,7 +75,9 @@ def open_incident(
     before = db.session.scalars(
         select(Incident).where(Incident.payment_id == payment.id, Incident.kind == kind)
     ).all()
-    if any(incident.resolved_at is None for incident in before):
+    waiting = next((incident for incident in before if incident.resolved_at is None), None)
+    if waiting is not None:
+        _tell_buyer(waiting.key, kind, order, payment, report)
         correct(order, payment, report)
         return
     # What was decided once stays decided: the same trouble again is another incident.
@@ -78,6 +103,7 @@ def open_incident(
     )
     if added is None:
         return
+    _tell_buyer(key, kind, order, payment, report)
     timeline.note(
         order,
         "incident",
@@ -93,11 +119,46 @@ def open_incident(
     outbox.alert(subject, text, key=f"incident:{key}", critical=True)
 
 
+def _tell_buyer(key: str, kind: str, order: Order, payment: Payment, report: Report) -> None:
+    """Owe the buyer the mail that their money arrived and waits for a decision, once for each incident."""
+    if report.state != "paid" or payment.fulfilled:
+        return
+    how = config.get().late_money if kind == "late_money" else "person"
+    outbox.stage(
+        "money_arrived",
+        key=_arrived(key),
+        to=order.email,
+        order=order,
+        context={
+            "kind": kind,
+            "how": how,
+            "amount_minor": report.amount_minor,
+            "currency": report.currency,
+        },
+    )
+
+
+def _arrived(key: str) -> str:
+    return f"money_arrived:{key}"
+
+
+def was_told(incident: Incident) -> bool:
+    """Whether the buyer was told that this money arrived, and so wants to hear how it ended."""
+    told = select(OutboxMail.id).where(OutboxMail.key == _arrived(incident.key)[:200])
+    return db.session.scalar(told) is not None
+
+
+def is_waiting(payment: Payment) -> bool:
+    """Whether anything about a payment waits for a person."""
+    waiting = select(Incident.id).where(Incident.payment_id == payment.id, Incident.resolved_at.is_(None))
+    return db.session.scalar(waiting.limit(1)) is not None
+
+
 def hold_money(kind: str, order: Order, payment: Payment, report: Report) -> None:
     """Have in suspense what the report says has arrived and has bought nothing, whatever was said before."""
     if report.state != "paid" or payment.fulfilled:
         return
-    source = ledger.provider_account(payment.provider, payment.account)
+    source = pockets.provider_side(payment)
     before = db.session.scalars(select(Transfer).filter_by(payment_id=payment.id, kind="suspense")).all()
     lacking = Counter({report.currency: report.amount_minor})
     for transfer in before:
@@ -123,7 +184,9 @@ def hold_money(kind: str, order: Order, payment: Payment, report: Report) -> Non
 def correct(order: Order, payment: Payment, report: Report) -> None:
     """Where a paid report names another sum than the one before, what waits to be decided is that sum."""
     waiting = db.session.scalars(
-        select(Incident).where(Incident.payment_id == payment.id, Incident.resolved_at.is_(None))
+        select(Incident)
+        .where(Incident.payment_id == payment.id, Incident.resolved_at.is_(None))
+        .where(Incident.kind.not_in(_OF_MONEY_BACK))
     ).all()
     if report.state != "paid" or not waiting:
         return
@@ -140,11 +203,60 @@ def money_returned(
     Nothing to do where it still waits there.
     """
     known = db.session.scalars(select(Incident).where(Incident.payment_id == payment.id)).all()
-    if any(incident.resolved_at is None for incident in known):
+    if any(incident.resolved_at is None and incident.kind != "given_back_too_much" for incident in known):
         return
     if not any(other.fulfilled for other in order.payments):
         order.state = OrderState.REVIEW
     key = f"{kind}:{payment.id}:{len(known)}"
+    _add(kind, key, order, payment, amount_minor, currency, {"what": why})
+    timeline.note(order, "incident", f"{KINDS[kind]} {why}".strip(), door=door, payment=payment)
+    subject, text = alerts.incident(order, KINDS[kind], amount_minor, currency)
+    outbox.alert(subject, text, key=f"incident:{key}", critical=True)
+
+
+def given_back_too_much(order: Order, payment: Payment, excess_minor: int, *, door: str) -> None:
+    """More went back of a payment than came, by its provider's word. Told again only where it grows."""
+    _of_sum("given_back_too_much", order, payment, excess_minor, door=door)
+
+
+def kept_without_goods(order: Order, payment: Payment, left_minor: int, *, door: str) -> None:
+    """The tickets of a payment are all void, and some of its money is still here."""
+    _of_sum("kept_without_goods", order, payment, left_minor, door=door)
+
+
+def won_beside_refund(order: Order, payment: Payment, amount_minor: int, *, door: str) -> None:
+    """The tickets of a payment are valid again though some of it went back while a bank had the rest."""
+    _of_sum("won_beside_refund", order, payment, amount_minor, door=door)
+
+
+def _of_sum(kind: str, order: Order, payment: Payment, amount_minor: int, *, door: str) -> None:
+    """Open an incident about a sum of a payment, or correct the one that waits. No commit."""
+    known = db.session.scalars(
+        select(Incident).where(Incident.payment_id == payment.id, Incident.kind == kind)
+    ).all()
+    waiting = next((incident for incident in known if incident.resolved_at is None), None)
+    if waiting is not None:
+        waiting.amount_minor = amount_minor
+        return
+    if any(incident.amount_minor >= amount_minor for incident in known):
+        # A person has decided about as much already.
+        return
+    key = f"{kind}:{payment.id}:{len(known)}"
+    _add(kind, key, order, payment, amount_minor, payment.currency, {})
+    timeline.note(order, "incident", KINDS[kind], door=door, payment=payment)
+    subject, text = alerts.incident(order, KINDS[kind], amount_minor, payment.currency)
+    outbox.alert(subject, text, key=f"incident:{key}", critical=True)
+
+
+def _add(
+    kind: str,
+    key: str,
+    order: Order,
+    payment: Payment,
+    amount_minor: int,
+    currency: str,
+    evidence: dict[str, Any],
+) -> None:
     db.session.add(
         Incident(
             key=key,
@@ -155,13 +267,10 @@ def money_returned(
             charge_id=payment.charge_id,
             amount_minor=amount_minor,
             currency=currency,
-            evidence={"what": why},
+            evidence=evidence,
             created_at=clock.now(),
         )
     )
-    timeline.note(order, "incident", f"{KINDS[kind]} {why}".strip(), door=door, payment=payment)
-    subject, text = alerts.incident(order, KINDS[kind], amount_minor, currency)
-    outbox.alert(subject, text, key=f"incident:{key}", critical=True)
 
 
 def refund_unclear(order: Order, refund: Refund) -> None:
@@ -182,20 +291,7 @@ def refund_ambiguous(order: Order, payment: Payment, refund: Refund, gone_minor:
         "refunded_now_minor": gone_minor,
     }
     key = f"refund_ambiguous:{refund.id}"
-    db.session.add(
-        Incident(
-            key=key,
-            kind="refund_ambiguous",
-            order_id=order.id,
-            payment_id=payment.id,
-            provider=payment.provider,
-            charge_id=payment.charge_id,
-            amount_minor=refund.amount_minor,
-            currency=refund.currency,
-            evidence=evidence,
-            created_at=clock.now(),
-        )
-    )
+    _add("refund_ambiguous", key, order, payment, refund.amount_minor, refund.currency, evidence)
     timeline.note(order, "incident", words, door="refund", payment=payment, data=evidence)
     subject, text = alerts.incident(order, words, refund.amount_minor, refund.currency)
     outbox.alert(subject, text, key=f"incident:{key}", critical=True)
@@ -219,11 +315,14 @@ def was_given_away(payment: Payment) -> bool:
 
 
 def was_accepted(payment: Payment, report: Report) -> bool:
-    """Whether a person has let the goods of this payment stand, knowing that the provider says just this.
+    """Whether a person has decided about this payment, knowing that the provider says just this.
 
     Without it, the reading an hour after the decision would take the payment back into review.
     """
-    if not payment.fulfilled or report.provider_id != payment.provider_id:
+    # Of what has bought nothing, only that it is over is accepted: other money, or a bank at work, is news.
+    closed = payment.state is PaymentState.PAID or report.state not in ("paid", "processing")
+    over = closed and not payment.is_active and payment.state is not PaymentState.REVIEW
+    if not (payment.fulfilled or over) or report.provider_id != payment.provider_id:
         return False
     decided = db.session.scalars(
         select(Incident).where(Incident.payment_id == payment.id, Incident.resolved_at.is_not(None))

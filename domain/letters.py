@@ -72,7 +72,7 @@ _ORDER = (
     .execution_options(populate_existing=True)
 )
 _ORDER_WITH_TICKETS = _ORDER.options(selectinload(Order.tickets).joinedload(Ticket.ticket_type))
-_NAMES_TICKETS = ("tickets", "refund")
+_NAMES_TICKETS = ("tickets", "refund", "refund_failed", "dispute_lost")
 
 
 def _order(mail: OutboxMail) -> Order:
@@ -177,6 +177,37 @@ def _refund(mail: OutboxMail, order: Order | None) -> _Said:
     return _Said(f"Your refund for order {_code(order)}", context)
 
 
+def _refund_failed(mail: OutboxMail, order: Order | None) -> _Said:
+    assert order is not None
+    refund = db.session.get(Refund, mail.context["refund_id"]) if "refund_id" in mail.context else None
+    chosen = set(refund.void_ticket_ids) if refund is not None else set()
+    about = [ticket for ticket in order.tickets if ticket.id in chosen]
+    context = {
+        "left": [ticket for ticket in about if ticket.state is TicketState.VALID],
+        "void": [ticket for ticket in about if ticket.state is TicketState.VOID],
+        "to_wallet": mail.context.get("to_wallet", False),
+    }
+    return _Said(f"Your refund for order {order.code} did not get through", context)
+
+
+def _dispute_lost(mail: OutboxMail, order: Order | None) -> _Said:
+    assert order is not None
+    context = {
+        "left": [ticket for ticket in order.tickets if ticket.state is TicketState.VALID],
+        "void": any(ticket.state is TicketState.VOID for ticket in order.tickets),
+    }
+    return _Said(f"Your bank has taken back what you paid for order {order.code}", context)
+
+
+def _money_arrived(mail: OutboxMail, order: Order | None) -> _Said:
+    context = {"kind": mail.context.get("kind", ""), "how": mail.context.get("how", "")}
+    return _Said(f"Your payment for order {_code(order)} has arrived", context)
+
+
+def _money_decided(mail: OutboxMail, order: Order | None) -> _Said:
+    return _Said(f"Your payment for order {_code(order)} was looked at", {})
+
+
 def _top_up(mail: OutboxMail, order: Order | None) -> _Said:
     context: Context = {"wallet_url": f"{config.get().public_url}/wallet/"}
     if "amount_minor" not in mail.context and order is not None:
@@ -239,6 +270,10 @@ _SAY: dict[str, Callable[[OutboxMail, Order | None], _Said]] = {
     "order_cancelled": _order_cancelled,
     "event_cancelled": _event_cancelled,
     "refund": _refund,
+    "refund_failed": _refund_failed,
+    "dispute_lost": _dispute_lost,
+    "money_arrived": _money_arrived,
+    "money_decided": _money_decided,
     "top_up": _top_up,
     "order_links": _plain("Your orders at {site}"),
     "confirm_address": _plain("Confirm your address at {site}"),

@@ -1,6 +1,7 @@
 """What a provider tells of a paid payment: refunds made there, and disputes.
 
-A dispute is a buyer's bank that takes the money back, or tries to. The tickets wait until it is decided.
+A dispute is a buyer's bank that takes the money back, or tries to. The tickets wait until it is decided. An
+inquiry is a bank that asks first: nothing has moved, and a refund or an answer may keep it at that.
 """
 
 from __future__ import annotations
@@ -17,58 +18,45 @@ from domain import (
     outbox,
     pockets,
     polling,
-    refunds,
+    recognising,
+    returned,
     tickets,
     timeline,
 )
 from domain.providers import DisputeReport, RefundReport, Report
+from domain.remains import GONE, own_tickets, refundable_minor, undecided_minor
 from extensions import db
 from models import Dispute, DisputeState, Order, Payment, Refund, RefundState, Ticket, TicketState
 
 
 def mirror(order: Order, payment: Payment, report: Report, *, door: str) -> None:
     """Take over the refunds and disputes of a report. Rows locked by the caller; no commit."""
-    for told in report.refunds if refunds.keeps_keys(payment) or _sum_is_clear(payment, report) else ():
-        known = _known(payment, told)
-        if known is None:
-            known = _made_at_provider(order, payment, told)
+    if report.refunds or report.disputes:
+        pockets.lock(order, payment)
+    for told, known in recognising.assign(payment, report.refunds):
+        refund = known
+        if refund is None:
+            refund = _made_at_provider(order, payment, told)
             if payment.next_check_at is None:
                 # It has no key of ours to be followed up by: only its payment's reading tells how it ends.
                 payment.next_check_at = clock.now() + timedelta(days=1)
-        if known.state is not RefundState.REVIEW or told.state != "pending":
-            refunds.apply(known, payment, order, told, door=door)
+        if refund.state is not RefundState.REVIEW or told.state != "pending":
+            returned.apply(refund, payment, order, told, door=door)
     for claim in report.disputes:
         _dispute(order, payment, claim, door=door)
+    if report.disputes:
+        returned.look_at_sum(order, payment, door=door)
+        returned.order_state(order, payment)
     if report.incomplete:
         polling.read_soon(payment)
 
 
-def _known(payment: Payment, told: RefundReport) -> Refund | None:
-    """Our row of a refund: by its id or our key; else, without keys, one of ours that lacks the id still."""
-    for refund in payment.refunds:
-        if told.provider_id == refund.provider_id or told.our_key == refund.idempotency_key:
-            return refund
-    if refunds.keeps_keys(payment):
-        return None
-    over = (RefundState.FAILED, RefundState.CANCELLED)
-    nameless = (r for r in payment.refunds if r.provider_id is None and r.state not in over)
-    return next((r for r in nameless if r.amount_minor == told.amount_minor), None)
-
-
-def _sum_is_clear(payment: Payment, report: Report) -> bool:
-    """Whether the report's refunds say what became of ours whose answer was lost; else it is followed up."""
-    asked = next(
-        (r for r in payment.refunds if r.state in refunds.UNRESOLVED and not r.made_at_provider), None
-    )
-    if asked is None:
-        return True
-    gone = sum(told.amount_minor for told in report.refunds if told.state in ("pending", "succeeded"))
-    return gone == asked.refunded_before_minor + asked.amount_minor
-
-
 def _made_at_provider(order: Order, payment: Payment, told: RefundReport) -> Refund:
-    """A refund made in the provider's dashboard. Tickets are voided when it gives back all that is left."""
-    everything = told.amount_minor >= refunds.refundable_minor(payment)
+    """A refund made in the provider's dashboard. Tickets are voided when it gives back all that is left.
+
+    What a bank has for now may come back, and is left until it has said its last word.
+    """
+    everything = told.amount_minor >= refundable_minor(payment) + undecided_minor(payment)
     refund = Refund(
         payment=payment,
         amount_minor=told.amount_minor,
@@ -77,7 +65,7 @@ def _made_at_provider(order: Order, payment: Payment, told: RefundReport) -> Ref
         idempotency_key=f"provider-{told.provider_id}"[:100],
         made_at_provider=True,
         reason="Made at the provider",
-        void_ticket_ids=refunds.own_tickets(order, payment, [], everything=everything) if everything else [],
+        void_ticket_ids=own_tickets(order, payment, [], everything=everything) if everything else [],
         created_at=clock.now(),
     )
     db.session.add(refund)
@@ -85,65 +73,116 @@ def _made_at_provider(order: Order, payment: Payment, told: RefundReport) -> Ref
     return refund
 
 
+# --- Disputes -------------------------------------------------------------------------------------------
+
+
 def _dispute(order: Order, payment: Payment, claim: DisputeReport, *, door: str) -> None:
+    """An inquiry moves no money and stops no ticket; a dispute does, be it new or what an inquiry became."""
     known = next((d for d in payment.disputes if d.provider_id == claim.provider_id), None)
     if known is None:
-        known = Dispute(
-            payment=payment,
-            provider_id=claim.provider_id,
-            amount_minor=claim.amount_minor,
-            currency=claim.currency,
-            reason=claim.reason[:100],
-            created_at=clock.now(),
-            state=DisputeState.OPEN,
-        )
-        db.session.add(known)
-        db.session.flush()
-        _opened(order, payment, known, door=door)
+        known = _noted(order, payment, claim, door=door)
     known.provider_status = claim.status
     state = DisputeState(claim.state)
-    if state is not known.state and known.state is DisputeState.OPEN:
+    if known.state is not DisputeState.OPEN:
+        return
+    if not known.took_money and not claim.inquiry:
+        known.amount_minor, known.currency = claim.amount_minor, claim.currency
+        _taken(order, payment, known, door=door)
+    if state is not known.state:
         _closed(order, payment, known, state, door=door)
 
 
-def _opened(order: Order, payment: Payment, dispute: Dispute, *, door: str) -> None:
+def _noted(order: Order, payment: Payment, claim: DisputeReport, *, door: str) -> Dispute:
+    """A dispute that is new here. It has taken nothing yet."""
+    dispute = Dispute(
+        payment=payment,
+        provider_id=claim.provider_id,
+        amount_minor=claim.amount_minor,
+        currency=claim.currency,
+        reason=claim.reason[:100],
+        created_at=clock.now(),
+        state=DisputeState.OPEN,
+        took_money=False,
+    )
+    db.session.add(dispute)
+    db.session.flush()
+    if claim.inquiry and claim.state == "open":
+        words = f"The bank asks about {_said(dispute)}. No money has moved."
+        timeline.note(order, "dispute", words, door=door, payment=payment)
+        outbox.alert(
+            *alerts.inquiry(order, dispute.amount_minor, dispute.currency, dispute.reason),
+            key=f"inquiry:{dispute.id}",
+        )
+    if payment.next_check_at is None:
+        payment.next_check_at = clock.now() + timedelta(days=1)
+    return dispute
+
+
+def _said(dispute: Dispute) -> str:
+    return f"{money.show(dispute.amount_minor, dispute.currency)} ({dispute.reason or 'no reason given'})"
+
+
+def _taken(order: Order, payment: Payment, dispute: Dispute, *, door: str) -> None:
     """The bank has taken the money back for now: the tickets wait, and a person is told."""
+    dispute.took_money = True
     _move(order, payment, dispute, back=False)
-    amount = money.show(dispute.amount_minor, dispute.currency)
-    words = f"Disputed: {amount} ({dispute.reason or 'no reason given'})."
-    timeline.note(order, "dispute", words, door=door, payment=payment)
+    timeline.note(order, "dispute", f"Disputed: {_said(dispute)}.", door=door, payment=payment)
     outbox.alert(
         *alerts.dispute(order, dispute.amount_minor, dispute.currency, dispute.reason),
         key=f"dispute:{dispute.id}",
     )
     if payment.fulfilled:
-        tickets.suspend(_in_state(order, TicketState.VALID), refunds.DISPUTED)
+        tickets.suspend(_in_state(order, TicketState.VALID), returned.DISPUTED)
         fulfilment.fee_taken_back(order, payment, "The listing fee is disputed.", door=door)
-    if payment.next_check_at is None:
-        payment.next_check_at = clock.now() + timedelta(days=1)
 
 
 def _closed(order: Order, payment: Payment, dispute: Dispute, state: DisputeState, *, door: str) -> None:
     dispute.state = state
     dispute.closed_at = clock.now()
+    if not dispute.took_money:
+        timeline.note(order, "dispute", "The bank's inquiry is closed.", door=door, payment=payment)
+        return
     timeline.note(order, "dispute", f"Dispute {state}.", door=door, payment=payment)
     suspended = _in_state(order, TicketState.SUSPENDED)
     if state is DisputeState.WON:
-        _move(order, payment, dispute, back=True)
-        if all(other.state is not DisputeState.OPEN for other in payment.disputes):
-            tickets.restore(suspended)
-        back = min(dispute.amount_minor, refunds.refundable_minor(payment))
-        if (
-            back > 0
-            and incidents.was_given_away(payment)
-            and pockets.money_of(order, payment) == ledger.SUSPENSE
-        ):
-            # It was to be given back while the bank had it; it came back here, and a person decides anew.
-            won = (back, dispute.currency, "")
-            incidents.money_returned("dispute_won", order, payment, *won, door=door)
-        fulfilment.fee_restored(order, payment, "The dispute of the fee was won.", door=door)
-    elif payment.fulfilled:
+        _won(order, payment, dispute, suspended, door=door)
+    else:
+        _lost(order, payment, dispute, suspended)
+    returned.look_at_goods(order, payment, door=door)
+
+
+def _won(order: Order, payment: Payment, dispute: Dispute, suspended: list[Ticket], *, door: str) -> None:
+    """The money is here again, and what it had bought is valid again."""
+    _move(order, payment, dispute, back=True)
+    if all(other.state is not DisputeState.OPEN or not other.took_money for other in payment.disputes):
+        tickets.restore(suspended)
+    back = min(dispute.amount_minor, refundable_minor(payment))
+    if back > 0 and incidents.was_given_away(payment) and pockets.money_of(order, payment) == ledger.SUSPENSE:
+        # It was to be given back while the bank had it; it came back here, and a person decides anew.
+        won = (back, dispute.currency, "")
+        incidents.money_returned("dispute_won", order, payment, *won, door=door)
+    beside = sum(
+        refund.amount_minor
+        for refund in payment.refunds
+        if refund.state in GONE and refund.created_at >= dispute.created_at and not refund.void_ticket_ids
+    )
+    if payment.fulfilled and beside and any(ticket.state is TicketState.VALID for ticket in suspended):
+        # Whether tickets were to stop for it could not be told while all of them waited.
+        incidents.won_beside_refund(order, payment, beside, door=door)
+    fulfilment.fee_restored(order, payment, "The dispute of the fee was won.", door=door)
+
+
+def _lost(order: Order, payment: Payment, dispute: Dispute, suspended: list[Ticket]) -> None:
+    """The bank keeps the money for good: what it had bought is void, and its buyer is told."""
+    if payment.fulfilled:
         fulfilment.take_back(order, suspended, "disputed and lost")
+    outbox.stage(
+        "dispute_lost",
+        key=f"dispute:{dispute.id}:lost",
+        to=order.email,
+        order=order,
+        context={"amount_minor": dispute.amount_minor, "currency": dispute.currency},
+    )
 
 
 def _in_state(order: Order, state: TicketState) -> list[Ticket]:

@@ -37,3 +37,13 @@ def provider_side(payment: Payment) -> str:
     if providers.get(payment.provider, payment.account).immediate:
         return payment.account
     return ledger.provider_account(payment.provider, payment.account)
+
+
+def lock(order: Order, payment: Payment) -> None:
+    """Lock the wallets that the payment's money is in or came from, before anybody's stock is touched.
+
+    Whoever buys from a wallet locks it first and the stock last, so that whoever gives back must do the same.
+    """
+    names = {wallet_with(order, payment), provider_side(payment)}
+    for name in sorted(name for name in names if name is not None and name.startswith("wallet:")):
+        ledger.wallet_of(int(name.removeprefix("wallet:")), payment.currency, lock=True)

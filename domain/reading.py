@@ -226,7 +226,7 @@ def _claim_some(work: Work, lane: Lane) -> list[Payment]:
     )
     for payment in claimed:
         # Whether there are refunds decides how a payment is asked about; read while it is still attached.
-        _ = payment.state is PaymentState.PAID and payment.refunds
+        _ = payment.state is PaymentState.PAID and (payment.refunds, payment.disputes)
     db.session.expunge_all()
     return sorted(
         claimed, key=lambda payment: (payment.next_check_at is None, payment.next_check_at, payment.id)
@@ -249,7 +249,7 @@ def _begin(
         count=payment.poll_count,
         closing=payment.closes_at is not None and payment.closes_at <= clock.now(),
         known=declines.known(payment),
-        thorough=payment.state is PaymentState.PAID and bool(payment.refunds),
+        thorough=payment.state is PaymentState.PAID and payment.has_reversals,
         patient=True,
     )
     lane.under_way += 1

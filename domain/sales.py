@@ -43,16 +43,20 @@ class TypeSales:
 
 @dataclass(frozen=True)
 class Money:
-    """What an event took in one currency, in minor units, and what went back."""
+    """What an event took in one currency, in minor units, and what went back.
+
+    `disputed_minor` is with banks for as long as they decide; `lost_minor` they have kept.
+    """
 
     currency: str
     taken_minor: int
     refunded_minor: int
     disputed_minor: int
+    lost_minor: int
 
     @property
     def net_minor(self) -> int:
-        return self.taken_minor - self.refunded_minor - self.disputed_minor
+        return self.taken_minor - self.refunded_minor - self.disputed_minor - self.lost_minor
 
 
 @dataclass(frozen=True)
@@ -78,9 +82,8 @@ def for_tickets() -> ColumnElement[bool]:
 
 
 def counted_disputes() -> tuple[ColumnElement[bool], ...]:
-    """The conditions of a dispute whose money is gone: an inquiry (`warning_…`) has taken nothing yet."""
-    inquiry = Dispute.provider_status.startswith("warning_", autoescape=True)
-    return Dispute.state != DisputeState.WON, ~inquiry
+    """The conditions of a dispute whose money is gone: an inquiry has taken nothing."""
+    return Dispute.state != DisputeState.WON, Dispute.took_money.is_(True)
 
 
 def of_event(event: Event) -> Sales:
@@ -107,7 +110,7 @@ def of_event(event: Event) -> Sales:
 
 
 def money_of(events: Sequence[Event]) -> dict[int | None, list[Money]]:
-    """Event id -> what it took, a Money for each currency; in three queries however many events."""
+    """Event id -> what it took, a Money for each currency; in four queries however many events."""
     ids = [event.id for event in events]
     received = func.sum(func.coalesce(Payment.received_minor, Payment.amount_minor))
     paid = (
@@ -118,11 +121,13 @@ def money_of(events: Sequence[Event]) -> dict[int | None, list[Money]]:
         .order_by(Order.event_id, Payment.currency)
     )
     refunded = _gone(ids, Refund, Refund.state.in_(_GOING))
-    disputed = _gone(ids, Dispute, *counted_disputes())
+    disputed = _gone(ids, Dispute, *counted_disputes(), Dispute.state == DisputeState.OPEN)
+    lost = _gone(ids, Dispute, *counted_disputes(), Dispute.state == DisputeState.LOST)
     found: dict[int | None, list[Money]] = {}
     for event_id, currency, taken in db.session.execute(paid):
         key = (event_id, currency)
-        money = Money(currency, int(taken), refunded.get(key, 0), disputed.get(key, 0))
+        gone = (sums.get(key, 0) for sums in (refunded, disputed, lost))
+        money = Money(currency, int(taken), *gone)
         found.setdefault(event_id, []).append(money)
     return found
 

@@ -9,7 +9,16 @@ from __future__ import annotations
 from domain.lookup import by_code, by_provider_id
 from domain.matching import mismatch
 from domain.payments.asking import LEASE, active, ask, came_back_unpaid, reconcile, refresh, returned
-from domain.payments.settling import Outcome, accept, decide, mark_done, settle, tell_end, unanswered
+from domain.payments.settling import (
+    Outcome,
+    accept,
+    decide,
+    leave_review,
+    mark_done,
+    settle,
+    tell_end,
+    unanswered,
+)
 from domain.payments.start import KEY_LIFE, finish_start, open_at_provider
 from domain.polling import extend, stop_polling
 
@@ -26,6 +35,7 @@ __all__ = [
     "decide",
     "extend",
     "finish_start",
+    "leave_review",
     "mark_done",
     "mismatch",
     "open_at_provider",

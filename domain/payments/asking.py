@@ -62,7 +62,7 @@ def reconcile(
     provider_id, count, known = payment.provider_id, payment.poll_count, declines.known(payment)
     due_to_close = closing or opening.is_over(payment)
     # A refund that failed leaves no hint on the charge, so payments with refunds are asked about them.
-    thorough = payment.state is PaymentState.PAID and bool(payment.refunds)
+    thorough = payment.state is PaymentState.PAID and payment.has_reversals
     db.session.rollback()
     started = perf_counter()
     try:

@@ -25,7 +25,7 @@ from domain import (
     outbox,
     providers,
     reasons,
-    refunds,
+    remains,
     starting,
     suspicion,
     timeline,
@@ -146,7 +146,8 @@ def _observe(payment: Payment, report: Report) -> None:
     if report.charge_id is not None:
         payment.charge_id = report.charge_id
     if report.state == "paid" and report.currency == payment.currency and not payment.fulfilled:
-        payment.received_minor = report.amount_minor
+        # What we asked back was of what was told then; told less now, the excess is an incident.
+        payment.received_minor = max(report.amount_minor, payment.asked_back_minor)
     payment.next_check_at = next_check(payment, clock.now())
 
 
@@ -243,16 +244,17 @@ def _paid(
         # It arrived while the payment was in review, and a person has taken it out since.
         incidents.hold_money("settled", order, payment, report)
         source = ledger.SUSPENSE
+    why_not = fulfilment.why_not(order, report.paid_at or payment.paid_at)
     if order.state in _HAS_GOODS:
-        incidents.open_incident("double_payment", order, payment, report, door=door)
-    elif source == ledger.SUSPENSE and refunds.is_gone(payment):
-        incidents.open_incident("given_back", order, payment, report, door=door)
-    elif not fulfilment.sellable_still(order):
-        incidents.open_incident("event_cancelled", order, payment, report, door=door)
-    elif ended:
+        why_not = "double_payment"
+    elif source == ledger.SUSPENSE and remains.is_gone(payment):
+        why_not = "given_back"
+    elif ended and not why_not:
         # A person ended it while the bank was confirming: a person says what becomes of it now.
-        incidents.open_incident("late_money", order, payment, report, door=door)
-    elif order.stock_state is not StockState.RELEASED:
+        why_not = "late_money"
+    if why_not:
+        incidents.open_incident(why_not, order, payment, report, door=door)
+    elif order.stock_state is not StockState.RELEASED and not order.is_listing_fee:
         fulfilment.fulfil(order, payment, door=door, source=source, actor_id=actor_id)
     else:
         try:
@@ -260,6 +262,8 @@ def _paid(
                 fulfilment.fulfil(order, payment, door=door, source=source, actor_id=actor_id)
         except fulfilment.SoldOut:
             incidents.open_incident("late_money", order, payment, report, door=door)
+        except fulfilment.FeeNotNeeded:
+            incidents.open_incident("fee_again", order, payment, report, door=door)
 
 
 def _close(
@@ -503,6 +507,22 @@ def accept(payment: Payment, order: Order, *, actor_id: int | None) -> None:
         _enter(payment, PaymentState.PAID)
         payment.paid_at = payment.state_since
     fulfilment.fulfil(order, payment, door="admin", source=None, actor_id=actor_id)
+
+
+def leave_review(payment: Payment) -> None:
+    """A person has decided about a payment in review, other than by handing over goods: it waits no more.
+
+    It was paid where its money came, else it is over. In another currency, or with something that was not
+    decided yet, it stays. Rows locked by the caller; no commit.
+    """
+    if payment.state is not PaymentState.REVIEW or incidents.is_waiting(payment):
+        return
+    if payment.received_minor is not None:
+        _enter(payment, PaymentState.PAID)
+        payment.paid_at = payment.paid_at or payment.state_since
+    elif not incidents.holds_money(payment):
+        _enter(payment, PaymentState.CANCELLED)
+        payment.url = None
 
 
 def mark_done(event_id: int, outcome: str) -> None:

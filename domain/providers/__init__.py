@@ -132,7 +132,10 @@ class RefundReport:
 
 @dataclass(frozen=True)
 class DisputeReport:
-    """What a provider says about one dispute. `state`: open, won or lost."""
+    """What a provider says about one dispute. `state`: open, won or lost.
+
+    `inquiry`: the bank only asks, and has taken nothing; it may become a dispute under the same id.
+    """
 
     provider_id: str
     amount_minor: int
@@ -140,6 +143,7 @@ class DisputeReport:
     state: str
     status: str
     reason: str = ""
+    inquiry: bool = False
 
 
 @dataclass(frozen=True)
@@ -175,6 +179,8 @@ class Report:
     expires_at: datetime | None = None
     url: str | None = None
     charge_id: str | None = None
+    # When the buyer paid, by the provider's clock; None where it does not tell, or nobody has paid.
+    paid_at: datetime | None = None
     reason: str = ""
     reason_code: str = ""
     # The refused attempts that this reading shows, oldest first; there may be earlier ones.

@@ -339,6 +339,7 @@ class StripeProvider:
             url=session.get("url"),
             charge_id=charge.get("id") if state == "paid" else None,
             charge_for=_charge_for(session, intent),
+            paid_at=_moment(charge.get("created")) if state == "paid" else None,
             reason=reason,
             reason_code=code,
             declines=_declines(session, failure, code, reason),
@@ -462,7 +463,12 @@ def _dispute_report(dispute: Mapping[str, Any]) -> DisputeReport:
         state=_DISPUTE_STATES.get(status, "open"),
         status=status,
         reason=str(dispute.get("reason") or ""),
+        inquiry=status.startswith("warning_"),
     )
+
+
+def _moment(seconds: Any) -> datetime | None:
+    return datetime.fromtimestamp(seconds, UTC) if seconds is not None else None
 
 
 def _object(value: Any) -> Mapping[str, Any]:

@@ -208,8 +208,6 @@ class SumUpProvider:
         full = self._transaction(charge, patient)
         with answered():
             made = _refunds(full, currency)
-            if not made and "REFUNDED" in (full.status, full.simple_status):
-                raise ValueError("money went back, and it does not say how much")
             return sum(refund.amount_minor for refund in made if refund.state != "failed")
 
     def health(self) -> Mapping[str, Any]:
@@ -318,6 +316,7 @@ class SumUpProvider:
             expires_at=_aware(checkout.valid_until),
             url=checkout.hosted_checkout_url if state == "open" else None,
             charge_id=taken[0].id if state == "paid" and len(taken) == 1 else None,
+            paid_at=_aware(taken[0].timestamp) if state == "paid" and taken else None,
             reason=reason,
             reason_code=Reason.CARD_REFUSED if reason else "",
             declines=_declines(attempts) if state != "paid" else (),
@@ -371,7 +370,8 @@ def _other(ours: Any, theirs: Iterable[Any]) -> Any:
 
 
 def _refunds(full: TransactionFull, currency: str) -> tuple[RefundReport, ...]:
-    return tuple(
+    """Raises ValueError where money went back, and it does not say how much."""
+    made = tuple(
         RefundReport(
             provider_id=name,
             amount_minor=abs(_minor(amount, currency)),
@@ -381,6 +381,9 @@ def _refunds(full: TransactionFull, currency: str) -> tuple[RefundReport, ...]:
         )
         for name, amount, status in _events(full, "REFUND")
     )
+    if not made and "REFUNDED" in (full.status, full.simple_status):
+        raise ValueError("money went back, and it does not say how much")
+    return made
 
 
 def _disputes(full: TransactionFull, currency: str) -> tuple[DisputeReport, ...]:

@@ -6,6 +6,10 @@ Create Date: 2026-11-29 12:45:00
 
 """
 
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
 # revision identifiers, used by Alembic.
 revision = "0003"
 down_revision = "0002"
@@ -14,8 +18,44 @@ depends_on = None
 
 
 def upgrade():
-    """Nothing yet."""
+    op.add_column(
+        "payments",
+        sa.Column("asked_back_minor", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+    )
+    op.add_column("refunds", sa.Column("accepted_at", postgresql.TIMESTAMP(timezone=True), nullable=True))
+    op.add_column(
+        "disputes", sa.Column("took_money", sa.Boolean(), server_default=sa.text("true"), nullable=False)
+    )
+    op.add_column(
+        "check_runs",
+        sa.Column(
+            "unchecked",
+            postgresql.JSONB(astext_type=sa.Text()),
+            server_default=sa.text("'[]'"),
+            nullable=False,
+        ),
+    )
+    # What was asked back so far. Where an older version let through more than was received, the sum is capped,
+    # and the check that asks the same of the refunds themselves tells of it.
+    op.execute(
+        """
+        UPDATE payments p SET asked_back_minor = least(r.asked, coalesce(p.received_minor, 0))
+        FROM (SELECT payment_id, sum(amount_minor) AS asked FROM refunds
+              WHERE NOT made_at_provider AND state NOT IN ('failed', 'cancelled') GROUP BY payment_id) r
+        WHERE r.payment_id = p.id
+        """
+    )
+    op.execute("UPDATE refunds SET accepted_at = created_at WHERE state IN ('pending', 'succeeded')")
+    op.create_check_constraint(
+        "payments_never_asked_back_more",
+        "payments",
+        "asked_back_minor BETWEEN 0 AND coalesce(received_minor, 0)",
+    )
 
 
 def downgrade():
-    """Nothing yet."""
+    op.drop_constraint("payments_never_asked_back_more", "payments", type_="check")
+    op.drop_column("check_runs", "unchecked")
+    op.drop_column("disputes", "took_money")
+    op.drop_column("refunds", "accepted_at")
+    op.drop_column("payments", "asked_back_minor")

@@ -137,6 +137,10 @@ class StripeDashboard:
     def _do_dispute(self, payment: Stored, request: Body) -> Body:
         return {"dispute": self._world.dispute(self._charge(payment), _amount(request)).id}
 
+    def _do_inquiry(self, payment: Stored, request: Body) -> Body:
+        """The bank only asks. `dispute` makes a dispute of it, `dispute_won` ends it."""
+        return {"dispute": self._world.inquire(self._charge(payment), _amount(request)).id}
+
     def _do_dispute_won(self, payment: Stored, request: Body) -> Body:
         return {"dispute": self._world.close_dispute(self._charge(payment), won=True).id}
 
@@ -231,6 +235,7 @@ ACTIONS = (
     "expire",
     "refund",
     "refund_fail",
+    "inquiry",
     "dispute",
     "dispute_won",
     "dispute_lost",
@@ -239,6 +244,7 @@ ACTIONS = (
 _MORE = {
     "pay": {"card", "force"},
     "refund": {"amount_minor"},
+    "inquiry": {"amount_minor"},
     "dispute": {"amount_minor"},
     "tamper": {"set"},
 }

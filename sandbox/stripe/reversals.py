@@ -13,6 +13,8 @@ from sandbox.stripe.currencies import show
 
 # How long the cards with slow refunds take, by the sandbox's clock.
 SLOW_REFUND_SECONDS = 60
+# The status of a dispute by which the bank only asks.
+INQUIRY = "warning_needs_response"
 
 
 class Reversals(Books):
@@ -93,29 +95,52 @@ class Reversals(Books):
     # Disputes
 
     def dispute(self, charge: Stored, amount_minor: int | None) -> Stored:
-        """The buyer's bank takes the money back, all of it where `amount_minor` is None."""
+        """The buyer's bank takes the money back, all of it where `amount_minor` is None.
+
+        An inquiry that is open becomes the dispute, under its id and, unless another is named, of its amount.
+        """
+        asked = next(iter(self._open_disputes(charge, INQUIRY)), None)
+        if asked is not None:
+            amount = asked.body["amount"] if amount_minor is None else amount_minor
+            self._set(asked, "charge.dispute.updated", status="needs_response", amount=amount)
+            return self._withdraw(asked)
+        dispute = self._new_dispute(charge, amount_minor, "needs_response")
+        return self._withdraw(dispute)
+
+    def inquire(self, charge: Stored, amount_minor: int | None) -> Stored:
+        """The buyer's bank asks about a payment, and moves no money."""
+        return self._new_dispute(charge, amount_minor, INQUIRY)
+
+    def _new_dispute(self, charge: Stored, amount_minor: int | None, status: str) -> Stored:
         if charge.body["status"] != "succeeded":
             raise Impossible("Only a payment that succeeded can be disputed.")
-        if any(d.body["status"] == "needs_response" for d in self._disputes_of(charge)):
+        if self._open_disputes(charge, INQUIRY, "needs_response"):
             raise Impossible("This payment is disputed already.")
         amount = charge.body["amount"] if amount_minor is None else amount_minor
         if not 0 < amount <= charge.body["amount"]:
             raise Impossible(
                 f"A dispute can be of 1 to {charge.body['amount']} minor units.", param="amount_minor"
             )
-        body = objects.dispute(charge.body, amount, self.now())
+        body = objects.dispute(charge.body, amount, self.now()) | {"status": status}
         self.store.add(DISPUTE, body)
         charge.body["disputed"] = True
         self.store.save(charge)
         dispute = self.get(DISPUTE, body["id"])
         self._emit("charge.dispute.created", dispute.body)
-        self._move_disputed(dispute, -amount, 2000)
+        return dispute
+
+    def _withdraw(self, dispute: Stored) -> Stored:
+        self._move_disputed(dispute, -dispute.body["amount"], 2000)
         self._emit("charge.dispute.funds_withdrawn", dispute.body)
         return dispute
 
     def close_dispute(self, charge: Stored, *, won: bool) -> Stored:
-        """The bank's word on the open dispute of a charge."""
-        opened = [d for d in self._disputes_of(charge) if d.body["status"] == "needs_response"]
+        """The bank's word on the open dispute of a charge, or, where it is `won`, on an inquiry."""
+        asked = self._open_disputes(charge, INQUIRY)
+        if asked and won:
+            self._set(asked[0], "charge.dispute.closed", status="warning_closed")
+            return asked[0]
+        opened = self._open_disputes(charge, "needs_response")
         if not opened:
             raise Impossible("This payment has no open dispute.")
         dispute = opened[0]
@@ -128,6 +153,9 @@ class Reversals(Books):
         if won:
             self._emit("charge.dispute.funds_reinstated", dispute.body)
         return dispute
+
+    def _open_disputes(self, charge: Stored, *statuses: str) -> list[Stored]:
+        return [dispute for dispute in self._disputes_of(charge) if dispute.body["status"] in statuses]
 
     def _disputes_of(self, charge: Stored) -> list[Stored]:
         return self.store.select(DISPUTE, "charge = ?", [charge.id])

@@ -33,7 +33,7 @@ ACTIONS = (
     *("dispute", "dispute_won", "dispute_lost", "tamper"),
 )
 # What other providers do and SumUp does not.
-LACKING = ("pay_later", "complete_later", "fail_later")
+LACKING = ("pay_later", "complete_later", "fail_later", "inquiry")
 _MORE = {
     "pay": {"card", "force"},
     "refund": {"amount_minor"},
@@ -71,9 +71,9 @@ class SumupDashboard:
         """Do `request["do"]` and answer the payment as it is then. Raises BadRequest, NotFound, Conflict."""
         do = str(request.get("do"))
         if do in LACKING:
-            raise Conflict(
-                f"SumUp has no {do.replace('_', ' ')}: a card payment is made at once or not at all."
-            )
+            why = "a card payment is made at once or not at all"
+            why = "its chargebacks are told when they are made" if do == "inquiry" else why
+            raise Conflict(f"SumUp has no {do.replace('_', ' ')}: {why}.")
         if do not in ACTIONS:
             raise BadRequest(f"do must be one of {', '.join(ACTIONS)}.")
         allowed = {"do"} | _MORE.get(do, set())

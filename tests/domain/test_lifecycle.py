@@ -179,6 +179,8 @@ def expected(everybody: list[Buyer]) -> Mails:
         else:
             subject = f"[Kassa CRITICAL] Amount Mismatch - Order {buyer.code}"
             found[buyer.seen_at, ALERTS, subject] += 1
+            told = f"Your payment for order {buyer.code} has arrived"
+            found[buyer.seen_at, buyer.email, told] += 1
     stuck = sum(buyer.state(STUCK) is PENDING for buyer in everybody)
     gone = sum(buyer.ends_as is OrderState.EXPIRED for buyer in everybody)
     found[STUCK, ALERTS, f"[Kassa Alert] {stuck} Orders Stuck in Processing"] += 1

@@ -90,7 +90,7 @@ def test_the_event_goes_live_when_the_fee_settles_by_the_sweep(
     assert ledger.balance(ledger.provider_account(provider, account), "EUR") == -1250
     (letter,) = mails("listing_live")
     assert letter.to == "olga@example.org" and mails("tickets") == []
-    assert checks.run() == []
+    assert checks.look() == []
 
 
 def test_the_fee_is_paid_from_the_wallet(olga: User, draft: Event) -> None:
@@ -195,7 +195,7 @@ def test_a_fee_that_is_refunded_at_the_provider_does_the_same(
     sandbox.do(str(payment.provider_id), "refund", amount_minor=1250)
     payments.reconcile(payment.id, door="admin")
     assert state_of(draft) is EventState.REVIEW
-    assert checks.run() == []
+    assert checks.look() == []
 
 
 def test_a_dispute_takes_it_to_review_and_winning_it_brings_it_back(

@@ -88,6 +88,9 @@ def waiting() -> list[Incident]:
     return list(db.session.scalars(query))
 
 
+INQUIRY = DisputeReport("dp_1", 2500, "EUR", "open", "warning_needs_response", inquiry=True)
+
+
 def succeeded(key: str, minor: int = 2500, state: str = "succeeded") -> RefundReport:
     return RefundReport(f"re_{key}", minor, "EUR", state, our_key=key)
 
@@ -254,7 +257,7 @@ def test_a_refund_made_at_the_provider_is_watched_until_it_ends(app: Flask) -> N
 
 def test_an_inquiry_is_answered_by_a_refund(app: Flask, desk: Desk) -> None:
     payment = paid(make_event())
-    settle(payment, "paid", disputes=(DisputeReport("dp_1", 2500, "EUR", "open", "warning_needs_response"),))
+    settle(payment, "paid", disputes=(INQUIRY,))
     assert refunds.refundable_minor(db.session.get_one(Payment, payment.id, populate_existing=True)) == 2500
 
 

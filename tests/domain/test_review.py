@@ -187,6 +187,7 @@ def test_what_a_person_has_accepted_is_not_taken_back_by_the_next_reading(
 ) -> None:
     order = place(make_event())
     payment = order.payments[0]
+    settle(payment, "open")
     settle(payment, "open", **changes)
     settle(payment, "paid", **changes)
     decisions.resolve(incident().id, how="issue", reason="It is the buyer's money.", actor_id=None)

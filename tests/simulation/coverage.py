@@ -133,7 +133,7 @@ _COMMITS = (
 # Two thousand lives need not come by these at all.
 _SELDOM = (
     *("cancelling.tell_holders", "doorbell._unknown", "outbox._not_sent", "outbox._still_ours"),
-    *("refunds._follow_up_by_sum", "refunds._take_turn", "lanes.give_back", "lanes.put_off"),
+    *("refunds._follow_up_by_list", "refunds._take_turn", "lanes.give_back", "lanes.put_off"),
 )
 # A sweep that dies has mostly died before it comes to these, its last duties.
 _LAST = ("connections.tend", "connections.forget_ended", "overdue.", "sweep._finish", "wallet.expire_holds")

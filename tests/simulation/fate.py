@@ -191,5 +191,7 @@ class Fate(Story):
     def mend(self, session: str) -> None:
         """The provider says again what it said at first."""
         before = self.tampered.pop(session, None)
+        # What is changed again after its goods were handed over was right when they were.
+        self.tampered_unpaid.discard(session)
         if before is not None:
             self.at_provider(session, "tamper", set=before)

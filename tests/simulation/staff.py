@@ -6,7 +6,7 @@ from functools import partial
 
 from sqlalchemy import func, select
 
-from domain import catalogue, decisions, payments, refunds
+from domain import catalogue, decisions, payments, refunds, remains
 from extensions import db
 from models import Event, Incident, Payment, PaymentState, Refund, RefundState, Ticket, TicketState
 from tests.simulation import doors, sellers
@@ -87,7 +87,7 @@ def _refund(world: World) -> None:
         if world.habits.lost_refunds:
             newest = [p for p in newest if p.provider == "sumup"] or newest
         chosen = world.rng.choice(newest)
-        left, provider = refunds.refundable_minor(chosen), chosen.provider
+        left, provider = remains.refundable_minor(chosen), chosen.provider
         payment_id, order_id = chosen.id, chosen.order_id
         seller = chosen.order.event.organiser_id if chosen.order.event is not None else None
         tickets = db.session.scalars(
@@ -157,7 +157,7 @@ def _went_back(world: World, incident_id: int) -> bool:
         incident = db.session.get_one(Incident, incident_id)
         refund = db.session.get_one(Refund, incident.evidence["refund_id"])
         payment, amount = refund.payment, refund.amount_minor
-        known = [r for r in payment.refunds if r is not refund and r.state in refunds.COUNTED]
+        known = [r for r in payment.refunds if r is not refund and r.state in remains.COUNTED]
         made = world.sandbox.get(f"payments/{payment.provider_id}")["refunds"]
         mirrored = sum(1 for r in known if r.amount_minor == amount)
     world.coverage.note("refund", "looked up")

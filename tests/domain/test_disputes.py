@@ -1,0 +1,206 @@
+"""Disputes: an inquiry moves nothing, a dispute once; what is lost is told; goods and money agree after."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from flask import Flask
+from sqlalchemy import select
+
+from domain import checks, decisions, ledger, payments, refunds, sales
+from domain.errors import DomainError
+from domain.providers import DisputeReport, RefundReport
+from extensions import db
+from models import Incident, Order, OrderState, Payment, Ticket, TicketState
+from tests.support.people import mails
+from tests.support.sandbox import Sandbox
+from tests.support.shop import make_event, make_user, place, report_on
+
+ASKS = DisputeReport("dp_1", 5000, "EUR", "open", "warning_needs_response", "fraudulent", inquiry=True)
+TAKES = replace(ASKS, status="needs_response", inquiry=False)
+HALF = replace(TAKES, amount_minor=2500)
+
+
+def settle(payment: Payment, **changes: Any) -> None:
+    payments.settle(payment.id, report_on(fresh(payment), "paid", **changes), door="test")
+
+
+def fresh(payment: Payment) -> Payment:
+    return db.session.get_one(Payment, payment.id, populate_existing=True)
+
+
+def paid() -> Payment:
+    """Two tickets of 25.00, paid."""
+    payment = place(make_event(), 2).payments[0]
+    payments.settle(payment.id, report_on(payment, "open"), door="test")
+    settle(payment)
+    return fresh(payment)
+
+
+def closed(claim: DisputeReport, state: str) -> DisputeReport:
+    return replace(claim, state=state, status=state)
+
+
+def tickets() -> list[TicketState]:
+    query = select(Ticket.state).order_by(Ticket.number)
+    return list(db.session.scalars(query))
+
+
+def kept() -> int:
+    """What the provider's account keeps by the ledger."""
+    return -ledger.balance("provider:stripe:platform", "EUR")
+
+
+def state_of(payment: Payment) -> OrderState:
+    return db.session.get_one(Order, payment.order_id, populate_existing=True).state
+
+
+def waiting() -> list[tuple[str, int]]:
+    query = select(Incident.kind, Incident.amount_minor).where(Incident.resolved_at.is_(None))
+    return [(kind, minor) for kind, minor in db.session.execute(query)]
+
+
+VALID, WAITS, VOID = TicketState.VALID, TicketState.SUSPENDED, TicketState.VOID
+
+
+def test_an_inquiry_moves_nothing_and_a_dispute_under_its_id_does_once(app: Flask) -> None:
+    payment = paid()
+    for _ in range(2):
+        settle(payment, disputes=(ASKS,))
+        assert (kept(), tickets(), refunds.refundable_minor(fresh(payment))) == (5000, [VALID] * 2, 5000)
+    assert fresh(payment).next_check_at is not None
+    for _ in range(2):
+        settle(payment, disputes=(TAKES,))
+        assert (kept(), tickets(), refunds.refundable_minor(fresh(payment))) == (0, [WAITS] * 2, 0)
+    settle(payment, disputes=(closed(TAKES, "won"),))
+    assert (kept(), tickets(), state_of(payment)) == (5000, [VALID] * 2, OrderState.COMPLETED)
+    subjects = [mail.context["subject"] for mail in mails("alert")]
+    assert [subject.split(" - ")[0] for subject in subjects] == [
+        "[Kassa Alert] Bank Asks About a Payment",
+        "[Kassa Alert] Payment Disputed",
+    ]
+    assert checks.look() == []
+
+
+@pytest.mark.parametrize("end", [replace(ASKS, state="won", status="warning_closed"), closed(TAKES, "lost")])
+def test_an_inquiry_that_is_closed_leaves_all_as_it_was(app: Flask, end: DisputeReport) -> None:
+    """And what was lost without our seeing it become a dispute is lost once."""
+    payment = paid()
+    settle(payment, disputes=(ASKS,))
+    for _ in range(2):
+        settle(payment, disputes=(end,))
+    lost = end.state == "lost"
+    assert (kept(), tickets()) == ((0, [VOID] * 2) if lost else (5000, [VALID] * 2))
+    assert fresh(payment).disputes[0].closed_at is not None
+    assert checks.look() == []
+
+
+def test_what_is_lost_shows_on_the_order_in_the_totals_and_in_a_mail(app: Flask) -> None:
+    payment = paid()
+    settle(payment, disputes=(TAKES,))
+    assert state_of(payment) is OrderState.COMPLETED
+    for _ in range(2):
+        settle(payment, disputes=(closed(TAKES, "lost"),))
+    assert (state_of(payment), tickets()) == (OrderState.REFUNDED, [VOID] * 2)
+    event = payment.order.event
+    assert event is not None
+    (money,) = sales.of_event(event).money
+    assert (money.taken_minor, money.disputed_minor, money.lost_minor, money.net_minor) == (5000, 0, 5000, 0)
+    (mail,) = mails("dispute_lost")
+    assert (mail.to, mail.context["amount_minor"]) == ("ada@example.org", 5000)
+    assert waiting() == [] and checks.look() == []
+
+
+@pytest.mark.parametrize("ends", ["won", "lost"])
+def test_a_refund_in_the_dashboard_beside_a_partial_dispute(app: Flask, ends: str) -> None:
+    """It leaves nothing to send back, and still says nothing of the money that the bank may return."""
+    payment = paid()
+    back = (RefundReport("re_1", 2500, "EUR", "succeeded"),)
+    settle(payment, disputes=(HALF,))
+    settle(payment, disputes=(HALF,), refunds=back)
+    assert (tickets(), refunds.refundable_minor(fresh(payment))) == ([WAITS] * 2, 0)
+    settle(payment, disputes=(closed(HALF, ends),), refunds=back)
+    if ends == "won":
+        assert (kept(), tickets(), state_of(payment)) == (2500, [VALID] * 2, OrderState.PARTIALLY_REFUNDED)
+        assert waiting() == [("won_beside_refund", 2500)]
+    else:
+        assert (kept(), tickets(), state_of(payment)) == (0, [VOID] * 2, OrderState.REFUNDED)
+        assert waiting() == []
+    assert checks.look() == []
+
+
+def test_a_part_that_was_lost_leaves_a_decision_about_the_rest(app: Flask) -> None:
+    payment = paid()
+    settle(payment, disputes=(HALF,))
+    settle(payment, disputes=(closed(HALF, "lost"),))
+    assert (kept(), tickets()) == (2500, [VOID] * 2)
+    assert waiting() == [("kept_without_goods", 2500)]
+    incident = db.session.scalars(select(Incident)).one()
+    decisions.resolve(incident.id, how="dismiss", reason="They agreed to it.", actor_id=None)
+    settle(payment, disputes=(closed(HALF, "lost"),))
+    assert waiting() == [] and checks.look() == []
+
+
+def test_more_that_went_back_than_came_is_recorded_and_an_incident(app: Flask) -> None:
+    """A refund of a part, and then the bank takes it all."""
+    payment = paid()
+    back = (RefundReport("re_1", 2500, "EUR", "succeeded"),)
+    settle(payment, refunds=back)
+    for _ in range(2):
+        settle(payment, refunds=back, disputes=(TAKES,))
+    assert (kept(), waiting()) == (-2500, [("given_back_too_much", 2500)])
+    incident = db.session.scalars(select(Incident)).one()
+    with pytest.raises(DomainError):
+        decisions.resolve(incident.id, how="refund", reason="No.", actor_id=None)
+    decisions.resolve(incident.id, how="dismiss", reason="The bank has it.", actor_id=None)
+    settle(payment, refunds=back, disputes=(closed(TAKES, "lost"),))
+    assert waiting() == [] and checks.look() == []
+
+
+def test_money_in_review_that_a_bank_took_is_placed_by_any_decision(app: Flask) -> None:
+    """Nothing could be sent: the bank has given it back. The payment does not wait for ever."""
+    payment = place(make_event(), 2).payments[0]
+    payments.settle(payment.id, report_on(payment, "open"), door="test")
+    settle(payment, reference="ORD-ANOTHER-1")
+    settle(payment, reference="ORD-ANOTHER-1", disputes=(closed(TAKES, "lost"),))
+    incident = db.session.scalars(select(Incident)).one()
+    admin = make_user("admin@example.org")
+    decisions.resolve(incident.id, how="refund", reason="Give it back.", actor_id=admin.id)
+    assert (fresh(payment).state, state_of(payment)) == ("paid", OrderState.REFUNDED)
+    settle(payment, reference="ORD-ANOTHER-1", disputes=(closed(TAKES, "lost"),))
+    assert (fresh(payment).state, waiting()) == ("paid", [])
+    assert ledger.balance(ledger.SUSPENSE, "EUR") == 0 and checks.look() == []
+
+
+def test_an_inquiry_at_stripe_becomes_a_dispute_under_the_same_id(app: Flask, sandbox: Sandbox) -> None:
+    payment = payments.open_at_provider(place(make_event(), 2))
+    assert payment is not None and payment.provider_id is not None
+    sandbox.do(payment.provider_id, "pay")
+    payments.reconcile(payment.id, door="test")
+    seen = []
+    for do in ("inquiry", "dispute", "dispute_lost"):
+        sandbox.do(payment.provider_id, do)
+        payments.reconcile(payment.id, door="test")
+        (dispute,) = fresh(payment).disputes
+        seen.append((dispute.provider_id, dispute.provider_status, dispute.took_money, kept()))
+    name = seen[0][0]
+    assert seen == [
+        (name, "warning_needs_response", False, 5000),
+        (name, "needs_response", True, 0),
+        (name, "lost", True, 0),
+    ]
+    assert checks.look() == []
+
+
+def test_an_inquiry_at_stripe_is_closed(app: Flask, sandbox: Sandbox) -> None:
+    payment = payments.open_at_provider(place(make_event(), 2))
+    assert payment is not None and payment.provider_id is not None
+    sandbox.do(payment.provider_id, "pay")
+    for do in ("inquiry", "dispute_won"):
+        sandbox.do(payment.provider_id, do)
+        payments.reconcile(payment.id, door="test")
+    (dispute,) = fresh(payment).disputes
+    assert (dispute.state, dispute.provider_status, kept()) == ("won", "warning_closed", 5000)
+    assert tickets() == [VALID] * 2
