@@ -115,6 +115,18 @@ class OneTimeLink(Base):
     user: Mapped[User] = relationship()
 
 
+class Login(Base):
+    """A browser that somebody is logged in with. Only a hash of what its cookies say is kept."""
+
+    __tablename__ = "logins"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    key_hash: Mapped[str] = mapped_column(String(64), unique=True)
+    created_at: Mapped[datetime] = mapped_column(Time)
+    expires_at: Mapped[datetime] = mapped_column(Time)
+
+
 class OrganiserState(StrEnum):
     PENDING = "pending"
     APPROVED = "approved"

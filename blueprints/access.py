@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
 from functools import wraps
 from typing import ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
-from flask import Flask, abort, jsonify, make_response, redirect, request, session, url_for
-from flask_login import login_user, logout_user
+from flask import Flask, abort, current_app, jsonify, make_response, redirect, request, session, url_for
+from flask_login import decode_cookie, login_user, logout_user
 from werkzeug.wrappers import Response
 
 import extensions
 from blueprints.visitor import signed_in, wants_json
-from domain import accounts
+from domain import logins
 from models import Role, User
 
 P = ParamSpec("P")
 R = TypeVar("R")
-_REMEMBERED_FOR = timedelta(days=30)
+# Where Flask-Login keeps whose session it is.
+_NAMED = "_user_id"
 
 
 def register(app: Flask) -> None:
     """Tell Flask-Login how to find users, and what a page answers to who is not logged in."""
-    extensions.login.user_loader(accounts.by_session_id)
+    extensions.login.user_loader(logins.whose)
     extensions.login.unauthorized_handler(ask_to_log_in)
 
 
@@ -82,11 +82,17 @@ def safe_next(target: str | None, otherwise: str) -> str:
 
 def begin_session(user: User, *, remember: bool = False) -> None:
     """Log the user in with a session that holds nothing from before, whoever may have prepared it."""
-    session.clear()
-    login_user(user, remember=remember, duration=_REMEMBERED_FOR)
+    end_session()
+    login_user(user, remember=remember, duration=logins.LIVES)
+    # Flask-Login takes it from here for the cookie by which a browser is remembered, too.
+    session[_NAMED] = logins.begin(user)
 
 
 def end_session() -> None:
-    """Log out, and forget everything that this browser's session held."""
+    """Log out, here and wherever a copy of this browser's cookies is, and forget what its session held."""
+    remembered = request.cookies.get(current_app.config["REMEMBER_COOKIE_NAME"])
+    named = {session.get(_NAMED), decode_cookie(remembered) if remembered else None}
+    for said in named - {None}:
+        logins.end(str(said))
     session.clear()
     logout_user()

@@ -27,8 +27,12 @@ def member() -> User:
 
 
 def member_key() -> str:
-    """What a limit counts by on a page for members, instead of the address."""
-    return f"member:{current_user.get_id()}"
+    """What a limit counts by on a page for members, instead of the address: each person once.
+
+    A limit counts before the page asks who is there, so it may be a stranger.
+    """
+    user = signed_in()
+    return f"member:{user.id if user is not None else ''}"
 
 
 def not_kept(response: Response) -> Response:

@@ -53,15 +53,6 @@ def by_confirmed_email(email: str) -> User | None:
     return user if user is not None and user.confirmed_at is not None and user.is_active else None
 
 
-def by_session_id(session_id: str) -> User | None:
-    """The user that a login cookie names, unless they were disabled or their password changed since."""
-    number, _, epoch = session_id.partition(":")
-    if not (number.isascii() and number.isdigit() and epoch.isascii() and epoch.isdigit()):
-        return None
-    user = db.session.get(User, int(number))
-    return user if user is not None and user.is_active and user.login_epoch == int(epoch) else None
-
-
 def people() -> list[User]:
     """Everybody with more than a buyer's role, then the newest hundred buyers."""
     staff = select(User).where(User.role != Role.BUYER).order_by(User.role, User.email)

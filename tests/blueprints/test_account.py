@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
 import config
-from blueprints import access
-from domain import accounts
+from blueprints import access, visitor
+from domain import accounts, clock, logins
 from models import Role
 from tests.support.people import PASSWORD, log_in, mailed_link, mails, make_member, post
 from tests.support.queries import recorded
@@ -154,7 +155,7 @@ def test_a_login_begins_an_empty_session(client: FlaskClient) -> None:
     log_in(client)
     with client.session_transaction() as now:
         assert "planted" not in now
-        assert now["_user_id"] == "1:0"
+        assert logins.whose(now["_user_id"]) is not None
 
 
 def test_a_remembered_login_outlives_the_session_until_the_password_changes(client: FlaskClient) -> None:
@@ -175,6 +176,89 @@ def test_logging_out_forgets_a_remembered_login(client: FlaskClient) -> None:
     post(client, "/account/logout", page="/account/")
     assert client.get_cookie("remember_token") is None
     assert client.get("/account/").status_code == 303
+
+
+COOKIES = ("session", "remember_token")
+
+
+def copied(client: FlaskClient) -> dict[str, str]:
+    """What somebody takes who has this browser in their hands for a moment."""
+    found = {name: client.get_cookie(name) for name in COOKIES}
+    return {name: cookie.value for name, cookie in found.items() if cookie is not None}
+
+
+def with_cookies(app: Flask, cookies: dict[str, str], *names: str) -> FlaskClient:
+    thief = app.test_client()
+    for name in names:
+        thief.set_cookie(name, cookies[name])
+    return thief
+
+
+def remembered_login(app: Flask) -> FlaskClient:
+    client = app.test_client()
+    form = {"email": "ann@example.org", "password": PASSWORD, "remember": "yes"}
+    assert post(client, "/account/login", **form).status_code == 303
+    return client
+
+
+def test_logging_out_ends_this_browser_s_cookies_wherever_they_are(app: Flask) -> None:
+    make_member()
+    here, other = remembered_login(app), remembered_login(app)
+    cookies = copied(here)
+    assert set(cookies) == set(COOKIES)
+    for name in COOKIES:
+        assert with_cookies(app, cookies, name).get("/account/").status_code == 200
+    post(here, "/account/logout", page="/account/")
+    for names in (*((name,) for name in COOKIES), COOKIES):
+        assert with_cookies(app, cookies, *names).get("/account/").status_code == 303
+    # The other browser is another login.
+    assert other.get("/account/").status_code == 200
+    assert with_cookies(app, copied(other), "remember_token").get("/account/").status_code == 200
+
+
+def test_logging_out_ends_what_is_remembered_beside_another_login(app: Flask) -> None:
+    """The browser was remembered as Ann, then Bob logged in and out."""
+    make_member()
+    make_member("bob@example.org")
+    here = remembered_login(app)
+    cookies = copied(here)
+    here.delete_cookie("session")
+    assert log_in(here, "bob@example.org").status_code == 303
+    assert "remember_token" not in copied(here)
+    assert with_cookies(app, cookies, "remember_token").get("/account/").status_code == 303
+
+
+def test_a_new_password_ends_every_login_and_a_new_login_the_one_before(app: Flask) -> None:
+    make_member()
+    here, other = remembered_login(app), remembered_login(app)
+    before, elsewhere = copied(here), copied(other)
+    post(here, "/account/password", old_password=PASSWORD, password="a new password")
+    assert here.get("/account/").status_code == 200
+    for stolen in (before, elsewhere):
+        for name in COOKIES:
+            assert with_cookies(app, stolen, name).get("/account/").status_code == 303
+    again = copied(here)
+    assert log_in(here, password="a new password").status_code == 303
+    assert with_cookies(app, again, "session").get("/account/").status_code == 303
+
+
+def test_a_remembered_login_ends_after_30_days_here_too(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_member()
+    cookies = copied(remembered_login(app))
+    real = clock.now
+    monkeypatch.setattr(clock, "now", lambda: real() + timedelta(days=30, minutes=1))
+    assert with_cookies(app, cookies, "remember_token").get("/account/").status_code == 303
+
+
+def test_a_login_anew_is_no_new_count_of_a_member_s_limits(app: Flask) -> None:
+    user = make_member()
+    keys = set()
+    for _ in range(2):
+        user.login_epoch += 1
+        with app.test_request_context("/wallet/topup/"):
+            access.begin_session(user)
+            keys.add(visitor.member_key())
+    assert keys == {f"member:{user.id}"}
 
 
 def test_an_unconfirmed_login_is_told_to_look_in_the_mail(client: FlaskClient) -> None:

@@ -30,7 +30,7 @@ def test_the_first_admin_chooses_a_password_and_sees_what_is_missing(house: Hous
     owner.press("Log out", within="header")
     owner.log_in(OWNER, "a box office of my own")
     cookies = {cookie["name"]: cookie for cookie in owner.context.cookies()}
-    assert cookies["session"]["secure"] and cookies["session"]["httpOnly"]
+    assert cookies["__Host-session"]["secure"] and cookies["__Host-session"]["httpOnly"]
 
 
 def test_what_is_typed_without_https_leads_to_it(house: House, visit: Visit) -> None:

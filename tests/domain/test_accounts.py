@@ -13,10 +13,10 @@ from flask import Flask
 from sqlalchemy import func, select
 
 import config
-from domain import accounts, attempts, clock, links, passwords
+from domain import accounts, attempts, clock, links, logins, passwords
 from domain.errors import DomainError, NotFound
 from extensions import connect_redis, db, queue
-from models import LinkPurpose, OneTimeLink, Role, User
+from models import LinkPurpose, Login, OneTimeLink, Role, User
 from tests.support.people import PASSWORD, mails, make_member, token_in
 from tests.support.shop import make_event, place
 from tests.support.threads import at_once
@@ -293,11 +293,11 @@ def test_an_account_without_a_password_has_no_right_one(app: Flask) -> None:
 
 def test_a_disabled_member_cannot_log_in_or_go_on(app: Flask) -> None:
     user = make_member()
-    cookie = user.get_id()
-    assert accounts.by_session_id(cookie) == user
+    cookie = logins.begin(user)
+    assert logins.whose(cookie) == user
     accounts.request_reset("ann@example.org")
     accounts.disable(user.id)
-    assert accounts.by_session_id(cookie) is None
+    assert logins.whose(cookie) is None
     with refusal("disabled"):
         accounts.authenticate("ann@example.org", PASSWORD)
     with refusal("disabled"):
@@ -320,10 +320,26 @@ def test_a_password_kept_with_older_parameters_is_kept_anew(app: Flask) -> None:
     assert passwords.right(user.password_hash, PASSWORD)
 
 
-@pytest.mark.parametrize("cookie", ["", "1", "1:", ":1", "x:0", "1:x", "99:0", "1:1", "-1:0", "١:0"])
+@pytest.mark.parametrize(
+    "cookie", ["", ":", "1", "1:", ":1", "x:0", "1:0", "1:0:", "1:0:x", "99:0:{key}", "1:1:{key}", "{key}"]
+)
 def test_cookies_that_name_nobody(app: Flask, cookie: str) -> None:
-    assert make_member().get_id() == "1:0"
-    assert accounts.by_session_id(cookie) is None
+    good = logins.begin(make_member())
+    assert good.startswith("1:0:")
+    assert logins.whose(good) is not None
+    assert logins.whose(cookie.format(key=good.rpartition(":")[2])) is None
+
+
+def test_a_login_ends_by_itself_and_is_forgotten(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    user = make_member()
+    old = logins.begin(user)
+    later(monkeypatch, days=29.9)
+    assert logins.whose(old) == user
+    later(monkeypatch, days=30)
+    assert logins.whose(old) is None
+    new = logins.begin(user)
+    assert logins.whose(new) == user
+    assert [kept.key_hash in new for kept in db.session.scalars(select(Login))] == [False]
 
 
 # --- Limits ---------------------------------------------------------------------------------------------
@@ -444,10 +460,10 @@ def test_without_limits_nothing_is_counted(app: Flask) -> None:
 
 def test_a_reset_sets_the_password_and_ends_other_sessions(app: Flask) -> None:
     user = make_member()
-    cookie = user.get_id()
+    cookie = logins.begin(user)
     accounts.request_reset("ANN@example.org")
     accounts.reset(token_in("reset_password"), "a new password")
-    assert accounts.by_session_id(cookie) is None
+    assert logins.whose(cookie) is None
     accounts.authenticate("ann@example.org", "a new password")
     with refusal("wrong_login"):
         accounts.authenticate("ann@example.org", PASSWORD)
@@ -482,9 +498,9 @@ def test_changing_a_password_needs_the_old_one_and_voids_links(app: Flask) -> No
     accounts.request_reset("ann@example.org")
     with refusal("wrong_password"):
         accounts.change_password(user, "wrong password", "a new password")
-    cookie = user.get_id()
+    cookie = logins.begin(user)
     accounts.change_password(user, PASSWORD, "a new password")
-    assert accounts.by_session_id(cookie) is None
+    assert logins.whose(cookie) is None
     assert len(mails("password_changed")) == 1
     with refusal("link_used"):
         accounts.reset(token_in("reset_password"), "yet another one")
