@@ -159,14 +159,20 @@ def _row(
 def alert(subject: str, text: str, *, key: str, critical: bool = False) -> None:
     """Owe the operators an alert at PAYMENT_ALERT_EMAIL, once for each `key`. No commit."""
     if _add("alert", key, config.get().alert_email, None, None, _alert_context(subject, text, critical)):
-        logger.warning("alert", subject=subject, key=key, critical=critical)
+        _log_alert(subject, key, critical)
 
 
 def alert_by(connection: Connection, subject: str, text: str, *, key: str, critical: bool = False) -> None:
     """The same in a transaction of the caller's own, for who has no session."""
     context = _alert_context(subject, text, critical)
     if connection.scalar(_ADD, _row("alert", key, config.get().alert_email, None, None, context)) is not None:
-        logger.warning("alert", subject=subject, key=key, critical=critical)
+        _log_alert(subject, key, critical)
+
+
+def _log_alert(subject: str, key: str, critical: bool) -> None:
+    """The cause by its kind and what it is about: under the name `key` the log would hide it as a secret."""
+    kind, _, about = key.partition(":")
+    logger.warning("alert", kind=kind, about=about, subject=subject, critical=critical)
 
 
 def _alert_context(subject: str, text: str, critical: bool = False) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import structlog
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import OperationalError
 
-from domain import clock, declines, lanes, payments, polling
+from domain import clock, declines, lanes, payments, polling, questions
 from domain.lanes import Lane, Work
 from domain.providers import ProviderError, Report
 from extensions import JOBS, db, limited
@@ -113,6 +113,7 @@ def _settle_page(work: Work, lane: Lane, page: list[Report]) -> int:
     same = [p for p in claimed if _says_nothing_new(p, reports[p.provider_id or ""], now)]
     others = [(p.id, reports[p.provider_id or ""]) for p in claimed if p not in same]
     _touch(work, same, now)
+    questions.listed(lane.provider, lane.account, len(claimed), door="sweep")
     for payment_id, report in others:
         if report.state == "open" or report.incomplete:
             _reconcile(work, lane, payment_id)
@@ -261,6 +262,7 @@ def _is_unchanged(work: Work, lane: Lane, payment: Payment, call: Future[Report]
     if call.exception() is not None or not _says_nothing_new(payment, call.result(), clock.now()):
         return False
     work.answered(lane)
+    questions.answered(payment.id, call.result(), door="sweep")
     return True
 
 

@@ -16,9 +16,13 @@ from flask.testing import FlaskClient
 
 import config
 import logs
-from domain import payments
+from domain import clock, outbox, payments, providers, sweep
+from extensions import db
+from models import Event
 from tests.support.people import log_in, make_member
+from tests.support.sandbox import Sandbox
 from tests.support.shop import make_event, place, report_on
+from tests.support.tills import Till
 
 CARD = "4242424242424242"
 
@@ -183,3 +187,53 @@ def test_a_log_file_that_cannot_be_written_does_not_stop_the_shop(
     finally:
         logs.configure(before)
     assert "cannot be written" in capsys.readouterr().err
+
+
+def test_each_question_has_a_line(
+    client: FlaskClient, sandbox: Sandbox, till: Till, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The payment, what the provider said in its own words, the amount, and the door."""
+    order = place(make_event(providers=[till.name]), provider=till.name)
+    payment = payments.open_at_provider(order)
+    assert payment is not None and payment.provider_id is not None
+    told = sandbox.do(payment.provider_id, "pay")
+    client.get(told["success_url"].removeprefix("http://localhost"))
+    tag = f"[{till.name.upper()} DEBUG] asked"
+    opened, paid = (line for line in lines(capsys.readouterr().out) if line["event"] == tag)
+    assert (opened["door"], opened["state"], paid["door"], paid["state"]) == (
+        *("checkout", "open"),
+        *("success", "paid"),
+    )
+    for line in (opened, paid):
+        assert (line["payment"], line["amount_minor"], line["currency"]) == (payment.reference, 2500, "EUR")
+    assert ("paid" in paid["status"].lower(), "paid" in opened["status"].lower().split("/")) == (True, False)
+    sandbox.faults("http_500", match={"path": till.api})
+    payments.reconcile(payment.id, door="command")
+    silent = [line for line in lines(capsys.readouterr().out) if line["event"] == tag]
+    assert [(line["status"], line["door"]) for line in silent] == [("no answer", "command")]
+    assert silent[0]["error"]
+    config.use(replace(config.get(), development=False))
+    sandbox.faults()
+    payments.reconcile(payment.id, door="command")
+    assert [line["event"] for line in lines(capsys.readouterr().out) if "status" in line] == ["asked"]
+
+
+def test_a_sweep_s_questions_have_lines(
+    app: Flask, sandbox: Sandbox, till: Till, capsys: pytest.CaptureFixture[str]
+) -> None:
+    event_id = make_event(providers=[till.name]).id
+    for _ in range(4):
+        payments.open_at_provider(place(db.session.get_one(Event, event_id), provider=till.name))
+    capsys.readouterr()
+    sweep.run("command")
+    asked = [line for line in lines(capsys.readouterr().out) if line["event"].endswith("asked")]
+    # A list is one question about many.
+    listed = providers.get(till.name).pages(clock.now(), clock.now()) is not None
+    assert [line["door"] for line in asked] == ["sweep"] * (1 if listed else 4)
+    assert asked[0].get("payments") == (4 if listed else None)
+
+
+def test_an_alert_s_kind_is_readable(app: Flask, capsys: pytest.CaptureFixture[str]) -> None:
+    outbox.alert("Something", "It happened.", key="incident:late_money:17", critical=True)
+    (line,) = (line for line in lines(capsys.readouterr().out) if line["event"] == "alert")
+    assert (line["kind"], line["about"], line["critical"]) == ("incident", "late_money:17", True)

@@ -24,6 +24,7 @@ from domain import (
     opening,
     outbox,
     providers,
+    questions,
     reasons,
     remains,
     starting,
@@ -116,6 +117,7 @@ def settle(
             mark_done(ring_id, f"{before} -> {payment.state}")
         return Outcome(payment_id, payment.state, payment.state is not before)
 
+    questions.answered(payment_id, report, door=door, latency=latency)
     try:
         outcome = locks.in_one_transaction(work)
     except Anothers as error:
@@ -385,6 +387,7 @@ def unanswered(payment_id: int, error: ProviderError, *, door: str) -> Outcome:
         if isinstance(error, Anothers):
             told = alerts.wrong_answer(order, payment, str(error))
             outbox.alert(*told, key=f"anothers:{payment.id}", critical=True)
+        questions.unanswered(payment, error, door=door)
         return Outcome(payment_id, payment.state, False, error)
 
     return locks.in_one_transaction(work)
