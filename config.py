@@ -163,6 +163,17 @@ class Settings:
         return hashlib.blake2b(purpose.encode(), key=self.secret_key.encode()[:64], digest_size=32).digest()
 
 
+def is_timezone(name: str) -> bool:
+    """Whether `name` is a time zone: not what this machine's happens to be, nor a file beside them."""
+    if name.partition("/")[0] in ("localtime", "Factory", "posixrules", "posix", "right", "leapseconds"):
+        return False
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return True
+
+
 _current: Settings | None = None
 
 
@@ -426,10 +437,6 @@ class _Reader:
 
     def timezone(self, name: str, default: str) -> str:
         value = self.text(name, default)
-        try:
-            ZoneInfo(value)
-        except (ZoneInfoNotFoundError, ValueError) as error:
-            raise ConfigError(
-                f"{name} must be a time zone such as Europe/Jersey (it is {value!r})."
-            ) from error
+        if not is_timezone(value):
+            raise ConfigError(f"{name} must be a time zone such as Europe/Jersey (it is {value!r}).")
         return value

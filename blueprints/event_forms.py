@@ -6,8 +6,8 @@ domain is shown beside its field.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -19,6 +19,7 @@ from wtforms import (
     DateTimeLocalField,
     Field,
     IntegerField,
+    SelectField,
     SelectMultipleField,
     StringField,
     TextAreaField,
@@ -26,7 +27,7 @@ from wtforms import (
 from wtforms.validators import InputRequired, Length, NumberRange, Optional
 from wtforms.widgets import CheckboxInput, ListWidget
 
-from domain import catalogue, money
+from domain import catalogue, money, zones
 from domain.errors import DomainError
 from models import Event, TicketType
 
@@ -75,6 +76,33 @@ def moment(label: str, *, needed: bool = False, note: str = "") -> Moment:
     return Moment(label, format=_MOMENTS, validators=checks, description=note)
 
 
+class Zone(SelectField):
+    """A time zone of the list, or the one that an event has already."""
+
+    def __init__(self, label: str, **named: Any) -> None:
+        super().__init__(label, validate_choice=False, **named)
+
+    def iter_choices(self) -> Iterator[Any]:
+        listed = list(zones.listed())
+        if self.data and self.data not in dict(listed):
+            listed.append((self.data, self.data))
+        self.choices = listed
+        return super().iter_choices()
+
+
+class Twice(SelectField):
+    """Which is meant of the times that the clocks show twice. It is shown once that is asked."""
+
+    def __init__(self, label: str = "A time that comes twice", **named: Any) -> None:
+        choices = [
+            ("", "Choose"),
+            (zones.FIRST, "the first one, before the clocks go back"),
+            (zones.SECOND, "the second one, after they went back"),
+        ]
+        super().__init__(label, choices=choices, default="", validate_choice=False, **named)
+        self.asked = False
+
+
 class EventFields(FlaskForm):
     """What an event is."""
 
@@ -87,10 +115,10 @@ class EventFields(FlaskForm):
     description = TextAreaField(render_kw={"rows": 6})
     venue = StringField(validators=[Length(max=200)])
     address = StringField("Venue's address", validators=[Length(max=300)])
-    timezone = StringField(
+    timezone = Zone(
         "Time zone",
-        validators=[InputRequired("Type a time zone."), Length(max=64)],
-        description="All times on this form are in it. A name such as Europe/Jersey.",
+        validators=[InputRequired("Choose a time zone."), Length(max=64)],
+        description="All times on this form are in it.",
     )
     starts_at = moment("Starts", needed=True)
     ends_at = moment("Ends", needed=True)
@@ -100,6 +128,7 @@ class EventFields(FlaskForm):
     )
     sales_open_at = moment("Sales open", note="Empty: at once.")
     sales_close_at = moment("Sales close", note="Empty: when the event ends.")
+    twice = Twice()
     providers = Checks("Ways to pay", description="None ticked: all that are set up.")
     picture = FileField(description="PNG, JPEG or WebP, at most 5 MB.")
     remove_picture = BooleanField("Show no picture")
@@ -117,6 +146,7 @@ class TicketTypeFields(FlaskForm):
     per_order_limit = Number("Most in one order", default=10, validators=[InputRequired("Type a number.")])
     sales_open_at = moment("Sales open", note="In the event's time zone. Empty: with the event's.")
     sales_close_at = moment("Sales close", note="In the event's time zone. Empty: with the event's.")
+    twice = Twice()
     position = Number(
         "Place in the list",
         default=0,
@@ -134,6 +164,8 @@ def shown_event(event: Event) -> dict[str, Any]:
     """What the form shows of an event."""
     times = {name: _typed(getattr(event, name), event.timezone) for name in _EVENT_TIMES}
     texts = {name: getattr(event, name) for name in (*_EVENT_TEXTS, "timezone")}
+    stored = [getattr(event, name) for name in _EVENT_TIMES]
+    texts["twice"] = zones.which(stored, event.timezone)
     return texts | times | {"providers": event.providers or [], "picture": None}
 
 
@@ -142,7 +174,8 @@ def shown_type(kind: TicketType) -> dict[str, Any]:
     times = {name: _typed(getattr(kind, name), kind.event.timezone) for name in _TYPE_TIMES}
     names = ("name", "description", "capacity", "per_order_limit", "position")
     price = money.plain(kind.price_minor, kind.event.currency)
-    return {name: getattr(kind, name) for name in names} | times | {"price": price}
+    twice = zones.which([kind.sales_open_at, kind.sales_close_at], kind.event.timezone)
+    return {name: getattr(kind, name) for name in names} | times | {"price": price, "twice": twice}
 
 
 def _typed(moment: datetime | None, zone: str) -> datetime | None:
@@ -162,7 +195,7 @@ def event_values(form: EventFields) -> dict[str, Any]:
     """The columns of an event as `catalogue.create_event` and `update_event` take them."""
     zone = text(form.timezone)
     values = {name: text(form[name]) for name in _EVENT_TEXTS}
-    times = {name: _stored(form[name].data, zone) for name in _EVENT_TIMES}
+    times = {name: _stored(form, name, zone) for name in _EVENT_TIMES}
     return values | times | {"timezone": zone, "providers": form.providers.data or None}
 
 
@@ -170,7 +203,7 @@ def type_values(form: TicketTypeFields, event: Event) -> dict[str, Any]:
     """The columns of a ticket type as `catalogue.add_ticket_type` and `update_ticket_type` take them."""
     numbers = {name: form[name].data for name in ("capacity", "per_order_limit", "position")}
     texts = {name: text(form[name]) for name in ("name", "description")}
-    times = {name: _stored(form[name].data, event.timezone) for name in _TYPE_TIMES}
+    times = {name: _stored(form, name, event.timezone) for name in _TYPE_TIMES}
     price = money.parse(text(form.price), event.currency)
     return numbers | texts | times | {"price_minor": price}
 
@@ -183,15 +216,16 @@ def take_picture(event: Event, form: EventFields) -> None:
         catalogue.set_picture(event, None)
 
 
-def _stored(typed: datetime | None, zone: str) -> datetime | None:
-    """A typed time as it is stored. DomainError for a zone that there is not."""
+def _stored(form: EventFields | TicketTypeFields, name: str, zone: str) -> datetime | None:
+    """A typed time as it is stored. DomainError for a zone or a time that there is not, or is twice."""
+    typed = form[name].data
     if typed is None:
         return None
     try:
-        return typed.replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
-    except (KeyError, ValueError, OSError, OverflowError) as error:
-        words = f"“{zone}” is not a time zone. Use a name such as Europe/Jersey."
-        raise DomainError("timezone", words) from error
+        return zones.moment(typed, zone, field=name, which=text(form.twice))
+    except zones.ComesTwice:
+        form.twice.asked = True
+        raise
 
 
 def by_rule(do: Callable[[], Any], form: FlaskForm | None) -> Any:

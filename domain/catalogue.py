@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import bindparam, delete, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import joinedload, selectinload
 
-from domain import clock, house, money, pictures, providers, receivers
+from domain import clock, house, money, pictures, providers, receivers, zones
 from domain.errors import DomainError, NotFound
 from domain.selling import MARKS, states_of
 from domain.selling import Sale as Sale
@@ -179,10 +179,12 @@ def update_event(event: Event, **changes: Any) -> Event:
     lock(event)
     before = (event.currency, event.state)
     ways = (event.currency, event.providers)
+    zone = event.timezone
     with db.session.no_autoflush:
         try:
             _apply(event, changes, _EVENT_FIELDS)
             _check_event(event)
+            _move_windows(event, zone)
             _check_promises(event, *before)
             goes_live = event.state is EventState.PUBLISHED and before[1] is not EventState.PUBLISHED
             if goes_live or ways != (event.currency, event.providers):
@@ -193,6 +195,16 @@ def update_event(event: Event, **changes: Any) -> Event:
     event.updated_at = clock.now()
     _commit_event()
     return event
+
+
+def _move_windows(event: Event, zone: str) -> None:
+    """Let its ticket types be sold from and until the same times of the clock as in the `zone` before."""
+    if event.timezone == zone:
+        return
+    for kind in event.ticket_types:
+        for name in _WINDOW:
+            moment = getattr(kind, name)
+            setattr(kind, name, moment and zones.moved(moment, zone, event.timezone))
 
 
 def duplicate_event(event: Event, *, days: int = 7) -> Event:
@@ -328,12 +340,7 @@ def _check_event(event: Event) -> None:
         raise DomainError(
             "slug", "The address may have small letters, digits and single hyphens, up to 100: summer-gala."
         )
-    try:
-        ZoneInfo(event.timezone)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise DomainError(
-            "timezone", f"“{event.timezone}” is not a time zone. Use a name such as Europe/Jersey."
-        ) from error
+    zones.check(event.timezone)
     if event.ends_at <= event.starts_at:
         raise DomainError("ends_at", "The event must end after it starts.")
     _check_window(event)
