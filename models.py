@@ -259,6 +259,8 @@ class Event(Base):
     providers: Mapped[list[str] | None] = mapped_column(JSONB(none_as_null=True))
     picture_id: Mapped[int | None] = mapped_column(ForeignKey("pictures.id"))
     organiser_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"), index=True)
+    # For how many minutes its payments are kept and polled. NULL: as the provider's setting says.
+    poll_minutes: Mapped[int | None] = mapped_column(Integer)
     # Once it is cancelled: since when, and by whose word, all that was paid for it is being sent back.
     refunding_since: Mapped[datetime | None] = mapped_column(Time)
     refunding_by_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
@@ -283,6 +285,7 @@ class Event(Base):
     __table_args__ = (
         CheckConstraint("ends_at > starts_at", name="events_end_after_start"),
         CheckConstraint("currency ~ '^[A-Z]{3}$'", name="events_currency"),
+        CheckConstraint("poll_minutes BETWEEN 31 AND 1370", name="events_poll_minutes"),
         CheckConstraint("refunding_since IS NULL OR state = 'cancelled'", name="events_refunding"),
         Index("events_upcoming", "state", "ends_at"),
         Index("events_refunding", "id", postgresql_where=text("refunding_since IS NOT NULL")),

@@ -130,6 +130,11 @@ class EventFields(FlaskForm):
     sales_close_at = moment("Sales close", note="Empty: when the event ends.")
     twice = Twice()
     providers = Checks("Ways to pay", description="None ticked: all that are set up.")
+    poll_minutes = Number(
+        "Minutes to pay",
+        validators=[Optional()],
+        description="How long an order is kept for whoever pays, 31 to 1370. Empty: as this site is set up.",
+    )
     picture = FileField(description="PNG, JPEG or WebP, at most 5 MB.")
     remove_picture = BooleanField("Show no picture")
 
@@ -167,6 +172,8 @@ def shown_event(event: Event) -> dict[str, Any]:
     stored = [getattr(event, name) for name in _EVENT_TIMES]
     texts["twice"] = zones.which(stored, event.timezone)
     return texts | times | {"providers": event.providers or [], "picture": None}
+    ways = {"providers": event.providers or [], "poll_minutes": event.poll_minutes}
+    return texts | times | ways | {"picture": None}
 
 
 def shown_type(kind: TicketType) -> dict[str, Any]:
@@ -197,6 +204,9 @@ def event_values(form: EventFields) -> dict[str, Any]:
     values = {name: text(form[name]) for name in _EVENT_TEXTS}
     times = {name: _stored(form, name, zone) for name in _EVENT_TIMES}
     return values | times | {"timezone": zone, "providers": form.providers.data or None}
+    times = {name: _stored(form[name].data, zone) for name in _EVENT_TIMES}
+    ways = {"providers": form.providers.data or None, "poll_minutes": form.poll_minutes.data}
+    return values | times | ways | {"timezone": zone}
 
 
 def type_values(form: TicketTypeFields, event: Event) -> dict[str, Any]:

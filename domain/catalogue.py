@@ -21,7 +21,7 @@ from sqlalchemy.orm import joinedload, selectinload
 
 from domain import clock, house, money, pictures, providers, receivers, zones
 from domain.errors import DomainError, NotFound
-from domain.selling import MARKS, states_of
+from domain.selling import MARKS, check_minutes, states_of
 from domain.selling import Sale as Sale
 from domain.selling import Selling as Selling
 from domain.selling import selling as selling
@@ -35,7 +35,7 @@ _SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _WINDOW = frozenset(("sales_open_at", "sales_close_at"))
 _EVENT_FIELDS = _WINDOW | frozenset(
     ("slug", "title", "description", "venue", "address", "starts_at", "ends_at", "timezone")
-    + ("currency", "state", "providers", "organiser_id")
+    + ("currency", "state", "providers", "organiser_id", "poll_minutes")
 )
 _TYPE_FIELDS = _WINDOW | frozenset(
     ("name", "description", "price_minor", "capacity", "per_order_limit", "position")
@@ -218,7 +218,7 @@ def duplicate_event(event: Event, *, days: int = 7) -> Event:
     now = clock.now()
     columns = ("title", "description", "venue", "address", "timezone", "currency", "providers", "picture_id")
     copy = Event(created_at=now, updated_at=now, state=EventState.DRAFT, slug=free_slug(event.title))
-    for name in (*columns, "organiser_id"):
+    for name in (*columns, "organiser_id", "poll_minutes"):
         setattr(copy, name, getattr(event, name))
     for name in ("starts_at", "ends_at", *_WINDOW):
         setattr(copy, name, later(getattr(event, name)))
@@ -343,6 +343,7 @@ def _check_event(event: Event) -> None:
     zones.check(event.timezone)
     if event.ends_at <= event.starts_at:
         raise DomainError("ends_at", "The event must end after it starts.")
+    check_minutes(event.poll_minutes)
     _check_window(event)
     event.currency = money.check_currency(event.currency)
     event.state = EventState(event.state)

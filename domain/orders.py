@@ -73,12 +73,14 @@ def place(
     form_token: str | None = None,
     client_address: str = "",
     shown: Mapping[int, str] | None = None,
+    poll_minutes: int | None = None,
 ) -> Order:
     """Make an order for tickets with its hold and, where it costs money, its payment row. Commits.
 
     `quantities` maps ticket type ids to how many. The same `form_token` gives the same order again. A free
     order is complete when this returns. `shown` are the prices that the buyer was shown, as `prices` has
-    them; None where no form is behind the order. Raises DomainError in the buyer's words; PriceChanged when a
+    them; None where no form is behind the order. The payment is kept and polled for `poll_minutes`; None: as
+    its event or the provider's setting says. Raises DomainError in the buyer's words; PriceChanged when a
     price is another one, SoldOut when it is too late.
     """
 
@@ -100,7 +102,7 @@ def place(
             event.currency, lines, clean_name(name), email, user, form_token, client_address, now
         )
         order.event = event
-        _write(order, provider)
+        _write(order, provider, poll_minutes=poll_minutes)
         return order
 
     return _once(form_token, make)
@@ -316,12 +318,17 @@ def _new_order(
 
 
 def _write(
-    order: Order, provider: str | None, *, door: str = "checkout", actor_id: int | None = None
+    order: Order,
+    provider: str | None,
+    *,
+    door: str = "checkout",
+    actor_id: int | None = None,
+    poll_minutes: int | None = None,
 ) -> None:
     """Write the order, its payment and its hold together; the stock last, as everybody wants that row."""
     db.session.add(order)
     if order.total_minor:
-        starting.prepare(order, provider)
+        starting.prepare(order, provider, poll_minutes)
         if order.sells_tickets:
             order.stock_state = StockState.HELD
             db.session.flush()

@@ -16,6 +16,7 @@ from sqlalchemy import func, select
 
 import config
 from domain import clock, receivers
+from domain.errors import DomainError
 from domain.rendering import when
 from extensions import db
 from models import (
@@ -263,3 +264,16 @@ MARKS = {
     Sale.WITHDRAWN: "Not on sale now",
     Sale.NOTHING: "Not on sale yet",
 }
+
+
+# --- How long an order is kept for its payment ----------------------------------------------------------
+
+# What every provider can do: a page lives half an hour at least; a day at most, with the hour that it
+# outlives the order.
+LEAST_MINUTES, MOST_MINUTES = 31, 1370
+
+
+def check_minutes(minutes: int | None) -> None:
+    """Refuse what no provider's page could be kept for. DomainError `poll_minutes`."""
+    if minutes is not None and not LEAST_MINUTES <= minutes <= MOST_MINUTES:
+        raise DomainError("poll_minutes", f"Give between {LEAST_MINUTES} and {MOST_MINUTES} minutes.")

@@ -11,21 +11,26 @@ from domain.errors import DomainError
 from domain.house import serves
 from domain.providers import LineItem, Provider, Purchase
 from domain.receivers import accounts_of, another_currency, offered, receiver
+from domain.selling import check_minutes
 from extensions import db
 from models import Event, EventState, LineKind, Order, Payment, PaymentState
 
 
-def prepare(order: Order, provider_name: str | None) -> Payment:
+def prepare(order: Order, provider_name: str | None, poll_minutes: int | None = None) -> Payment:
     """Step 1 of Start: the payment's row, with everything the provider call will need. Does not commit.
 
-    None is the first provider that is offered and takes this order's money. Raises DomainError when the
+    None is the first provider that is offered and takes this order's money. The payment is kept and polled
+    for `poll_minutes`; None is what its event says, else the provider's setting. Raises DomainError when the
     provider cannot take it.
     """
+    check_minutes(poll_minutes)
     provider = _chosen(order, provider_name)
     _check_acceptable(order, provider)
     account = provider.account if not provider.immediate else ledger.wallet_account(order.user_id or 0)
     now = clock.now()
-    return _row(order, provider, account, now, now + timedelta(minutes=provider.open_minutes))
+    event = _event_sold(order)
+    minutes = poll_minutes or (event.poll_minutes if event is not None else None) or provider.open_minutes
+    return _row(order, provider, account, now, now + timedelta(minutes=minutes))
 
 
 def prepare_anew(order: Order, old: Payment) -> Payment:

@@ -6,6 +6,9 @@ Create Date: 2026-11-29 12:45:00
 
 """
 
+import sqlalchemy as sa
+from alembic import op
+
 # revision identifiers, used by Alembic.
 revision = "0009"
 down_revision = "0008"
@@ -14,8 +17,10 @@ depends_on = None
 
 
 def upgrade():
-    """Nothing yet."""
+    op.add_column("events", sa.Column("poll_minutes", sa.Integer(), nullable=True))
+    op.create_check_constraint("events_poll_minutes", "events", "poll_minutes BETWEEN 31 AND 1370")
 
 
 def downgrade():
-    """Nothing yet."""
+    op.drop_constraint(op.f("ck_events_events_poll_minutes"), "events", type_="check")
+    op.drop_column("events", "poll_minutes")

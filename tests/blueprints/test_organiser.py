@@ -130,6 +130,9 @@ def test_an_event_from_nothing_to_sale(olga: FlaskClient, client: FlaskClient) -
         ({"title": ""}, "Give it a title"),
         ({"slug": "Not An Address"}, "small letters"),
         ({"starts_at": "soon"}, "Type a date and a time, such as"),
+        ({"poll_minutes": "30"}, "Give between 31 and 1370 minutes."),
+        ({"poll_minutes": "1371"}, "Give between 31 and 1370 minutes."),
+        ({"poll_minutes": "an hour"}, "Type a whole number"),
     ],
 )
 def test_a_wrong_event_is_refused_beside_its_field(
