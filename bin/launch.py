@@ -13,7 +13,11 @@ COMMANDS = {"run": command_run.main, "test": command_test.main, "flask": command
 def main() -> int:
     """Dispatch one command; a Stop becomes its words on standard error and exit code 1."""
     signal.signal(signal.SIGTERM, say.interrupt)
-    signal.signal(signal.SIGHUP, say.interrupt)
+    # A shell has what it starts in the background ignore SIGINT, and Python leaves that so.
+    signal.signal(signal.SIGINT, say.interrupt)
+    # Ignored only where somebody wants this to outlive their terminal: `nohup ./bin/run &`.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, say.interrupt)
     try:
         return COMMANDS[sys.argv[1]](sys.argv[2:])
     except say.Stop as stop:

@@ -16,7 +16,7 @@ class Stop(Exception):
 
 
 def interrupt(signum: int, frame: FrameType | None) -> NoReturn:
-    """A signal handler: SIGTERM and SIGHUP end a command as Ctrl-C does."""
+    """A signal handler: SIGTERM, SIGINT and SIGHUP end a command as Ctrl-C does."""
     raise KeyboardInterrupt
 
 

@@ -298,6 +298,32 @@ def test_a_number_that_now_is_another_s_process_is_left_alone(home: Home) -> Non
 # --- the whole
 
 
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("background", [False, True])
+def test_a_command_ends_on_every_signal_but_a_hang_up_that_nohup_ignores(
+    tmp_path: Path, signum: signal.Signals, background: bool
+) -> None:
+    """The launcher itself, with a command that waits for ever in the place of bin/run's."""
+    waiting = (
+        "import sys, time, launch\n"
+        "launch.COMMANDS['run'] = lambda _: print('up', flush=True) or time.sleep(60)\n"
+        "sys.argv = ['launch', 'run']; sys.exit(launch.main())"
+    )
+    shell = 'trap "" INT HUP; exec "$@"' if background else 'exec "$@"'
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", shell, "sh", sys.executable, "-c", waiting],
+        cwd=ROOT / "bin", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert process.stdout is not None and process.stdout.readline() == b"up\n"
+    process.send_signal(signum)
+    if background and signum is signal.SIGHUP:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+        process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 130
+    process.stdout.close()
+
+
 @pytest.mark.slow
 @pytest.mark.deploy
 @pytest.mark.xdist_group("deploy")
@@ -311,9 +337,12 @@ def test_bin_run_from_start_to_stop(tmp_path: Path) -> None:
     with (tmp_path / "out").open("wb") as out:
         # Settings of the shell that starts it; bin/flask is used in another one below.
         own = {"SECRET_KEY": "a-key-of-this-shell-alone", "SITE_NAME": "Harbour Hall"}
+        # As `nohup ./bin/run &` in a script: the shell has it ignore Ctrl-C, nohup the hang-up.
+        started = ["nohup", str(ROOT / "bin/run")]
         run = subprocess.Popen(
-            [str(ROOT / "bin/run")], env={**env, **own}, stdin=subprocess.DEVNULL, stdout=out, stderr=out
-        )
+            ["/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh", *started],
+            env={**env, **own}, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+        )  # fmt: skip
     output = tmp_path / "out"
     try:
         until(lambda: "Kassa is open." in output.read_text() or run.poll() is not None, 120)
@@ -323,6 +352,7 @@ def test_bin_run_from_start_to_stop(tmp_path: Path) -> None:
         pids = {path.stem: place.read_pid(path) for path in (home / "run").glob("*.pid")}
         assert set(pids) == {"run", "postgres", "redis", "sandbox", "web", "worker", "clock"}
         assert pids["run"] == run.pid
+        run.send_signal(signal.SIGHUP)
 
         os.kill(pids["web"], signal.SIGKILL)
         until(lambda: place.read_pid(home / "run/web.pid") != pids["web"], 20)
@@ -338,7 +368,7 @@ def test_bin_run_from_start_to_stop(tmp_path: Path) -> None:
         settings = json.loads((home / "env").read_text())
         assert {name: settings[name] for name in own} == own
     finally:
-        run.send_signal(signal.SIGTERM)
+        run.send_signal(signal.SIGINT)
         assert run.wait(60) == 0, output.read_text()
     assert [name for name, pid in pids.items() if started_at(pid)] == []
     assert list((home / "run").glob("*.pid")) == []
