@@ -171,7 +171,6 @@ def shown_event(event: Event) -> dict[str, Any]:
     texts = {name: getattr(event, name) for name in (*_EVENT_TEXTS, "timezone")}
     stored = [getattr(event, name) for name in _EVENT_TIMES]
     texts["twice"] = zones.which(stored, event.timezone)
-    return texts | times | {"providers": event.providers or [], "picture": None}
     ways = {"providers": event.providers or [], "poll_minutes": event.poll_minutes}
     return texts | times | ways | {"picture": None}
 
@@ -203,8 +202,6 @@ def event_values(form: EventFields) -> dict[str, Any]:
     zone = text(form.timezone)
     values = {name: text(form[name]) for name in _EVENT_TEXTS}
     times = {name: _stored(form, name, zone) for name in _EVENT_TIMES}
-    return values | times | {"timezone": zone, "providers": form.providers.data or None}
-    times = {name: _stored(form[name].data, zone) for name in _EVENT_TIMES}
     ways = {"providers": form.providers.data or None, "poll_minutes": form.poll_minutes.data}
     return values | times | ways | {"timezone": zone}
 
