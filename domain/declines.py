@@ -10,8 +10,9 @@ from domain.reasons import Reason
 from extensions import db
 from models import Order, Payment, TimelineEntry
 
-# The name of an attempt and the provider's words about it; both "" where none is known.
+# The name of an attempt and the provider's words about it.
 Known = tuple[str, str]
+NONE: Known = ("", "")
 # An attempt without a name that was seen by reading is called so, with our code, until an event tells of it.
 _SEEN = "seen:"
 _RUNG = "rung:"

@@ -91,12 +91,14 @@ class OrderFile:
 class Polled:
     """How long a payment was polled (minutes; until it was final), and whether sweeps go on polling it.
 
-    `unreadable` is one past its end that nobody answers for, so that an admin may close it.
+    `unreadable` is one past its end that nobody answers for, so that an admin may close it; `stuck` one that
+    a bank has been confirming for so long that an admin may end it.
     """
 
     elapsed_minutes: float
     needed: bool
     unreadable: bool
+    stuck: bool
 
 
 @dataclass(frozen=True)
@@ -245,6 +247,7 @@ def polled(payment: Payment) -> Polled:
         payment.polling_elapsed_minutes(until),
         payment.needs_polling(now),
         polling.is_unreadable(payment, now),
+        polling.is_stuck(payment, now),
     )
 
 

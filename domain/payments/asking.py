@@ -59,7 +59,9 @@ def reconcile(
     provider = providers.get(payment.provider, payment.account)
     if provider.immediate or payment.provider_id is None:
         return settling.Outcome(payment_id, payment.state, False)
-    provider_id, count, known = payment.provider_id, payment.poll_count, declines.known(payment)
+    provider_id, count = payment.provider_id, payment.poll_count
+    # Somebody was refused just now, and perhaps more than once, whatever the last refusal looks like.
+    known = declines.NONE if rung else declines.known(payment)
     due_to_close = closing or opening.is_over(payment)
     # A refund that failed leaves no hint on the charge, so payments with refunds are asked about them.
     thorough = payment.state is PaymentState.PAID and payment.has_reversals
@@ -98,7 +100,7 @@ def ask(
     closing: bool,
     thorough: bool = False,
     patient: bool = False,
-    known: declines.Known = ("", ""),
+    known: declines.Known = declines.NONE,
 ) -> Report:
     """Read a payment at its provider, and close it there where it is open still and `closing`.
 

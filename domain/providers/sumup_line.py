@@ -42,8 +42,9 @@ class Conflict(ProviderError):
 class _Unauthorised(ProviderError):
     """401: the token is refused. It passes, because another one, or a new connection, mends it."""
 
-    def __init__(self) -> None:
-        super().__init__("SumUp refuses our access.", permanent=False, code="unauthorised", undone=True)
+    def __init__(self, told: str = "") -> None:
+        words = f"SumUp refuses our access: {told}" if told else "SumUp refuses our access."
+        super().__init__(words, permanent=False, code="unauthorised", undone=True)
 
 
 class ApiKey:
@@ -95,10 +96,14 @@ class Line:
             token = self._credentials.token()
         try:
             return self._once(ask, token, patient, writes=writes)
-        except _Unauthorised:
+        except _Unauthorised as refused:
             # Refused, so nothing was done: the same call may be made again with another token, once.
-            with before_asking():
-                token = self._credentials.renewed(token)
+            try:
+                with before_asking():
+                    token = self._credentials.renewed(token)
+            except _Unauthorised:
+                # There is no other. What SumUp said to the first is why.
+                raise refused from None
         return self._once(ask, token, patient, writes=writes)
 
     def _once(self, ask: Ask[T], token: str, patient: bool, *, writes: bool) -> T:
@@ -144,9 +149,9 @@ def provider_error(error: SumupError, *, writes: bool = False) -> ProviderError:
     if isinstance(error, APIConnectionError):
         return ProviderError("SumUp cannot be reached.", permanent=False, code="unreachable", silent=True)
     status = error.status if isinstance(error, APIError) else None
+    told, code = _told(_body(error))
     if status == 401:
-        return _Unauthorised()
-    told, code = _told(error.body if isinstance(error, APIError) else None)
+        return _Unauthorised(told)
     words = f"SumUp answered {status}: {told}" if told else f"SumUp answered {status}."
     code = code or f"http_{status}"
     if status is None or status < 400:
@@ -163,9 +168,24 @@ def provider_error(error: SumupError, *, writes: bool = False) -> ProviderError:
     return ProviderError(words, permanent=not passing, code=code, undone=status == 429)
 
 
+def _body(error: SumupError) -> object:
+    """What SumUp answered, as it was sent.
+
+    The SDK reads an error as the form that its call declares, and drops what another form says.
+    """
+    if not isinstance(error, APIError):
+        return None
+    try:
+        return error.response.json() if error.response is not None else error.body
+    except (ValueError, RecursionError):
+        return error.body
+
+
 def _told(body: object) -> tuple[str, str]:
     """The words and the code in an error's body, in any of the forms that SumUp sends."""
     parts = [_fields(part) for part in (body if isinstance(body, list) else [body])]
+    # One form wraps the others.
+    parts += [_fields(part["errors"]) for part in parts if isinstance(part.get("errors"), Mapping)]
     words = "; ".join(text for part in parts if (text := _words(part)))
     codes = (part.get(name) for part in parts for name in ("error_code", "error", "type"))
     code = next((code for code in codes if isinstance(code, str) and code), "")
@@ -179,8 +199,14 @@ def _fields(part: object) -> Mapping[str, Any]:
     return part if isinstance(part, Mapping) else {}
 
 
+def _text(value: object) -> str:
+    """A sentence, or several in a list; "" for anything else."""
+    several = value if isinstance(value, list) else [value]
+    return "; ".join(text for text in several if isinstance(text, str) and text)
+
+
 def _words(part: Mapping[str, Any]) -> str:
     names = ("detail", "details", "message", "error_message", "error_description", "title")
-    words = next((text for name in names if isinstance(text := part.get(name), str) and text), "")
+    words = next((text for name in names if (text := _text(part.get(name)))), "")
     param = part.get("param")
     return f"{words} ({param})" if words and isinstance(param, str) and param else words

@@ -289,6 +289,28 @@ def test_errors_of_every_form_are_put_into_words(
     assert refused.value.code == (code or "forbidden")
 
 
+_FORMS: dict[str, Any] = {
+    "one": {"error_code": "ODD", "message": "The amount is odd.", "param": "amount"},
+    "several": [{"error_code": "ODD", "message": "The amount is odd."}, {"message": "And late."}],
+    "extended": {"error_message": "The amount is odd.", "error_code": "ODD", "status_code": "400"},
+    "problem": {"type": "https://d.sumup.com/problem/odd", "title": "Odd", "detail": "The amount is odd."},
+    "wrapped": {"errors": {"detail": "The amount is odd.", "type": "ODD"}},
+}
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422, 429, 500])
+@pytest.mark.parametrize("form", _FORMS)
+def test_no_form_of_an_error_loses_its_reason(
+    sumup: SumUpProvider, wire: Wire, form: str, status: int
+) -> None:
+    """Whichever the SDK expects at a call: of another form it keeps nothing but the number."""
+    wire.say("POST /v0.1/checkouts", status, _FORMS[form]).say(f"GET {AT}", status, _FORMS[form])
+    with pytest.raises(ProviderError, match="The amount is odd"):
+        sumup.create(sumup.params(purchase()), "key-1")
+    with pytest.raises(ProviderError, match="The amount is odd"):
+        sumup.fetch(CHECKOUT_ID)
+
+
 def test_what_may_not_be_read_may_still_be_true(sumup: SumUpProvider, wire: Wire) -> None:
     wire.say(f"GET {AT}", 403, {"error_message": "missing scope", "error_code": "FORBIDDEN"})
     with pytest.raises(ProviderError) as refused:
