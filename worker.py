@@ -22,7 +22,7 @@ from rq_scheduler import Scheduler
 from sqlalchemy.exc import SQLAlchemyError
 
 import config
-from domain import backfill, cancelling, capacity, checks, heartbeat, outbox
+from domain import backfill, cancelling, capacity, checks, heartbeat, moving, outbox
 from domain import sweep as sweeping
 from extensions import connect_redis, queue
 
@@ -101,6 +101,12 @@ def deliver_mail() -> None:
 def cancelled_events() -> None:
     """Tell the buyers of cancelled events, and pay them back; the sweep does what this job did not."""
     cancelling.look_after()
+
+
+@_job
+def moved_events() -> None:
+    """Tell whoever holds a ticket of an event that was moved; the sweep does what this job did not."""
+    moving.tell_holders()
 
 
 @_job

@@ -27,7 +27,7 @@ from wtforms import (
 from wtforms.validators import InputRequired, Length, NumberRange, Optional
 from wtforms.widgets import CheckboxInput, ListWidget
 
-from domain import catalogue, money, zones
+from domain import money, zones
 from domain.errors import DomainError
 from models import Event, TicketType
 
@@ -137,6 +137,8 @@ class EventFields(FlaskForm):
     )
     picture = FileField(description="PNG, JPEG or WebP, at most 5 MB.")
     remove_picture = BooleanField("Show no picture")
+    # Shown where it is needed: people hold tickets, and the date or the place changes.
+    moves = BooleanField("Tell them by mail, with a new calendar file")
 
 
 class TicketTypeFields(FlaskForm):
@@ -200,10 +202,10 @@ def text(field: Field) -> str:
 def event_values(form: EventFields) -> dict[str, Any]:
     """The columns of an event as `catalogue.create_event` and `update_event` take them."""
     zone = text(form.timezone)
-    values = {name: text(form[name]) for name in _EVENT_TEXTS}
-    times = {name: _stored(form, name, zone) for name in _EVENT_TIMES}
-    ways = {"providers": form.providers.data or None, "poll_minutes": form.poll_minutes.data}
-    return values | times | ways | {"timezone": zone}
+    values: dict[str, Any] = {name: text(form[name]) for name in _EVENT_TEXTS}
+    values |= {name: _stored(form, name, zone) for name in _EVENT_TIMES}
+    values |= {"providers": form.providers.data or None, "poll_minutes": form.poll_minutes.data}
+    return values | {"timezone": zone} | picture_of(form)
 
 
 def type_values(form: TicketTypeFields, event: Event) -> dict[str, Any]:
@@ -215,12 +217,11 @@ def type_values(form: TicketTypeFields, event: Event) -> dict[str, Any]:
     return numbers | texts | times | {"price_minor": price}
 
 
-def take_picture(event: Event, form: EventFields) -> None:
-    """Give the event the picture that was uploaded, or none where that was asked for."""
+def picture_of(form: EventFields) -> dict[str, bytes | None]:
+    """The picture that was uploaded, or None where none is wanted, as the catalogue takes it; or no word."""
     if form.picture.data:
-        catalogue.set_picture(event, form.picture.data.read())
-    elif form.remove_picture.data:
-        catalogue.set_picture(event, None)
+        return {"picture": form.picture.data.read()}
+    return {"picture": None} if form.remove_picture.data else {}
 
 
 def _stored(form: EventFields | TicketTypeFields, name: str, zone: str) -> datetime | None:

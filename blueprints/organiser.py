@@ -37,7 +37,6 @@ from blueprints.event_forms import (
     event_values,
     shown_event,
     shown_type,
-    take_picture,
     type_values,
 )
 from blueprints.visitor import signed_in
@@ -208,7 +207,6 @@ def new_event() -> Page:
     elif form.validate():
         made = by_rule(lambda: programme.create(me(), event_values(form)), form)
         if made:
-            by_rule(lambda: take_picture(made, form), None)
             flash("The event is saved as a draft. Add its tickets next.", "success")
             return redirect(url_for(".event", slug=made.slug), 303)
     page = render_template("organiser/event_form.html", form=form, event=None)
@@ -237,8 +235,7 @@ def edit_event() -> Page:
     def save() -> bool:
         values = event_values(form)
         values["slug"] = values["slug"] or g.event.slug
-        programme.change(g.event, values)
-        take_picture(g.event, form)
+        programme.change(g.event, values, moves=bool(form.moves.data))
         return True
 
     if form.validate_on_submit() and by_rule(save, form):

@@ -147,7 +147,7 @@ class _Form(FlaskForm):
 
 
 class EventForm(_Form, EventFields):
-    state = SelectField(choices=[(s.value, s.value.capitalize()) for s in EventState])
+    state = SelectField()
 
 
 class TicketTypeForm(_Form, TicketTypeFields):
@@ -202,7 +202,7 @@ def _price(view: object, context: object, row: Any, name: str) -> str:
 
 
 class EventView(_Records):
-    words = "What is on. A cancelled event keeps its orders; refunds are decided order by order."
+    words = "What is on. An event is cancelled on a page of its own, where its buyers are told and paid back."
     column_list = ("title", "slug", "starts_at", "venue", "currency", "state")
     column_labels: ClassVar[Mapping[str, str]] = {"slug": "Address", "starts_at": "Starts"}
     title_column = "title"
@@ -221,20 +221,22 @@ class EventView(_Records):
         owner = row.organiser_id if row is not None else None
         form.providers.choices = programme.ways(owner)
         form.providers.description = programme.say_ways(owner)
+        # Cancelling has a page of its own, which tells the buyers; a fee that went back sets "review".
+        states = dict.fromkeys((EventState.DRAFT, EventState.PUBLISHED))
+        if row is not None:
+            states[row.state] = None
+        form.state.choices = [(state.value, state.value.capitalize()) for state in states]
         if row is None and not form.is_submitted():
             form.timezone.data, form.currency.data = config.get().timezone, config.get().currency
         return form
 
     def make(self, form: EventForm) -> Event:
-        event = catalogue.create_event(**self._values(form))
-        event_forms.take_picture(event, form)
-        return event
+        return catalogue.create_event(**self._values(form))
 
     def change(self, row: Event, form: EventForm) -> None:
         values = self._values(form)
         values["slug"] = values["slug"] or row.slug
-        listing.change_record(row, **values)
-        event_forms.take_picture(row, form)
+        listing.change_record(row, moves=bool(form.moves.data), **values)
 
     def remove(self, row: Event) -> None:
         catalogue.delete_event(row)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,7 +19,7 @@ from sqlalchemy import bindparam, delete, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import joinedload, selectinload
 
-from domain import clock, house, money, pictures, providers, receivers, zones
+from domain import clock, house, money, moving, pictures, providers, receivers, zones
 from domain.errors import DomainError, NotFound
 from domain.selling import MARKS, check_minutes, states_of
 from domain.selling import Sale as Sale
@@ -149,11 +149,19 @@ def _listing(event: Event, now: datetime, accounts: receivers.Accounts) -> Listi
 
 
 def create_event(
-    *, title: str, starts_at: datetime, ends_at: datetime, currency: str, **values: Any
+    *,
+    title: str,
+    starts_at: datetime,
+    ends_at: datetime,
+    currency: str,
+    kinds: Iterable[Mapping[str, Any]] = (),
+    picture: bytes | None = None,
+    **values: Any,
 ) -> Event:
     """A new event, a draft unless `state` says otherwise; its slug is made from the title unless given.
 
-    `values` may hold the other columns that `update_event` takes. Commits; DomainError in words.
+    `values` may hold the other columns that `update_event` takes, `kinds` those of its ticket types, and
+    `picture` an uploaded one. Commits all of it; DomainError in words, and nothing is there.
     """
     values |= {"title": title, "starts_at": starts_at, "ends_at": ends_at, "currency": currency}
     now = clock.now()
@@ -163,7 +171,13 @@ def create_event(
         values["slug"] = free_slug(title)
     _apply(event, values, _EVENT_FIELDS)
     _check_event(event)
+    if event.state is EventState.CANCELLED:
+        raise _not_by_hand()
+    for kind in kinds:
+        event.ticket_types.append(_type(event, dict(kind)))
     check_accounts(event)
+    if picture is not None:
+        event.picture = pictures.store(picture)
     db.session.add(event)
     _commit_event()
     return event
@@ -174,26 +188,55 @@ def lock(event: Event) -> None:
     db.session.refresh(event, with_for_update={"of": Event})
 
 
-def update_event(event: Event, **changes: Any) -> Event:
-    """Change some columns of `event`, by the rules. Commits; DomainError in words, and nothing is changed."""
+def update_event(event: Event, *, moves: bool = False, **changes: Any) -> Event:
+    """Change some columns of `event`, by the rules. Commits; DomainError in words, and nothing is changed.
+
+    `changes` may hold `picture`: an uploaded one, or None for none. Another date or place of an event that
+    people hold tickets for needs `moves`, and then they are told: see `domain/moving.py`.
+    """
+    return change_both(event, changes, moves=moves)
+
+
+def change_both(
+    event: Event,
+    changes: dict[str, Any],
+    kind: TicketType | None = None,
+    of_kind: dict[str, Any] | None = None,
+    *,
+    moves: bool = False,
+) -> Event:
+    """Change an event and one of its ticket types together, or neither. As `update_event`, and commits."""
     lock(event)
-    before = (event.currency, event.state)
-    ways = (event.currency, event.providers)
-    zone = event.timezone
+    if kind is not None:
+        db.session.refresh(kind, with_for_update=True)
+    before, ways = (event.currency, event.state), (event.currency, event.providers)
+    was, zone = moving.told_of(event), event.timezone
+    pictured, dropped = "picture" in changes, event.picture_id
+    data = changes.pop("picture", None)
     with db.session.no_autoflush:
         try:
             _apply(event, changes, _EVENT_FIELDS)
+            if kind is not None:
+                _apply(kind, of_kind or {}, _TYPE_FIELDS)
             _check_event(event)
             _move_windows(event, zone)
+            if kind is not None:
+                _check_type(event, kind)
             _check_promises(event, *before)
             goes_live = event.state is EventState.PUBLISHED and before[1] is not EventState.PUBLISHED
             if goes_live or ways != (event.currency, event.providers):
                 check_accounts(event)
+            moving.note(event, was, agreed=moves)
+            if pictured:
+                event.picture = pictures.store(data) if data is not None else None
         except DomainError:
             db.session.rollback()
             raise
     event.updated_at = clock.now()
+    if pictured:
+        _replaced(event, dropped)
     _commit_event()
+    moving.soon(event, was)
     return event
 
 
@@ -233,8 +276,11 @@ def duplicate_event(event: Event, *, days: int = 7) -> Event:
 
 
 def cancel_event(event: Event) -> Event:
-    """Stop selling for good. Tickets stay as they are: refunds are decided order by order. Commits."""
-    return update_event(event, state=EventState.CANCELLED)
+    """Stop selling for good. Commits. Only `domain/cancelling.py` calls it, which tells the buyers."""
+    lock(event)
+    event.state, event.updated_at = EventState.CANCELLED, clock.now()
+    db.session.commit()
+    return event
 
 
 def delete_event(event: Event) -> None:
@@ -257,15 +303,14 @@ def delete_event(event: Event) -> None:
 
 def set_picture(event: Event, data: bytes | None) -> Picture | None:
     """Give `event` an uploaded picture (see `pictures.store`), or none. Commits."""
-    picture = pictures.store(data) if data is not None else None
-    before = event.picture_id
-    event.picture = picture
-    event.updated_at = clock.now()
+    return update_event(event, picture=data).picture
+
+
+def _replaced(event: Event, before_id: int | None) -> None:
+    """Forget the picture that an event had, unless it has it still."""
     db.session.flush()
-    if before is not None and (picture is None or picture.id != before):
-        _drop_picture(before)
-    db.session.commit()
-    return picture
+    if before_id is not None and before_id != event.picture_id:
+        _drop_picture(before_id)
 
 
 def free_slug(title: str) -> str:
@@ -285,13 +330,18 @@ def free_slug(title: str) -> str:
 
 def add_ticket_type(event: Event, *, name: str, price_minor: int, capacity: int, **values: Any) -> TicketType:
     """A new kind of ticket of `event`; `price_minor` in the event's currency, 0 for free. Commits."""
-    values |= {"name": name, "price_minor": price_minor, "capacity": capacity}
+    kind = _type(event, values | {"name": name, "price_minor": price_minor, "capacity": capacity})
+    event.ticket_types.append(kind)
+    db.session.commit()
+    return kind
+
+
+def _type(event: Event, values: dict[str, Any]) -> TicketType:
+    """A new kind of ticket of an event, by the rules; it is not yet one of them."""
     kind = TicketType(description="", held=0, sold=0, per_order_limit=10)
     kind.position = max((t.position for t in event.ticket_types), default=-1) + 1
     _apply(kind, values, _TYPE_FIELDS)
     _check_type(event, kind)
-    event.ticket_types.append(kind)
-    db.session.commit()
     return kind
 
 
@@ -353,9 +403,9 @@ def _check_event(event: Event) -> None:
 
 
 def _check_promises(event: Event, currency: str, state: EventState) -> None:
-    """What buyers already rely on: an order's currency, and a page that answers."""
-    if event.refunding_since is not None and event.state is not EventState.CANCELLED:
-        raise DomainError("state", "It stays cancelled, because its buyers are being paid back.")
+    """What buyers already rely on: an order's currency, a page that answers, and that what is off is off."""
+    if event.state is not state and EventState.CANCELLED in (event.state, state):
+        raise _not_by_hand() if event.state is EventState.CANCELLED else _cancelled_for_good(event)
     changes_currency = event.currency != currency
     hides = event.state is EventState.DRAFT and state is not EventState.DRAFT
     if not (changes_currency or hides) or not _has_orders(event):
@@ -366,6 +416,20 @@ def _check_promises(event: Event, currency: str, state: EventState) -> None:
         )
     raise DomainError(
         "state", "There are orders, and their buyers need this page. Close the sales, or cancel the event."
+    )
+
+
+def _not_by_hand() -> DomainError:
+    return DomainError(
+        "state", "Cancel it on the page that cancels events: there its buyers are told, and paid back."
+    )
+
+
+def _cancelled_for_good(event: Event) -> DomainError:
+    if event.refunding_since is not None:
+        return DomainError("state", "It stays cancelled, because its buyers are being paid back.")
+    return DomainError(
+        "state", "It stays cancelled, because its buyers were told so. Duplicate it to put it on again."
     )
 
 

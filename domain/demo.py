@@ -29,7 +29,7 @@ from domain import (
 )
 from domain.errors import DomainError
 from extensions import db
-from models import ConnectionState, Event, EventState, Role, User
+from models import ConnectionState, Event, EventState, Order, Role, User
 
 log = structlog.get_logger(__name__)
 
@@ -244,6 +244,8 @@ def seed() -> None:
     for show in _SHOWS:
         if _find(show.slug) is None:
             _stage(show)
+        if show.guests:
+            _invite(show)
     agents.seed()
     pages.ensure()
     db.session.commit()
@@ -289,17 +291,15 @@ def event(slug: str, *, capacity: int, price_minor: int, currency: str, provider
         "state": EventState.PUBLISHED,
         "providers": [provider] if provider else None,
     }
+    kind = {"price_minor": price_minor, "capacity": capacity}
     found = _find(slug)
     if found is None:
         values |= {"title": slug.replace("-", " ").capitalize(), "slug": slug, "venue": "Demo Hall"}
-        return _make(values, [{"name": "Admission", "price_minor": price_minor, "capacity": capacity}])
-    # The price goes first to what every currency takes, so that currency and price may change together.
-    kind = found.ticket_types[0]
-    if found.currency != values["currency"]:
-        catalogue.update_ticket_type(kind, price_minor=0)
-    catalogue.update_event(found, **values)
-    catalogue.update_ticket_type(kind, price_minor=price_minor, capacity=capacity)
-    return found
+        return catalogue.create_event(**values, kinds=[{"name": "Admission", **kind}])
+    if found.starts_at > clock.now():
+        # Whoever holds a ticket for it would have to be told of another date.
+        del values["starts_at"], values["ends_at"]
+    return catalogue.change_both(found, values, found.ticket_types[0], kind, moves=True)
 
 
 def _refuse_production() -> None:
@@ -311,25 +311,35 @@ def _find(slug: str) -> Event | None:
     return db.session.scalar(select(Event).filter_by(slug=slug))
 
 
-def _make(values: dict[str, Any], kinds: list[dict[str, Any]]) -> Event:
-    """An event with its ticket types, by the catalogue's rules. Commits."""
-    made = catalogue.create_event(**values)
-    for kind in kinds:
-        catalogue.add_ticket_type(made, **kind)
-    return made
-
-
 def _stage(show: _Show) -> None:
-    """One of the catalogue's events, with its poster, and the guests it has already. Commits."""
+    """One of the catalogue's events, with its poster. Commits."""
     starts_at = _moment(show)
     same = ("title", "slug", "description", "venue", "address", "timezone", "currency")
     values = {name: getattr(show, name) for name in same} | _seller(show)
     values |= {"starts_at": starts_at, "ends_at": starts_at + timedelta(hours=show.hours)}
-    event = _make(values, [_kind(show, kind) for kind in show.kinds])
-    catalogue.set_picture(event, posters.draw(show.poster))
-    catalogue.update_event(event, state=EventState.PUBLISHED)
+    # In one piece, so that a start that dies half-way leaves nothing that the next one takes for done.
+    catalogue.create_event(
+        **values,
+        state=EventState.PUBLISHED,
+        kinds=[_kind(show, kind) for kind in show.kinds],
+        picture=posters.draw(show.poster),
+    )
+
+
+def _invite(show: _Show) -> None:
+    """The guests of one of the events, as far as they are missing. Commits for each."""
+    event = _find(show.slug)
+    if event is None or event.ends_at <= clock.now():
+        return
+    there = set(db.session.scalars(select(Order.email).filter_by(event_id=event.id)))
     for name, address, count in show.guests:
-        orders.place(event, {event.ticket_types[0].id: count}, name=name, email=address)
+        if address in there:
+            continue
+        try:
+            orders.place(event, {event.ticket_types[0].id: count}, name=name, email=address)
+        except DomainError as error:
+            # Somebody who plays with the demo has taken the places, or has cancelled it.
+            log.info("demo_guest_not_invited", event=show.slug, why=error.code)
 
 
 def _kind(show: _Show, kind: _Kind) -> dict[str, Any]:

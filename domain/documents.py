@@ -167,7 +167,9 @@ def calendar(subject: Order | Event) -> bytes:
     entry = CalendarEvent()
     entry.add("uid", f"event-{event.id}@{urlsplit(public_url).hostname}")
     entry.add("dtstamp", event.updated_at)
-    entry.add("sequence", int(event.updated_at.timestamp()) - int(event.created_at.timestamp()))
+    # It rises with every change, and with each move even within one second.
+    age = int(event.updated_at.timestamp()) - int(event.created_at.timestamp())
+    entry.add("sequence", age + event.calendar_sequence)
     entry.add("dtstart", event.starts_at)
     entry.add("dtend", event.ends_at)
     entry.add("summary", event.title)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import func, select
+from sqlalchemy import case, func, or_, select
 
 import config
 from domain import clock, ledger
@@ -55,12 +55,11 @@ def served() -> Sequence[str]:
 def held_for(organiser_id: int) -> dict[str, int]:
     """What the house holds for an organiser (a user's id), in minor units by currency."""
     account = ledger.owed_account(organiser_id)
-    sides = []
-    for side, sign in ((Transfer.credit, 1), (Transfer.debit, -1)):
-        total = func.sum(Transfer.amount_minor) * sign
-        sides.append(select(Transfer.currency, total).where(side == account).group_by(Transfer.currency))
-    held: dict[str, int] = {}
-    for query in sides:
-        for currency, minor in db.session.execute(query):
-            held[currency] = held.get(currency, 0) + int(minor)
-    return {currency: minor for currency, minor in sorted(held.items()) if minor}
+    signed = case((Transfer.credit == account, Transfer.amount_minor), else_=-Transfer.amount_minor)
+    query = (
+        select(Transfer.currency, func.sum(signed))
+        .where(or_(Transfer.credit == account, Transfer.debit == account))
+        .group_by(Transfer.currency)
+        .order_by(Transfer.currency)
+    )
+    return {currency: int(minor) for currency, minor in db.session.execute(query) if minor}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import bindparam, select
 from sqlalchemy.orm import joinedload, selectinload
 
 import config
-from domain import documents, names, providers, reasons, rendering, tickets
+from domain import documents, names, providers, reasons, rendering, selling, tickets
 from domain.mailing import Attachment, Letter
 from extensions import db
 from models import Event, EventState, Order, OrderLine, OutboxMail, Payment, Refund, Ticket, TicketState, User
@@ -159,6 +160,26 @@ def _event_cancelled(mail: OutboxMail, order: Order | None) -> _Said:
     return _Said(f"Cancelled: {order.event.title}", context)
 
 
+def _event_moved(mail: OutboxMail, order: Order | None) -> _Said:
+    assert order is not None and order.event is not None
+    event, was = order.event, mail.context["was"]
+    before = Event(
+        starts_at=datetime.fromisoformat(was["starts_at"]),
+        ends_at=datetime.fromisoformat(was["ends_at"]),
+        timezone=was["timezone"],
+        venue=was["venue"],
+        address=was["address"],
+    )
+    context = {"when": selling.say_span(event), "where": _place(event)}
+    context |= {"when_before": selling.say_span(before), "where_before": _place(before)}
+    file = Attachment("event.ics", "text/calendar", documents.calendar(order))
+    return _Said(f"Changed: {event.title}", context, (file,))
+
+
+def _place(event: Event) -> str:
+    return ", ".join(part for part in (event.venue, event.address) if part)
+
+
 def _refund(mail: OutboxMail, order: Order | None) -> _Said:
     refund = db.session.get(Refund, mail.context["refund_id"]) if "refund_id" in mail.context else None
     payment: Payment | None = refund.payment if refund is not None else None
@@ -269,6 +290,7 @@ _SAY: dict[str, Callable[[OutboxMail, Order | None], _Said]] = {
     "order_expired": _order_expired,
     "order_cancelled": _order_cancelled,
     "event_cancelled": _event_cancelled,
+    "event_moved": _event_moved,
     "refund": _refund,
     "refund_failed": _refund_failed,
     "dispute_lost": _dispute_lost,

@@ -252,7 +252,7 @@ def waive(event: Event, admin: User, reason: str) -> Order:
     )
 
 
-def change_record(event: Event, **changes: Any) -> Event:
+def change_record(event: Event, *, moves: bool = False, **changes: Any) -> Event:
     """Change an event as admins may in the records, by the catalogue's rules. Commits; DomainError in words.
 
     Publishing an organiser's event has a page of its own, which asks for the fee, and a decision of its own
@@ -261,7 +261,7 @@ def change_record(event: Event, **changes: Any) -> Event:
     state = changes.get("state", event.state)
     if event.organiser_id is not None and state is not event.state:
         _check_set(event, state)
-    return catalogue.update_event(event, **changes)
+    return catalogue.update_event(event, moves=moves, **changes)
 
 
 def _check_set(event: Event, state: EventState) -> None:

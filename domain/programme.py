@@ -150,8 +150,11 @@ def create(user: User, values: Mapping[str, Any]) -> Event:
     return catalogue.create_event(**values, organiser_id=owner, state=EventState.DRAFT)
 
 
-def change(event: Event, values: Mapping[str, Any]) -> Event:
-    """Change an event's columns by the catalogue's rules. Commits. What was cancelled stays as it is."""
+def change(event: Event, values: Mapping[str, Any], *, moves: bool = False) -> Event:
+    """Change an event's columns by the catalogue's rules. Commits. What was cancelled stays as it is.
+
+    `moves` agrees that whoever holds a ticket is told of another date or place.
+    """
     if event.state is EventState.CANCELLED:
         raise DomainError("cancelled", "This event was cancelled. Duplicate it to put it on again.")
-    return catalogue.update_event(event, **values)
+    return catalogue.update_event(event, moves=moves, **values)

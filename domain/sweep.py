@@ -19,6 +19,7 @@ from domain import (
     connections,
     decisions,
     lanes,
+    moving,
     outbox,
     overdue,
     providers,
@@ -77,6 +78,7 @@ def _run(trigger: str, tell: Callable[[str], None], *, verbose: bool, everything
         _also(work, "by id", partial(reading.by_id, work, accounts))
         _also(work, "refunds", partial(_refunds, work))
         _also(work, "cancelled_events", cancelling.look_after)
+        _also(work, "moved_events", moving.tell_holders)
         _also(work, "late_money", decisions.decide_late_money)
         _also(work, "wallet_holds", lambda: wallet.expire_holds(clock.now()))
         _also(work, "connections", connections.tend)

@@ -516,7 +516,9 @@ def test_an_event_without_orders_is_removed_and_one_is_cancelled(boss: FlaskClie
     gone, called_off = make_event("gone"), make_event("called-off")
     off_id = called_off.id
     post(boss, f"{EVENTS}delete/", page=EVENTS, id=str(gone.id))
-    post(boss, f"{EVENTS}edit/?id={off_id}", **(EVENT | {"slug": "called-off", "state": "cancelled"}))
+    page = "/organiser/events/called-off/cancel"
+    assert page in boss.get(f"{EVENTS}edit/?id={off_id}").text
+    post(boss, page, refund="no")
     assert [event.slug for event in db.session.query(Event)] == ["called-off"]
     assert fresh(Event, off_id).state is EventState.CANCELLED
 

@@ -180,7 +180,7 @@ def test_the_catalogues_rules_hold_for_organisers(olga: FlaskClient) -> None:
     assert db.session.query(TicketType).count() == 1
     answer = post(olga, f"{base}/edit", **form(currency="USD"))
     assert answer.status_code == 400 and "stays EUR" in answer.text
-    assert post(olga, f"{base}/edit", **form(title="New title")).status_code == 303
+    assert post(olga, f"{base}/edit", **form(title="New title", moves="y")).status_code == 303
     fresh = db.session.get_one(Event, event.id)
     assert (fresh.title, fresh.slug, fresh.state) == ("New title", "gala", EventState.PUBLISHED)
 

@@ -113,8 +113,8 @@ def test_they_are_told_by_whichever_page_it_is_cancelled(sandbox: Sandbox, boss:
     place(past, email="was-there@example.org")
     past.starts_at, past.ends_at = clock.now() - timedelta(hours=3), clock.now() - timedelta(hours=1)
     db.session.commit()
-    catalogue.update_event(event, state=EventState.CANCELLED)
-    catalogue.update_event(past, state=EventState.CANCELLED)
+    catalogue.cancel_event(event)
+    catalogue.cancel_event(past)
     sweep.run("test")
     (words,) = told().values()
     assert "You will hear what happens to what you paid" in words

@@ -31,6 +31,7 @@ ABOUT_ORDERS = (
     "order_expired",
     "order_cancelled",
     "event_cancelled",
+    "event_moved",
     "refund",
     "refund_failed",
     "dispute_lost",
@@ -57,6 +58,13 @@ CONTEXT: dict[str, Any] = {
     "waiting": 3,
     "what": "Refunded: €12.50.",
     "state": "published",
+    "was": {
+        "starts_at": "2027-01-01T19:00+00:00",
+        "ends_at": "2027-01-01T21:00+00:00",
+        "timezone": "Europe/Jersey",
+        "venue": "The Old Ropeworks",
+        "address": "",
+    },
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from flask.testing import FlaskClient
 from sqlalchemy import select
@@ -26,7 +27,7 @@ def make_member(
     return accounts.create(email, password, role, "Ann Example", confirmed=confirmed)
 
 
-def post(client: FlaskClient, path: str, *, page: str = "", **fields: str) -> TestResponse:
+def post(client: FlaskClient, path: str, *, page: str = "", **fields: Any) -> TestResponse:
     """Send the form that the page at `page` (else at `path`) shows, as a browser does: with its token.
 
     The prices that the form carries are sent along.

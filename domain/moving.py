@@ -1,0 +1,113 @@
+"""An event that takes place at another time, or elsewhere: whoever holds a ticket is told.
+
+Their mail has a new calendar file, which takes the place of the one before. Whoever is to be told is found in
+the database, so that it does not matter which process dies: a job begins at once, and the sweep goes on.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import String, cast, func, literal, select
+
+from domain import clock, outbox
+from domain.errors import DomainError
+from extensions import db, queue
+from models import Event, EventState, Order, OutboxMail, Ticket, TicketState
+
+_BATCH = 500
+_KEY = "event_moved:"
+
+
+def told_of(event: Event) -> dict[str, Any]:
+    """When and where an event is, as its buyers know it: to the minute, as it is typed and printed."""
+    return {
+        "starts_at": event.starts_at.astimezone(UTC).isoformat(timespec="minutes"),
+        "ends_at": event.ends_at.astimezone(UTC).isoformat(timespec="minutes"),
+        "timezone": event.timezone,
+        "venue": event.venue,
+        "address": event.address,
+    }
+
+
+def holders(event: Event) -> tuple[int, int]:
+    """How many tickets of an event are out, and in how many orders."""
+    admits = (Ticket.event_id == event.id, Ticket.state != TicketState.VOID)
+    query = select(func.count(), func.count(Ticket.order_id.distinct())).where(*admits)
+    tickets, orders = db.session.execute(query).one()
+    return int(tickets), int(orders)
+
+
+def note(event: Event, was: dict[str, Any], *, agreed: bool) -> None:
+    """Note that an event has moved from where it `was`, in the transaction of whoever moves it.
+
+    DomainError ("moves") where people hold tickets for it and nobody has `agreed` to tell them.
+    """
+    if told_of(event) == was or event.id is None or event.state is EventState.CANCELLED:
+        return
+    now = clock.now()
+    tickets, orders = holders(event)
+    if not orders or max(event.ends_at, datetime.fromisoformat(was["ends_at"])) <= now:
+        return
+    if not agreed:
+        raise DomainError(
+            "moves",
+            f"You are changing when or where it is, and {_many(tickets, 'ticket is', 'tickets are')} out, in "
+            f"{_many(orders, 'order', 'orders')}. Tick this, and whoever holds one is told by mail.",
+        )
+    # Who has not been told of the last change yet hears of both at once.
+    if event.moved_from is None or not _untold(event_id=event.id):
+        event.moved_from = was
+    event.calendar_sequence += 1
+    event.moved_at = now
+
+
+def soon(event: Event, was: dict[str, Any]) -> None:
+    """Have a worker tell them at once, where there is anything to tell."""
+    if event.moved_at is not None and told_of(event) != was:
+        queue.soon("moved_events")
+
+
+def tell_holders() -> int:
+    """Owe a mail to whoever held a ticket as an event was moved, once for each move; how many. Commits."""
+    told = 0
+    while orders := _untold():
+        for order in orders:
+            assert order.event is not None
+            outbox.stage(
+                "event_moved",
+                key=f"{_KEY}{order.event.calendar_sequence}:{order.id}",
+                to=order.email,
+                order=order,
+                context={"was": order.event.moved_from},
+            )
+        told += len(orders)
+        db.session.commit()
+    db.session.rollback()
+    if told:
+        queue.soon("deliver_mail")
+    return told
+
+
+def _untold(event_id: int | None = None) -> list[Order]:
+    """Orders with tickets of events that were moved since they were made, and not told of it yet."""
+    admits = select(Ticket.id).where(Ticket.order_id == Order.id, Ticket.state != TicketState.VOID)
+    key = literal(_KEY) + cast(Event.calendar_sequence, String) + literal(":") + cast(Order.id, String)
+    mailed = select(OutboxMail.id).where(OutboxMail.key == key)
+    query = (
+        select(Order)
+        .join(Event, Event.id == Order.event_id)
+        .where(Event.moved_at.is_not(None), Event.ends_at > clock.now())
+        .where(Event.state != EventState.CANCELLED, Order.created_at < Event.moved_at)
+        .where(admits.exists(), ~mailed.exists())
+        .order_by(Order.id)
+        .limit(1 if event_id is not None else _BATCH)
+    )
+    if event_id is not None:
+        query = query.where(Event.id == event_id)
+    return list(db.session.scalars(query))
+
+
+def _many(number: int, one: str, more: str) -> str:
+    return f"{number} {one if number == 1 else more}"
