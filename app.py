@@ -25,7 +25,7 @@ from domain.providers import room
 
 BLUEPRINTS = (
     *("shop", "payments", "wallet", "account", "setup", "door"),
-    *("organiser", "connections", "listing", "admin", "health"),
+    *("organiser", "connections", "listing", "admin", "wallets", "health"),
 )
 
 

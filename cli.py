@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from uuid import uuid4
 
 import click
 from flask import Flask
@@ -16,6 +17,7 @@ import worker as time_edge
 from domain import (
     accounts,
     addresses,
+    adjusting,
     backfill,
     blocked,
     connections,
@@ -178,6 +180,40 @@ def users_list() -> None:
         click.echo(f"{user.role:<10} {addresses.shown(user.email)}{said}")
 
 
+# --- Wallets --------------------------------------------------------------------------------------------
+
+wallet_group = AppGroup("wallet", help="Money in members' wallets, put in or taken out by hand.")
+_KEY = click.option("--key", help="Once for each key: a command that is repeated with it does nothing.")
+_WHY = click.option("--reason", required=True, help="The member reads it beside the amount.")
+
+
+@wallet_group.command("add")
+@click.argument("email")
+@click.argument("amount")
+@_WHY
+@_KEY
+def wallet_add(email: str, amount: str, reason: str, key: str | None) -> None:
+    """Put AMOUNT, such as 12.50, into the wallet of EMAIL."""
+    _adjust(email, amount, reason, key, takes=False)
+
+
+@wallet_group.command("deduct")
+@click.argument("email")
+@click.argument("amount")
+@_WHY
+@_KEY
+def wallet_deduct(email: str, amount: str, reason: str, key: str | None) -> None:
+    """Take AMOUNT, such as 12.50, out of the wallet of EMAIL. Never more than is free in it."""
+    _adjust(email, amount, reason, key, takes=True)
+
+
+def _adjust(email: str, amount: str, reason: str, key: str | None, *, takes: bool) -> None:
+    with _words_of_the_domain():
+        user = adjusting.member(email)
+        done = adjusting.adjust(user, amount, reason, takes=takes, key=key or uuid4().hex)
+    click.echo(done.words)
+
+
 # --- Connected accounts ---------------------------------------------------------------------------------
 
 connections_group = AppGroup("connections", help="The accounts that organisers have connected.")
@@ -282,6 +318,7 @@ def register(app: Flask) -> None:
     app.cli.add_command(demo_group)
     app.cli.add_command(users_group)
     app.cli.add_command(connections_group)
+    app.cli.add_command(wallet_group)
     app.cli.add_command(mail_group)
     app.cli.add_command(doctor_command)
     app.cli.add_command(backfill_command)

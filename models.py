@@ -840,7 +840,11 @@ class Transfer(Base):
     agent_slug: Mapped[str] = mapped_column(String(100), default="")
     # The provider's own id of the session or charge behind this transfer, shown to the member.
     provider_reference: Mapped[str] = mapped_column(String(255), default="")
+    # Who decided it, where a person did.
+    actor_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
     created_at: Mapped[datetime] = mapped_column(Time)
+
+    actor: Mapped[User | None] = relationship()
 
     __table_args__ = (
         CheckConstraint("amount_minor > 0", name="transfers_amount"),

@@ -76,11 +76,12 @@ def post(
     agent_slug: str = "",
     provider_reference: str = "",
     may_overdraw: bool = False,
+    actor_id: int | None = None,
 ) -> bool:
     """Move `amount_minor` from `debit` to `credit`. False, and nothing changes, when `key` was posted before.
 
-    `may_overdraw` is for money that a provider has already taken back. Raises InsufficientFunds when a
-    wallet lacks the money.
+    `actor_id` is who decided it, where a person did. `may_overdraw` is for money that a provider has already
+    taken back. Raises InsufficientFunds when a wallet lacks the money.
     """
     row = {
         "key": key,
@@ -94,6 +95,7 @@ def post(
         "payment_id": payment_id,
         "agent_slug": agent_slug,
         "provider_reference": provider_reference,
+        "actor_id": actor_id,
         "created_at": clock.now(),
     }
     # The key goes first: whoever loses the race for it waits here, and then changes nothing.

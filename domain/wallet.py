@@ -36,6 +36,7 @@ def add_balance(
     *,
     key: str,
     currency: str | None = None,
+    actor_id: int | None = None,
 ) -> bool:
     """Credit a wallet from the platform's own account. Commits. False when `key` was used before.
 
@@ -53,6 +54,7 @@ def add_balance(
             kind="top_up" if provider_reference else "adjustment",
             description=description,
             provider_reference=provider_reference,
+            actor_id=actor_id,
         )
     )
 
@@ -65,9 +67,11 @@ def deduct_balance(
     *,
     key: str,
     currency: str | None = None,
+    actor_id: int | None = None,
 ) -> bool:
     """Take money for the use of an agent, at once. Commits. False when `key` was used before.
 
+    Without an agent it is an `adjustment`, by the admin `actor_id`.
     Raises InsufficientFunds, and changes nothing, when the wallet has less than that free.
     """
     _check_positive(amount_minor)
@@ -78,9 +82,10 @@ def deduct_balance(
             credit=ledger.PLATFORM,
             amount_minor=amount_minor,
             currency=currency or config.get().wallet_currency,
-            kind="agent_usage",
+            kind="agent_usage" if agent_slug else "adjustment",
             description=description,
             agent_slug=agent_slug,
+            actor_id=actor_id,
         )
     )
 

@@ -19,8 +19,12 @@ depends_on = None
 def upgrade():
     op.add_column("events", sa.Column("poll_minutes", sa.Integer(), nullable=True))
     op.create_check_constraint("events_poll_minutes", "events", "poll_minutes BETWEEN 31 AND 1370")
+    op.add_column("transfers", sa.Column("actor_id", sa.Integer(), nullable=True))
+    op.create_foreign_key(op.f("fk_transfers_actor_id"), "transfers", "users", ["actor_id"], ["id"])
 
 
 def downgrade():
+    op.drop_constraint(op.f("fk_transfers_actor_id"), "transfers", type_="foreignkey")
+    op.drop_column("transfers", "actor_id")
     op.drop_constraint(op.f("ck_events_events_poll_minutes"), "events", type_="check")
     op.drop_column("events", "poll_minutes")
