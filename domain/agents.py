@@ -7,7 +7,6 @@ Services are pure: the same text gives the same result, which is why a repeated 
 from __future__ import annotations
 
 import base64
-import csv
 import hashlib
 import io
 import re
@@ -22,7 +21,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
 import config
-from domain import addresses, money, prices, wallet
+from domain import addresses, money, prices, spreadsheets, wallet
 from domain.errors import DomainError, NotFound
 from extensions import db
 from models import Agent, HoldState, User, WalletHold
@@ -116,22 +115,11 @@ def _guest_list(text: str) -> Result:
     words += [f"{name or '(no name)'} <{address}>" for address, name in rows]
     if strange:
         words += ["", f"Without a usable address ({len(strange)}):", *strange]
-    return Result("\n".join(words), (File("guest-list.csv", "text/csv", _csv(rows)),))
+    file = spreadsheets.as_csv(("name", "email"), ((name, address) for address, name in rows))
+    return Result("\n".join(words), (File("guest-list.csv", "text/csv", file),))
 
 
 _BRACKETS = str.maketrans(dict.fromkeys('<>"()[]', " "))
-
-
-def _csv(rows: list[tuple[str, str]]) -> bytes:
-    out = io.StringIO(newline="")
-    writer = csv.writer(out)
-    writer.writerow(["name", "email"])
-    # A spreadsheet would run a cell that begins like a formula.
-    writer.writerows(
-        ["'" + cell if cell.startswith(("=", "+", "-", "@")) else cell for cell in (name, address)]
-        for address, name in rows
-    )
-    return out.getvalue().encode("utf-8-sig")
 
 
 _START = re.compile(r"\s*([01]?\d|2[0-3])[:.]([0-5]\d)\s*")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Row, Select, func, select
 
-from domain import folding, office, tickets
+from domain import addresses, folding, office, spreadsheets, tickets
 from domain.rendering import when
 from extensions import EXPORTS, db, limited
 from models import Event, Order, Ticket, TicketState, TicketType
@@ -27,8 +25,6 @@ _COLUMNS = (
     "Ordered",
     "In",
 )
-# What makes a spreadsheet read a cell as a formula; the tab and the line ends are dropped before they are.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 @dataclass(frozen=True)
@@ -64,30 +60,24 @@ def find(event: Event, words: str = "", before: int | None = None) -> office.Row
 
 
 def as_csv(event: Event) -> bytes:
-    """Everybody, as a file that spreadsheets open by a double click: UTF-8 with its mark, commas, CRLF.
-
-    Names are typed by buyers, so a cell that would be read as a formula is made a text by an apostrophe.
-    """
-    file = io.StringIO(newline="")
-    writer = csv.writer(file)
-    writer.writerow(_COLUMNS)
-    pattern = "yyyy-MM-dd HH:mm"
+    """Everybody, as a file for a spreadsheet."""
     zone, rows = event.timezone, _all(event)
-    for row in rows:
-        found = _attendee(row)
-        cells = (
-            found.holder,
-            found.email,
-            found.type,
-            found.code,
-            found.order_code,
-            found.state.value,
-            "Guest list" if found.guest_list else "Sold",
-            when(found.ordered_at, zone, pattern),
-            when(found.checked_in_at, zone, pattern) if found.checked_in_at is not None else "",
-        )
-        writer.writerow([plain(cell) for cell in cells])
-    return b"\xef\xbb\xbf" + file.getvalue().encode()
+    return spreadsheets.as_csv(_COLUMNS, (_cells(_attendee(row), zone) for row in rows))
+
+
+def _cells(found: Attendee, zone: str) -> tuple[str, ...]:
+    pattern = "yyyy-MM-dd HH:mm"
+    return (
+        found.holder,
+        addresses.shown(found.email),
+        found.type,
+        found.code,
+        found.order_code,
+        found.state.value,
+        "Guest list" if found.guest_list else "Sold",
+        when(found.ordered_at, zone, pattern),
+        when(found.checked_in_at, zone, pattern) if found.checked_in_at is not None else "",
+    )
 
 
 def _all(event: Event) -> Sequence[Row[Any]]:
@@ -98,12 +88,6 @@ def _all(event: Event) -> Sequence[Row[Any]]:
         rows = db.session.execute(query).all()
         db.session.rollback()
     return rows
-
-
-def plain(cell: str) -> str:
-    """A cell's text that no spreadsheet takes for a formula."""
-    cell = cell.replace("\x00", "")
-    return f"'{cell}" if cell.lstrip(" \u00a0").startswith(_FORMULA) else cell
 
 
 def _select(event: Event) -> Select[*tuple[Any, ...]]:
