@@ -289,6 +289,7 @@ def cancel() -> Response:
 @bp.route("/events/<slug>/types/new", methods=["GET", "POST"])
 def new_type() -> Page:
     form = TicketTypeFields()
+    form.price.description = catalogue.price_words(g.event)
     if not form.is_submitted():
         form.position.data = len(g.event.ticket_types)
 
@@ -306,6 +307,7 @@ def new_type() -> Page:
 def edit_type(type_id: int) -> Page:
     kind = _type(type_id)
     form = TicketTypeFields(data=shown_type(kind))
+    form.price.description = catalogue.price_words(g.event)
 
     def save() -> TicketType:
         return catalogue.update_ticket_type(kind, **type_values(form, g.event))

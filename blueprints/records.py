@@ -268,6 +268,9 @@ class TicketTypeView(_Records):
         asked = request.args.get("event_id", type=int)
         if row is None and not form.is_submitted() and asked is not None:
             form.event_id.data = asked
+        chosen = [event for event in events if row is not None or event.id == asked]
+        if chosen:
+            form.price.description = catalogue.price_words(chosen[0])
         return form
 
     def make(self, form: TicketTypeForm) -> TicketType:

@@ -507,16 +507,26 @@ def _check_type(event: Event, kind: TicketType) -> None:
     _check_window(kind)
 
 
+def price_span(event: Event) -> tuple[int, int]:
+    """The smallest and the largest price, in minor units, that each of the event's ways to pay takes."""
+    least = max((p.minimum_minor(event.currency) for p in _selling_providers(event)), default=1)
+    return least, money.MAX_MINOR
+
+
+def price_words(event: Event) -> str:
+    """The same for whoever sets a price."""
+    least, most = (money.show(minor, event.currency) for minor in price_span(event))
+    return f"From {least} to {most}; 0 is free."
+
+
 def _check_price(event: Event, kind: TicketType) -> None:
     price = kind.price_minor
     if price == 0:
         return
-    if not 0 < price <= money.MAX_MINOR:
-        raise DomainError(
-            "price_minor", f"The price must be 0 or up to {money.show(money.MAX_MINOR, event.currency)}."
-        )
+    least, most = price_span(event)
+    if not 0 < price <= most:
+        raise DomainError("price_minor", f"The price must be 0 or up to {money.show(most, event.currency)}.")
     money.to_minor(money.to_major(price, event.currency), event.currency)
-    least = max((p.minimum_minor(event.currency) for p in _selling_providers(event)), default=1)
     if price < least:
         raise DomainError(
             "price_minor", f"The smallest price is {money.show(least, event.currency)}; 0 makes it free."

@@ -170,6 +170,9 @@ def check_settings(settings: config.Settings) -> None:
         "WALLET_CURRENCY": lambda: check_currency(settings.wallet_currency),
         "LISTING_FEE_CURRENCY": lambda: check_currency(settings.listing_fee_currency),
         "LISTING_FEE": lambda: parse(fee, settings.listing_fee_currency),
+        "WALLET_TOPUP_AMOUNTS": lambda: [
+            parse(str(amount), settings.wallet_currency) for amount in settings.topup_amounts
+        ],
     }
     for name, check in checks.items():
         try:

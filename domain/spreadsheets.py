@@ -32,4 +32,4 @@ def plain(cell: str) -> str:
     )
     hidden = "".join(sign for sign in line if unicodedata.category(sign) != "Cf")
     # What cannot be seen would stand between a separator and the sign behind it.
-    return _BEGINS.sub(r"\1\2'", hidden if _BEGINS.search(hidden) else line)
+    return _BEGINS.sub(r"\1'\2", hidden if _BEGINS.search(hidden) else line)

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from math import ceil
 
 import config
-from domain import clock, ledger, providers
+from domain import clock, ledger, money, providers
 from domain.errors import DomainError
 from domain.house import serves
 from domain.providers import LineItem, Provider, Purchase
@@ -126,7 +126,16 @@ def _check_acceptable(order: Order, provider: Provider) -> None:
     if not provider.supports(order.currency):
         raise DomainError("currency_not_supported", f"{provider.label} cannot take {order.currency}.")
     if order.total_minor < provider.minimum_minor(order.currency):
-        raise DomainError("below_minimum", f"The amount is too small to be paid by {provider.label.lower()}.")
+        least = money.show(provider.minimum_minor(order.currency), order.currency)
+        raise DomainError(
+            "below_minimum",
+            f"The amount is too small to be paid by {provider.label.lower()}: it takes {least} or more.",
+        )
+    if order.total_minor > money.MAX_MINOR and not provider.immediate:
+        most = money.show(money.MAX_MINOR, order.currency)
+        raise DomainError(
+            "above_maximum", f"That is more than can be paid at once: {most}. Choose fewer, and order again."
+        )
     if provider.immediate and (order.user_id is None or any(x.kind is LineKind.TOP_UP for x in order.lines)):
         raise DomainError("wallet_needs_login", "Log in to pay from your wallet.")
     if not provider.immediate and not (provider.ready and config.get().sales_open):

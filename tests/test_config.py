@@ -279,6 +279,7 @@ def test_a_command_with_a_wrong_setting_says_so_in_one_line(
         ({"LISTING_FEE": "-1"}, "LISTING_FEE must be an amount of zero or more"),
         ({"LISTING_FEE_CURRENCY": "XTS"}, "LISTING_FEE_CURRENCY must be a currency that people pay with"),
         ({"LISTING_FEE_CURRENCY": "UGX"}, "LISTING_FEE_CURRENCY cannot be used. Payments in UGX"),
+        ({"WALLET_TOPUP_AMOUNTS": "10, 9999999"}, "WALLET_TOPUP_AMOUNTS cannot be used. The largest amount"),
         ({"WALLET_CURRENCY": "UGX"}, "WALLET_CURRENCY cannot be used. Payments in UGX"),
     ],
 )

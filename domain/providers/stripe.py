@@ -18,7 +18,6 @@ import stripe
 from stripe import StripeClient
 
 from config import STRIPE_OUTLIVES_MINUTES, Settings
-from domain.money import ZERO_DECIMAL
 from domain.providers import (
     Anothers,
     BadSignature,
@@ -33,6 +32,7 @@ from domain.providers import (
     Throttle,
     calls,
     room,
+    stripe_amounts,
     told_name,
 )
 from domain.providers.stripe_reasons import why
@@ -117,8 +117,8 @@ class StripeProvider:
         return len(currency) == 3
 
     def minimum_minor(self, currency: str) -> int:
-        """Stripe's smallest charge is about 0.50 USD; it refuses by itself where another bank's is higher."""
-        return 50 if currency not in ZERO_DECIMAL else 50 if currency == "JPY" else 1
+        """Stripe's smallest charge; it refuses by itself where the account's own currency wants more."""
+        return stripe_amounts.least_minor(currency)
 
     def params(self, purchase: Purchase) -> dict[str, Any]:
         metadata = {"order": purchase.order_code, "reference": purchase.reference, "site": self._site}

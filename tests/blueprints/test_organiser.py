@@ -12,7 +12,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from domain import accounts, attendees, cancelling, clock, organisers, payments
+from domain import accounts, cancelling, clock, organisers, payments, spreadsheets
 from extensions import db
 from models import Event, EventState, Order, OrderState, Role, TicketState, TicketType
 from tests.support.people import log_in, mails, make_member, post
@@ -250,8 +250,8 @@ def test_attendees_are_found_and_downloaded(olga: FlaskClient) -> None:
 
 @pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@x", "\t=1", " =1", "＝1"])
 def test_no_cell_is_a_formula(cell: str) -> None:
-    assert attendees.plain(cell).startswith("'")
-    assert attendees.plain("Ann-Marie") == "Ann-Marie"
+    assert spreadsheets.plain(cell).startswith("'")
+    assert spreadsheets.plain("Ann-Marie") == "Ann-Marie"
 
 
 def test_an_order_is_resent_and_refunded(olga: FlaskClient, sandbox: Sandbox) -> None:
