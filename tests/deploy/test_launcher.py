@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from launcher import install, place, processes
+from launcher import install, place, processes, servers
 from launcher.instance import Instance, answers
 from launcher.place import Home
 from launcher.processes import Keeper, Program, started_at
@@ -169,11 +169,63 @@ def test_a_full_disk_is_named_with_its_megabytes(tmp_path: Path) -> None:
         install.check_disk(tmp_path, needed_mb=10**9)
 
 
+@pytest.mark.parametrize(
+    ("version", "here", "url", "wanted"),
+    [
+        ((3, 14, 0), "", "", True),
+        ((3, 13, 0), "", "", False),
+        ((3, 14, 0), "/usr/bin/valkey-server", "", False),
+        ((3, 14, 0), "", "redis://127.0.0.1", False),
+    ],
+)
+def test_redis_is_installed_where_no_wheel_has_it(
+    monkeypatch: pytest.MonkeyPatch, version: tuple[int, ...], here: str, url: str, wanted: bool
+) -> None:
+    monkeypatch.setattr("sys.version_info", version)
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setattr(servers, "redis_here", lambda: here)
+    monkeypatch.setenv("REDIS_URL", url)
+    assert ("redis-server" in install.missing_system(for_tests=True)) is wanted
+
+
+@pytest.mark.parametrize(
+    ("known", "taken"), [("redis-server", "redis-server"), ("valkey-server", "valkey-server")]
+)
+def test_valkey_is_taken_where_apt_knows_no_redis(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: str, taken: str
+) -> None:
+    """Beside what else is missing, in one line; a stand-in for apt notes what it is told."""
+    told = tmp_path / "told"
+    for name, script in (
+        ("apt-get", f'echo "$@" >> {told}'),
+        ("apt-cache", f'[ "$2" = {known} ] && echo "  Candidate: 8.0" || echo "  Candidate: (none)"'),
+    ):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(install, "LOG", tmp_path / "log")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    install.install_system(["libpango-1.0-0", "redis-server"], yes=True)
+    assert told.read_text().splitlines()[-1].endswith(f"libpango-1.0-0 {taken}")
+
+
+def test_a_valkey_on_the_path_serves_as_redis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    valkey = tmp_path / "valkey-server"
+    valkey.write_text('#!/bin/sh\necho "Valkey server v=8.1.1 sha=00000000:0 malloc=jemalloc bits=64"\n')
+    valkey.chmod(0o755)
+    monkeypatch.setattr(servers, "_wheel_folder", lambda inside: None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert servers.find_redis() == str(valkey)
+    valkey.write_text('#!/bin/sh\necho "Redis server v=6.0.16"\n')
+    with pytest.raises(Stop, match=r"Redis 6\.2 or newer, or Valkey"):
+        servers.find_redis()
+
+
 @pytest.mark.parametrize("script", ["run", "test", "flask"])
 def test_without_python_3_11_it_says_so(tmp_path: Path, script: str) -> None:
     fakes = tmp_path / "bin"
     fakes.mkdir()
-    for name in ("python3", "python3.11", "python3.12", "python3.13"):
+    for name in ("python3", "python3.11", "python3.12", "python3.13", "python3.14"):
         fake = fakes / name
         fake.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "Python 3.9.2" && exit 0\nexit 1\n')
         fake.chmod(0o755)
