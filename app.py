@@ -17,7 +17,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 import config
 import extensions
 import logs
-from blueprints import front
+from blueprints import front, gate
 from blueprints.visitor import wants_json
 from domain import addresses, blocked, capacity, credentials, money, pacing, providers, rendering
 from domain.errors import DomainError, NotFound
@@ -54,6 +54,7 @@ def create_app(settings: config.Settings | None = None, *, pool: int | None = No
     app.before_request(room.enter_web)
     app.teardown_request(lambda error: room.leave_web())
     front.register(app)
+    gate.register(app)
     _bind(app, settings)
     for name in BLUEPRINTS:
         import_module(f"blueprints.{name}").register(app)
@@ -88,7 +89,7 @@ def _flask_settings(settings: config.Settings) -> dict[str, object]:
     return {
         "SECRET_KEY": settings.secret_key,
         "SQLALCHEMY_DATABASE_URI": settings.database_url,
-        "MAX_CONTENT_LENGTH": 6 * 1024 * 1024,
+        "MAX_CONTENT_LENGTH": gate.PICTURE_BYTES,
         # `__Host-`: browsers take no such cookie from another host of the same domain.
         "SESSION_COOKIE_NAME": "__Host-session" if settings.https else "session",
         "SESSION_COOKIE_HTTPONLY": True,
@@ -228,7 +229,7 @@ def _http_error(error: HTTPException) -> tuple[str | Response, int] | Response:
         403: "This page is not for this account.",
         404: "There is nothing at this address.",
         405: "This address is not meant to be used that way.",
-        413: "That file is too large.",
+        413: "That is more than this address takes. Send less at once, or a smaller file.",
         429: "That was too often. Wait a minute, then try again.",
     }
     message = words.get(error.code or 500, "Something went wrong here.")

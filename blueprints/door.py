@@ -202,8 +202,7 @@ def scan() -> Response:
 @limiter.limit(_FRAMES, key_func=_door_key)
 def frame() -> Response:
     """The text in a camera's picture, null where there is none; what it is worth, `scan` tells."""
-    # One byte more than is allowed tells that it is too large, however much more was sent.
-    return jsonify(text=frames.read(request.stream.read(frames.MAX_BYTES + 1)))
+    return jsonify(text=frames.read(request.get_data()))
 
 
 @_at_a_door("/admit-rest", "POST")

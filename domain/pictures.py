@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from io import BytesIO
+from threading import Lock
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 from sqlalchemy import select
@@ -20,8 +21,12 @@ from models import Picture
 
 MAX_BYTES = 5 * 1024 * 1024
 MAX_SIDE = 1600
-# A small file can unpack to an enormous picture; more pixels than a large camera's are refused unread.
-_MAX_PIXELS = 60_000_000
+# A small file can unpack to an enormous picture; more pixels than a phone's are refused unread.
+MAX_PIXELS = 25_000_000
+# WebP's decoder holds its picture four times over.
+_MAX_PIXELS_WEBP = 12_000_000
+# One at a time in a process: a picture without JPEG's shortcut unpacks to a hundred megabytes.
+_unpacking = Lock()
 _PAPER = (248, 239, 224)
 
 
@@ -60,17 +65,38 @@ def _encode(data: bytes) -> tuple[bytes, int, int]:
     if len(data) > MAX_BYTES:
         raise DomainError("picture", "The picture is too large: at most 5 MB. Save it smaller and try again.")
     try:
-        with Image.open(BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as opened:
-            if opened.width * opened.height > _MAX_PIXELS:
-                raise DomainError(
-                    "picture", "The picture has too many pixels. Save it smaller and try again."
-                )
-            image = ImageOps.exif_transpose(opened).convert("RGBA")
+        with _unpacking, Image.open(BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as opened:
+            most = _MAX_PIXELS_WEBP if opened.format == "WEBP" else MAX_PIXELS
+            if opened.width * opened.height > most:
+                words = f"The picture has too many pixels: at most {most // 1_000_000} million."
+                raise DomainError("picture", f"{words} Save it smaller and try again.")
+            image = _unpacked(opened)
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DomainError("picture", "That is not a picture we can read. Use a PNG, JPEG or WebP.") from error
-    image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
     flat = Image.new("RGB", image.size, _PAPER)
     flat.paste(image, mask=image.getchannel("A"))
     out = BytesIO()
     flat.save(out, "JPEG", quality=84, optimize=True, progressive=True)
     return out.getvalue(), flat.width, flat.height
+
+
+def _unpacked(opened: Image.Image) -> Image.Image:
+    """The picture at its final size, the right way up. Only a JPEG can be made smaller while it is read."""
+    opened.draft("RGB", (MAX_SIDE, MAX_SIDE))
+    # The orientation is among what the pixels leave behind.
+    turn = opened.getexif()
+    small = _reduced(opened, max(1, max(opened.size) // MAX_SIDE))
+    small.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
+    small.getexif().update(turn)
+    return ImageOps.exif_transpose(small)
+
+
+def _reduced(opened: Image.Image, factor: int) -> Image.Image:
+    """The picture in colours, at 1/`factor` of its size, a band after the other: no second one in full."""
+    width, height = opened.size
+    small = Image.new("RGBA", (-(-width // factor), -(-height // factor)))
+    rows = 256 * factor
+    for top in range(0, height, rows):
+        band = opened.crop((0, top, width, min(height, top + rows))).convert("RGBA")
+        small.paste(band.reduce(factor), (0, top // factor))
+    return small

@@ -295,7 +295,8 @@ def test_frames_that_are_no_frames(phone: Phone) -> None:
     Image.new("L", (320, 240), 128).save(blank, "JPEG")
     assert phone.frame(blank.getvalue()).get_json() == {"text": None}
     assert phone.frame(b"nothing").status_code == 400
-    large = phone.frame(b"\xff" * (frames.MAX_BYTES * 3))
+    assert phone.frame(b"\xff" * (frames.MAX_BYTES * 3)).status_code == 413
+    large = phone.frame(b"\xff" * (frames.MAX_BYTES + 1))
     assert (large.status_code, large.get_json()["error"]) == (400, "frame_too_large")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import timedelta
 from io import BytesIO
@@ -352,7 +354,35 @@ def test_what_is_not_a_picture_is_refused(app: Flask, data: bytes) -> None:
 
 def test_a_picture_with_too_many_pixels_is_refused_unread(app: Flask) -> None:
     with pytest.raises(DomainError, match="too many pixels"):
-        pictures.store(_png(9000, 9000, mode="1"))
+        pictures.store(_png(5001, 5000, mode="1"))
+    with pytest.raises(DomainError, match="at most 12 million"):
+        pictures.store(_png(4001, 3000, "WEBP", "RGB"))
+
+
+def test_a_picture_taken_sideways_is_turned(app: Flask) -> None:
+    out, exif = BytesIO(), Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (3200, 800), (255, 0, 0)).save(out, "JPEG", exif=exif)
+    picture = pictures.store(out.getvalue())
+    assert (picture.width, picture.height) == (400, 1600)
+
+
+_UNPACK = """
+import io, resource, sys
+from PIL import Image
+from domain import pictures
+out = io.BytesIO()
+Image.new("1", (5000, 5000)).save(out, "PNG")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+pictures._encode(out.getvalue())
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+def test_a_large_picture_is_made_smaller_piece_by_piece() -> None:
+    done = subprocess.run([sys.executable, "-c", _UNPACK], capture_output=True, text=True, check=True)
+    # In colours it would be 100 MB, and was held twice.
+    assert int(done.stdout) < 90
 
 
 def test_a_picture_goes_when_no_event_shows_it(app: Flask) -> None:
