@@ -511,6 +511,8 @@ class Payment(Base):
     received_minor: Mapped[int | None] = mapped_column(BigInteger)
     # What we asked to send back of it, and what of that may have gone: never more than was received.
     asked_back_minor: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
+    # When money of it last went back, or was here again; without it no refund or dispute is to be told of.
+    reversed_at: Mapped[datetime | None] = mapped_column(Time)
     # Whether this payment's money bought the order's goods; at most one does (see the index below).
     fulfilled: Mapped[bool] = mapped_column(Boolean, default=False)
     amount_minor: Mapped[int] = mapped_column(BigInteger)

@@ -188,13 +188,12 @@ def resend(code: str) -> Response:
 
 
 @bp.post("/orders/<code>/refund")
-def refund(code: str) -> Response:
-    """Send all or part of a payment back, and void the tickets that were chosen."""
-
-    def do() -> tuple[str, str]:
-        return refunding.refund(office.order_file(code).order, actor_id=_me(), door="admin")
-
-    return _act(do, _page_of(code))
+def refund(code: str) -> str | Response:
+    """Send all or part of a payment back, and void the tickets that were chosen: shown first, then done."""
+    order = office.order_file(code).order
+    return refunding.refund(
+        order, actor_id=_me(), door="admin", page=_page_of(code), frame="admin/frame.html"
+    )
 
 
 @bp.post("/orders/<code>/decide")

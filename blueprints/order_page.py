@@ -12,7 +12,17 @@ from flask import Blueprint, Flask, Response, flash, jsonify, redirect, render_t
 from werkzeug.wrappers import Response as BaseResponse
 
 from blueprints.visitor import signed_in
-from domain import catalogue, clock, documents, orders, paying_again, payments, reasons, tickets
+from domain import (
+    catalogue,
+    clock,
+    documents,
+    orders,
+    paying_again,
+    payments,
+    reasons,
+    tickets,
+    whereabouts,
+)
 from domain.errors import DomainError
 from domain.selling import say_span
 from extensions import limiter
@@ -72,6 +82,7 @@ def show(code: str, secret: str) -> str:
         why=reasons.words(order.failure_code),
         refused=reasons.words(payment.reason_code) if payment is not None else "",
         ways=ways,
+        notes=whereabouts.notes(order),
         again=paying_again.offer(order) if face == "closed" and event is not None else None,
         now=clock.now(),
         version=_version(order, payment),

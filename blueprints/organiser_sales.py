@@ -14,7 +14,6 @@ from blueprints import refunding
 from blueprints.event_forms import by_rule, text
 from blueprints.organiser import Page, act, bp, me
 from domain import addresses, attendees, money, office, orders, remains
-from domain.errors import DomainError
 from models import Order, OrderState
 
 # --- Attendees ------------------------------------------------------------------------------------------
@@ -83,15 +82,12 @@ def resend(code: str) -> BaseResponse:
 
 
 @bp.post("/events/<slug>/orders/<code>/refund")
-def refund(code: str) -> BaseResponse:
-    """Send all or part of a payment back, and void the tickets that were chosen."""
-    back = _order_page(code)
-    try:
-        category, words = refunding.refund(_order(code), actor_id=me().id, door="organiser")
-    except DomainError as error:
-        category, words = "danger", error.message
-    flash(words, category)
-    return redirect(back, 303)
+def refund(code: str) -> Page:
+    """Send all or part of a payment back, and void the tickets that were chosen: shown first, then done."""
+    page = _order_page(code)
+    return refunding.refund(
+        _order(code), actor_id=me().id, door="organiser", page=page, frame="organiser/frame.html"
+    )
 
 
 class WithdrawForm(FlaskForm):

@@ -1,21 +1,27 @@
-"""The refund form of an order's file, as admins and organisers send it."""
+"""The refund form of an order's file, as admins and organisers send it: what it will do is shown first."""
 
 from __future__ import annotations
 
+from flask import flash, redirect, render_template
 from flask_wtf import FlaskForm
+from werkzeug.wrappers import Response
 from wtforms import IntegerField, SelectMultipleField, StringField
 from wtforms.validators import DataRequired, Length
 
-from domain import money, refunds
+from domain import money, refund_plans, refunds
 from domain.errors import DomainError
+from domain.refund_plans import Plan
 from models import Order, RefundState
 
 
 class RefundForm(FlaskForm):
     payment_id = IntegerField(validators=[DataRequired()])
-    amount = StringField(validators=[DataRequired("Type an amount.")])
+    # Left empty, the ticked tickets say how much.
+    amount = StringField(validators=[Length(max=40)])
     reason = StringField(validators=[DataRequired("Say why."), Length(max=300)])
     tickets = SelectMultipleField(coerce=int, validate_choice=False)
+    # What the page before said would happen; without it, that is said first.
+    shown = StringField()
 
 
 def checked(form: FlaskForm) -> None:
@@ -32,16 +38,39 @@ def payment_of(order: Order, payment_id: int | None) -> int:
     return int(payment_id or 0)
 
 
-def refund(order: Order, *, actor_id: int, door: str) -> tuple[str, str]:
-    """Send back what the form says; how it went, as the category and the words of a flash."""
+def refund(order: Order, *, actor_id: int, door: str, page: str, frame: str) -> str | Response:
+    """Say what the refund form will do, and do it when that was seen; then back to the order's `page`."""
     form = RefundForm()
-    checked(form)
+    try:
+        checked(form)
+        plan = _planned(order, form)
+        if form.shown.data != plan.token:
+            return render_template(
+                "admin/refund.html", frame=frame, order=order, plan=plan, form=form, page=page
+            )
+        category, words = _made(plan, form, actor_id=actor_id, door=door)
+    except DomainError as error:
+        category, words = "danger", error.message
+    flash(words, category)
+    return redirect(page, 303)
+
+
+def _planned(order: Order, form: RefundForm) -> Plan:
+    payment_id = payment_of(order, form.payment_id.data)
+    payment = next(payment for payment in order.payments if payment.id == payment_id)
+    typed = str(form.amount.data or "").strip()
+    amount = money.parse(typed, payment.currency) if typed else None
+    return refund_plans.plan(order, payment, amount, form.tickets.data or ())
+
+
+def _made(plan: Plan, form: RefundForm, *, actor_id: int, door: str) -> tuple[str, str]:
+    """Send it back; how it went, as the category and the words of a flash."""
     made = refunds.request(
-        payment_of(order, form.payment_id.data),
-        money.parse(str(form.amount.data or ""), order.currency),
+        plan.payment.id,
+        plan.amount_minor,
         actor_id=actor_id,
         reason=str(form.reason.data or ""),
-        void_ticket_ids=form.tickets.data or (),
+        void_ticket_ids=[ticket.id for ticket in plan.stops],
         door=door,
     )
     shown = money.show(made.amount_minor, made.currency)

@@ -314,13 +314,16 @@ def was_given_away(payment: Payment) -> bool:
     return db.session.scalar(given.limit(1)) is not None
 
 
+_OF_PAYING = ("paid", "processing")
+
+
 def was_accepted(payment: Payment, report: Report) -> bool:
     """Whether a person has decided about this payment, knowing that the provider says just this.
 
     Without it, the reading an hour after the decision would take the payment back into review.
     """
     # Of what has bought nothing, only that it is over is accepted: other money, or a bank at work, is news.
-    closed = payment.state is PaymentState.PAID or report.state not in ("paid", "processing")
+    closed = payment.state is PaymentState.PAID or report.state not in _OF_PAYING
     over = closed and not payment.is_active and payment.state is not PaymentState.REVIEW
     if not (payment.fulfilled or over) or report.provider_id != payment.provider_id:
         return False
@@ -336,8 +339,11 @@ def _told_the_same(incident: Incident, payment: Payment, report: Report) -> bool
         return False
     if any(theirs.get(name) != getattr(report, name) for name in ("reference", "account", "livemode")):
         return False
-    # An incident from before the money came names its sum, too, once that waits in suspense.
-    return theirs.get("state") == report.state or (report.state == "paid" and holds_money(payment))
+    # An incident from before the money came names its sum, too, once that waits in suspense. Of what has
+    # bought nothing, the ways not to be paid are all one.
+    unpaid = not payment.fulfilled and {theirs.get("state"), report.state}.isdisjoint(_OF_PAYING)
+    same = theirs.get("state") == report.state or unpaid
+    return same or (report.state == "paid" and holds_money(payment))
 
 
 def open_unknown(report: Report) -> None:

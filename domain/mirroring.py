@@ -124,7 +124,7 @@ def _said(dispute: Dispute) -> str:
 
 def _taken(order: Order, payment: Payment, dispute: Dispute, *, door: str) -> None:
     """The bank has taken the money back for now: the tickets wait, and a person is told."""
-    dispute.took_money = True
+    dispute.took_money, payment.reversed_at = True, clock.now()
     _move(order, payment, dispute, back=False)
     timeline.note(order, "dispute", f"Disputed: {_said(dispute)}.", door=door, payment=payment)
     outbox.alert(

@@ -77,7 +77,7 @@ def _next_check(refund: Refund, state: RefundState) -> datetime | None:
 
 def _accepted(refund: Refund, payment: Payment, order: Order, *, door: str) -> None:
     """The money is on its way: the tickets it was paid for stop being valid now."""
-    refund.accepted_at = clock.now()
+    refund.accepted_at = payment.reversed_at = clock.now()
     timeline.note(
         order,
         "refund",
@@ -142,6 +142,7 @@ def failed(
     refund.failure_reason = why[:300]
     refund.resolved_at = clock.now()
     refund.next_check_at = None
+    payment.reversed_at = refund.resolved_at
     keep_sum(payment, told=True)
     if before is RefundState.SUCCEEDED:
         ledger.post(

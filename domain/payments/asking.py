@@ -155,8 +155,8 @@ def returned(order: Order, provider_id: str) -> None:
     if named is None or named.state is PaymentState.PAID:
         return
     payment_id, before = named.id, declines.known(named)
-    reconcile(payment_id, door="success")
-    locks.in_one_transaction(lambda: _came_back(payment_id, before))
+    if reconcile(payment_id, door="success").state is PaymentState.OPEN:
+        locks.in_one_transaction(lambda: _came_back(payment_id, before))
 
 
 def came_back_unpaid(order: Order) -> None:

@@ -22,6 +22,7 @@ def upgrade():
         "payments",
         sa.Column("asked_back_minor", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
     )
+    op.add_column("payments", sa.Column("reversed_at", postgresql.TIMESTAMP(timezone=True), nullable=True))
     op.add_column("refunds", sa.Column("accepted_at", postgresql.TIMESTAMP(timezone=True), nullable=True))
     op.add_column(
         "disputes", sa.Column("took_money", sa.Boolean(), server_default=sa.text("true"), nullable=False)
@@ -45,6 +46,16 @@ def upgrade():
         WHERE r.payment_id = p.id
         """
     )
+    op.execute(
+        """
+        UPDATE payments p SET reversed_at = r.at
+        FROM (SELECT payment_id, max(created_at) AS at
+              FROM (SELECT payment_id, created_at FROM refunds
+                    UNION ALL SELECT payment_id, created_at FROM disputes) both_ways
+              GROUP BY payment_id) r
+        WHERE r.payment_id = p.id
+        """
+    )
     op.execute("UPDATE refunds SET accepted_at = created_at WHERE state IN ('pending', 'succeeded')")
     op.create_check_constraint(
         "payments_never_asked_back_more",
@@ -58,4 +69,5 @@ def downgrade():
     op.drop_column("check_runs", "unchecked")
     op.drop_column("disputes", "took_money")
     op.drop_column("refunds", "accepted_at")
+    op.drop_column("payments", "reversed_at")
     op.drop_column("payments", "asked_back_minor")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 from typing import Any
 
 from flask.testing import FlaskClient
@@ -42,6 +43,16 @@ def newest_payment() -> Payment:
     return db.session.scalars(
         select(Payment).order_by(Payment.id.desc()).limit(1).execution_options(populate_existing=True)
     ).one()
+
+
+def press(client: FlaskClient, shown: TestResponse, path: str) -> TestResponse:
+    """Press the button of a page that says what will happen: its form's hidden fields, as they are there."""
+    form = shown.text[shown.text.rindex("<form") :]
+    hidden = re.findall(r'type="hidden" name="([^"]+)" value="([^"]*)"', form[: form.index("</form>")])
+    fields: dict[str, list[str]] = {}
+    for name, value in hidden:
+        fields.setdefault(name, []).append(unescape(value))
+    return client.post(path, data=fields)
 
 
 def path_of(url: str) -> str:
