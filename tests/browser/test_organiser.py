@@ -40,7 +40,7 @@ def fill_in_event(organiser: Visitor, title: str) -> None:
     organiser.page.get_by_label("Title").fill(title)
     organiser.page.get_by_label("Description").fill("An evening by the water.")
     organiser.page.get_by_label("Venue", exact=True).fill("The Boathouse")
-    organiser.page.get_by_label("Time zone").fill("Europe/Dublin")
+    organiser.page.get_by_label("Time zone").select_option("Europe/Dublin")
     organiser.page.get_by_label("Starts").fill(starts.strftime("%Y-%m-%dT20:00"))
     organiser.page.get_by_label("Ends").fill(starts.strftime("%Y-%m-%dT23:00"))
     organiser.page.get_by_label("Currency").fill("EUR")

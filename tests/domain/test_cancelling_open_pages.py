@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 from flask import Flask
+from flask.testing import FlaskClient
 
 from domain import cancelling, decisions, orders, payments, sweep
 from domain.letters import compose
 from extensions import db
 from models import Event, Incident, Order, OrderState, Payment, PaymentState, Refund, RefundState, Role
-from tests.support.people import mails
+from tests.support.people import log_in, mails, make_member, post
 from tests.support.sandbox import Sandbox
 from tests.support.shop import make_event, make_user, place
 from tests.support.tills import Till
@@ -163,3 +164,19 @@ def test_an_order_for_the_fee_of_a_cancelled_event_is_not_its_buyers(sandbox: Sa
     cancelling.look_after()
     order = db.session.get_one(Order, fee.id, populate_existing=True)
     assert order.payments[0].state is PaymentState.OPEN
+
+
+def test_the_organisers_page_tells_what_is_still_open(client: FlaskClient, sandbox: Sandbox) -> None:
+    make_member("owner@example.org", Role.ADMIN)
+    log_in(client, "owner@example.org")
+    payment = begun(make_event())
+    sandbox.do(payment.provider_id or "", "pay_later")
+    payments.reconcile(payment.id, door="test")
+    page = "/organiser/events/concert"
+    assert "1 payment is still open" in client.get(f"{page}/cancel").text
+    post(client, f"{page}/cancel", refund="no")
+    cancelling.look_after()
+    assert "1 payment is not closed yet" in client.get(page).text
+    # Whoever has paid by a slow bank is paid back, too, if that is wished before the money arrives.
+    post(client, f"{page}/cancel", page=page, refund="yes")
+    assert "what arrives all the same goes back" in client.get(page).text
