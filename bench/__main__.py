@@ -20,7 +20,7 @@ sys.path[:0] = [str(ROOT / "bin")]
 
 from launcher import say  # noqa: E402
 
-from bench import report, scenes, strangers  # noqa: E402
+from bench import report, scenes, silence, strangers  # noqa: E402
 from bench.inside import Inside  # noqa: E402
 from bench.machine import Machine  # noqa: E402
 from bench.report import Results  # noqa: E402
@@ -97,6 +97,9 @@ def _scenes(stage: Stage, *, million: bool) -> Results:
     say.line("  Strangers ...")
     crowd = strangers.FULL if stage.sizes is scenes.FULL else strangers.QUICK
     results |= strangers.strangers(stage, crowd, buying)
+    say.line("  A silent provider ...")
+    audience = silence.FULL if stage.sizes is scenes.FULL else silence.QUICK
+    results |= silence.silence(stage, audience, buying)
     say.line("  A rush ...")
     results |= scenes.rush(stage, rushing) | scenes.memory(stage)
     say.line("  Sweep ...")

@@ -41,6 +41,7 @@ _REST = "sweep with nothing due"
 _PDF = "tickets' PDF"
 _DOOR = "check-in over HTTP"
 _WEB = "web process"
+_SILENCE = "open pages that ask about payments of a silent provider"
 _CROWD = "strangers who are silent, or send or read a byte at a time"
 
 MEASURES: dict[str, Measure] = {
@@ -93,6 +94,9 @@ MEASURES: dict[str, Measure] = {
     "strangers.failed": Measure(_CROWD, "`/livez` without an answer", "", 0),
     "strangers.bought": Measure(_CROWD, "purchases completed meanwhile", "", 1, _MORE),
     "strangers.cpu": Measure(_CROWD, "CPU of web, each second", "ms"),
+    "silence.pages": Measure(_SILENCE, "pages", ""),
+    "silence.p99": Measure(_SILENCE, "`/livez` meanwhile, p99", "ms"),
+    "silence.longest": Measure(_SILENCE, "`/livez` meanwhile, longest", "ms", 500),
     "web.start": Measure(_WEB, "start to first page", "s", 1, _LESS, "3.5"),
     "web.memory": Measure(_WEB, "memory of 2 workers, shared pages once", "MB", 200, _LESS, "497"),
     "web.memory_rss": Measure(_WEB, "the same, shared pages for each", "MB"),

@@ -25,10 +25,11 @@ SILENT = 3
 PAUSE_SECONDS = 10.0
 # An error that took so long to come was a silence, whatever it said.
 _LONG = 3.0
-# Where the last call began so long ago, it is not worth waiting for its end.
+# Where a call began so long ago, it is not worth waiting for its end; sooner, where the last was silent.
 _PROMPT = 1.0
+_PROMPT_AFTER_SILENCE = 0.2
 # So long whoever pays waits for room, as long as the account answers promptly.
-_WAIT_SECONDS = 1.5
+_WAIT_SECONDS = 3.0
 NO_ROOM = "no_room"
 
 _in_web: ContextVar[bool] = ContextVar("in_web", default=False)
@@ -124,12 +125,11 @@ def _take(name: str, account: str) -> tuple[_Account, float]:
         known = _accounts.get((name, account))
         while not _has_room(known):
             now = monotonic()
-            slow = known is not None and (known.silent or any(now - begun > _PROMPT for begun in known.began))
-            if slow or now >= ends:
+            if now >= ends or _is_slow(known, now):
                 raise ProviderError(
                     "Others are waiting for this account.", permanent=False, code=NO_ROOM, undone=True
                 )
-            _changed.wait(min(ends - now, _PROMPT))
+            _changed.wait(min(ends - now, _PROMPT_AFTER_SILENCE))
             known = _accounts.get((name, account))
         if known is None:
             _forget_idle()
@@ -137,6 +137,13 @@ def _take(name: str, account: str) -> tuple[_Account, float]:
         began = monotonic()
         known.began.append(began)
         return known, began
+
+
+def _is_slow(known: _Account | None, now: float) -> bool:
+    if known is None:
+        return False
+    prompt = _PROMPT_AFTER_SILENCE if known.silent else _PROMPT
+    return any(now - begun > prompt for begun in known.began)
 
 
 def _has_room(known: _Account | None) -> bool:
