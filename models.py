@@ -1065,6 +1065,23 @@ class SweepRun(Base):
     error: Mapped[str] = mapped_column(Text, default="")
 
 
+class AccountCursor(Base):
+    """How far an account at a provider was asked what happened there: see domain/news.py."""
+
+    __tablename__ = "account_cursors"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    provider: Mapped[str] = mapped_column(String(20))
+    account: Mapped[str] = mapped_column(String(100))
+    # All that happened until then is in our rows; and when that was last found.
+    since: Mapped[datetime] = mapped_column(Time)
+    moved_at: Mapped[datetime] = mapped_column(Time)
+    asked_at: Mapped[datetime | None] = mapped_column(Time)
+    leased_until: Mapped[datetime | None] = mapped_column(Time)
+
+    __table_args__ = (UniqueConstraint("provider", "account", name="account_cursors_key"),)
+
+
 class CheckRun(Base):
     """One run of the invariants of `domain/checks.py`, with what did not hold."""
 

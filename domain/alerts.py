@@ -229,6 +229,25 @@ def listing_review(order: Order, what: str) -> Alert:
     )
 
 
+def account_not_told(label: str, account: str, since: datetime, why: str, *, forbidden: bool) -> Alert:
+    """An account does not tell what happened there; what happened until `since` (UTC) is known."""
+    what = "does not let us ask" if forbidden else "has not told for hours"
+    right = (
+        "Give the key the right to read charges, refunds, disputes, payment intents and checkout sessions; "
+        "for an organiser's account, have it connected again and everything allowed."
+        if forbidden
+        else "Look at the provider's status page, and run `flask doctor`."
+    )
+    return (
+        f"{label} Does Not Tell What Happened - {account}",
+        f"{label} {what} what happened in account {account} since {since:%Y-%m-%d %H:%M} UTC.\n\n"
+        f"Answer: {why}\n\n"
+        "Sales go on, and buyers get their tickets. But refunds and disputes made there later, and money of "
+        "which the database knows nothing, are not noticed until the account can be asked.\n\n"
+        f"{right} It is asked again by itself, from where it was read to.",
+    )
+
+
 # --- Connected accounts ---------------------------------------------------------------------------------
 
 

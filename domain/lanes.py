@@ -81,9 +81,12 @@ class Work:
     gives_way_at: float = field(default_factory=lambda: monotonic() + _GIVE_WAY)
 
     @property
+    def in_budget(self) -> bool:
+        return monotonic() < self.ends
+
+    @property
     def has_time(self) -> bool:
-        within_cap = not self.cap or sum(self.counts.values()) < self.cap
-        return monotonic() < self.ends and within_cap
+        return self.in_budget and (not self.cap or sum(self.counts.values()) < self.cap)
 
     def speaks(self, lane: Lane) -> bool:
         """Whether neither account nor provider was silent too often in this run."""
@@ -139,11 +142,16 @@ def find(work: Work) -> list[Lane]:
         if name not in providers.names():
             log.error("provider_gone", provider=name)
             continue
-        several = providers.get(name).connects
-        lane = Lane(name, account if several else "", _SILENT_ACCOUNT if several else _SILENT)
-        known.setdefault(lane.key, lane)
+        found = lane(name, account)
+        known.setdefault(found.key, found)
     db.session.commit()
     return list(known.values())
+
+
+def lane(name: str, account: str) -> Lane:
+    """The lane of an account, or of all accounts of a provider that connects none."""
+    several = providers.get(name).connects
+    return Lane(name, account if several else "", _SILENT_ACCOUNT if several else _SILENT)
 
 
 def claim(ids: Select[int]) -> list[Payment]:

@@ -20,6 +20,7 @@ from domain import (
     decisions,
     lanes,
     moving,
+    news,
     outbox,
     overdue,
     providers,
@@ -84,6 +85,7 @@ def _run(trigger: str, tell: Callable[[str], None], *, verbose: bool, everything
         _also(work, "connections", connections.tend)
         _also(work, "stuck", overdue.raise_stuck)
         _also(work, "expired", overdue.raise_expired)
+        _also(work, "what happened since", partial(news.ask_accounts, work))
         delivered = outbox.deliver_due(budget_seconds=30)
     except BaseException as error:
         db.session.rollback()

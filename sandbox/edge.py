@@ -25,7 +25,7 @@ _REMEMBERED = 4
 
 
 class Edge:
-    """Serves one provider's calls. `refusal` makes that provider's own 429 and 500."""
+    """Serves one provider's calls. `refusal` makes that provider's own 403, 429 and 500."""
 
     def __init__(
         self, provider: str, calls: Calls, faults: Faults, refusal: Callable[[int], Response]
@@ -63,7 +63,7 @@ class Edge:
     def _disturbed(self, work: Callable[[Fault | None], Response], fault: Fault, asked: bytes) -> Response:
         if fault.kind == "slow" or fault.kind == "http_500" and (fault.after or fault.stored):
             return work(fault)
-        if fault.kind in ("http_500", "http_429"):
+        if fault.kind in ("http_500", "http_429", "http_403"):
             return self._refusal(int(fault.kind[-3:]))
         if fault.kind == "mixed_up":
             return self._mixed_up(asked, work(None))

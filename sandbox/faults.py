@@ -14,7 +14,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-HTTP = ("timeout_before", "timeout_after", "http_500", "http_429", "slow", "garbage", "mixed_up")
+HTTP = ("timeout_before", "timeout_after", "http_500", "http_429", "http_403", "slow", "garbage", "mixed_up")
 WEBHOOK = ("webhook_lost", "webhook_twice", "webhook_late")
 SMTP = ("smtp_refuse", "smtp_drop_after_data")
 KINDS = HTTP + WEBHOOK + SMTP

@@ -225,6 +225,7 @@ def blueprint(resend: Resend, edge: Callable[[Callable[[int], Response]], Edge])
         429: Refusal(
             429, "rate_limit_exceeded", "Too many requests. You can only make 5 requests per second."
         ),
+        403: Refusal(403, "restricted_api_key", "This API key is restricted to only send emails."),
         500: _BROKEN,
     }
     served = edge(lambda status: _response(status, refusals[status].body))

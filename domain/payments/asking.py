@@ -32,6 +32,7 @@ def reconcile(
     rung: str = "",
     closing: bool = False,
     quietly: bool = False,
+    thorough: bool = False,
 ) -> settling.Outcome:
     """Ask the provider about a payment and settle what it says. Commits; raises NotFound for no such payment.
 
@@ -64,7 +65,7 @@ def reconcile(
     known = declines.NONE if rung else declines.known(payment)
     due_to_close = closing or opening.is_over(payment)
     # A refund that failed leaves no hint on the charge, so payments with refunds are asked about them.
-    thorough = payment.state is PaymentState.PAID and payment.has_reversals
+    thorough = thorough or payment.state is PaymentState.PAID and payment.has_reversals
     db.session.rollback()
     started = perf_counter()
     try:

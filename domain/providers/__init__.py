@@ -195,6 +195,34 @@ class Report:
     raw: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Happening:
+    """Something that happened at an account to money that is ours, as the account's list tells it.
+
+    `charges` are the names the charge may have; `name` is our reference, or the code of our order, and
+    `handle` what the adapter finds the payment by, should we have no record of it. What the list tells is one
+    of: money came in (`paid`), a refund, a dispute, or only that something changed (`unclear`).
+    """
+
+    charges: tuple[str, ...]
+    name: str
+    handle: str
+    paid: bool = False
+    # What of it went back so far, where the list tells the sum only.
+    refunded_minor: int | None = None
+    refund: RefundReport | None = None
+    dispute: DisputeReport | None = None
+    unclear: bool = False
+
+
+@dataclass(frozen=True)
+class Told:
+    """A page of what happened. `through`: all until then has been told, on this page and those before it."""
+
+    happenings: tuple[Happening, ...]
+    through: datetime | None = None
+
+
 class Credentials(Protocol):
     """The right to speak for one connected account. Asked outside any transaction, from any thread."""
 
@@ -270,6 +298,16 @@ class Provider(Protocol):
 
     def pages(self, since: datetime, until: datetime) -> Iterator[list[Report]] | None:
         """Reports of the payments created between two times, a page a provider call; None: cannot list."""
+
+    def happened(self, since: datetime, until: datetime) -> Iterator[Told] | None:
+        """What happened at the account between two times to money that is ours; None: it cannot tell.
+
+        A page a provider call, or a few. It may tell more than that, and the same again, but of money that is
+        somebody else's it tells nothing. A passing error with the code `forbidden` says that we may not ask.
+        """
+
+    def behind(self, happening: Happening) -> Report | None:
+        """The payment behind money of which we have no record; None where it is not ours after all."""
 
     def close(self, provider_id: str, key: str, *, patient: bool = False) -> Report:
         """Ask that the payment can no longer be paid, and read it again: that reading has the last word.

@@ -23,6 +23,7 @@ from domain.providers import (
     BadSignature,
     Decline,
     DisputeReport,
+    Happening,
     Missing,
     ProviderError,
     Purchase,
@@ -30,9 +31,11 @@ from domain.providers import (
     Report,
     Ring,
     Throttle,
+    Told,
     calls,
     room,
     stripe_amounts,
+    stripe_history,
     told_name,
 )
 from domain.providers.stripe_reasons import why
@@ -210,6 +213,24 @@ class StripeProvider:
                 return
             params["starting_after"] = reports[-1].provider_id
 
+    def happened(self, since: datetime, until: datetime) -> Iterator[Told]:
+        def ask(path: str, params: dict[str, Any]) -> Mapping[str, Any]:
+            with self._calling(True, path.rpartition("/")[2]) as client:
+                page: Mapping[str, Any] = client.raw_request("get", path, **params).data
+                return page
+
+        def read(thing: Mapping[str, Any]) -> Happening | None:
+            with _readable():
+                return stripe_history.read(thing, self._site, _refund_report, _dispute_report)
+
+        return stripe_history.happened(ask, read, since, until)
+
+    def behind(self, happening: Happening) -> Report | None:
+        with self._calling(patient=True) as client:
+            page = client.raw_request("get", _SESSIONS, payment_intent=happening.handle, limit=1).data
+            sessions = [str(session["id"]) for session in page["data"]]
+        return self.fetch(sessions[0], patient=True, thorough=True) if sessions else None
+
     def close(self, provider_id: str, key: str, *, patient: bool = False) -> Report:
         try:
             with self._calling(patient) as client:
@@ -309,13 +330,10 @@ class StripeProvider:
             self._throttle.wait(60 if patient else 3, kind)
             calls.add()
             try:
-                yield self._patient if patient else self._quick
+                with _readable():
+                    yield self._patient if patient else self._quick
             except stripe.StripeError as error:
                 raise _provider_error(error) from error
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
-                raise ProviderError(
-                    f"Unreadable answer: {error!r}", permanent=False, code="unreadable"
-                ) from error
 
     def _report(self, session: Mapping[str, Any]) -> Report:
         intent = _object(session.get("payment_intent"))
@@ -471,6 +489,15 @@ def _moment(seconds: Any) -> datetime | None:
     return datetime.fromtimestamp(seconds, UTC) if seconds is not None else None
 
 
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Turn what cannot be read into a ProviderError."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ProviderError(f"Unreadable answer: {error!r}", permanent=False, code="unreadable") from error
+
+
 def _object(value: Any) -> Mapping[str, Any]:
     """An expanded object, or an empty one where it is null or only an id."""
     return value if isinstance(value, Mapping) else {}
@@ -483,6 +510,9 @@ def _provider_error(error: stripe.StripeError) -> ProviderError:
     words = str(error.user_message or error).split("\n\n")[0][:300]
     if status == 404 or code == "resource_missing":
         return Missing(words)
+    if status == 403:
+        # A restricted key that lacks a right: given it, the same call is answered.
+        return ProviderError(words, permanent=False, code="forbidden")
     permanent = isinstance(error, stripe.InvalidRequestError | stripe.IdempotencyError | stripe.CardError)
     # Stripe keeps the answer to a key, that of a fault of its own included.
     sticks = permanent or (status or 0) >= 500

@@ -19,7 +19,7 @@ from sumup.errors import APIError
 from sumup.events import SIGNATURE_HEADER, EventPayloadError, EventSignatureError, verify_event_signature
 from sumup.types import CheckoutSuccess as Checkout
 from sumup.types import CheckoutSuccessTransaction as Attempt
-from sumup.types import TransactionFull
+from sumup.types import TransactionFull, TransactionHistory
 
 from config import Settings
 from domain import money
@@ -29,13 +29,16 @@ from domain.providers import (
     Credentials,
     Decline,
     DisputeReport,
+    Happening,
     Missing,
     ProviderError,
     Purchase,
     RefundReport,
     Report,
     Ring,
+    Told,
     before_asking,
+    sumup_history,
     told_name,
 )
 from domain.providers.sumup_line import ApiKey, Conflict, Line, answered
@@ -47,6 +50,8 @@ CURRENCIES = frozenset(
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 # How the description begins that `params` gives a checkout: SumUp keeps it with the transaction.
 _ORDER_CODE = re.compile(r"ORD-[A-Z0-9]{8}(?=:)")
+# An order that was paid again and again has more attempts than anybody makes.
+_ATTEMPTS_LOOKED_FOR = 5
 _DUPLICATED = "DUPLICATED_CHECKOUT"
 # An attempt that took money; what became of the money later is told by the transaction's events.
 _TAKEN = ("SUCCESSFUL", "REFUNDED", "CHARGE_BACK")
@@ -85,6 +90,7 @@ class SumUpProvider:
     def __init__(self, settings: Settings, account: str, credentials: Credentials | None) -> None:
         self.account = account or settings.sumup_merchant_code
         self.livemode = settings.livemode
+        self._site = settings.public_url
         self.open_minutes = settings.max_poll_duration_minutes
         self.ready = settings.sumup_ready if credentials is None else settings.sumup_connects
         # Unsigned rings need nothing but an address, so it rings wherever anybody can be paid.
@@ -169,6 +175,59 @@ class SumUpProvider:
         """SumUp lists an account's transactions, which know no reference, and no checkouts by time."""
         return None
 
+    def happened(self, since: datetime, until: datetime) -> Iterator[Told]:
+        def ask(query: dict[str, Any]) -> Any:
+            return self._line.read(
+                lambda sdk, headers: sdk.transactions.list(self.account, **query, headers=headers),
+                patient=True,
+            )
+
+        def read(item: TransactionHistory, since: datetime) -> Happening | None:
+            named = _ORDER_CODE.match(item.product_summary or "")
+            if named is None or item.payment_type not in (None, "ECOM"):
+                return None
+            with answered():
+                return sumup_history.read(item, since, named[0], _minor)
+
+        return sumup_history.happened(ask, read, since, until)
+
+    def behind(self, happening: Happening) -> Report | None:
+        """The checkout that took the money, looked for by the references that an order's attempts have.
+
+        Another Kassa may use the account: where its address stands in the checkout, the money is not ours.
+        """
+        for attempt in range(1, _ATTEMPTS_LOOKED_FOR + 1):
+            reference = f"{happening.name}-{attempt}"
+            for checkout in self._listed(reference, patient=True):
+                if any(each.id in happening.charges for each in checkout.transactions or []):
+                    if checkout.return_url and not checkout.return_url.startswith(f"{self._site}/"):
+                        return None
+                    return self.fetch(str(checkout.id), patient=True, thorough=True)
+        return self._of_transaction(happening)
+
+    def _of_transaction(self, happening: Happening) -> Report | None:
+        """A report from the transaction alone, where its checkout is not to be found."""
+        full = self._transaction(happening.handle, patient=True)
+        with answered():
+            if full.status not in _TAKEN:
+                return None
+            currency = str(_said(full.currency, "currency"))
+            return Report(
+                provider=self.name,
+                provider_id=happening.handle,
+                state="paid",
+                amount_minor=_minor(_said(full.amount, "amount"), currency),
+                currency=currency,
+                reference=happening.name,
+                account=self.account,
+                livemode=self.livemode,
+                created_at=_aware(full.timestamp),
+                charge_id=happening.handle,
+                refunds=_refunds(full, currency),
+                disputes=_disputes(full, currency),
+                raw={"transaction": full.id, "status": full.status, "summary": full.product_summary},
+            )
+
     def close(self, provider_id: str, key: str, *, patient: bool = False) -> Report:
         checked = _checked(provider_id)
         # 409: somebody is paying, or it is final already, as the next reading shows.
@@ -246,16 +305,19 @@ class SumUpProvider:
 
     def _made(self, reference: str, *, patient: bool) -> Report | None:
         """What was opened under our reference at this account."""
-        listed = self._line.read(
-            lambda sdk, headers: sdk.checkouts.list(checkout_reference=reference, headers=headers),
-            patient=patient,
-        )
-        ours = [checkout for checkout in listed if checkout.checkout_reference == reference]
+        ours = self._listed(reference, patient=patient)
         if not ours:
             return None
         # A reference is unique for an account. Were it not, the one that was paid would be ours.
         chosen = next((checkout for checkout in ours if checkout.status == "PAID"), ours[-1])
         return self.fetch(str(chosen.id), patient=patient)
+
+    def _listed(self, reference: str, *, patient: bool) -> list[Checkout]:
+        listed = self._line.read(
+            lambda sdk, headers: sdk.checkouts.list(checkout_reference=reference, headers=headers),
+            patient=patient,
+        )
+        return [checkout for checkout in listed if checkout.checkout_reference == reference]
 
     def _read(self, provider_id: str, patient: bool) -> Checkout:
         checked = _checked(provider_id)

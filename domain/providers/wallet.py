@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from config import Settings
-from domain.providers import Missing, Purchase, RefundReport, Report
+from domain.providers import Happening, Missing, Purchase, RefundReport, Report, Told
 
 
 def build(settings: Settings) -> WalletProvider:
@@ -71,6 +71,13 @@ class WalletProvider:
         raise Missing("A wallet payment has no record outside the ledger.")
 
     def pages(self, since: datetime, until: datetime) -> Iterator[list[Report]] | None:
+        return None
+
+    def happened(self, since: datetime, until: datetime) -> Iterator[Told] | None:
+        """All that happens to a wallet is in the ledger."""
+        return None
+
+    def behind(self, happening: Happening) -> Report | None:
         return None
 
     def close(self, provider_id: str, key: str, *, patient: bool = False) -> Report:

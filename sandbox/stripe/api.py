@@ -421,8 +421,11 @@ class StripeApi:
 
 
 def refusal_answer(status: int) -> Answer:
-    """Stripe's own 429 or 500."""
-    if status == 429:
+    """Stripe's own 403, 429 or 500."""
+    if status == 403:
+        words = "The provided key 'rk_test_***' does not have the required permissions for this endpoint."
+        error = ApiError(words, status=403, code="more_permissions_required")
+    elif status == 429:
         error = ApiError("Request rate limit exceeded.", status=429, code="rate_limit")
     else:
         error = ApiError("An unknown error occurred.", status=500, type="api_error")

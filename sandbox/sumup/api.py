@@ -359,9 +359,9 @@ def response(status: int, body: Any, content_type: str = JSON) -> Response:
 
 
 def refused(status: int) -> Response:
-    """SumUp's own 429 or 500."""
-    detail = "Too many requests." if status == 429 else "An unexpected error occurred."
-    error = problem(status, detail)
+    """SumUp's own 403, 429 or 500."""
+    words = {403: "You do not have the right to do this.", 429: "Too many requests."}
+    error = problem(status, words.get(status, "An unexpected error occurred."))
     return response(error.status, error.body, error.content_type)
 
 

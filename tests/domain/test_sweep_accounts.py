@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 
 import config
 from cli import payments_sweep
-from domain import catalogue, checks, clock, payments, polling, providers, reading, sweep
+from domain import catalogue, checks, clock, news, payments, polling, providers, reading, sweep
 from domain.errors import DomainError
 from domain.providers import Throttle
 from extensions import connect_redis, db, queue
@@ -23,6 +23,12 @@ from tests.domain.test_second_provider import connect, later, opened, sold
 from tests.support.benches import Bench, PebbleBench, SumUpBench
 from tests.support.sandbox import Sandbox
 from tests.support.shop import make_event, make_user, place
+
+
+@pytest.fixture(autouse=True)
+def _only_what_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each call here is one for a payment; tests/domain/test_news.py asks the accounts what happened."""
+    monkeypatch.setattr(news, "ask_accounts", lambda work: None)
 
 
 @pytest.fixture

@@ -101,6 +101,10 @@ _COMMITS = (
     "doorbell._signed",
     "lanes.claim",
     "lanes.find",
+    "news._claim",
+    "news._connected",
+    "news._let_go",
+    "news._move",
     "opening._write",
     "orders._commit",
     "orders.cancel",
@@ -134,9 +138,13 @@ _COMMITS = (
 _SELDOM = (
     *("cancelling.tell_holders", "doorbell._unknown", "outbox._not_sent", "outbox._still_ours"),
     *("refunds._follow_up_by_list", "refunds._take_turn", "lanes.give_back", "lanes.put_off"),
+    *("news._not_told", "news._find_whose"),
 )
 # A sweep that dies has mostly died before it comes to these, its last duties.
-_LAST = ("connections.tend", "connections.forget_ended", "overdue.", "sweep._finish", "wallet.expire_holds")
+_LAST = (
+    *("connections.tend", "connections.forget_ended", "news.", "overdue.", "sweep._finish"),
+    "wallet.expire_holds",
+)
 # A point that was passed so often must have been somebody's end.
 _OFTEN = 100
 DEATH_POINTS = (

@@ -39,8 +39,11 @@ ENDPOINTS = {
     "checkout.sessions.expire": ("post", "/v1/checkout/sessions/ID/expire"),
     "refunds.create": ("post", "/v1/refunds"),
     "refunds.list": ("get", "/v1/refunds"),
+    "charges.list": ("get", "/v1/charges"),
     "disputes.list": ("get", "/v1/disputes"),
     "accounts.retrieve_current": ("get", "/v1/account"),
+    # And /v1/refunds and /v1/disputes, which are listed of one payment, too.
+    'get", path': ("get", "/v1/charges"),
 }
 
 
@@ -87,6 +90,8 @@ def sent(app: Flask, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> list[
         adapter.create(adapter.params(purchase(adapter, f"Q-{number}")), f"key-{number + 3}")
     assert len(list(adapter.pages(began, clock.now()) or ())) == 2
     adapter.refund(made, 1000, "refund-1")
+    told = [happening for page in adapter.happened(began, clock.now()) or () for happening in page.happenings]
+    assert adapter.behind(told[0]) is not None
     assert adapter.find_refund(made, "refund-1") is not None
     adapter.close(other, "close-2")
     adapter.health()

@@ -118,6 +118,9 @@ class Bench(Protocol):
     def spoil(self, params: dict[str, Any]) -> dict[str, Any]:
         """The parameters with something in them that the provider refuses."""
 
+    def elsewhere(self, params: dict[str, Any]) -> dict[str, Any]:
+        """The parameters as another program would send them that uses the same account."""
+
 
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """Adapters are made anew for a bench, and forgotten with it."""
@@ -204,6 +207,10 @@ class StripeBench(SandboxBench):
     def spoil(self, params: dict[str, Any]) -> dict[str, Any]:
         return {**params, "colour": "red"}
 
+    def elsewhere(self, params: dict[str, Any]) -> dict[str, Any]:
+        metadata = {**params["metadata"], "site": "https://other.example"}
+        return {**params, "metadata": metadata, "payment_intent_data": {"metadata": metadata}}
+
     def sign(self, body: bytes) -> dict[str, str]:
         """The headers that Stripe would send with a webhook."""
         signature = WebhookSignature.generate_signature_header(body.decode("latin-1"), "whsec_kassa_sandbox")
@@ -268,6 +275,9 @@ class SumUpBench(SandboxBench):
     def spoil(self, params: dict[str, Any]) -> dict[str, Any]:
         return {**params, "currency": "KZT"}
 
+    def elsewhere(self, params: dict[str, Any]) -> dict[str, Any]:
+        return {**params, "description": "Two flat whites"}
+
 
 class PebbleBench(Bench):
     """The toy provider of docs/adding-a-provider.md."""
@@ -327,6 +337,7 @@ class PebbleBench(Bench):
             payment["returns"][-1].update(state="bounced", why="The account was closed.")
         else:
             payment.update(self._actions[action])
+        self.bank.touch(payment)
 
     def trouble(
         self, kind: str = "", *, method: str = "", times: int | None = None, seconds: float = HANG_SECONDS
@@ -344,6 +355,9 @@ class PebbleBench(Bench):
 
     def spoil(self, params: dict[str, Any]) -> dict[str, Any]:
         return {**params, "colour": "red"}
+
+    def elsewhere(self, params: dict[str, Any]) -> dict[str, Any]:
+        return {**params, "return_to": "https://other.example/thanks"}
 
 
 # Providers whose payments are made at the provider. The wallet is the one that is settled in our own ledger.

@@ -71,6 +71,9 @@ CALLS: dict[str, Call] = {
         provider.find_refund(made, "refund-1") if provider.keeps_refund_keys else provider.fetch(made)
     ),
     "refunded_minor": lambda provider, made: provider.refunded_minor(made),
+    "happened": lambda provider, made: list(
+        provider.happened(clock.now() - timedelta(days=1), clock.now()) or ()
+    ),
     "health": lambda provider, made: provider.health(),
 }
 # Those of them that name a payment.

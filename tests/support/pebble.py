@@ -15,11 +15,12 @@ from decimal import Decimal
 from typing import Any
 
 from config import Settings
-from domain import money
+from domain import clock, money
 from domain.providers import (
     Anothers,
     BadSignature,
     Credentials,
+    Happening,
     Missing,
     ProviderError,
     Purchase,
@@ -27,6 +28,7 @@ from domain.providers import (
     Report,
     Ring,
     Throttle,
+    Told,
     calls,
     room,
 )
@@ -95,6 +97,8 @@ class PebbleBank:
                 return 200, {"shop": shop}
             case "GET", ["payments"]:
                 return 200, {"found": [p for p in own.values() if p["reference"] == body["reference"]]}
+            case "GET", ["changed"]:
+                return 200, {"found": [p for p in own.values() if p["changed"] >= body["since"]]}
             case "POST", ["payments"]:
                 return self._open(body, shop)
             case _, ["payments", known, *rest] if known in own:
@@ -107,7 +111,12 @@ class PebbleBank:
         number = f"peb_{len(self.payments) + 1}"
         made = {**body, "id": number, "state": "waiting", "shop": shop, "why": "", "returns": []}
         self.payments[number] = made
+        self.touch(made)
         return 201, made
+
+    def touch(self, payment: dict[str, Any]) -> None:
+        """Something happened to a payment just now."""
+        payment["changed"] = clock.now().isoformat()
 
     def _on(
         self, method: str, payment: dict[str, Any], rest: list[str], body: dict[str, Any]
@@ -119,6 +128,7 @@ class PebbleBank:
                 if payment["state"] != "waiting":
                     return 409, {"problem": "it is final"}
                 payment["state"] = "closed"
+                self.touch(payment)
                 return 200, payment
             case "POST", ["returns"]:
                 left = Decimal(payment["amount"]) - sum(Decimal(r["amount"]) for r in payment["returns"])
@@ -132,6 +142,7 @@ class PebbleBank:
         number = f"{payment['id']}_ret_{len(payment['returns']) + 1}"
         made = {"id": number, "amount": amount, "state": "done", "why": ""}
         payment["returns"].append(made)
+        self.touch(payment)
         return made
 
 
@@ -152,7 +163,8 @@ _STATES = {
 
 def build(settings: Settings, account: str = "shop-1", tokens: Credentials | None = None) -> PebbleProvider:
     """The adapter of our own shop, or of an organiser's, for which `tokens` speak."""
-    return PebbleProvider(BANK, tokens or OurToken(BANK.token), account, livemode=settings.livemode)
+    tokens = tokens or OurToken(BANK.token)
+    return PebbleProvider(BANK, tokens, account, livemode=settings.livemode, site=settings.public_url)
 
 
 @dataclass(frozen=True)
@@ -181,9 +193,17 @@ class PebbleProvider:
     rings = True
 
     def __init__(
-        self, bank: PebbleBank, tokens: Credentials, account: str, *, livemode: bool, rate: int = 1000
+        self,
+        bank: PebbleBank,
+        tokens: Credentials,
+        account: str,
+        *,
+        livemode: bool,
+        site: str = "",
+        rate: int = 1000,
     ) -> None:
         self.account = account
+        self._site = site
         self.livemode = livemode
         self.ready = not isinstance(tokens, OurToken) or bool(tokens.text)
         self._bank = bank
@@ -221,6 +241,17 @@ class PebbleProvider:
     def pages(self, since: datetime, until: datetime) -> Iterator[list[Report]] | None:
         """Pebble has no list by time: the sweep reads its payments one by one."""
         return None
+
+    def happened(self, since: datetime, until: datetime) -> Iterator[Told] | None:
+        def pages() -> Iterator[Told]:
+            answer = self._call("GET", "/changed", {"since": since.isoformat()}, patient=True)
+            ours = [p for p in answer["found"] if p["return_to"].startswith(f"{self._site}/")]
+            yield Told(tuple(_happening(p) for p in ours if p["state"] == "taken"), through=until)
+
+        return pages()
+
+    def behind(self, happening: Happening) -> Report | None:
+        return self.fetch(happening.handle, patient=True)
 
     def close(self, provider_id: str, key: str, *, patient: bool = False) -> Report:
         try:
@@ -337,6 +368,18 @@ def _path(provider_id: str, rest: str = "") -> str:
     if not re.fullmatch(r"peb_[0-9]+", provider_id):
         raise Missing("That is not an id of Pebble's.")
     return f"/payments/{provider_id}{rest}"
+
+
+def _happening(payment: Mapping[str, Any]) -> Happening:
+    made = (refund for refund in payment["returns"] if refund["state"] == "done")
+    back = sum((Decimal(refund["amount"]) for refund in made), Decimal(0))
+    return Happening(
+        charges=(payment["id"],),
+        name=payment["reference"],
+        handle=payment["id"],
+        paid=True,
+        refunded_minor=money.to_minor(back, payment["currency"]),
+    )
 
 
 def _refund_report(refund: Mapping[str, Any], currency: str) -> RefundReport:

@@ -1,0 +1,258 @@
+"""What happened at the accounts since they were last asked: the last duty of a sweep, so that nothing depends
+on webhooks, or on our memory.
+
+A refund or a dispute that was made long after a sale, and money that no row knows, as after a restored
+backup, are found by what an account lists. How far it was read is kept for each account, and moves on only
+when what was read is done. What is somebody else's in the same account is neither kept nor shown: an adapter
+tells nothing of it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+import structlog
+from sqlalchemy import func, or_, select, union, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import selectinload
+
+import config
+from domain import alerts, clock, incidents, lanes, outbox, payments, providers
+from domain.lanes import Lane, Work
+from domain.providers import Anothers, Happening, ProviderError
+from extensions import db
+from models import (
+    AccountCursor,
+    Connection,
+    ConnectionState,
+    Order,
+    Payment,
+    PaymentState,
+    RefundState,
+)
+
+log = structlog.get_logger(__name__)
+
+# Lists may be slow to show what has just happened, and two clocks differ: so much is read again.
+OVERLAP = timedelta(minutes=10)
+# How far back an account is asked that was never asked before, and how often one that an organiser connected.
+FIRST = timedelta(days=30)
+_CONNECTED_EVERY = timedelta(hours=1)
+# An account of which so long nothing could be heard is told of.
+_BEHIND = timedelta(hours=6)
+_ARRIVED = (PaymentState.PAID, PaymentState.REVIEW)
+_GONE = (RefundState.PENDING, RefundState.SUCCEEDED)
+
+
+def ask_accounts(work: Work) -> None:
+    """Ask our own accounts, and organisers' that were not asked for an hour, within the run's budget."""
+    for lane in [*_own(), *_connected()]:
+        if not work.in_budget:
+            return
+        if work.speaks(lane):
+            _ask(work, lane)
+
+
+def _own() -> list[Lane]:
+    adapters = (providers.get(name) for name in providers.names())
+    return [
+        lanes.lane(adapter.name, adapter.account)
+        for adapter in adapters
+        if adapter.ready and not adapter.immediate
+    ]
+
+
+def _connected() -> list[Lane]:
+    """Accounts of organisers, those first that were not asked for longest."""
+    same = (AccountCursor.provider == Connection.provider) & (AccountCursor.account == Connection.account)
+    due = or_(AccountCursor.id.is_(None), AccountCursor.asked_at <= clock.now() - _CONNECTED_EVERY)
+    query = (
+        select(Connection.provider, Connection.account)
+        .outerjoin(AccountCursor, same)
+        .where(Connection.state == ConnectionState.CONNECTED, due)
+        .order_by(AccountCursor.asked_at.nulls_first(), Connection.id)
+    )
+    found = [lanes.lane(name, account) for name, account in db.session.execute(query).all()]
+    db.session.commit()
+    return [lane for lane in found if lane.provider in providers.names()]
+
+
+# --- One account ----------------------------------------------------------------------------------------
+
+
+def _ask(work: Work, lane: Lane) -> None:
+    """Take in page after page of what happened at an account, and write down how far it was read."""
+    adapter, now = lane.adapter, clock.now()
+    known = _claim(lane, now)
+    if known is None:
+        return
+    cursor_id, since = known
+    pages = adapter.happened(since - OVERLAP, now)
+    done = True
+    try:
+        for page in pages or ():
+            done = _take_in(work, lane, page.happenings) and done
+            if done and page.through is not None:
+                _move(cursor_id, page.through)
+            work.give_way()
+            if not _goes_on(work, lane):
+                break
+        work.answered(lane)
+    except ProviderError as error:
+        db.session.rollback()
+        work.unanswered(lane, error)
+        _not_told(lane, cursor_id, error)
+    _let_go(cursor_id)
+
+
+def _goes_on(work: Work, lane: Lane) -> bool:
+    return work.in_budget and work.speaks(lane)
+
+
+def _claim(lane: Lane, now: datetime) -> tuple[int, datetime] | None:
+    """Lease an account's cursor, which is made where there is none yet. None where another sweep has it."""
+    account = lane.adapter.account
+    fresh = {"provider": lane.provider, "account": account, "since": now - FIRST, "moved_at": now}
+    db.session.execute(insert(AccountCursor).values(**fresh).on_conflict_do_nothing())
+    # No sweep lasts longer than its budget, but for the call that it is at.
+    lease = timedelta(seconds=config.get().sweep_budget) + payments.LEASE
+    row = db.session.execute(
+        update(AccountCursor)
+        .where(AccountCursor.provider == lane.provider, AccountCursor.account == account)
+        .where(or_(AccountCursor.leased_until.is_(None), AccountCursor.leased_until <= now))
+        .values(leased_until=now + lease, asked_at=now)
+        .returning(AccountCursor.id, AccountCursor.since)
+    ).one_or_none()
+    db.session.commit()
+    return None if row is None else (row[0], row[1])
+
+
+def _move(cursor_id: int, through: datetime) -> None:
+    """All that happened until `through` is in our rows."""
+    db.session.execute(
+        update(AccountCursor)
+        .where(AccountCursor.id == cursor_id)
+        .values(since=func.greatest(AccountCursor.since, through), moved_at=clock.now())
+    )
+    db.session.commit()
+
+
+def _let_go(cursor_id: int) -> None:
+    db.session.execute(update(AccountCursor).where(AccountCursor.id == cursor_id).values(leased_until=None))
+    db.session.commit()
+
+
+def _not_told(lane: Lane, cursor_id: int, error: ProviderError) -> None:
+    """The next sweep asks again. A person hears once that we may not ask, or have asked for hours in vain."""
+    log.warning("account_not_told", lane=lane.key, code=error.code)
+    cursor = db.session.get_one(AccountCursor, cursor_id, populate_existing=True)
+    forbidden = error.code == "forbidden"
+    if forbidden or clock.now() - cursor.moved_at > _BEHIND:
+        label = providers.title(lane.provider)
+        told = alerts.account_not_told(label, cursor.account, cursor.since, str(error), forbidden=forbidden)
+        outbox.alert(*told, key=f"not_told:{cursor.id}:{cursor.since.isoformat()}")
+    db.session.commit()
+
+
+# --- One page -------------------------------------------------------------------------------------------
+
+
+def _take_in(work: Work, lane: Lane, happenings: Iterable[Happening]) -> bool:
+    """Look at every payment of which a page tells something new. False where one of them is to be looked at
+    again, so that the account is asked once more what happened."""
+    done = True
+    for happening, ids in _new(lane, list(happenings)):
+        if not _goes_on(work, lane):
+            return False
+        outcomes = [
+            payments.reconcile(payment_id, door="sweep", patient=True, thorough=True) for payment_id in ids
+        ]
+        for outcome in outcomes:
+            lanes.tell(work, lane, outcome)
+        errors = [outcome.error for outcome in outcomes if outcome.error is not None]
+        # What stays wrong, and what is another's, was told to somebody already.
+        done = done and all(error.permanent or isinstance(error, Anothers) for error in errors)
+        if happening.paid and not errors and not _is_on_record(lane, happening):
+            _find_whose(lane, happening)
+    return done
+
+
+def _new(lane: Lane, happenings: list[Happening]) -> list[tuple[Happening, list[int]]]:
+    """What the rows do not say already, each with the payments that it may be about."""
+    known = _payments(lane, happenings)
+    found = []
+    for happening in happenings:
+        by_charge = [payment for name in happening.charges for payment in known[name]]
+        candidates = by_charge or known[happening.name]
+        if any(_is_known(payment, happening) for payment in candidates):
+            continue
+        ids = [p.id for p in dict.fromkeys(candidates) if by_charge or p.state is not PaymentState.PAID]
+        # Of a refund or a dispute of money that is not on record, the money itself is what is told.
+        if ids or happening.paid:
+            found.append((happening, ids))
+    db.session.rollback()
+    return found
+
+
+def _payments(lane: Lane, happenings: list[Happening]) -> defaultdict[str, list[Payment]]:
+    """Our payments by the names that a page tells: charges, references and orders' codes."""
+    charges = {name for happening in happenings for name in happening.charges}
+    names = {happening.name for happening in happenings if happening.name}
+    mine = [Payment.provider == lane.provider, Payment.account == lane.adapter.account]
+    # Each by its own index.
+    ids = union(
+        select(Payment.id).where(*mine, Payment.charge_id.in_(charges)),
+        select(Payment.id).where(*mine, Payment.reference.in_(names)),
+        select(Payment.id).join(Order, Order.id == Payment.order_id).where(*mine, Order.code.in_(names)),
+    )
+    known: defaultdict[str, list[Payment]] = defaultdict(list)
+    if not charges:
+        return known
+    query = (
+        select(Payment, Order.code)
+        .join(Order, Order.id == Payment.order_id)
+        .where(Payment.id.in_(ids))
+        .options(selectinload(Payment.refunds), selectinload(Payment.disputes))
+        .order_by(Payment.id)
+    )
+    for payment, code in db.session.execute(query).all():
+        for name in (payment.charge_id, payment.reference, code):
+            if name is not None:
+                known[name].append(payment)
+    return known
+
+
+def _is_known(payment: Payment, happening: Happening) -> bool:
+    """Whether our rows say of a payment what the account's list tells."""
+    if happening.unclear or payment.charge_id not in happening.charges:
+        return False
+    refund, dispute, gone = happening.refund, happening.dispute, happening.refunded_minor
+    if refund is not None:
+        same = (r for r in payment.refunds if r.provider_id == refund.provider_id)
+        return any(r.state.value == refund.state for r in same)
+    if dispute is not None:
+        told = [(d.provider_id, d.provider_status) for d in payment.disputes]
+        return (dispute.provider_id, dispute.status) in told
+    returned = sum(r.amount_minor for r in payment.refunds if r.state in _GONE)
+    return payment.state in _ARRIVED and gone in (None, returned)
+
+
+def _is_on_record(lane: Lane, happening: Happening) -> bool:
+    """Whether a payment of ours has taken in the charge."""
+    has_it = Payment.provider == lane.provider, Payment.charge_id.in_(happening.charges)
+    found = db.session.scalar(select(Payment.id).where(*has_it).limit(1))
+    db.session.rollback()
+    return found is not None
+
+
+def _find_whose(lane: Lane, happening: Happening) -> None:
+    """Money that no row knows: it waits in the money inbox, unless all of it went back already. Commits."""
+    report = lane.adapter.behind(happening)
+    if report is None or report.state != "paid":
+        return
+    gone = sum(refund.amount_minor for refund in report.refunds if refund.state in ("pending", "succeeded"))
+    if gone < report.amount_minor:
+        incidents.open_unknown(report)
+    db.session.commit()
