@@ -17,6 +17,8 @@ from extensions import db
 from models import Event, EventState, Order, OrderLine, OutboxMail, Payment, Refund, Ticket, TicketState, User
 
 Context = dict[str, Any]
+# The method is the one that the file itself names; some readers believe this one only.
+_CALENDAR = "text/calendar; charset=utf-8; method=PUBLISH"
 # Larger orders show the first codes in the mail; the PDF has them all.
 _MOST_INLINE = 20
 
@@ -122,7 +124,7 @@ def _tickets(mail: OutboxMail, order: Order | None) -> _Said:
     if valid:
         files.append(Attachment(f"tickets-{order.code}.pdf", "application/pdf", documents.tickets_pdf(order)))
     if order.event is not None:
-        files.append(Attachment("event.ics", "text/calendar", documents.calendar(order)))
+        files.append(Attachment("event.ics", _CALENDAR, documents.calendar(order)))
     noun = "ticket" if len(valid) == 1 else "tickets"
     context = {"valid": valid, "shown": shown, "noun": noun}
     return _Said(f"Your {noun} for {_what(order)} ({order.code})", context, tuple(files))
@@ -172,7 +174,7 @@ def _event_moved(mail: OutboxMail, order: Order | None) -> _Said:
     )
     context = {"when": selling.say_span(event), "where": _place(event)}
     context |= {"when_before": selling.say_span(before), "where_before": _place(before)}
-    file = Attachment("event.ics", "text/calendar", documents.calendar(order))
+    file = Attachment("event.ics", _CALENDAR, documents.calendar(order))
     return _Said(f"Changed: {event.title}", context, (file,))
 
 

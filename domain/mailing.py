@@ -14,17 +14,19 @@ import base64
 import re
 import smtplib
 import ssl
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from email.errors import MessageError
+from email.header import Header
 from email.headerregistry import Address, HeaderRegistry
 from email.message import EmailMessage, MIMEPart
 from email.policy import EmailPolicy
 from email.utils import format_datetime, parseaddr
 from typing import Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx
 import structlog
@@ -43,14 +45,39 @@ _NAME_LENGTH = 100
 
 
 class _Policy(EmailPolicy):
-    """The standard library's, but no header begins with an empty line.
+    """The standard library's, but for what it writes wrongly or so that others read it wrongly.
 
-    A text that fits a line only without the header's name is put below it, and some readers then show it with
-    a blank in front, which no filter for `[Kassa CRITICAL]` finds.
+    A header's text with letters beyond ASCII is encoded as one run: where it alternates plain and encoded
+    words, it loses blanks between them. No header begins with an empty line: a text that fits a line only
+    without the header's name is put below it, and some readers then show it with a blank in front, which no
+    filter for `[Kassa CRITICAL]` finds.
     """
 
     def fold_binary(self, name: str, value: str) -> bytes:
+        run = None if value.isascii() else _one_run(name, value)
+        if run is not None:
+            return f"{name}: {run}\r\n".encode("ascii")
         return re.sub(rb"\A([^:]+:)\r\n(?= )", rb"\1", super().fold_binary(name, value))
+
+
+def _one_run(name: str, value: Any) -> str | None:
+    """The header's text encoded as a whole, in lines; None for a header that needs nothing of the kind."""
+    mailboxes = getattr(value, "addresses", ())
+    filename = getattr(value, "params", {}).get("filename")
+    if filename is not None:
+        return f"{value.content_disposition}; filename*=utf-8''{quote(filename, safe='')}"
+    if not mailboxes:
+        return _encoded(name, str(value))
+    return ",\r\n ".join(
+        f"{_encoded(name, box.display_name)} <{box.addr_spec}>" if box.display_name else box.addr_spec
+        for box in mailboxes
+    )
+
+
+def _encoded(name: str, text: str) -> str:
+    """`text` in encoded words of at most 75 characters, none of which ends within a letter."""
+    encoded: str = Header(text, "utf-8", header_name=name, maxlinelen=75).encode(linesep="\r\n")
+    return encoded
 
 
 class _Headers(HeaderRegistry):
@@ -72,7 +99,10 @@ _POLICY = _Policy(linesep="\r\n", header_factory=_Headers())
 
 @dataclass(frozen=True)
 class Attachment:
-    """A file of a letter. With a `content_id` it is a picture that the HTML shows as `cid:<content_id>`."""
+    """A file of a letter. With a `content_id` it is a picture that the HTML shows as `cid:<content_id>`.
+
+    The type may have parameters: `text/calendar; charset=utf-8`.
+    """
 
     name: str
     content_type: str
@@ -253,19 +283,28 @@ def compose(letter: Letter) -> EmailMessage:
     html = message.get_payload(1)
     assert isinstance(html, MIMEPart)
     for part in letter.attachments:
-        main, sub = part.content_type.split("/")
+        kind, _, more = part.content_type.partition("; ")
+        main, sub = kind.split("/")
+        params = dict(item.split("=") for item in more.split("; ")) if more else {}
         if part.content_id:
             cid = f"<{part.content_id}>"
             html.add_related(part.data, main, sub, cid=cid, filename=part.name, disposition="inline")
         else:
-            message.add_attachment(part.data, main, sub, filename=part.name)
+            message.add_attachment(part.data, main, sub, filename=part.name, params=params)
     return message
 
 
 def one_line(text: str, length: int) -> str:
-    """`text` fit for a header: no line breaks or control characters, and not endless."""
-    plain = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    """`text` fit for a header: no line breaks, nothing that cannot be seen, and not endless."""
+    plain = " ".join("".join(map(_for_header, text)).split())
     return plain if len(plain) <= length else plain[: length - 1] + "…"
+
+
+def _for_header(sign: str) -> str:
+    """A sign as it is; the joiners of emoji, Persian and the scripts of India are not printed, and needed."""
+    if sign.isprintable() or sign in "\u200c\u200d":
+        return sign
+    return "" if unicodedata.category(sign) == "Cf" else " "
 
 
 def _from() -> Address:
@@ -278,7 +317,7 @@ def _from() -> Address:
 
 def _sender() -> str:
     """The bare address that mail comes from; MAIL_SENDER may carry a name of its own."""
-    return parseaddr(config.get().mail_sender)[1]
+    return addresses.settled(parseaddr(config.get().mail_sender)[1])
 
 
 def sender_domain() -> str:

@@ -168,6 +168,11 @@ def _judge(keeper: Doorkeeper, claim: Claim, seen: _Seen) -> tuple[Verdict, str]
     """The verdict on what was shown, and what to tell the person who shows it."""
     if claim.kind is ClaimKind.FORGED:
         return Verdict.FORGED, "This code was not made here. Ask for the ticket's mail, or look the name up."
+    if claim.kind is ClaimKind.UNREADABLE:
+        return (
+            Verdict.UNKNOWN,
+            "This code could not be read. Type the ticket's 8 letters and digits, or look the name up.",
+        )
     if claim.kind is ClaimKind.NOT_A_TICKET:
         return Verdict.UNKNOWN, "This is not the code of a ticket. A typed code has 8 letters and digits."
     if seen.ticket_id is None:
