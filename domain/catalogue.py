@@ -227,6 +227,7 @@ def change_both(
             if goes_live or ways != (event.currency, event.providers):
                 check_accounts(event)
             moving.note(event, was, agreed=moves)
+            moving.keep_doors(event, was)
             if pictured:
                 event.picture = pictures.store(data) if data is not None else None
         except DomainError:

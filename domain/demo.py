@@ -19,6 +19,7 @@ from domain import (
     catalogue,
     clock,
     connections,
+    house,
     money,
     orders,
     organisers,
@@ -357,13 +358,13 @@ def _kind(show: _Show, kind: _Kind) -> dict[str, Any]:
 def _seller(show: _Show) -> dict[str, Any]:
     """Whose event it is, and how it is paid.
 
-    A way to pay that is not set up here leaves all the others; and where that way has an account of the house
+    A way to pay that is not set up here leaves all the others; and where there is an account of the house
     only, the event is the house's, so that it can be bought at once.
     """
     organiser = accounts.find("organiser@example.org") if show.organised else None
     owner = organiser.id if organiser is not None else None
     if show.sells_by not in providers.names() or not providers.get(show.sells_by).ready:
-        return {"organiser_id": owner}
+        return {"organiser_id": owner if house.serves_organiser(owner) else None}
     if receivers.receiver(show.sells_by, owner) is None:
         owner = None
     return {"organiser_id": owner, "providers": [show.sells_by]}

@@ -159,7 +159,9 @@ def _off(order: Order | None) -> _Said | None:
 def _event_cancelled(mail: OutboxMail, order: Order | None) -> _Said:
     assert order is not None and order.event is not None
     context = {"refunding": order.event.refunding_since is not None}
-    return _Said(f"Cancelled: {order.event.title}", context)
+    # It says so in the calendar that the ticket's own file had put it into.
+    file = Attachment("event.ics", "text/calendar", documents.calendar(order))
+    return _Said(f"Cancelled: {order.event.title}", context, (file,))
 
 
 def _event_moved(mail: OutboxMail, order: Order | None) -> _Said:

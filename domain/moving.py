@@ -6,15 +6,15 @@ the database, so that it does not matter which process dies: a job begins at onc
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import String, cast, func, literal, select
+from sqlalchemy import String, cast, func, literal, select, update
 
 from domain import clock, outbox
 from domain.errors import DomainError
 from extensions import db, queue
-from models import Event, EventState, Order, OutboxMail, Ticket, TicketState
+from models import DoorPass, Event, EventState, Order, OutboxMail, Ticket, TicketState
 
 _BATCH = 500
 _KEY = "event_moved:"
@@ -61,6 +61,20 @@ def note(event: Event, was: dict[str, Any], *, agreed: bool) -> None:
         event.moved_from = was
     event.calendar_sequence += 1
     event.moved_at = now
+
+
+def keep_doors(event: Event, was: dict[str, Any]) -> None:
+    """Let the door's links hold as long after the end as before, where an event is moved to later."""
+    ends = (datetime.fromisoformat(one["ends_at"]) for one in (told_of(event), was))
+    later = next(ends) - next(ends)
+    if event.id is None or later < timedelta(minutes=1):
+        return
+    db.session.execute(
+        update(DoorPass)
+        .where(DoorPass.event_id == event.id, DoorPass.revoked_at.is_(None))
+        .values(expires_at=DoorPass.expires_at + later)
+        .execution_options(synchronize_session=False)
+    )
 
 
 def soon(event: Event, was: dict[str, Any]) -> None:

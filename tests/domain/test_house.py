@@ -16,6 +16,7 @@ from domain import (
     catalogue,
     connections,
     decisions,
+    demo,
     doctor,
     house,
     ledger,
@@ -310,3 +311,13 @@ def test_an_upgrade_leaves_on_sale_what_is_on_sale(
     assert db.session.get_one(Order, order_id).payments[0].owed_to_id is None
     event = catalogue.event("bare")
     assert selling.selling(event).is_open
+
+
+def test_the_demo_sells_where_there_is_only_the_houses_account(app: Flask, environ: dict[str, str]) -> None:
+    bare = {name: "" for name in environ if name.startswith("SUMUP_")}
+    config.use(config.load(environ | bare | {"HOUSE_ACCOUNT_FOR_ORGANISERS": ""}))
+    demo.seed()
+    assert all(one.state in (Sale.OPEN, Sale.SOLD_OUT) for one in catalogue.upcoming())
+    made = demo.event("gig", capacity=5, price_minor=1000, currency="EUR", provider="stripe")
+    assert names(made) == ["stripe"] and selling.selling(made).is_open
+    config.use(config.load(environ))

@@ -12,7 +12,7 @@ from icalendar import Calendar
 from sqlalchemy import select
 
 import worker
-from domain import cancelling, catalogue, documents, moving, orders, sweep
+from domain import cancelling, catalogue, documents, door, moving, orders, sweep
 from domain.errors import DomainError
 from domain.letters import compose
 from extensions import db
@@ -130,6 +130,8 @@ def test_a_cancelled_event_moves_nobody(app: Flask) -> None:
     catalogue.update_event(event, moves=True, venue="Elsewhere")
     cancelling.cancel(event, refund=False, actor_id=make_user("boss@example.org", Role.ADMIN).id)
     assert told() == []
+    cancelling.tell_holders()
+    assert entry(compose(mails("event_cancelled")[0]).attachments[0].data)["STATUS"] == "CANCELLED"
     assert "STATUS:CANCELLED" in documents.calendar(event).decode()
 
 
@@ -161,3 +163,19 @@ def test_the_forms_ask_before_a_sold_event_moves(client: FlaskClient, page: str)
     assert done.status_code in (302, 303)
     assert db.session.get_one(Event, event.id, populate_existing=True).venue == "Elsewhere"
     assert told() == ["ada@example.org", "bea@example.org"]
+
+
+def test_the_doors_links_outlive_an_event_that_is_later(app: Flask) -> None:
+    event = make_event()
+    kept, _ = door.make_pass(event, "Front", created_by=None)
+    gone, _ = door.make_pass(event, "Side", created_by=None)
+    door.revoke(event, gone.id)
+    until, was = kept.expires_at, gone.expires_at
+    catalogue.update_event(event, **later(event))
+    db.session.expire_all()
+    assert (kept.expires_at, gone.expires_at) == (until + LATER, was)
+    # Earlier, it stays: nobody at the door is locked out by a correction.
+    catalogue.update_event(event, starts_at=event.starts_at - LATER)
+    catalogue.update_event(event, ends_at=event.ends_at - LATER)
+    db.session.expire_all()
+    assert kept.expires_at == until + LATER
