@@ -9,9 +9,12 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import unicodedata
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
+from email.utils import parseaddr
 from functools import cache
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -20,6 +23,10 @@ import click
 from babel.core import get_global
 from babel.numbers import get_territory_currencies
 from dotenv import dotenv_values
+from email_validator import EmailNotValidError, validate_email
+from redis.connection import parse_url as parse_redis_url
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 ROOT = Path(__file__).resolve().parent
 # The sandbox's own keys: public, and therefore never good enough for production.
@@ -36,6 +43,17 @@ def known_currencies() -> frozenset[str]:
     """The currencies that people pay with somewhere today: no XXX, no XTS, no gold, nothing abolished."""
     territories = get_global("territory_currencies")
     return frozenset(code for place in territories for code in get_territory_currencies(place))
+
+
+# A sweep is ended after 290 seconds (worker.JOB_TIMEOUT), and has mail to deliver after its own time.
+LONGEST_SWEEP_SECONDS = 250
+# What is asked for in one go, in whole units of its currency: no provider takes more.
+LARGEST_AMOUNT = 999_999
+# A host's name or address, and where an API is.
+_HOST = re.compile(r"[^\s/:@?#]+|\[?[0-9A-Fa-f:.]+\]?")
+_URL = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
+_STRIPE_KEY = re.compile(r"(sk|rk)_(test|live)_[A-Za-z0-9_]+")
+_STRIPE_PUBLISHABLE = re.compile(r"pk_(test|live)_[A-Za-z0-9_]+")
 
 
 class ConfigError(click.ClickException):
@@ -201,31 +219,34 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         environ = {**dotenv, **os.environ}
     read = _Reader(environ)
     development = read.text("KASSA_ENV", "production") == "development"
-    port = read.number("PORT", 8000)
+    port = read.number("PORT", 8000, least=1, most=65535)
     public_url = _public_url(read, development, port)
     currency = read.currency("CURRENCY", "EUR")
     fee_currency = read.currency("LISTING_FEE_CURRENCY", currency)
-    support = read.text("SUPPORT_EMAIL") or read.text("ADMIN_EMAIL") or "support@example.org"
+    admin = read.address("ADMIN_EMAIL")
+    support = read.address("SUPPORT_EMAIL") or admin or "support@example.org"
     settings = Settings(
         development=development,
         home=Path(read.text("KASSA_HOME", str(ROOT / ".kassa"))),
         secret_key=read.required("SECRET_KEY", "a long random text, the same for web, worker and clock"),
         database_url=_database_url(read.required("DATABASE_URL", "a postgresql:// address")),
-        redis_url=read.required("REDIS_URL", "a redis:// or rediss:// address"),
+        redis_url=_redis_url(read.required("REDIS_URL", "a redis:// or rediss:// address")),
         public_url=public_url,
-        site_name=read.text("SITE_NAME", "Kassa"),
+        site_name=read.text("SITE_NAME", "Kassa", most=100),
         support_email=support,
-        alert_email=read.text("PAYMENT_ALERT_EMAIL") or read.text("ADMIN_EMAIL") or support,
-        admin_email=read.text("ADMIN_EMAIL").lower(),
-        logo_url=read.text("LOGO_URL"),
+        alert_email=read.address("PAYMENT_ALERT_EMAIL") or admin or support,
+        admin_email=admin.lower(),
+        logo_url=read.picture("LOGO_URL"),
         currency=currency,
         timezone=read.timezone("TIMEZONE", "UTC"),
         stripe_secret_key=read.text("STRIPE_SECRET_KEY"),
         stripe_publishable_key=read.text("STRIPE_PUBLISHABLE_KEY")
         or read.text("NEXT_PUBLIC_STRIPE_PUBLISHABLE_KEY"),
         stripe_webhook_secret=read.text("STRIPE_WEBHOOK_SECRET"),
-        stripe_api_base=read.text("STRIPE_API_BASE").rstrip("/"),
-        stripe_rate_per_second=read.number("STRIPE_RATE_PER_SECOND", _stripe_rate(read), least=1),
+        stripe_api_base=read.url("STRIPE_API_BASE"),
+        stripe_rate_per_second=read.number(
+            "STRIPE_RATE_PER_SECOND", _stripe_rate(read), least=1, most=10_000
+        ),
         stripe_session_minutes=read.number(
             "STRIPE_SESSION_MINUTES", 31, least=31, most=LONGEST_STRIPE_HOLD_MINUTES
         ),
@@ -235,8 +256,8 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         sumup_client_id=read.text("SUMUP_CLIENT_ID"),
         sumup_client_secret=read.text("SUMUP_CLIENT_SECRET"),
         sumup_webhook_secret=read.text("SUMUP_WEBHOOK_SECRET"),
-        sumup_api_base=read.text("SUMUP_API_BASE").rstrip("/"),
-        sumup_rate_per_second=read.number("SUMUP_RATE_PER_SECOND", _sumup_rate(read), least=1),
+        sumup_api_base=read.url("SUMUP_API_BASE"),
+        sumup_rate_per_second=read.number("SUMUP_RATE_PER_SECOND", _sumup_rate(read), least=1, most=10_000),
         sumup_scopes=read.text(
             "SUMUP_SCOPES", "payments transactions.history user.app-settings user.profile_readonly"
         ),
@@ -246,30 +267,30 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         house_account_for_organisers=read.flag("HOUSE_ACCOUNT_FOR_ORGANISERS", False),
         listing_fee=read.amount("LISTING_FEE", Decimal(0)),
         listing_fee_currency=fee_currency,
-        mail_server=read.text("MAIL_SERVER"),
-        mail_port=read.number("MAIL_PORT", 587),
+        mail_server=read.host("MAIL_SERVER"),
+        mail_port=read.number("MAIL_PORT", 587, least=1, most=65535),
         mail_username=read.text("MAIL_USERNAME"),
         mail_password=read.text("MAIL_PASSWORD"),
         mail_use_tls=read.flag("MAIL_USE_TLS", False),
         mail_use_ssl=read.flag("MAIL_USE_SSL", False),
-        mail_sender=read.text("MAIL_SENDER") or read.text("MAIL_DEFAULT_SENDER") or support,
+        mail_sender=read.sender("MAIL_SENDER") or read.sender("MAIL_DEFAULT_SENDER") or support,
         mail_api_key=read.text("MAIL_API_KEY"),
-        mail_api_base=read.text("MAIL_API_BASE", "https://api.resend.com").rstrip("/"),
+        mail_api_base=read.url("MAIL_API_BASE", "https://api.resend.com"),
         wallet_currency=read.currency("WALLET_CURRENCY", "AED"),
         topup_amounts=read.numbers("WALLET_TOPUP_AMOUNTS", (10, 50, 100, 500)),
-        sweep_interval=read.number("SWEEP_INTERVAL_SECONDS", 300, least=1),
-        sweep_budget=read.number("SWEEP_BUDGET_SECONDS", 240, least=1),
+        sweep_interval=read.number("SWEEP_INTERVAL_SECONDS", 300, least=1, most=3600),
+        sweep_budget=read.number("SWEEP_BUDGET_SECONDS", 240, least=1, most=LONGEST_SWEEP_SECONDS),
         sweep_cap=read.number("SWEEP_MAX_PAYMENTS", 0),
-        max_poll_duration_minutes=read.number("MAX_POLL_DURATION_MINUTES", 120, least=1),
-        stuck_minutes=read.number("STUCK_MINUTES", 30, least=1),
+        max_poll_duration_minutes=read.number("MAX_POLL_DURATION_MINUTES", 120, least=1, most=7 * 24 * 60),
+        stuck_minutes=read.number("STUCK_MINUTES", 30, least=1, most=7 * 24 * 60),
         late_money=read.choice("LATE_MONEY", "person", ("person", "refund", "wallet")),
-        web_concurrency=read.number("WEB_CONCURRENCY", 2, least=1),
-        web_threads=read.number("WEB_THREADS", 4, least=1),
+        web_concurrency=read.number("WEB_CONCURRENCY", 2, least=1, most=128),
+        web_threads=read.number("WEB_THREADS", 4, least=1, most=256),
         log_level=read.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR")),
         log_file=read.text("LOG_FILE"),
         metrics_token=read.text("METRICS_TOKEN"),
-        limits=not (development and read.text("KASSA_LIMITS") == "off"),
-        trusted_proxies=read.number("TRUSTED_PROXIES", 1),
+        limits=not (read.choice("KASSA_LIMITS", "on", ("on", "off")) == "off" and development),
+        trusted_proxies=read.number("TRUSTED_PROXIES", 1, most=20),
         hsts_subdomains=read.flag("HSTS_SUBDOMAINS", False),
     )
     _refuse_mixtures(settings)
@@ -279,11 +300,17 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
 def _refuse_mixtures(settings: Settings) -> None:
     """Refuse keys that do not belong together, or that do not belong in production."""
     secret, publishable = settings.stripe_secret_key, settings.stripe_publishable_key
-    if secret and not secret.startswith(("sk_test_", "sk_live_", "rk_test_", "rk_live_")):
+    if secret and not _STRIPE_KEY.fullmatch(secret):
         raise ConfigError(
             "STRIPE_SECRET_KEY does not look like a secret key: "
             "it begins sk_test_, sk_live_, rk_test_ or rk_live_."
         )
+    if publishable and not _STRIPE_PUBLISHABLE.fullmatch(publishable):
+        raise ConfigError(
+            "STRIPE_PUBLISHABLE_KEY does not look like a publishable key: it begins pk_test_ or pk_live_."
+        )
+    if settings.stripe_webhook_secret and not settings.stripe_webhook_secret.startswith("whsec_"):
+        raise ConfigError("STRIPE_WEBHOOK_SECRET does not look like a webhook's secret: it begins whsec_.")
     if secret and publishable and ("_live_" in publishable) != settings.livemode:
         raise ConfigError(
             "STRIPE_SECRET_KEY and STRIPE_PUBLISHABLE_KEY are of different modes: "
@@ -297,6 +324,14 @@ def _refuse_mixtures(settings: Settings) -> None:
         )
     if settings.sumup_api_key and not settings.sumup_merchant_code:
         raise ConfigError("SUMUP_API_KEY needs SUMUP_MERCHANT_CODE, the account that it belongs to.")
+    if settings.sumup_house_account and not settings.sumup_ready:
+        raise ConfigError("SUMUP_HOUSE_ACCOUNT needs an account: set SUMUP_API_KEY and SUMUP_MERCHANT_CODE.")
+    if bool(settings.sumup_client_id) is not bool(settings.sumup_client_secret):
+        raise ConfigError("SUMUP_CLIENT_ID and SUMUP_CLIENT_SECRET are of one app: set both, or neither.")
+    if settings.mail_username and not settings.mail_password:
+        raise ConfigError(
+            "MAIL_USERNAME needs MAIL_PASSWORD: without it nobody can log in to the mail server."
+        )
     if settings.mail_use_tls and settings.mail_use_ssl:
         raise ConfigError("Set MAIL_USE_TLS (port 587) or MAIL_USE_SSL (port 465), not both.")
     if settings.development:
@@ -345,17 +380,39 @@ def _public_url(read: _Reader, development: bool, port: int) -> str:
             f"PUBLIC_URL must be https:// and a host, with nothing behind it (it is {url!r}): "
             "Kassa needs a host, or a subdomain, of its own."
         )
+    named = re.search(r":([0-9]+)$", url)
+    if named is not None and not 1 <= int(named[1]) <= 65535:
+        raise ConfigError(f"PUBLIC_URL names a port that there is none of (it is {url!r}).")
     return url
 
 
 def _database_url(url: str) -> str:
     """Heroku and Railway say postgres://; SQLAlchemy wants the driver named."""
-    for prefix in ("postgres://", "postgresql://"):
+    for prefix in ("postgres://", "postgresql://", "postgresql+psycopg://"):
         if url.startswith(prefix):
-            return "postgresql+psycopg://" + url[len(prefix) :]
-    if url.startswith("postgresql+psycopg://"):
-        return url
+            with suppress(ArgumentError, ValueError):
+                named = "postgresql+psycopg://" + url[len(prefix) :]
+                make_url(named)
+                return named
     raise ConfigError("DATABASE_URL must be a PostgreSQL address: postgresql://user:password@host/name.")
+
+
+def _redis_url(url: str) -> str:
+    """An address that Redis's own client can read. It may hold a password, so it is not repeated."""
+    try:
+        parse_redis_url(url)  # type: ignore[no-untyped-call]
+    except ValueError as error:
+        raise ConfigError("REDIS_URL must be a redis:// or rediss:// address: redis://host:6379.") from error
+    return url
+
+
+def _is_address(value: str) -> bool:
+    """Whether mail can be written to it, by the same rules as for buyers' addresses."""
+    try:
+        validate_email(value, check_deliverability=False, test_environment=True, allow_smtputf8=False)
+    except EmailNotValidError:
+        return False
+    return True
 
 
 class _Reader:
@@ -364,8 +421,51 @@ class _Reader:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.environ = environ
 
-    def text(self, name: str, default: str = "") -> str:
-        return self.environ.get(name, "").strip() or default
+    def text(self, name: str, default: str = "", most: int = 10_000) -> str:
+        value = self.environ.get(name, "").strip()
+        if any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
+            raise ConfigError(f"{name} must be one line of text, with nothing invisible in it.")
+        if len(value) > most:
+            raise ConfigError(f"{name} is too long: at most {most} characters.")
+        return value or default
+
+    def address(self, name: str) -> str:
+        """A mail address, or "" where none is set."""
+        value = self.text(name)
+        if value and not _is_address(value):
+            raise ConfigError(f"{name} must be one mail address such as box@example.org (it is {value!r}).")
+        return value
+
+    def sender(self, name: str) -> str:
+        """A mail address, before which a name may stand."""
+        value = self.text(name)
+        if value and not _is_address(parseaddr(value)[1]):
+            raise ConfigError(
+                f"{name} must be a mail address, or a name and the address as in "
+                f"Box office <box@example.org> (it is {value!r})."
+            )
+        return value
+
+    def host(self, name: str) -> str:
+        value = self.text(name)
+        if value and not _HOST.fullmatch(value):
+            raise ConfigError(
+                f"{name} must be a host such as smtp.example.org, without a port (it is {value!r})."
+            )
+        return value
+
+    def url(self, name: str, default: str = "") -> str:
+        value = self.text(name, default)
+        if value and not _URL.fullmatch(value):
+            raise ConfigError(f"{name} must begin with https:// and a host (it is {value!r}).")
+        return value.rstrip("/")
+
+    def picture(self, name: str) -> str:
+        """Where a picture is: below /static/ of this site, or elsewhere."""
+        value = self.text(name)
+        if value and not value.startswith("/static/") and not re.fullmatch(r"https?://[^\s/?#@]+/\S+", value):
+            raise ConfigError(f"{name} must begin with https:// or /static/ (it is {value!r}).")
+        return value
 
     def required(self, name: str, what: str) -> str:
         value = self.text(name)
@@ -391,6 +491,9 @@ class _Reader:
             raise ConfigError(f"{name} must be an amount such as 12.50 (it is {value!r}).") from error
         if not amount.is_finite() or amount < 0:
             raise ConfigError(f"{name} must be an amount of zero or more (it is {value!r}).")
+        # What is too much for its currency is refused by domain/money.py; this would be too long to write.
+        if amount and amount.adjusted() > 12:
+            raise ConfigError(f"{name} must be {LARGEST_AMOUNT} or less (it is {value[:40]!r}).")
         return amount
 
     def numbers(self, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
@@ -403,6 +506,8 @@ class _Reader:
             raise ConfigError(
                 f"{name} must be whole numbers above zero with commas between (it is {value!r})."
             )
+        if any(len(part) > 9 or int(part) > LARGEST_AMOUNT for part in parts):
+            raise ConfigError(f"{name} must be numbers of {LARGEST_AMOUNT} or less (it is {value[:40]!r}).")
         return tuple(int(part) for part in parts)
 
     def flag(self, name: str, default: bool) -> bool:

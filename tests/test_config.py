@@ -96,6 +96,50 @@ def test_without_one_of_them_it_does_not_start(name: str, value: str) -> None:
         ({"PUBLIC_URL": "https://me@example.org"}, "PUBLIC_URL must be https:// and a host"),
         ({"PUBLIC_URL": "https://"}, "PUBLIC_URL must"),
         ({"PUBLIC_URL": "javascript:alert(1)"}, "PUBLIC_URL must begin with https://"),
+        ({"PUBLIC_URL": "https://example.org:99999"}, "PUBLIC_URL names a port that there is none of"),
+        ({"STRIPE_SESSION_MINUTES": "2000"}, "STRIPE_SESSION_MINUTES must be 1370 or less"),
+        ({"STRIPE_SESSION_MINUTES": "-31"}, "STRIPE_SESSION_MINUTES must be a whole number"),
+        ({"STRIPE_SESSION_MINUTES": "9" * 5000}, "STRIPE_SESSION_MINUTES must be a whole number"),
+        ({"PORT": "0"}, "PORT must be a whole number, 1 or more"),
+        ({"PORT": "70000"}, "PORT must be 65535 or less"),
+        ({"MAIL_PORT": "0"}, "MAIL_PORT must be a whole number, 1 or more"),
+        ({"MAIL_PORT": "65536"}, "MAIL_PORT must be 65535 or less"),
+        ({"MAIL_SERVER": "smtp://mail.example.org"}, "MAIL_SERVER must be a host"),
+        ({"MAIL_SERVER": "mail.example.org:587"}, "MAIL_SERVER must be a host"),
+        ({"MAIL_USERNAME": "kassa"}, "MAIL_USERNAME needs MAIL_PASSWORD"),
+        ({"MAIL_SENDER": "Box office"}, "MAIL_SENDER must be a mail address"),
+        ({"MAIL_SENDER": "Box office <box@>"}, "MAIL_SENDER must be a mail address"),
+        ({"MAIL_DEFAULT_SENDER": "box"}, "MAIL_DEFAULT_SENDER must be a mail address"),
+        ({"MAIL_API_BASE": "api.resend.com"}, "MAIL_API_BASE must begin with https://"),
+        ({"SUPPORT_EMAIL": "help"}, "SUPPORT_EMAIL must be one mail address"),
+        ({"SUPPORT_EMAIL": "a@example.org, b@example.org"}, "SUPPORT_EMAIL must be one mail address"),
+        ({"ADMIN_EMAIL": "boss@localhost@x"}, "ADMIN_EMAIL must be one mail address"),
+        ({"PAYMENT_ALERT_EMAIL": "alerts example.org"}, "PAYMENT_ALERT_EMAIL must be one mail address"),
+        ({"SITE_NAME": "Kassa\nBcc: all@example.org"}, "SITE_NAME must be one line of text"),
+        ({"SITE_NAME": "K" * 101}, "SITE_NAME is too long"),
+        ({"LOGO_URL": "logo.png"}, "LOGO_URL must begin with https:// or /static/"),
+        ({"STRIPE_SECRET_KEY": "sk_test_"}, "STRIPE_SECRET_KEY does not look like a secret key"),
+        ({"STRIPE_PUBLISHABLE_KEY": "sk_live_123"}, "STRIPE_PUBLISHABLE_KEY does not look like"),
+        ({"STRIPE_WEBHOOK_SECRET": "we_123"}, "STRIPE_WEBHOOK_SECRET does not look like"),
+        ({"STRIPE_RATE_PER_SECOND": "1000000"}, "STRIPE_RATE_PER_SECOND must be 10000 or less"),
+        ({"SUMUP_CLIENT_ID": "cc_1"}, "SUMUP_CLIENT_ID and SUMUP_CLIENT_SECRET are of one app"),
+        ({"SUMUP_CLIENT_SECRET": "cc_sk_1"}, "SUMUP_CLIENT_ID and SUMUP_CLIENT_SECRET are of one app"),
+        ({"SUMUP_HOUSE_ACCOUNT": "true"}, "SUMUP_HOUSE_ACCOUNT needs an account"),
+        ({"SWEEP_BUDGET_SECONDS": "300"}, "SWEEP_BUDGET_SECONDS must be 250 or less"),
+        ({"SWEEP_INTERVAL_SECONDS": "86400"}, "SWEEP_INTERVAL_SECONDS must be 3600 or less"),
+        ({"MAX_POLL_DURATION_MINUTES": "0"}, "MAX_POLL_DURATION_MINUTES must be a whole number, 1 or more"),
+        ({"MAX_POLL_DURATION_MINUTES": "99999"}, "MAX_POLL_DURATION_MINUTES must be 10080 or less"),
+        ({"STUCK_MINUTES": "soon"}, "STUCK_MINUTES must be a whole number"),
+        ({"TRUSTED_PROXIES": "1000"}, "TRUSTED_PROXIES must be 20 or less"),
+        ({"WEB_THREADS": "0"}, "WEB_THREADS must be a whole number, 1 or more"),
+        ({"WEB_CONCURRENCY": "1000"}, "WEB_CONCURRENCY must be 128 or less"),
+        ({"LISTING_FEE": "1e999999"}, "LISTING_FEE must be 999999 or less"),
+        ({"LISTING_FEE": "-1"}, "LISTING_FEE must be an amount of zero or more"),
+        ({"WALLET_TOPUP_AMOUNTS": "10,5000000"}, "WALLET_TOPUP_AMOUNTS must be numbers of 999999 or less"),
+        ({"REDIS_URL": "localhost:6379"}, "REDIS_URL must be a redis:// or rediss:// address"),
+        ({"REDIS_URL": "redis://h:port"}, "REDIS_URL must be a redis:// or rediss:// address"),
+        ({"DATABASE_URL": "postgresql://h:port/n"}, "DATABASE_URL must be a PostgreSQL address"),
+        ({"KASSA_LIMITS": "false"}, "KASSA_LIMITS must be one of on, off"),
     ],
 )
 def test_what_is_refused(variables: dict[str, str], words: str) -> None:
@@ -105,6 +149,25 @@ def test_what_is_refused(variables: dict[str, str], words: str) -> None:
 def test_a_refusal_shows_no_secret() -> None:
     assert "hunter2" not in refusal(DATABASE_URL="mysql://kassa:hunter2@h/n")
     assert "sk_1234" not in refusal(STRIPE_SECRET_KEY="sk_1234")
+    assert "hunter2" not in refusal(REDIS_URL="http://:hunter2@h:6379")
+    assert "hunter2" not in refusal(DATABASE_URL="postgresql://kassa:hunter2@h:port/n")
+    assert "sk_live_hunter2" not in refusal(STRIPE_PUBLISHABLE_KEY="sk_live_hunter2")
+
+
+def test_what_works_is_not_refused() -> None:
+    settings = load(
+        SITE_NAME="Théâtre du Léman",
+        SUPPORT_EMAIL="hilfe@straße.example",
+        MAIL_SENDER="Box office <box@example.org>",
+        MAIL_SERVER="2001:db8::1",
+        MAIL_USERNAME="kassa",
+        MAIL_PASSWORD="p@ss: w/rd#1",
+        LOGO_URL="https://example.org/logo.png?v=2",
+        STRIPE_SESSION_MINUTES="1370",
+        REDIS_URL="unix:///run/redis.sock?db=2",
+        DATABASE_URL="postgres:///kassa?host=/var/run/postgresql",
+    )
+    assert settings.stripe_session_minutes == 1370 and settings.mail_server == "2001:db8::1"
 
 
 def test_in_development_the_sandbox_is_welcome() -> None:
