@@ -506,8 +506,8 @@ class _Reader:
             raise ConfigError(
                 f"{name} must be whole numbers above zero with commas between (it is {value!r})."
             )
-        if any(len(part) > 9 or int(part) > LARGEST_AMOUNT for part in parts):
-            raise ConfigError(f"{name} must be numbers of {LARGEST_AMOUNT} or less (it is {value[:40]!r}).")
+        if any(len(part) > 12 for part in parts):
+            raise ConfigError(f"{name} must be amounts of at most 12 digits (it is {value[:40]!r}).")
         return tuple(int(part) for part in parts)
 
     def flag(self, name: str, default: bool) -> bool:
