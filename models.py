@@ -535,6 +535,8 @@ class Payment(Base):
     asked_at: Mapped[datetime | None] = mapped_column(Time)
     state_since: Mapped[datetime] = mapped_column(Time)
     paid_at: Mapped[datetime | None] = mapped_column(Time)
+    # When the buyer paid, by the provider's clock, where it tells.
+    provider_paid_at: Mapped[datetime | None] = mapped_column(Time)
     # The sweep's columns. NULL `next_check_at` means at rest: no sweep looks at the row.
     next_check_at: Mapped[datetime | None] = mapped_column(Time)
     leased_until: Mapped[datetime | None] = mapped_column(Time)

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 from threading import Lock
 from time import monotonic
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select, text
+from sqlalchemy import ColumnElement, func, or_, select, text
 from sqlalchemy.orm import InstrumentedAttribute
 
+import config
 from domain import clock
 from extensions import db
 from models import (
@@ -72,6 +74,14 @@ SWEEP = Metric(
     "kassa_sweep_payments", "Payments of the last finished sweep, by what it came to.", ("outcome",)
 )
 SWEEP_CALLS = Metric("kassa_sweep_provider_calls", "Provider calls of the last finished sweep.")
+SWEEPS_WORKED = Metric(
+    "kassa_sweeps_worked_ratio", "Of the sweeps of the last day that should be over, the share that worked."
+)
+TO_TICKETS = Metric(
+    "kassa_payment_to_tickets_seconds",
+    "From the buyer's payment, by the provider's clock, to the tickets, of the last day.",
+    ("quantile",),
+)
 HEARTBEAT = Metric("kassa_heartbeat_age_seconds", "Seconds since a process last reported.", ("process",))
 VIOLATIONS = Metric("kassa_invariant_violations", "Invariants that did not hold when last checked.")
 METRICS = (
@@ -89,6 +99,8 @@ METRICS = (
     SWEEP_SECONDS,
     SWEEP,
     SWEEP_CALLS,
+    SWEEPS_WORKED,
+    TO_TICKETS,
     HEARTBEAT,
     VIOLATIONS,
 )
@@ -109,7 +121,7 @@ def read(*, fresh: bool = False) -> tuple[Sample, ...]:
             db.session.rollback()
             try:
                 db.session.execute(text(f"SET LOCAL statement_timeout = '{SECONDS}s'"))
-                _Kept.samples = tuple(_counts()) + tuple(_gauges()) + tuple(_sweep())
+                _Kept.samples = tuple(_counts()) + tuple(_gauges()) + tuple(_sweep()) + tuple(_day())
             finally:
                 db.session.rollback()
             _Kept.until = monotonic() + KEEP_SECONDS
@@ -161,3 +173,34 @@ def _sweep() -> Iterable[Sample]:
     yield Sample(SWEEP_CALLS, (), last.provider_calls)
     for outcome in ("found", "verified", "failed", "pending", "errors"):
         yield Sample(SWEEP, (outcome,), getattr(last, outcome))
+
+
+_DAY = timedelta(days=1)
+# Half were quicker, nearly all were, and the slowest.
+_QUANTILES = (0.5, 0.95, 1.0)
+
+
+def _day() -> Iterable[Sample]:
+    """How the last day went: whether sweeps worked, and how long buyers waited for what they paid."""
+    since = clock.now() - _DAY
+    # One that is still within its budget is neither good nor bad.
+    over = or_(
+        SweepRun.finished_at.is_not(None),
+        SweepRun.error != "",
+        SweepRun.started_at < clock.now() - timedelta(seconds=2 * config.get().sweep_budget),
+    )
+    worked = func.count().filter(SweepRun.finished_at.is_not(None), SweepRun.error == "")
+    all_, good = db.session.execute(
+        select(func.count(), worked).where(SweepRun.started_at > since, over)
+    ).one()
+    if all_:
+        yield Sample(SWEEPS_WORKED, (), good / all_)
+    waited = func.extract("epoch", Payment.paid_at - Payment.provider_paid_at)
+    shares = [func.percentile_cont(share).within_group(waited) for share in _QUANTILES]
+    told = select(*shares).where(
+        Payment.fulfilled, Payment.paid_at > since, Payment.provider_paid_at.is_not(None)
+    )
+    for share, seconds in zip(_QUANTILES, db.session.execute(told).one(), strict=True):
+        if seconds is not None:
+            # Clocks differ a little: nobody has tickets before they have paid.
+            yield Sample(TO_TICKETS, (f"{share:g}",), max(0.0, float(seconds)))

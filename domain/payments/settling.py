@@ -227,6 +227,7 @@ def _paid(
     late = payment.state not in PAYMENT_ACTIVE
     _enter(payment, PaymentState.PAID)
     payment.paid_at = payment.state_since
+    payment.provider_paid_at = report.paid_at
     ended = late and payment.reason_code == Reason.STAFF_ENDED
     payment.reason = payment.reason_code = ""
     timeline.note(

@@ -21,9 +21,11 @@ def upgrade():
     op.create_check_constraint("events_poll_minutes", "events", "poll_minutes BETWEEN 31 AND 1370")
     op.add_column("transfers", sa.Column("actor_id", sa.Integer(), nullable=True))
     op.create_foreign_key(op.f("fk_transfers_actor_id"), "transfers", "users", ["actor_id"], ["id"])
+    op.add_column("payments", sa.Column("provider_paid_at", sa.DateTime(timezone=True), nullable=True))
 
 
 def downgrade():
+    op.drop_column("payments", "provider_paid_at")
     op.drop_constraint(op.f("fk_transfers_actor_id"), "transfers", type_="foreignkey")
     op.drop_column("transfers", "actor_id")
     op.drop_constraint(op.f("ck_events_events_poll_minutes"), "events", type_="check")

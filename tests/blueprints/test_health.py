@@ -16,12 +16,13 @@ from sqlalchemy.exc import OperationalError
 
 import config
 from blueprints.health import REQUEST_METRICS, watch_sweeps
-from domain import clock, health, heartbeat, measures
+from domain import clock, health, heartbeat, measures, payments
 from extensions import db, queue
-from models import CheckRun, Incident, MailState, OutboxMail, Role, SweepRun
+from models import CheckRun, Event, Incident, MailState, OutboxMail, Role, SweepRun
 from tests.support.people import log_in, make_member
 from tests.support.sandbox import Sandbox
 from tests.support.shop import make_event, place
+from tests.support.tills import Till
 
 
 @pytest.fixture(autouse=True)
@@ -247,3 +248,42 @@ def test_it_is_tried_again_when_mail_does_not_leave(
 def test_it_looks_at_most_once_a_minute(app: Flask) -> None:
     alarm = health.SweepAlarm()
     assert [alarm.due() for _ in range(5)] == [True, False, False, False, False]
+
+
+def test_the_share_of_sweeps_that_worked(app: Flask) -> None:
+    def share() -> list[float]:
+        return [each.number for each in measures.read(fresh=True) if each.metric is measures.SWEEPS_WORKED]
+
+    assert share() == []
+    for ago in (1, 2, 3):
+        swept(timedelta(hours=ago))
+    swept(timedelta(hours=30))
+    assert share() == [1.0]
+    now = clock.now()
+    # One ended in an error, one died without a word, and one is at work.
+    db.session.add(SweepRun(trigger="test", started_at=now - timedelta(hours=2), error="OSError: disk"))
+    db.session.add(SweepRun(trigger="test", started_at=now - timedelta(hours=4), error=""))
+    db.session.add(SweepRun(trigger="test", started_at=now - timedelta(seconds=20), error=""))
+    db.session.commit()
+    assert share() == [3 / 5]
+
+
+def test_the_time_from_payment_to_tickets(app: Flask, sandbox: Sandbox, till: Till) -> None:
+    def waited() -> dict[str, float]:
+        found = measures.read(fresh=True)
+        return {each.values[0]: each.number for each in found if each.metric is measures.TO_TICKETS}
+
+    assert waited() == {}
+    event_id = make_event(providers=[till.name], capacity=20).id
+    for minutes in (0, 0, 4):
+        order = place(db.session.get_one(Event, event_id), provider=till.name)
+        payment = payments.open_at_provider(order)
+        assert payment is not None and payment.provider_id is not None
+        sandbox.do(payment.provider_id, "pay")
+        if minutes:
+            # They closed the tab, and a sweep found them.
+            sandbox.advance(minutes * 60)
+        payments.reconcile(payment.id, door="test")
+    told = waited()
+    assert set(told) == {"0.5", "0.95", "1"}
+    assert told["0.5"] < 30 and 240 <= told["1"] < 300
