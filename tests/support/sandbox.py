@@ -70,7 +70,7 @@ class Sandbox:
         self._http.close()
         if self.process.poll() is None:
             self.process.terminate()
-        return self.process.wait(timeout=10)
+        return self.process.wait(timeout=START_SECONDS)
 
     @staticmethod
     def _answer(response: requests.Response) -> Any:
