@@ -17,7 +17,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 import config
 import extensions
 import logs
-from blueprints import front, gate
+from blueprints import assets, front, gate
 from blueprints.visitor import wants_json
 from domain import addresses, blocked, capacity, credentials, money, pacing, providers, rendering
 from domain.errors import DomainError, NotFound
@@ -56,6 +56,7 @@ def create_app(settings: config.Settings | None = None, *, pool: int | None = No
     front.register(app)
     gate.register(app)
     _bind(app, settings)
+    assets.register(app)
     for name in BLUEPRINTS:
         import_module(f"blueprints.{name}").register(app)
     app.register_error_handler(DomainError, _domain_error)

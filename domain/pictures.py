@@ -27,11 +27,14 @@ MAX_PIXELS = 25_000_000
 _MAX_PIXELS_WEBP = 12_000_000
 # One at a time in a process: a picture without JPEG's shortcut unpacks to a hundred megabytes.
 _unpacking = Lock()
+# What a phone has to load of it: the first of these sides and qualities that fits, else the last.
+_KEPT_BYTES = 64_000
+_STEPS = ((MAX_SIDE, 84), (1280, 78), (1080, 72), (900, 66), (800, 58), (640, 50), (560, 40))
 _PAPER = (248, 239, 224)
 
 
 def store(data: bytes) -> Picture:
-    """Keep a PNG, JPEG or WebP of at most 5 MB as a JPEG of at most 1600 pixels a side.
+    """Keep a PNG, JPEG or WebP of at most 5 MB as a JPEG of at most 1600 pixels a side, and about 64 KB.
 
     The same picture is kept once. Flushes, does not commit. DomainError in words when it cannot be used.
     """
@@ -75,9 +78,15 @@ def _encode(data: bytes) -> tuple[bytes, int, int]:
         raise DomainError("picture", "That is not a picture we can read. Use a PNG, JPEG or WebP.") from error
     flat = Image.new("RGB", image.size, _PAPER)
     flat.paste(image, mask=image.getchannel("A"))
-    out = BytesIO()
-    flat.save(out, "JPEG", quality=84, optimize=True, progressive=True)
-    return out.getvalue(), flat.width, flat.height
+    encoded = b""
+    for side, quality in _STEPS:
+        flat.thumbnail((side, side), Image.Resampling.LANCZOS)
+        out = BytesIO()
+        flat.save(out, "JPEG", quality=quality, optimize=True, progressive=True)
+        encoded = out.getvalue()
+        if len(encoded) <= _KEPT_BYTES:
+            break
+    return encoded, flat.width, flat.height
 
 
 def _unpacked(opened: Image.Image) -> Image.Image:
