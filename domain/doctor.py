@@ -12,7 +12,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from domain import (
     blocked,
     capacity,
     checks,
+    clocks,
     connections,
     fonts,
     health,
@@ -266,7 +266,7 @@ def _database() -> list[Finding]:
         fix = "Move to PostgreSQL 13 or newer."
         return [Finding("database", "Database", FAIL, f"PostgreSQL {name} is too old.", fix), _migrations()]
     answers = Finding("database", "Database", OK, f"PostgreSQL {name} answers.")
-    return [answers, _capacity(), _migrations(), _admin(), _twins(), *_transactions()]
+    return [answers, _database_clock(), _capacity(), _migrations(), _admin(), _twins(), *_transactions()]
 
 
 def _capacity() -> Finding:
@@ -397,22 +397,28 @@ def _provider(provider: providers.Provider) -> Finding:
 
 
 def _clock_skew() -> Finding:
-    """This machine's real clock against the Date header of a provider's answer, whatever its status."""
-    settings, title = config.get(), "This machine's clock"
-    by_stripe = settings.stripe_ready
-    theirs_at = settings.stripe_api_base or _STRIPE if by_stripe else settings.sumup_api_base or _SUMUP
-    try:
-        answer = httpx.get(theirs_at, timeout=TIMEOUT)
-        theirs = parsedate_to_datetime(answer.headers["Date"]).timestamp()
-    except (httpx.HTTPError, KeyError, ValueError) as error:
-        return Finding("clock_skew", title, WARN, f"It could not be compared: {_brief(error)}.")
-    off = round(abs(time.time() - theirs))
-    if off > SKEW_WARN:
-        fix = "Let the machine set its clock by NTP."
-        return Finding(
-            "clock_skew", title, FAIL if off > SKEW_FAIL else WARN, f"It is {off} seconds off.", fix
-        )
-    return Finding("clock_skew", title, OK, f"It agrees with {'Stripe' if by_stripe else 'SumUp'}'s.")
+    """This machine's clock against the providers', which judge how long a payment page may live."""
+    settings, title, agrees = config.get(), "This machine's clock", []
+    for ready, name, address in (
+        (settings.stripe_ready, "Stripe's", settings.stripe_api_base or _STRIPE),
+        (settings.sumup_ready, "SumUp's", settings.sumup_api_base or _SUMUP),
+    ):
+        try:
+            ahead = clocks.ahead_of(address, time.time) if ready else 0
+        except (httpx.HTTPError, ValueError) as error:
+            return Finding("clock_skew", title, WARN, f"{name} could not be read: {_brief(error)}.")
+        if abs(ahead) > SKEW_WARN:
+            state = FAIL if abs(ahead) > SKEW_FAIL else WARN
+            return Finding("clock_skew", title, state, clocks.say(ahead, name), clocks.FIX)
+        agrees += [name] if ready else []
+    return Finding("clock_skew", title, OK, f"It agrees with {' and '.join(agrees)}.")
+
+
+def _database_clock() -> Finding:
+    title, ahead = "Clock and database", clocks.ahead_of_database(time.time)
+    if abs(ahead) <= SKEW_WARN:
+        return Finding("database_clock", title, OK, "The database's clock agrees with this machine's.")
+    return Finding("database_clock", title, WARN, clocks.say(ahead, "the database's"), clocks.FIX)
 
 
 # --- Connected accounts ---------------------------------------------------------------------------------

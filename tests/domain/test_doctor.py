@@ -150,12 +150,30 @@ def test_an_account_of_the_other_mode(sumup: SumUpBench) -> None:
     assert "live mode. The provider says that it is an account for tests" in finding.words
 
 
-def test_a_wrong_clock(sound: None, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("seconds", "state", "words"),
+    [
+        (3600, doctor.FAIL, "3600 seconds off: ahead of Stripe's."),
+        (-65, doctor.WARN, "seconds off: behind Stripe's."),
+        (-10, doctor.OK, "It agrees with Stripe's and SumUp's."),
+    ],
+)
+def test_the_clocks_are_compared(
+    sound: None, monkeypatch: pytest.MonkeyPatch, seconds: int, state: str, words: str
+) -> None:
     real = time.time
-    monkeypatch.setattr("domain.doctor.time.time", lambda: real() + 3600)
+    monkeypatch.setattr("domain.doctor.time.time", lambda: real() + seconds)
     finding = found("clock_skew")
-    assert finding.state == doctor.FAIL
-    assert "seconds off" in finding.words
+    assert finding.state == state and words in finding.words
+    finding = found("database_clock")
+    assert (finding.state == doctor.OK) is (state == doctor.OK)
+    assert state == doctor.OK or "the database's" in finding.words and "NTP" in finding.fix
+
+
+def test_a_provider_without_a_clock(sound: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("domain.doctor._STRIPE", "http://127.0.0.1:1/")
+    change(stripe_api_base="")
+    assert found("clock_skew").words.startswith("Stripe's could not be read")
 
 
 def test_jobs_that_are_not_scheduled(sound: None) -> None:

@@ -54,7 +54,6 @@ ENDPOINTS = {
     "refunds.list": ("get", "/v1/refunds"),
     "charges.list": ("get", "/v1/charges"),
     "disputes.list": ("get", "/v1/disputes"),
-    "charges.list": ("get", "/v1/charges"),
     "accounts.retrieve_current": ("get", "/v1/account"),
     # And /v1/refunds and /v1/disputes, which are listed of one payment, too.
     'get", path': ("get", "/v1/charges"),
