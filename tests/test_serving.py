@@ -244,6 +244,22 @@ def test_what_follows_a_refused_length_is_no_request(start: Callable[..., Proces
     assert rest(connection).count(b"HTTP/1.1 ") == 1
 
 
+def test_who_asks_before_sending_is_told_to_go_on(start: Callable[..., Process]) -> None:
+    connection = start().connect()
+    connection.sendall(POST + b"Content-Length: 3\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n")
+    assert connection.recv(4096) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    connection.sendall(b"a=1")
+    assert rest(connection).endswith(b"3 bytes")
+
+
+def test_requests_that_come_together_are_answered_in_turn(start: Callable[..., Process]) -> None:
+    connection = start(threads=4).connect()
+    first = POST + b"Content-Length: 3\r\n\r\na=1"
+    connection.sendall(first * 3 + b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    came = rest(connection)
+    assert (came.count(b"3 bytes"), came.endswith(b"0 bytes")) == (3, True)
+
+
 def test_chunks_are_counted_while_they_come(start: Callable[..., Process]) -> None:
     process = start()
     connection = process.connect()
