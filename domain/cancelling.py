@@ -44,7 +44,7 @@ _SILENT = 3
 # For so long after it was asked for; what is not through by then has failed, and a person knows of it.
 _LOOKED_AFTER = timedelta(days=30)
 # Money in the inbox that would have bought tickets: where all of an event is paid back, so is that.
-_LATE = ("event_cancelled", "late_money", "double_payment")
+_LATE = ("event_cancelled", "event_over", "late_money", "double_payment")
 _ENDED_BADLY = (RefundState.FAILED, RefundState.CANCELLED)
 log = structlog.get_logger(__name__)
 
