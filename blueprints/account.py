@@ -9,7 +9,7 @@ from werkzeug.wrappers import Response
 
 from blueprints import access
 from blueprints.visitor import signed_in
-from domain import accounts, links
+from domain import accounts, addresses, links
 from domain.errors import DomainError, NotFound
 from models import LinkPurpose, User
 
@@ -65,7 +65,7 @@ def register_account() -> tuple[str, int] | Response:
         accounts.register(email, _typed("password"), _typed("name"), client_address=request.remote_addr or "")
     except DomainError as error:
         return _refused("register", error)
-    flash(f"We have sent a mail to {email}. Open its link to finish.", "success")
+    flash(f"We have sent a mail to {addresses.shown(email)}. Open its link to finish.", "success")
     return redirect(url_for(".mailed"), 303)
 
 
@@ -166,7 +166,8 @@ def mail_reset() -> tuple[str, int] | Response:
         accounts.request_reset(email)
     except DomainError as error:
         return _refused("forgot", error)
-    flash(f"If {email} has an account here, a link to choose a new password is on its way.", "success")
+    shown = addresses.shown(email)
+    flash(f"If {shown} has an account here, a link to choose a new password is on its way.", "success")
     return redirect(url_for(".mailed"), 303)
 
 

@@ -119,7 +119,10 @@ def send_links() -> tuple[str, int] | BaseResponse:
         orders.mail_links(typed)
     except DomainError as error:
         return render_template("shop/find.html", typed=typed, error=error.message), 400
-    flash(f"If {typed} has bought anything here, a mail with its links is on its way.", "success")
+    flash(
+        f"If {addresses.shown(typed)} has bought anything here, a mail with its links is on its way.",
+        "success",
+    )
     return redirect(url_for("shop.find"), 303)
 
 
