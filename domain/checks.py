@@ -8,18 +8,18 @@ nothing is known, which is told as that.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
-from psycopg.errors import QueryCanceled
+from psycopg.errors import LockNotAvailable, QueryCanceled
 from sqlalchemy import delete, select, text
 from sqlalchemy.exc import OperationalError
 
 import config
 from domain import clock, outbox
-from extensions import db
+from extensions import CHECKS, db, limited
 from models import CheckRun
 
 SECONDS = 30
@@ -276,10 +276,11 @@ def _ask(invariant: Invariant) -> Violation | None:
     bounded = f"SELECT * FROM ({invariant.query}) AS broken ORDER BY 1 LIMIT :most"
     db.session.rollback()
     try:
-        db.session.execute(text(f"SET LOCAL statement_timeout = '{SECONDS}s'"))
-        rows = db.session.execute(text(bounded), used).mappings().all()
+        with limited(replace(CHECKS, statement=SECONDS)):
+            rows = db.session.execute(text(bounded), used).mappings().all()
     except OperationalError as error:
-        if not isinstance(error.orig, QueryCanceled):
+        # A table that somebody holds is not read in time either.
+        if not isinstance(error.orig, QueryCanceled | LockNotAvailable):
             raise
         raise _OutOfTime from error
     finally:

@@ -7,18 +7,18 @@ handful of grouped counts, bounded in time, and kept for a few seconds.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from threading import Lock
 from time import monotonic
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, or_, select, text
+from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute
 
 import config
 from domain import clock
-from extensions import db
+from extensions import CHECKS, db, limited
 from models import (
     PAYMENT_ACTIVE,
     CheckRun,
@@ -120,8 +120,8 @@ def read(*, fresh: bool = False) -> tuple[Sample, ...]:
         if fresh or monotonic() >= _Kept.until:
             db.session.rollback()
             try:
-                db.session.execute(text(f"SET LOCAL statement_timeout = '{SECONDS}s'"))
-                _Kept.samples = tuple(_counts()) + tuple(_gauges()) + tuple(_sweep()) + tuple(_day())
+                with limited(replace(CHECKS, statement=SECONDS)):
+                    _Kept.samples = tuple(_counts()) + tuple(_gauges()) + tuple(_sweep()) + tuple(_day())
             finally:
                 db.session.rollback()
             _Kept.until = monotonic() + KEEP_SECONDS

@@ -1,7 +1,10 @@
 import logging
 
+import click
 from alembic import context
 from flask import current_app
+from psycopg.errors import LockNotAvailable
+from sqlalchemy.exc import OperationalError
 
 from extensions import MIGRATIONS, limited
 
@@ -91,11 +94,20 @@ def run_migrations_online():
 
     connectable = get_engine()
 
-    with limited(MIGRATIONS), connectable.connect() as connection:
-        context.configure(connection=connection, target_metadata=get_metadata(), **conf_args)
+    try:
+        with limited(MIGRATIONS), connectable.connect() as connection:
+            context.configure(connection=connection, target_metadata=get_metadata(), **conf_args)
 
-        with context.begin_transaction():
-            context.run_migrations()
+            with context.begin_transaction():
+                context.run_migrations()
+    except OperationalError as error:
+        if not isinstance(error.orig, LockNotAvailable):
+            raise
+        # Buyers would wait behind a migration that waits, so it does not for long.
+        raise click.ClickException(
+            f"Somebody's transaction held a table for more than {MIGRATIONS.lock} seconds. "
+            "Nothing was changed. Run it again; if it stays so, `flask doctor` names who it is."
+        ) from error
 
 
 if context.is_offline_mode():

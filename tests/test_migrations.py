@@ -16,6 +16,7 @@ from sqlalchemy import Engine, inspect, text
 from sqlalchemy.engine import make_url
 
 import config
+import extensions
 from app import create_app
 from extensions import Base, db
 
@@ -111,3 +112,17 @@ def test_each_step_down_has_its_step_up(empty: Flask) -> None:
     for step in reversed(steps):
         upgrade(revision=step.revision)
     assert differences(db.engine) == []
+
+
+def test_a_table_that_somebody_holds_ends_a_migration_in_words(
+    app: Flask, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extensions, "MIGRATIONS", extensions.Limits(lock=0.2, statement=0, idle=0))
+    run = app.test_cli_runner()
+    db.session.rollback()
+    with psycopg.connect(database_url) as stranger:
+        stranger.execute("LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE")
+        told = run.invoke(args=["db", "upgrade"])
+    assert told.exit_code == 1
+    assert "`flask doctor` names who it is" in told.output
+    assert run.invoke(args=["db", "upgrade"]).exit_code == 0
