@@ -461,7 +461,8 @@ class WebWorker(Worker):
     def drain(self) -> None:
         """Take no more connections, answer what was asked, and end."""
         for listener in self.listeners:
-            listener.close()
+            # Its socket alone: threads still wake this loop by its trigger.
+            wasyncore.dispatcher.close(listener)
         self.listeners = []
         self.rules.stopping = True
         ends = time.monotonic() + self.cfg.graceful_timeout - 1.0

@@ -33,11 +33,12 @@ def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> 
         start_response("413 Too Large", [("Content-Length", "9")])
         return [b"too large"]
     body = environ["wsgi.input"].read()
-    if environ["PATH_INFO"] == "/slow":
+    if "slow" in environ["PATH_INFO"]:
         time.sleep(0.5)
-    answer = b"x" * LARGE if environ["PATH_INFO"] == "/large" else f"{len(body)} bytes".encode()
-    start_response("200 OK", [("Content-Length", str(len(answer)))])
-    return [answer]
+    large = "large" in environ["PATH_INFO"]
+    answer = [b"x" * (LARGE // 30)] * 30 if large else [f"{len(body)} bytes".encode()]
+    start_response("200 OK", [("Content-Length", str(sum(map(len, answer))))])
+    return answer
 
 
 class Process:
@@ -325,11 +326,14 @@ def test_no_more_connections_than_allowed(start: Callable[..., Process]) -> None
 
 def test_stopping_answers_what_was_asked_and_nothing_new(start: Callable[..., Process]) -> None:
     process = start(threads=2)
-    idle, silent, slow = process.connect(), process.connect(), process.connect()
+    idle, silent, slow, large = (process.connect() for _ in range(4))
     idle.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     assert idle.recv(4096).endswith(b"0 bytes")
     slow.sendall(b"POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\na=")
     wait_until(lambda: process.worker.rules.held._bytes == 2)
+    large.sendall(b"GET /slow-large HTTP/1.1\r\nHost: x\r\n\r\n")
+    wait_until(lambda: process.worker.busy)
+    (listener,) = process.worker.listeners
     stopping = threading.Thread(target=process.stop)
     stopping.start()
     assert rest(silent) == b""
@@ -339,6 +343,9 @@ def test_stopping_answers_what_was_asked_and_nothing_new(start: Callable[..., Pr
     # A request that was already on its way over an idle connection is answered, too.
     idle.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     assert rest(idle).endswith(b"0 bytes")
+    # What a thread has to wait for is written to its end, too; it wakes the loop by a pipe of its own.
+    assert len(rest_of_answer(large)) == LARGE
+    assert not listener.trigger._closed
     stopping.join(10)
 
 
