@@ -200,7 +200,7 @@ def _data_error(error: DataError) -> tuple[str | Response, int]:
 
 
 _BUSY = (
-    "Something else is in the way just now, and nothing of this was done. Wait a few seconds, then send it "
+    "Something else is in the way just now, so this could not be finished. Wait a few seconds, then send it "
     "again: that is safe, nothing is bought or charged twice."
 )
 
