@@ -285,7 +285,9 @@ def inbox() -> str:
 @bp.get("/incidents/<int:incident_id>")
 def incident(incident_id: int) -> str:
     found = office.incident(incident_id)
-    return render_template("admin/incident.html", incident=found, kinds=incidents.KINDS)
+    return render_template(
+        "admin/incident.html", incident=found, kinds=incidents.KINDS, ways=decisions.ways(found)
+    )
 
 
 @bp.post("/incidents/<int:incident_id>/resolve")

@@ -30,6 +30,19 @@ from models import Incident, LineKind, Order, OrderState, Payment, Refund
 log = structlog.get_logger(__name__)
 
 WAYS = ("issue", "refund", "wallet", "dismiss")
+# What money that went back already can come to: somebody has looked at it, or says whether it went.
+_WAYS_OF = {
+    "given_back_too_much": ("dismiss",),
+    "won_beside_refund": ("refund", "dismiss"),
+    "kept_without_goods": ("refund", "dismiss"),
+    "refund_ambiguous": ("refund", "dismiss"),
+    "unknown_payment": ("dismiss",),
+}
+
+
+def ways(incident: Incident) -> tuple[str, ...]:
+    """How this incident can be decided."""
+    return _WAYS_OF.get(incident.kind, WAYS)
 
 
 def resolve(incident_id: int, *, how: str, reason: str, actor_id: int | None) -> Incident:
@@ -117,11 +130,11 @@ def _decide(incident_id: int, how: str, reason: str, actor_id: int | None) -> No
     if payment is not None and order is not None:
         if incident.kind == "refund_ambiguous":
             _decide_refund(incident, payment, order, how, reason)
-        elif incident.kind == "given_back_too_much" and how != "dismiss":
+        elif how not in ways(incident):
             raise DomainError(
                 "unknown_decision",
-                "This money has gone already, so that there is nothing to send or to use: look at it in the "
-                "provider's dashboard, then dismiss it.",
+                "What this is about went back or was used already, so that it can only be settled in another "
+                f"way: choose {' or '.join(ways(incident))}.",
             )
         elif how == "issue":
             _issue(incident, payment, order, actor_id)

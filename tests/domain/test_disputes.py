@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 from sqlalchemy import select
 
-from domain import checks, decisions, ledger, payments, refunds, sales
+from domain import checks, decisions, incidents, ledger, payments, refunds, sales
 from domain.errors import DomainError
 from domain.providers import DisputeReport, RefundReport
 from extensions import db
@@ -204,3 +204,12 @@ def test_an_inquiry_at_stripe_is_closed(app: Flask, sandbox: Sandbox) -> None:
     (dispute,) = fresh(payment).disputes
     assert (dispute.state, dispute.provider_status, kept()) == ("won", "warning_closed", 5000)
     assert tickets() == [VALID] * 2
+
+
+def test_only_what_can_be_done_is_offered(app: Flask) -> None:
+    """Money that went back already is neither sent nor used by a decision."""
+    for kind in incidents.KINDS:
+        offered = decisions.ways(Incident(kind=kind))
+        assert "dismiss" in offered and set(offered) <= set(decisions.WAYS)
+    assert decisions.ways(Incident(kind="given_back_too_much")) == ("dismiss",)
+    assert decisions.ways(Incident(kind="late_money")) == decisions.WAYS
