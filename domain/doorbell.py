@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
 import config
-from domain import attempts, clock, incidents, payments, polling, providers
+from domain import attempts, clock, incidents, lookup, payments, polling, providers
 from domain.providers import ProviderError
 from extensions import db
 from models import Payment, PaymentState, WebhookEvent
@@ -87,6 +87,9 @@ def _unknown(provider: providers.Provider, rung: providers.Ring, event_id: int) 
         try:
             report = provider.fetch(rung.provider_id)
         except ProviderError:
+            return 503
+        if lookup.on_record(report):
+            # It was written down meanwhile, or the answer is about another payment: the next ring finds it.
             return 503
         if report.state == "paid":
             incidents.open_unknown(report)

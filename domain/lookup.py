@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import func, or_, select
 
+from domain.providers import Report
 from extensions import db
 from models import Order, Payment
 
@@ -11,6 +12,15 @@ from models import Order, Payment
 def by_provider_id(provider: str, provider_id: str) -> Payment | None:
     """The payment that has this id at its provider."""
     return db.session.scalar(select(Payment).filter_by(provider=provider, provider_id=provider_id))
+
+
+def on_record(report: Report) -> bool:
+    """Whether a payment of ours has the id or the charge that a report names."""
+    names = [Payment.provider_id == report.provider_id]
+    if report.charge_id is not None:
+        names.append(Payment.charge_id == report.charge_id)
+    known = select(Payment.id).where(Payment.provider == report.provider, or_(*names))
+    return db.session.scalar(known.limit(1)) is not None
 
 
 def by_code(code: str) -> Payment | None:

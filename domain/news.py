@@ -19,7 +19,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import selectinload
 
 import config
-from domain import alerts, clock, incidents, lanes, outbox, payments, providers
+from domain import alerts, clock, incidents, lanes, lookup, outbox, payments, providers
 from domain.lanes import Lane, Work
 from domain.providers import Anothers, Happening, ProviderError
 from extensions import db
@@ -250,7 +250,7 @@ def _is_on_record(lane: Lane, happening: Happening) -> bool:
 def _find_whose(lane: Lane, happening: Happening) -> None:
     """Money that no row knows: it waits in the money inbox, unless all of it went back already. Commits."""
     report = lane.adapter.behind(happening)
-    if report is None or report.state != "paid":
+    if report is None or report.state != "paid" or lookup.on_record(report):
         return
     gone = sum(refund.amount_minor for refund in report.refunds if refund.state in ("pending", "succeeded"))
     if gone < report.amount_minor:

@@ -358,9 +358,11 @@ def test_a_ring_that_cannot_be_answered_is_asked_for_again(
     ],
 )
 def test_what_is_not_an_event_is_refused(client: FlaskClient, body: str) -> None:
-    assert ring(client, body).status_code == 400
-    assert client.post("/stripe/webhook/", data=body).status_code == 400
-    assert ring(client, body, secret="whsec_other").status_code == 400
+    # What is nested deeper than any event does not come as far as the doorbell.
+    refused = 413 if body.startswith("[[") else 400
+    assert ring(client, body).status_code == refused
+    assert client.post("/stripe/webhook/", data=body).status_code == refused
+    assert ring(client, body, secret="whsec_other").status_code == refused
 
 
 def test_money_whose_record_was_lost_is_told(client: FlaskClient, sandbox: Sandbox) -> None:

@@ -10,6 +10,7 @@ import pytest
 from flask import Flask
 from sqlalchemy import select
 
+import config
 from domain import checks, doorbell, payments, providers, reading, refunds, sweep
 from domain.errors import DomainError
 from domain.providers import Anothers, Ring
@@ -260,3 +261,23 @@ def test_a_refund_whose_answer_was_another_s_is_followed_up(pair: Pair, sandbox:
             refunds.request(ours.id, 500, actor_id=None, reason="Ill")
         assert ours.refunds == []
     assert checks.look() == []
+
+
+def test_a_ring_about_nothing_we_know_is_not_answered_with_ours(
+    app: Flask, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The money of a payment that we have is not told once more as money that nobody knows."""
+    ours = opened(0, "stripe")
+    sandbox.do(ours.provider_id or "", "pay")
+    payments.reconcile(ours.id, door="test")
+    provider = providers.get("stripe")
+    told = replace(provider.fetch(ours.provider_id or ""), provider_id="cs_test_unknown")
+    monkeypatch.setattr(type(provider), "fetch", lambda *_, **__: told)
+    site = config.get().public_url
+    rung = Ring("evt_1", "test", "cs_test_unknown", provider_id="cs_test_unknown", site=site)
+    assert doorbell._signed("stripe", provider, rung) == 503
+    assert db.session.scalars(select(Incident)).all() == []
+    # What has another charge is money that nobody knows.
+    told = replace(told, charge_id="ch_unknown")
+    assert doorbell._signed("stripe", provider, rung) == 200
+    assert [incident.kind for incident in db.session.scalars(select(Incident))] == ["unknown_payment"]
