@@ -127,8 +127,8 @@ def test_metadata_is_text_and_that_of_others_is_let_be(bells: FlaskClient, name:
     path = ("data", "object", "metadata", name)
     for number, value in enumerate(NO_NAMES):
         status = to_stripe(bells, changed(STRIPE, path, value) | {"id": f"evt_{number}"})
-        # Another program in the same account may write what it likes, and its events must not come again; what
-        # is no text at all comes through no gate.
+        # Another program in the same account may write what it likes, and its events must not come again.
+        # What is no text at all does not come as far.
         whole = isinstance(value, str) and "\x00" not in value and value.isascii()
         assert status == (200 if whole else 400), value
     for value in (5, "text", [1], True):
