@@ -23,6 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 import config
 from domain import (
+    addresses,
     backfill,
     blocked,
     capacity,
@@ -198,7 +199,7 @@ def _addresses() -> list[Finding]:
         ("support_email", "Support", "SUPPORT_EMAIL", settings.support_email, "answers buyers in trouble."),
     ):
         if value and (settings.development or not value.endswith("@example.org")):
-            found.append(Finding(code, title, OK, f"{value} {words}"))
+            found.append(Finding(code, title, OK, f"{addresses.shown(value)} {words}"))
         else:
             missing = "No address is set." if not value else f"{value} is only an example."
             found.append(
@@ -242,7 +243,7 @@ def _mail() -> list[Finding]:
     except MailError as error:
         fix = "Check the MAIL_ settings. Where the host blocks SMTP, use MAIL_API_KEY."
         return [Finding("mail", title, FAIL, f"It would not leave: {error}", fix)]
-    words = f"{mailing.describe()} answers. Alerts go to {settings.alert_email}."
+    words = f"{mailing.describe()} answers. Alerts go to {addresses.shown(settings.alert_email)}."
     return [Finding("mail", title, OK, words)]
 
 

@@ -33,7 +33,7 @@ _DOTTED = re.compile(r"[^\s.,;:!?()<>\[\]{}\"'“”„‘’«»|/@]+(?:\.[^\s.
 _SIGNS = re.compile(r"[/\\@<>\u2044\u2215]|\b(www\.|https?:)", re.IGNORECASE)
 # No registry has them, and mail programs link them all the same.
 _RESERVED = frozenset({"example", "test", "invalid", "local", "localhost", "internal", "onion"})
-_BREAK = "\u2060"
+_JOINS, _HAIR = "\u2060", "\u200a"
 
 
 def clean(typed: str, *, why: str = "") -> str:
@@ -84,14 +84,23 @@ def carries_address(name: str) -> bool:
 
 
 def unlinked(name: str) -> str:
-    """A name for a mail or a document, whose reader makes no link of it: M.Sc is a domain, too.
+    """A name for a mail, whose reader makes no link of it: M.Sc is a domain, too.
 
     An invisible sign that joins words stands where an address would be recognised; other names are unchanged.
     """
+    return _parted(name, _JOINS)
+
+
+def printed(name: str) -> str:
+    """The same for a document, which leaves out the invisible: there a hair's breadth of space does it."""
+    return _parted(name, _HAIR)
+
+
+def _parted(name: str, by: str) -> str:
     if carries_address(name):
-        return re.sub(r"([./:@])(?=\S)", rf"\1{_BREAK}", name)
+        return re.sub(r"([./:@])(?=\S)", rf"\1{by}", name)
     return _DOTTED.sub(
-        lambda found: found[0].replace(".", f".{_BREAK}") if _is_domain(found[0], 1) else found[0], name
+        lambda found: found[0].replace(".", f".{by}") if _is_domain(found[0], 1) else found[0], name
     )
 
 

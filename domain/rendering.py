@@ -39,7 +39,7 @@ def environment() -> Environment:
         keep_trailing_newline=True,
     )
     made.filters |= {"money": money.show, "when": when, "place": place_of, "code": tickets.show_code}
-    made.filters |= {"address": addresses.shown, "unlinked": names.unlinked}
+    made.filters |= {"address": addresses.shown, "unlinked": names.unlinked, "printed": names.printed}
     return made
 
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from math import ceil
 
 import config
-from domain import clock, ledger, money, providers
+from domain import addresses, clock, ledger, money, providers
 from domain.errors import DomainError
 from domain.house import serves
 from domain.providers import LineItem, Provider, Purchase
@@ -156,7 +156,7 @@ def _purchase(
         amount_minor=order.total_minor,
         currency=order.currency,
         lines=tuple(LineItem(x.description, x.quantity, x.unit_minor) for x in order.lines if x.unit_minor),
-        email=order.email,
+        email=addresses.settled(order.email),
         success_url=success + "?session_id={CHECKOUT_SESSION_ID}",
         cancel_url=cancel,
         doorbell_url=f"{base}/{provider_name}/webhook/",

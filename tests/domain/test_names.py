@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import re
+
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from pypdf import PdfReader
 
-from domain import accounts, letters, names, orders
+from domain import accounts, documents, letters, names, orders
 from domain.errors import DomainError
 from extensions import db
 from models import Order, OutboxMail, Role
@@ -128,6 +132,18 @@ def test_no_mail_makes_a_link_of_a_name(app: Flask) -> None:
     letter = letters.compose(mail)
     assert "evil.example" not in letter.text + letter.html and "https://evil" not in letter.text
     assert names.unlinked("Dr.Müller") == "Dr.Müller"
+
+
+def test_no_pdf_makes_a_link_of_a_name(app: Flask) -> None:
+    """Readers of PDF look for addresses in what they show. What keeps them apart costs no font more."""
+    order = place(make_event(price_minor=0), name="Ada M.Sc")
+    for old in ("Ada M.Sc", "WIN: https://evil.example/x www.evil.example"):
+        order.tickets[0].holder = old
+        db.session.commit()
+        (page,) = PdfReader(io.BytesIO(documents.tickets_pdf(order))).pages
+        text = page.extract_text()
+        assert "/Annots" not in page or "evil" not in str(page["/Annots"])
+        assert not re.search(r"M\.Sc|://evil|www\.evil|evil\.example", text), text
 
 
 def test_the_order_form_says_so_beside_the_name(client: FlaskClient) -> None:
