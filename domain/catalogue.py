@@ -206,13 +206,15 @@ def change_both(
     moves: bool = False,
 ) -> Event:
     """Change an event and one of its ticket types together, or neither. As `update_event`, and commits."""
+    pictured, data = "picture" in changes, changes.pop("picture", None)
+    # Making it small takes a moment, in which nobody who buys should wait for the event's row.
+    picture = pictures.store(data) if data is not None else None
     lock(event)
     if kind is not None:
         db.session.refresh(kind, with_for_update=True)
     before, ways = (event.currency, event.state), (event.currency, event.providers)
     was, zone = moving.told_of(event), event.timezone
-    pictured, dropped = "picture" in changes, event.picture_id
-    data = changes.pop("picture", None)
+    dropped = event.picture_id
     with db.session.no_autoflush:
         try:
             _apply(event, changes, _EVENT_FIELDS)
@@ -229,7 +231,7 @@ def change_both(
             moving.note(event, was, agreed=moves)
             moving.keep_doors(event, was)
             if pictured:
-                event.picture = pictures.store(data) if data is not None else None
+                event.picture = picture
         except DomainError:
             db.session.rollback()
             raise
