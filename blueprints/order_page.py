@@ -149,7 +149,9 @@ def cancel(code: str, secret: str) -> BaseResponse:
     try:
         orders.cancel(order, door="order_page")
     except DomainError as error:
-        flash(error.message, "error")
+        # That it is being cancelled still is what the page itself says.
+        if error.code not in ("cancelling", "provider_silent"):
+            flash(error.message, "error")
     return _back(order)
 
 

@@ -139,6 +139,8 @@ def extend(payment_id: int, minutes: int, actor_id: int | None, note: str, *, do
 
     def work() -> None:
         payment, order = _polled(payment_id)
+        if payment.cancel_asked_at is not None:
+            raise DomainError("cancelling", "This payment is being cancelled, so it gets no more time.")
         now = clock.now()
         closes_at = max(payment.closes_at or now, now) + timedelta(minutes=minutes)
         payment.closes_at = closes_at

@@ -110,6 +110,8 @@ def test_a_cancellation_without_an_answer_is_made_good(
     with pytest.raises(DomainError) as being:
         orders.pay_again(payment.order_id, till.name, payer_id=None)
     assert being.value.code == "cancelling"
+    with pytest.raises(DomainError, match="no more time"):
+        payments.extend(payment.id, 30, None, "Please.")
     sandbox.faults()
     sandbox.advance(60)
     sweep.run("test")

@@ -133,3 +133,25 @@ def test_an_order_that_is_given_up_and_taken_up_again(visit: Visit) -> None:
     guest.press("Try again")
     guest.pay()
     guest.see("You’re going to Lantern Night: Strings by Candlelight")
+
+
+def test_back_before_the_word_and_given_up_while_the_provider_is_away(house: House, visit: Visit) -> None:
+    guest = visit()
+    guest.order(EVENT, KIND, 1, "Petra Pending", "petra@example.org")
+    guest.page.wait_for_url("**/stripe/pay/**")
+    session = house.session_of("petra@example.org")
+    guest.go(house.sandbox.get(f"payments/{session}")["success_url"])
+    guest.see("We are confirming your payment")
+    expect(guest.page.get_by_role("link", name="Continue to payment")).to_be_hidden()
+    guest.look("order-confirming")
+    guest.page.get_by_text("I have not paid").click()
+    guest.look("order-confirming-open")
+    house.sandbox.faults("http_500", match={"path": "^/stripe/"})
+    try:
+        guest.press("Cancel this order")
+        guest.see("We are cancelling this order")
+        guest.look("order-cancelling")
+    finally:
+        house.sandbox.faults()
+    guest.see("This order was cancelled")
+    guest.look("order-cancelled-late")
