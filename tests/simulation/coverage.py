@@ -114,6 +114,7 @@ _COMMITS = (
     "outbox._claim",
     "outbox._not_sent",
     "outbox._sent",
+    "payments.asking.returned",
     "payments.settling.give_up",
     "overdue.raise_expired",
     "overdue.raise_stuck",
@@ -138,7 +139,7 @@ _COMMITS = (
 _SELDOM = (
     *("cancelling.tell_holders", "doorbell._unknown", "outbox._not_sent", "outbox._still_ours"),
     *("refunds._follow_up_by_list", "refunds._take_turn", "lanes.give_back", "lanes.put_off"),
-    *("news._not_told", "news._find_whose"),
+    *("news._not_told", "news._find_whose", "payments.settling.replace"),
 )
 # A sweep that dies has mostly died before it comes to these, its last duties.
 _LAST = (
