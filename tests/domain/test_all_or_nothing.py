@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from threading import Thread
@@ -186,18 +187,31 @@ def test_only_two_pages_set_the_state(app: Flask) -> None:
 # --- A capacity that changes while somebody buys -----------------------------------------------------------
 
 
-def _lower_while_six_are_taken(app: Flask, database_url: str) -> BaseException | None:
+def _alone(kind: TicketType) -> None:
+    catalogue.update_ticket_type(kind, capacity=5)
+
+
+def _with_its_event(kind: TicketType) -> None:
+    catalogue.change_both(kind.event, {}, kind, {"capacity": 5})
+
+
+LOWER = pytest.mark.parametrize("lower", [_alone, _with_its_event])
+
+
+def _lower_while_six_are_taken(
+    app: Flask, database_url: str, lower: Callable[[TicketType], None]
+) -> BaseException | None:
     """Somebody buys six as the organiser sets the capacity to five, having seen none sold."""
     kind_id = make_event(capacity=10).ticket_types[0].id
     db.session.rollback()
     raised: list[BaseException] = []
 
-    def lower() -> None:
+    def organise() -> None:
         with app.app_context():
             kind = db.session.get_one(TicketType, kind_id)
             assert (kind.sold, kind.held) == (0, 0)
             try:
-                catalogue.update_ticket_type(kind, capacity=5)
+                lower(kind)
             except (DomainError, IntegrityError) as error:
                 raised.append(error)
             finally:
@@ -206,7 +220,7 @@ def _lower_while_six_are_taken(app: Flask, database_url: str) -> BaseException |
 
     with psycopg.connect(database_url) as buyer:
         buyer.execute("UPDATE ticket_types SET held = held + 6 WHERE id = %s", (kind_id,))
-        organiser = Thread(target=lower)
+        organiser = Thread(target=organise)
         organiser.start()
         _until_somebody_waits(buyer)
         buyer.commit()
@@ -226,15 +240,19 @@ def _until_somebody_waits(connection: psycopg.Connection) -> None:
     raise AssertionError("Nobody waits.")
 
 
-def test_a_capacity_is_compared_with_what_is_sold_now(app: Flask, database_url: str) -> None:
-    error = _lower_while_six_are_taken(app, database_url)
+@LOWER
+def test_a_capacity_is_compared_with_what_is_sold_now(
+    app: Flask, database_url: str, lower: Callable[[TicketType], None]
+) -> None:
+    error = _lower_while_six_are_taken(app, database_url, lower)
     assert isinstance(error, DomainError) and "cannot be below 6" in error.message
 
 
+@LOWER
 def test_without_the_lock_only_the_constraint_says_no(
-    app: Flask, database_url: str, monkeypatch: pytest.MonkeyPatch
+    app: Flask, database_url: str, lower: Callable[[TicketType], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Negative control of the test above."""
     session = db.session()
     monkeypatch.setattr(type(session), "refresh", lambda *_, **__: None)
-    assert isinstance(_lower_while_six_are_taken(app, database_url), IntegrityError)
+    assert isinstance(_lower_while_six_are_taken(app, database_url, lower), IntegrityError)
