@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from time import monotonic
 
 import structlog
 from sqlalchemy import ColumnElement, Select, func, or_, select, update
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import joinedload
 
 from domain import clock, outbox, payments, providers
 from domain.providers import Provider, ProviderError
-from extensions import db
+from extensions import JOBS, db, limited
 from models import PAYMENT_ACTIVE, Payment
 
 log = structlog.get_logger(__name__)
@@ -30,6 +32,9 @@ _GIVE_WAY_FOR = 5
 # of several accounts.
 _SILENT = 10
 _SILENT_ACCOUNT = 3
+# After so many payments whose rows somebody holds, others are waited for briefly: the budget is for all.
+_BLOCKED = 3
+_BRIEFLY = replace(JOBS, lock=0.2)
 
 
 @dataclass
@@ -193,6 +198,22 @@ def put_off(work: Work, lane: Lane) -> None:
     later = update(Payment).where(rows).values(next_check_at=work.started_at)
     db.session.execute(later.execution_options(synchronize_session=False))
     db.session.commit()
+
+
+def unless_held(work: Work, payment_id: int, act: Callable[[], payments.Outcome]) -> payments.Outcome | None:
+    """What `act` came to; None where somebody holds the payment's rows, and would not let go of them.
+
+    Nothing of it was done then, and to note that would wait for the same rows. A lease ends by itself.
+    """
+    try:
+        with limited(_BRIEFLY) if work.blocked >= _BLOCKED else nullcontext():
+            return act()
+    except OperationalError as error:
+        db.session.rollback()
+        log.warning("payment_blocked", payment=payment_id, error=type(error.orig).__name__)
+        work.blocked += 1
+        work.counts["error"] += 1
+        return None
 
 
 def tell(work: Work, lane: Lane, outcome: payments.Outcome) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 from sqlalchemy import func, or_, select, union, update
@@ -166,17 +167,24 @@ def _take_in(work: Work, lane: Lane, happenings: Iterable[Happening]) -> bool:
     for happening, ids in _new(lane, list(happenings)):
         if not _goes_on(work, lane):
             return False
-        outcomes = [
-            payments.reconcile(payment_id, door="sweep", patient=True, thorough=True) for payment_id in ids
-        ]
+        looked = [lanes.unless_held(work, payment_id, partial(_look, payment_id)) for payment_id in ids]
+        outcomes = [outcome for outcome in looked if outcome is not None]
         for outcome in outcomes:
             lanes.tell(work, lane, outcome)
+        if len(outcomes) < len(looked):
+            # Somebody holds the rows of one: the account is asked again, and the others go on.
+            done = False
+            continue
         errors = [outcome.error for outcome in outcomes if outcome.error is not None]
         # What stays wrong, and what is another's, was told to somebody already.
         done = done and all(error.permanent or isinstance(error, Anothers) for error in errors)
         if happening.paid and not errors and not _is_on_record(lane, happening):
             _find_whose(lane, happening)
     return done
+
+
+def _look(payment_id: int) -> payments.Outcome:
+    return payments.reconcile(payment_id, door="sweep", patient=True, thorough=True)
 
 
 def _new(lane: Lane, happenings: list[Happening]) -> list[tuple[Happening, list[int]]]:

@@ -9,19 +9,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import nullcontext
-from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 
 import structlog
 from sqlalchemy import func, select, update
-from sqlalchemy.exc import OperationalError
 
 from domain import clock, declines, lanes, payments, polling, questions
 from domain.lanes import Lane, Work
 from domain.providers import ProviderError, Report
-from extensions import JOBS, db, limited
+from extensions import db
 from models import Payment, PaymentState
 
 log = structlog.get_logger(__name__)
@@ -34,9 +31,6 @@ _THREADS = 8
 _THREADS_IN_ALL = 16
 # A list is given up as sparse when its pages hold fewer due payments than this on average.
 _WORTH_A_PAGE = 3
-# After so many payments whose rows somebody holds, others are waited for briefly: the budget is for all.
-_BLOCKED = 3
-_BRIEFLY = replace(JOBS, lock=0.2)
 
 
 def listed(work: Work, lane: Lane) -> None:
@@ -286,18 +280,11 @@ def _reconcile(work: Work, lane: Lane, payment_id: int) -> None:
 def _guarded(work: Work, lane: Lane, payment_id: int, act: Callable[[], payments.Outcome]) -> None:
     """One payment that cannot be settled must not keep the others from it: it is logged, and asked again."""
     try:
-        with limited(_BRIEFLY) if work.blocked >= _BLOCKED else nullcontext():
-            outcome = act()
-    except OperationalError as error:
-        # Nothing of it was done, and noting that would wait for the same rows: its lease ends by itself.
-        db.session.rollback()
-        log.warning("payment_blocked", payment=payment_id, error=type(error.orig).__name__)
-        work.blocked += 1
-        work.counts["error"] += 1
-        return
+        outcome = lanes.unless_held(work, payment_id, act)
     except Exception as error:
         db.session.rollback()
         log.exception("payment_not_settled", payment=payment_id)
         failure = ProviderError(f"{type(error).__name__}: {error}", permanent=True, code="internal")
         outcome = payments.unanswered(payment_id, failure, door="sweep")
-    lanes.tell(work, lane, outcome)
+    if outcome is not None:
+        lanes.tell(work, lane, outcome)
