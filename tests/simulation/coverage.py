@@ -95,7 +95,7 @@ _COMMITS = (
     "connections.forget_ended",
     "connections.tend",
     "connections.use_state",
-    "catalogue._commit_event",
+    "catalogue.cancel_event",
     "decisions.resolve",
     "doorbell._remember",
     "doorbell._signed",
@@ -106,7 +106,7 @@ _COMMITS = (
     "news._let_go",
     "news._move",
     "opening._write",
-    "orders._commit",
+    "orders._once",
     "orders.cancel",
     "orders.correct_email",
     "orders.pay_again",
@@ -128,7 +128,7 @@ _COMMITS = (
     "refunds.follow_up",
     "refunds.request",
     "sweep._finish",
-    "sweep.run",
+    "sweep._run",
     "topups._is_first_return",
     "wallet.capture",
     "wallet.expire_holds",
@@ -140,6 +140,7 @@ _SELDOM = (
     *("cancelling.tell_holders", "doorbell._unknown", "outbox._not_sent", "outbox._still_ours"),
     *("refunds._follow_up_by_list", "refunds._take_turn", "lanes.give_back", "lanes.put_off"),
     *("news._not_told", "news._find_whose", "payments.settling.replace"),
+    *("catalogue._commit_event", "orders._commit"),
 )
 # A sweep that dies has mostly died before it comes to these, its last duties.
 _LAST = (
