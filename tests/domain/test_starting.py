@@ -8,14 +8,18 @@ from typing import Any
 import pytest
 from flask import Flask
 from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
 
 from domain import clock, ledger, letters, orders, payments, sweep
 from domain.errors import DomainError
+from domain.payments import settling
 from extensions import db
 from models import Order, OrderState, OutboxMail, Payment, PaymentState, StockState, TicketType
+from tests.domain.test_races import take_the_lock_out
 from tests.support.people import mails
 from tests.support.sandbox import Sandbox
 from tests.support.shop import make_event, make_user, place
+from tests.support.threads import at_once
 
 CREATES = {"method": "POST", "path": "^/stripe/v1/checkout/sessions$"}
 
@@ -79,7 +83,8 @@ def test_when_the_hold_ends_the_session_is_closed_there(app: Flask, sandbox: San
         OrderState.EXPIRED,
         0,
     )
-    calls = [(call["method"], call["path"].rsplit("/", 1)[-1][:6]) for call in sandbox.calls()[before:]]
+    about_it = [call for call in sandbox.calls()[before:] if (payment.provider_id or "") in call["path"]]
+    calls = [(call["method"], call["path"].rsplit("/", 1)[-1][:6]) for call in about_it]
     assert calls == [("GET", "cs_tes"), ("POST", "expire"), ("GET", "cs_tes")]
     assert shown(sandbox)[0]["status"] == "expired"
     assert [kind for kind, _ in ended()] == ["order_expired"]
@@ -250,3 +255,34 @@ def test_another_way_to_pay_takes_over_quietly_unless_it_does_not_begin(app: Fla
     with pytest.raises(DomainError):
         orders.pay_again(order.id, "stripe", payer_id=None)
     assert len(mails("order_cancelled")) == 1
+
+
+# --- Side by side, and died in between ------------------------------------------------------------------
+
+
+def test_many_who_find_it_absent_make_one_fresh_attempt(app: Flask) -> None:
+    order = place(make_event(), 2)
+    payment_id = order.payments[0].id
+    made = at_once(app, 3, lambda n: settling.replace(payment_id, f"door{n}", "Nothing is there."))
+    assert len([one for one in made if isinstance(one, int)]) == made.count(None) - 1 == 1
+    assert [payment.state for payment in attempts(order)] == [PaymentState.FAILED, PaymentState.CREATED]
+    assert (held(), ended()) == (2, [])
+
+
+def test_without_the_row_lock_only_an_index_stops_a_second(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Negative control of the test above."""
+    payment_id = place(make_event(), 2).payments[0].id
+    take_the_lock_out(monkeypatch, 3)
+    made = at_once(app, 3, lambda n: settling.replace(payment_id, f"door{n}", "Nothing is there."))
+    assert any(isinstance(one, IntegrityError) for one in made)
+
+
+def test_a_process_that_dies_after_it_replaced_one_loses_nothing(app: Flask, sandbox: Sandbox) -> None:
+    order = place(make_event(), 2)
+    assert settling.replace(order.payments[0].id, "sweep", "Nothing is there.") is not None
+    sandbox.advance(60)
+    sweep.run("test")
+    assert [payment.state for payment in attempts(order)] == [PaymentState.FAILED, PaymentState.OPEN]
+    assert len(shown(sandbox)) == 1
