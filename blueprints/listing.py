@@ -7,7 +7,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from blueprints import order_page, visitor
 from blueprints.access import members_only, role_required
-from domain import listing, organisers
+from domain import listing, organisers, receivers
 from domain.errors import DomainError
 from extensions import limiter
 from models import Role
@@ -34,6 +34,7 @@ def pay(slug: str) -> str:
         event=event,
         offer=listing.offer(event, visitor.member()),
         may_waive=visitor.is_admin(),
+        lacks_a_way=receivers.lacks_a_way(event),
     )
 
 

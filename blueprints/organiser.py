@@ -221,7 +221,7 @@ def event() -> str:
         sales=sales.of_event(g.event),
         steps=programme.steps(g.event),
         fee=listing.due(g.event),
-        payable=not catalogue.costs_money(g.event) or receivers.payable(g.event),
+        lacks_a_way=receivers.lacks_a_way(g.event),
         held=house.held_for(g.event.organiser_id) if g.event.organiser_id is not None else {},
         refunding=cancelling.progress(g.event) if g.event.state == "cancelled" else None,
     )

@@ -108,11 +108,6 @@ def published(event: Event) -> Event:
     return event
 
 
-def costs_money(event: Event) -> bool:
-    """Whether any of its tickets has a price."""
-    return any(kind.price_minor for kind in event.ticket_types)
-
-
 def ways_to_pay(event: Event, user: User | None = None) -> tuple[Way, ...]:
     """The ways to pay for `event`, in its order; then the wallet, for a member with money in one."""
     found = [Way(p.name, p.label) for p in receivers.offered(event)]

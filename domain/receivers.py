@@ -114,6 +114,11 @@ def _bound(name: str, organiser_id: int | None, accounts: Accounts, house: bool)
     return provider if provider is not None and provider.ready else None
 
 
+def lacks_a_way(event: Event) -> bool:
+    """Whether it has tickets with a price that nobody could pay for at this moment."""
+    return any(kind.price_minor for kind in event.ticket_types) and not payable(event)
+
+
 def payable(event: Event, accounts: Accounts | None = None) -> bool:
     """Whether what has a price in `event` can be paid for at this moment.
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from domain import cancelling, decisions, orders, payments, sweep
+from domain import cancelling, clock, decisions, orders, payments, sweep
 from domain.letters import compose
 from extensions import db
 from models import Event, Incident, Order, OrderState, Payment, PaymentState, Refund, RefundState, Role
@@ -99,6 +101,22 @@ def test_what_a_bank_confirms_afterwards_goes_back(sandbox: Sandbox, boss: int) 
     sandbox.advance(3600)
     sweep.run("command")
     sweep.run("command")
+    assert now(payment).order.state is OrderState.REFUNDED
+    assert sandbox.get("payments")[0]["refunded_minor"] == 2500
+
+
+def test_what_a_bank_confirms_after_the_day_of_the_event_goes_back(sandbox: Sandbox, boss: int) -> None:
+    starts = clock.now() + timedelta(hours=2)
+    payment = begun(make_event(starts_at=starts, ends_at=starts + timedelta(hours=2)))
+    sandbox.do(payment.provider_id or "", "pay_later")
+    payments.reconcile(payment.id, door="test")
+    event = payment.order.event
+    assert event is not None
+    cancelling.cancel(event, refund=True, actor_id=boss)
+    sandbox.advance(3 * 86400)
+    sandbox.do(payment.provider_id or "", "complete_later")
+    for _ in range(2):
+        sweep.run("command")
     assert now(payment).order.state is OrderState.REFUNDED
     assert sandbox.get("payments")[0]["refunded_minor"] == 2500
 

@@ -271,8 +271,11 @@ def test_an_organisers_page_says_that_nobody_can_pay(olga: User, client: FlaskCl
     make_member("boss@example.org", Role.ADMIN)
     log_in(client, "boss@example.org")
     make_event(organiser_id=olga.id)
+    make_event("draft", organiser_id=olga.id, state=EventState.DRAFT)
     assert "Nobody can pay for it yet" in client.get("/organiser/events/concert").text
+    assert "Nobody can pay for its tickets yet" in client.get("/organiser/events/draft/publish").text
     connect(olga)
+    assert "Nobody can pay" not in client.get("/organiser/events/draft/publish").text
     assert "Nobody can pay for it yet" not in client.get("/organiser/events/concert").text
 
 
