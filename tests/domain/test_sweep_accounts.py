@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import Counter
@@ -239,8 +240,10 @@ def test_the_command_shows_poll_data_and_needs_no_redis(
     assert f"Order {paid.order.code}: verified" in said.output
     told = f"Order {waiting.order.code}"
     line = next(line for line in said.output.splitlines() if line.startswith(told))
-    for words in ("still_pending", "account shop-2", "1 poll,", "12.0 of 60 minutes", waiting.reference):
+    for words in ("still_pending", "account shop-2", "1 poll,", waiting.reference):
         assert words in line, line
+    # On a busy machine some seconds more have passed.
+    assert re.search(r"12\.\d of 60 minutes", line), line
     assert clock.now() > waiting.created_at
 
 
