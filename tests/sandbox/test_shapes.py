@@ -9,7 +9,7 @@ import pytest
 import requests
 import stripe
 
-from tests.sandbox.conftest import Params, charge_of, submit
+from tests.sandbox.conftest import Params, charge_of, intent_of, submit
 from tests.sandbox.shape import faults_of
 from tests.support.sandbox import Sandbox
 
@@ -125,6 +125,34 @@ def test_disputes(box: Sandbox, pay: Pay, end: str) -> None:
     seen = assert_all_fit(box)
     assert {"charge.dispute.created", "charge.dispute.funds_withdrawn", "charge.dispute.closed"} <= seen
     assert ("charge.dispute.funds_reinstated" in seen) == (end == "dispute_won")
+
+
+@pytest.mark.parametrize("path", ["charges", "refunds", "disputes"])
+def test_lists_of_what_happened_since(box: Sandbox, client: stripe.StripeClient, pay: Pay, path: str) -> None:
+    """By when it was made, newest first, page by page, with the payment intent and what we wrote on it."""
+    made = []
+    for _ in range(3):
+        paid = pay()
+        if path == "refunds":
+            client.v1.refunds.create({"payment_intent": intent_of(paid).id, "amount": 500})
+        if path == "disputes":
+            box.do(paid.id, "dispute")
+        made.append(intent_of(paid).id)
+        box.advance(60)
+    since = int(raw(box, path, limit=3)["data"][1]["created"])
+    query = {"created[gte]": since, "expand[]": "data.payment_intent", "limit": 1}
+    first = raw(box, path, **query)
+    assert first["has_more"] is True
+    last = raw(box, path, **query, starting_after=first["data"][0]["id"])
+    assert last["has_more"] is False
+    listed = first["data"] + last["data"]
+    assert [each["payment_intent"]["id"] for each in listed] == made[:0:-1]
+    for each in listed:
+        assert_fits(each)
+        assert_fits(each["payment_intent"])
+        assert each["payment_intent"]["metadata"] == {"order": "order-1"}
+    (before,) = raw(box, path, **{"created[lt]": since})["data"]
+    assert before["payment_intent"] == made[0]
 
 
 def test_payment_intents_without_a_session(box: Sandbox, client: stripe.StripeClient) -> None:
