@@ -45,9 +45,9 @@ class Browser:
         self._cookies: dict[str, str] = {}
         self.requests = 0
 
-    def get(self, address: str) -> Answer:
+    def get(self, address: str, **headers: str) -> Answer:
         """GET a path, or an address of ours with its host."""
-        return self._ask("GET", address)
+        return self._ask("GET", address, headers=headers)
 
     def post(self, address: str, fields: dict[str, str]) -> Answer:
         return self._ask("POST", address, urlencode(fields), {"Content-Type": _FORM})

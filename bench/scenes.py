@@ -315,8 +315,20 @@ def event_page(stage: Stage) -> Results:
         "page.per_second": len(times) / cost.wall,
         "page.cpu": stage.cpu("event page", cost, len(times)),
         "page.kilobytes": sizes[0] / 1000,
+        "page.first_visit": _first_visit(stage) / 1000,
         "page.p99": percentile(times, 0.99) * 1000,
     }
+
+
+def _first_visit(stage: Stage) -> int:
+    """Bytes that a phone gets for an event's page and all that it names, without headers."""
+    browser = stage.browser()
+    page = browser.get("/events/page")
+    named = set(re.findall(r'(?:href|src)="(/(?:bootstrap/)?static/[^"]+)"', page.body.decode()))
+    assert named, "The page names no stylesheet."
+    parts = [browser.get(address, **{"Accept-Encoding": "gzip, br"}) for address in sorted(named)]
+    assert {part.status for part in parts} == {200}
+    return len(page.body) + sum(len(part.body) for part in parts)
 
 
 def purchases(stage: Stage, type_id: int) -> Results:
