@@ -268,7 +268,10 @@ def test_an_order_is_resent_and_refunded(olga: FlaskClient, sandbox: Sandbox) ->
     post(olga, f"{page}/resend", page=page)
     ticket = db.session.get_one(Order, order.id).tickets[0]
     fields = {"payment_id": str(payment.id), "amount": "25.00", "reason": "Ill", "tickets": str(ticket.id)}
-    press(olga, post(olga, f"{page}/refund", page=page, **fields), f"{page}/refund")
+    shown = post(olga, f"{page}/refund", page=page, **fields)
+    # Among the pages of her event, and not of the back office.
+    assert "Attendees" in shown.text and "Money inbox" not in shown.text
+    press(olga, shown, f"{page}/refund")
     fresh = db.session.get_one(Order, order.id)
     assert fresh.state is OrderState.PARTIALLY_REFUNDED
     assert [t.state for t in fresh.tickets] == [TicketState.VOID, TicketState.VALID]

@@ -398,7 +398,7 @@ def _wallets_from_goods() -> _Moves:
 
 def _lost(payment: Payment) -> int:
     """What a bank has taken back, and has not given again."""
-    return sum(d.amount_minor for d in payment.disputes if d.state != "won")
+    return sum(dispute.amount_minor for dispute in payment.disputes if dispute.has_money)
 
 
 def _stock(world: World) -> Iterator[str]:
