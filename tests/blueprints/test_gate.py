@@ -245,3 +245,32 @@ def test_no_json_fails_at_the_door(admin: FlaskClient, crowded: Event, text: str
         )
         assert answer.status_code < 500
         assert answer.status_code == 400 or text.isprintable()
+
+
+@pytest.mark.usefixtures("as_deployed")
+@pytest.mark.parametrize(
+    "text", ["x" * 5000, "1e999999999", "\xed\xa0\x80\x7f", "::1%\xb2, 999.1.1.1", "'\"><"]
+)
+def test_no_header_fails(client: FlaskClient, crowded: Event, text: str) -> None:
+    """What strangers write into headers is theirs, too: also where the front passes it on."""
+    names = ("X-Forwarded-For", "User-Agent", "Accept-Language", "Accept", "If-None-Match", "Range", "Cookie")
+    names += ("If-Modified-Since", "X-Request-ID", "Referer", "Origin", "Accept-Encoding", "X-CSRFToken")
+    headers = dict.fromkeys(names, text)
+    pages = (
+        f"/events/{crowded.slug}",
+        "/",
+        "/account/login",
+        "/tickets/find",
+        "/livez",
+        "/static/css/kassa.css",
+    )
+    for page in pages:
+        assert client.get(page, headers=headers).status_code < 500
+    token = re.search(r'name="csrf_token" value="([^"]+)"', client.get("/account/forgot").text)
+    assert token is not None
+    typed = {"csrf_token": token[1], "email": "a@example.org", "password": "wrong"}
+    for page in ("/account/login", "/tickets/find", "/account/forgot", "/stripe/webhook/", "/nothing"):
+        assert client.post(page, data=typed, headers={**headers, "Cookie": ""}).status_code < 500
+        # With the session's own cookie the form is read, and the address is counted.
+        own = {name: text for name in names if name not in ("Cookie", "Origin")}
+        assert client.post(page, data=typed, headers=own).status_code < 500
