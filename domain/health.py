@@ -227,7 +227,8 @@ def _invariants() -> Check:
         broken = ", ".join(violation["code"] for violation in last.violations)
         return Check(DEGRADED, f"Violated {_ago(last.at)}: {broken}. Run `flask doctor`.")
     if last is not None and clock.now() - last.at < CHECKS_LATE:
-        return Check(OK, f"All held {_ago(last.at)}.")
+        late = f" Not asked in time: {', '.join(last.unchecked)}." if last.unchecked else ""
+        return Check(OK, f"{'All others' if late else 'All'} held {_ago(last.at)}.{late}")
     if _starting(last.at if last is not None else None, CHECKS_LATE, True):
         return Check(STARTING, "They have not been checked yet.")
     return Check(DEGRADED, "They have not been checked lately: see whether clock and worker run.")

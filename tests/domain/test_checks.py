@@ -173,6 +173,8 @@ def test_what_ran_out_of_time_is_unknown_and_no_violation(
         for _ in range(2):
             assert checks.run() == checks.Answers([], ["stock_adds_up"])
         assert checks.look() == []
+        seen = health.report().checks["invariants"]
+        assert seen.state == health.OK and seen.words.endswith("Not asked in time: stock_adds_up.")
     subjects = [alert.context["subject"] for alert in alerts()]
     assert subjects[1:] == ["[Kassa Alert] Invariants Not Checked: stock_adds_up"]
     assert [violation.code for violation in checks.run().violations] == ["stock_adds_up"]
