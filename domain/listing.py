@@ -183,7 +183,7 @@ def _close_unpaid(before: Order | None, *, door: str) -> Order | None:
     """Close the fee's order that could still be paid, at its provider first; the order, where it was paid."""
     if before is None or before.state not in _UNPAID[:2]:
         return None
-    closed = orders.cancel(before, door=door)
+    closed = orders.cancel(before, door=door, replaced=True)
     if closed.state not in (OrderState.COMPLETED, *_UNPAID[2:]):
         raise DomainError("under_way", "A payment of the fee is under way. Wait for its end.")
     return closed if closed.state is OrderState.COMPLETED else None

@@ -368,10 +368,12 @@ def find(code: str, secret: str, *, whole: bool = False) -> Order:
     return order
 
 
-def cancel(order: Order, *, door: str, actor_id: int | None = None) -> Order:
+def cancel(order: Order, *, door: str, actor_id: int | None = None, replaced: bool = False) -> Order:
     """Close the order's payment at the provider and give its tickets back. Commits. Paid in between wins.
 
-    Where the provider does not confirm it, DomainError says so, and the sweep goes on until it does.
+    Where the provider does not confirm it, DomainError says so, and the sweep goes on until it does. Its
+    buyer is mailed that it ended, unless they have just done it on the page, or another order has `replaced`
+    this one.
     """
     order_id = order.id
     if order.state not in _PAYABLE:
@@ -380,8 +382,7 @@ def cancel(order: Order, *, door: str, actor_id: int | None = None) -> Order:
     if payment is not None:
         payment_id = payment.id
         locks.in_one_transaction(lambda: _remember_cancel(payment_id, door, actor_id))
-        # Whoever has just cancelled on the page reads it there, and gets no mail about it.
-        quietly = door == "order_page"
+        quietly = replaced or door == "order_page"
         outcome = payments.reconcile(payment_id, door=door, actor_id=actor_id, closing=True, quietly=quietly)
         if outcome.error is not None:
             raise DomainError("provider_silent", _CANCELLING)
