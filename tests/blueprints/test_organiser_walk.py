@@ -35,7 +35,7 @@ PUBLIC_BLUEPRINTS = ("order", "payments")
 # Only for members, each with what is theirs.
 MEMBERS = ("account", "wallet", "connections")
 APPLYING = ("organiser.application", "organiser.apply")
-ADMIN = ("admin", "setup", "records")
+ADMIN = ("admin", "setup", "records", "wallets")
 FINE, SENT_TO_LOGIN, NOT_FOR_YOU, NOT_THERE = 200, 303, 403, 404
 
 

@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 
 import config
-from domain import providers
+from domain import pacing, providers
 from domain.providers import Provider
 from domain.providers import sumup as adapter
 from domain.providers.sumup import SumUpProvider
@@ -40,6 +40,16 @@ def any_provider(
     if request.param in BENCHES:
         return BENCHES[request.param](sandbox, monkeypatch).provider()
     return providers.get(str(request.param))
+
+
+@pytest.fixture
+def patient_redis(app: Flask, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A Redis that may take its time, as on a machine that does much else: it is not taken to be away."""
+    monkeypatch.setattr(pacing, "_SECONDS", 5.0)
+    pacing.bind(config.get().redis_url)
+    yield
+    monkeypatch.undo()
+    pacing.bind(config.get().redis_url)
 
 
 # --- SumUp on a wire ------------------------------------------------------------------------------------

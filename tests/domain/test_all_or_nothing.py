@@ -7,7 +7,6 @@ from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from threading import Thread
-from time import sleep
 from typing import Any
 
 import psycopg
@@ -24,6 +23,7 @@ from extensions import db
 from models import Event, EventState, Picture, Role, TicketType
 from tests.support.people import log_in, mails, make_member, post
 from tests.support.shop import make_event, make_user, place
+from tests.support.waiting import until_somebody_waits
 
 ROOT = Path(__file__).parents[2]
 
@@ -222,22 +222,11 @@ def _lower_while_six_are_taken(
         buyer.execute("UPDATE ticket_types SET held = held + 6 WHERE id = %s", (kind_id,))
         organiser = Thread(target=organise)
         organiser.start()
-        _until_somebody_waits(buyer)
+        until_somebody_waits(buyer)
         buyer.commit()
         organiser.join(30)
     assert db.session.get_one(TicketType, kind_id, populate_existing=True).capacity == 10
     return raised[0] if raised else None
-
-
-def _until_somebody_waits(connection: psycopg.Connection) -> None:
-    query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-    query += " AND datname = current_database()"
-    for _ in range(500):
-        row = connection.execute(query).fetchone()
-        if row is not None and row[0]:
-            return
-        sleep(0.01)
-    raise AssertionError("Nobody waits.")
 
 
 @LOWER

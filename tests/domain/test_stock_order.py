@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from threading import Thread
-from time import sleep
 
 import psycopg
 import pytest
@@ -19,6 +18,7 @@ from extensions import db
 from models import Event, Order, TicketType
 from tests.support.people import post
 from tests.support.shop import make_event
+from tests.support.waiting import until_somebody_waits
 
 
 @pytest.fixture
@@ -37,12 +37,6 @@ def two_types(capacity: int = 50) -> tuple[Event, list[int]]:
     return event, sorted(kind.id for kind in event.ticket_types)
 
 
-def stored_last(kind_id: int) -> None:
-    """Move a ticket type behind the others in its table, as every sale does: a scan meets it last."""
-    kind = db.session.get_one(TicketType, kind_id)
-    catalogue.update_ticket_type(kind, description="Changed")
-
-
 def buy(client: FlaskClient, slug: str, ids: list[int]) -> int:
     """Order one of each by the event's form; the answer's status. In a thread of its own."""
     form = {f"quantity-{type_id}": "1" for type_id in ids}
@@ -55,29 +49,16 @@ def lock(connection: psycopg.Connection, kind_id: int, more: str = "") -> None:
     connection.execute(f"SELECT FROM ticket_types WHERE id = %s FOR NO KEY UPDATE {more}", (kind_id,))
 
 
-def waits(connection: psycopg.Connection) -> None:
-    """Until somebody waits for a lock."""
-    query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-    query += " AND datname = current_database()"
-    for _ in range(500):
-        row = connection.execute(query).fetchone()
-        if row is not None and row[0]:
-            return
-        sleep(0.01)
-    raise AssertionError("Nobody waits.")
-
-
 def takes_the_second_first(client: FlaskClient, other: psycopg.Connection) -> bool:
     """Whether an order that waits for its first ticket type has taken its second one already."""
     event, (first, second) = two_types()
     slug = event.slug
-    stored_last(first)
     db.session.rollback()
     answers: list[int] = []
     lock(other, first)
     buyer = Thread(target=lambda: answers.append(buy(client, slug, [first, second])))
     buyer.start()
-    waits(other)
+    until_somebody_waits(other)
     try:
         with other.transaction():
             lock(other, second, "NOWAIT")
@@ -99,8 +80,9 @@ def test_an_order_of_two_types_takes_them_by_their_ids(
 def test_without_the_order_they_are_taken_as_they_lie_in_the_table(
     client: FlaskClient, other: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Negative control of the test above."""
-    monkeypatch.setattr(fulfilment, "_TAKE_SEVERAL", fulfilment._TAKE)
+    """Negative control of the test above. How rows lie is PostgreSQL's affair; here the last comes first."""
+    backwards = fulfilment._BY_ID.element.order_by(None).order_by(TicketType.id.desc()).cte("wanted")
+    monkeypatch.setattr(fulfilment, "_TAKE_SEVERAL", fulfilment._if_free(backwards))
     assert takes_the_second_first(client, other)
 
 
@@ -112,7 +94,7 @@ def test_a_deadlock_with_somebody_else_is_tried_again(client: FlaskClient, other
     lock(other, second)
     buyer = Thread(target=lambda: answers.append(buy(client, slug, [first, second])))
     buyer.start()
-    waits(other)
+    until_somebody_waits(other)
     with suppress(psycopg.OperationalError):
         lock(other, first)
     other.commit()
