@@ -81,7 +81,13 @@ def test_without_the_order_they_are_taken_as_they_lie_in_the_table(
     client: FlaskClient, other: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Negative control of the test above. How rows lie is PostgreSQL's affair; here the last comes first."""
-    backwards = fulfilment._BY_ID.element.order_by(None).order_by(TicketType.id.desc()).cte("wanted")
+    backwards = (
+        select(TicketType.id, fulfilment._UNNESTED.c.quantity)
+        .join(fulfilment._UNNESTED, fulfilment._UNNESTED.c.id == TicketType.id)
+        .order_by(TicketType.id.desc())
+        .with_for_update(key_share=True, of=TicketType)
+        .cte("wanted")
+    )
     monkeypatch.setattr(fulfilment, "_TAKE_SEVERAL", fulfilment._if_free(backwards))
     assert takes_the_second_first(client, other)
 
