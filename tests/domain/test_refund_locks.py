@@ -32,8 +32,8 @@ from models import (
     TicketType,
     Wallet,
 )
-from tests.domain.test_stock_order import waits
 from tests.support.shop import make_event, make_user, place, report_on
+from tests.support.waiting import until_somebody_waits
 
 SENT = RefundReport("re_1", 2500, "EUR", "succeeded")
 
@@ -103,7 +103,7 @@ def takes_stock_before_the_wallet(app: Flask, other: psycopg.Connection) -> bool
     db.session.rollback()
     lock(other, "wallets")
     ours = beside(app, lambda: refunds.request(payment_id, 2500, actor_id=None, reason="Ill"))
-    waits(other)
+    until_somebody_waits(other)
     try:
         with other.transaction():
             lock(other, "ticket_types", "NOWAIT")
@@ -166,7 +166,7 @@ def test_a_deadlock_is_tried_again(
     db.session.rollback()
     lock(other, "ticket_types")
     ours = beside(app, work)
-    waits(other)
+    until_somebody_waits(other)
     with suppress(psycopg.OperationalError):
         lock(other, table)
     other.commit()
