@@ -186,7 +186,7 @@ def _quantities(selling: Selling, form: MultiDict[str, str], errors: dict[str, s
 def _prices_shown(form: MultiDict[str, str]) -> dict[int, str]:
     """Ticket type id -> the price that the form carries for it, as `prices.tag` makes it."""
     known = ((name.removeprefix(_PRICE), value) for name, value in form.items() if name.startswith(_PRICE))
-    return {int(type_id): value for type_id, value in known if type_id.isascii() and type_id.isdigit()}
+    return {int(kind): value for kind, value in known if kind.isascii() and kind.isdigit() and len(kind) < 19}
 
 
 def _refused(slug: str, error: DomainError) -> Response:

@@ -56,7 +56,7 @@ def upgrade():
         f"""
         INSERT INTO organisers (user_id, name, description, website, phone, contact_email, state, state_reason,
             created_at, updated_at)
-        SELECT users.id, coalesce(nullif(users.name, ''), users.email), '', '', '', users.email, 'approved', '',
+        SELECT users.id, left(coalesce(nullif(users.name, ''), users.email), 200), '', '', '', users.email, 'approved', '',
             users.created_at, users.created_at
         FROM users
         WHERE users.id IN ({_SOLD_THROUGH_THE_HOUSE})

@@ -82,6 +82,13 @@ def test_a_price_that_changed_of_what_is_not_ordered_stops_nobody(client: FlaskC
     assert client.post(f"/events/{event.slug}", data=form).status_code == 303
 
 
+@pytest.mark.parametrize("number", ["9" * 30, "9" * 5000, "\u0663", "-1", ""])
+def test_a_price_of_nothing_that_is_sold_stops_nobody(client: FlaskClient, number: str) -> None:
+    event = make_event()
+    form = fields_of(client.get(f"/events/{event.slug}").text) | typed(event) | {f"price-{number}": "1 EUR"}
+    assert client.post(f"/events/{event.slug}", data=form).status_code == 303
+
+
 def test_the_same_form_sent_twice_around_a_change_is_one_order(client: FlaskClient) -> None:
     event = make_event()
     form = fields_of(client.get(f"/events/{event.slug}").text) | typed(event)
