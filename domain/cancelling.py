@@ -12,12 +12,13 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from time import monotonic
 
 import structlog
 from sqlalchemy import ColumnElement, String, and_, cast, func, or_, select
 
-from domain import catalogue, clock, decisions, outbox, payments, refunds, remains, sales
+from domain import apart, catalogue, clock, decisions, outbox, payments, refunds, remains, sales
 from domain.errors import DomainError
 from extensions import db, queue
 from models import (
@@ -118,15 +119,15 @@ def _untold() -> list[Order]:
         .where(admits.exists(), ~mailed.exists())
         .order_by(Order.id)
         .limit(_TELL_BATCH)
+        # A row that somebody holds altogether is told of later, and keeps nobody's news waiting.
+        .with_for_update(read=True, key_share=True, skip_locked=True, of=Order)
     )
     return list(db.session.scalars(query))
 
 
 def look_after() -> None:
     """All that is owed to the buyers of cancelled events: the news first, then their money. Commits."""
-    tell_holders()
-    close_pages()
-    refund_due()
+    apart.each("cancelled_events", tell_holders, close_pages, refund_due)
 
 
 # --- What could still be paid ---------------------------------------------------------------------------
@@ -138,7 +139,7 @@ def close_pages(*, budget_seconds: float = 60) -> int:
     Paid in between wins, as everywhere. Whoever could have paid is told by mail, as their payment ends. What
     a provider does not answer for is asked again by the next sweep. Commits for each.
     """
-    ends, ended = monotonic() + budget_seconds, 0
+    ends, ended, one_by_one = monotonic() + budget_seconds, 0, apart.Apart("payment")
     silent: Counter[tuple[str, str]] = Counter()
     for payment_id, provider, account in _payable():
         if monotonic() >= ends:
@@ -146,10 +147,16 @@ def close_pages(*, budget_seconds: float = 60) -> int:
             break
         if silent[provider, account] >= _SILENT:
             continue
-        outcome = payments.reconcile(payment_id, door="cancelled_event", closing=True, patient=True)
+        outcome = one_by_one.do(payment_id, partial(_close, payment_id))
+        if outcome is None:
+            continue
         silent[provider, account] = silent[provider, account] + 1 if outcome.error is not None else 0
         ended += outcome.verdict == "failed"
     return ended
+
+
+def _close(payment_id: int) -> payments.Outcome:
+    return payments.reconcile(payment_id, door="cancelled_event", closing=True, patient=True)
 
 
 def _payable() -> list[tuple[int, str, str]]:
@@ -202,14 +209,14 @@ def refund_due(*, budget_seconds: float = 60) -> int:
     ends = monotonic() + budget_seconds
     recent = Event.refunding_since > clock.now() - _LOOKED_AFTER
     wanted = select(Event).where(recent).order_by(Event.refunding_since)
-    asked = 0
+    asked, one_by_one = 0, apart.Apart("payment")
     for event in db.session.scalars(wanted).all():
-        seen = 0
+        seen, actor_id = 0, event.refunding_by_id
         while monotonic() < ends:
             batch = _due(event, seen)
             if not batch:
                 break
-            answered, number = _refund(batch, event, ends)
+            answered, number = _refund(batch, actor_id, ends, one_by_one)
             asked += number
             seen = batch[-1][0]
             if not answered:
@@ -219,22 +226,31 @@ def refund_due(*, budget_seconds: float = 60) -> int:
     return asked
 
 
-def _refund(batch: list[tuple[int, int]], event: Event, ends: float) -> tuple[bool, int]:
+def _refund(
+    batch: list[tuple[int, int]], actor_id: int | None, ends: float, one_by_one: apart.Apart
+) -> tuple[bool, int]:
     """Refund some payments; whether the provider answers, and how many intents were made."""
-    actor_id, asked, silent = event.refunding_by_id, 0, 0
+    asked, silent = 0, 0
     for payment_id, left in batch:
         if monotonic() >= ends or silent >= _SILENT:
             break
-        try:
-            answered = _give_back(payment_id, left, actor_id)
-        except DomainError as error:
-            # Somebody else refunds it at this moment; what is left then is due at the next run.
-            log.info("refund_not_made", payment_id=payment_id, code=error.code)
-            silent += error.code == "provider_silent"
+        answered = one_by_one.do(payment_id, partial(_try_to_give_back, payment_id, left, actor_id))
+        if answered is None or isinstance(answered, DomainError):
+            silent += answered is not None and answered.code == "provider_silent"
             continue
         asked += 1
         silent = 0 if answered else silent + 1
     return silent < _SILENT, asked
+
+
+def _try_to_give_back(payment_id: int, left_minor: int, actor_id: int | None) -> bool | DomainError:
+    try:
+        return _give_back(payment_id, left_minor, actor_id)
+    except DomainError as error:
+        # Somebody else refunds it at this moment; what is left then is due at the next run.
+        db.session.rollback()
+        log.info("refund_not_made", payment_id=payment_id, code=error.code)
+        return error
 
 
 def _give_back(payment_id: int, left_minor: int, actor_id: int | None) -> bool:

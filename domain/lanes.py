@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from time import monotonic
 
@@ -19,8 +19,9 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import joinedload
 
 from domain import clock, outbox, payments, providers
+from domain.apart import BLOCKED, BRIEFLY
 from domain.providers import Provider, ProviderError
-from extensions import JOBS, db, limited
+from extensions import db, limited
 from models import PAYMENT_ACTIVE, Payment
 
 log = structlog.get_logger(__name__)
@@ -32,9 +33,6 @@ _GIVE_WAY_FOR = 5
 # of several accounts.
 _SILENT = 10
 _SILENT_ACCOUNT = 3
-# After so many payments whose rows somebody holds, others are waited for briefly: the budget is for all.
-_BLOCKED = 3
-_BRIEFLY = replace(JOBS, lock=0.2)
 
 
 @dataclass
@@ -206,7 +204,7 @@ def unless_held(work: Work, payment_id: int, act: Callable[[], payments.Outcome]
     Nothing of it was done then, and to note that would wait for the same rows. A lease ends by itself.
     """
     try:
-        with limited(_BRIEFLY) if work.blocked >= _BLOCKED else nullcontext():
+        with limited(BRIEFLY) if work.blocked >= BLOCKED else nullcontext():
             return act()
     except OperationalError as error:
         db.session.rollback()

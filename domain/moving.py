@@ -120,6 +120,9 @@ def _untold(event_id: int | None = None) -> list[Order]:
     )
     if event_id is not None:
         query = query.where(Event.id == event_id)
+    else:
+        # A row that somebody holds altogether is told of later, and keeps nobody's news waiting.
+        query = query.with_for_update(read=True, key_share=True, skip_locked=True, of=Order)
     return list(db.session.scalars(query))
 
 

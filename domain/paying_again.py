@@ -56,7 +56,8 @@ def pay(
         order = _anew(order, provider_name, shown)
         return order, payments.open_at_provider(order, door="order_page")
     if order.state in _CLOSED:
-        prices.check_one(order.total_minor, order.currency, shown, at_once=False)
+        at_once = prices.paid_at_once(provider_name)
+        prices.check_one(order.total_minor, order.currency, shown, at_once=at_once)
     payment = orders.pay_again(order_id, provider_name, payer_id=payer_id)
     return db.session.get_one(Order, order_id), payment
 

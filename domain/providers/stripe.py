@@ -18,6 +18,7 @@ import stripe
 from stripe import StripeClient
 
 from config import STRIPE_OUTLIVES_MINUTES, Settings
+from domain import clock
 from domain.providers import (
     Anothers,
     BadSignature,
@@ -48,6 +49,8 @@ _SIGNATURE_AGE = 300
 # much longer than its order is kept: then a create whose answer was lost can be repeated unchanged until the
 # hold ends, and a clock of ours that is slow does no harm. Kassa closes the session when the hold ends.
 _OUTLIVES = timedelta(minutes=STRIPE_OUTLIVES_MINUTES)
+# It refuses what is to live for more than a day. A hold may: one that a person has extended.
+_LONGEST = timedelta(hours=24) - timedelta(minutes=1)
 # Sessions are asked for by the SDK's raw request: an object for each part of an answer, which is then turned
 # into plain data, cost more than all the rest of the call.
 _SESSIONS = "/v1/checkout/sessions"
@@ -144,7 +147,7 @@ class StripeProvider:
             "metadata": metadata,
             "payment_intent_data": {"metadata": metadata},
             "adaptive_pricing": {"enabled": False},
-            "expires_at": int((purchase.closes_at + _OUTLIVES).timestamp()),
+            "expires_at": int(min(purchase.closes_at + _OUTLIVES, clock.now() + _LONGEST).timestamp()),
             "success_url": purchase.success_url,
             "cancel_url": purchase.cancel_url,
         }

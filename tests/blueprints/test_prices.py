@@ -190,6 +190,15 @@ def test_what_became_free_is_ordered_again_for_nothing(client: FlaskClient) -> N
     assert (newest_order().state, newest_order().total_minor) == (OrderState.COMPLETED, 0)
 
 
+def test_a_wallet_pays_no_old_order_without_its_price_on_the_form(client: FlaskClient, ann: User) -> None:
+    """It takes the money at once, so that it is confirmed on a page that shows the sum."""
+    order = given_up(make_event(), user=ann, email=ann.email)
+    post(client, f"{address(order)}/pay", page=address(order), provider="wallet", price="")
+    assert balance(ann) == 9000
+    pay(client, order, provider="wallet")
+    assert balance(ann) == 4000
+
+
 def test_a_wallet_pays_an_old_order_at_todays_price_only(client: FlaskClient, ann: User) -> None:
     event = make_event()
     order = given_up(event, user=ann, email=ann.email)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 
+import psycopg
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+import extensions
 from domain import cancelling, clock, decisions, orders, payments, sweep
 from domain.letters import compose
 from extensions import db
@@ -170,6 +174,76 @@ def test_a_silent_provider_is_left_alone_and_closed_by_the_next_sweep(
     sandbox.advance(301)
     sweep.run("command")
     assert {now(payment).state for payment in made} == {PaymentState.CANCELLED}
+
+
+@pytest.fixture
+def other(app: Flask) -> Iterator[psycopg.Connection]:
+    """Somebody else's connection, whose transaction holds rows."""
+    address = db.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(address) as connection:
+        yield connection
+        connection.rollback()
+
+
+def test_one_row_that_is_held_or_broken_keeps_no_other_from_its_end(
+    sandbox: Sandbox, boss: int, other: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody holds the first order, the adapter of the second is gone, and the third goes on."""
+    monkeypatch.setattr(extensions, "JOBS", replace(extensions.JOBS, lock=0.2))
+    event = make_event()
+    held, gone, last = (begun(event, f"b{number}@example.org") for number in range(3))
+    bought = begun(make_event("sold"), "bought@example.org")
+    sandbox.do(bought.provider_id or "", "pay")
+    payments.reconcile(bought.id, door="test")
+    gone.provider = "removed"
+    db.session.commit()
+    other.execute("SELECT id FROM orders WHERE id = %s FOR UPDATE", [held.order_id])
+    cancelling.cancel(event, refund=False, actor_id=boss)
+    cancelling.cancel(db.session.get_one(Event, bought.order.event_id), refund=True, actor_id=boss)
+    cancelling.look_after()
+    states = [now(payment).state for payment in (held, gone, last)]
+    assert states == [PaymentState.OPEN, PaymentState.OPEN, PaymentState.CANCELLED]
+    assert now(bought).order.state is OrderState.REFUNDED
+    other.rollback()
+    cancelling.look_after()
+    assert now(held).state is PaymentState.CANCELLED
+
+
+def test_one_refund_that_cannot_be_made_keeps_no_other_from_it(
+    sandbox: Sandbox, boss: int, other: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extensions, "JOBS", replace(extensions.JOBS, lock=0.2))
+    event = make_event()
+    held, last = (begun(event, f"b{number}@example.org") for number in range(2))
+    for payment in (held, last):
+        sandbox.do(payment.provider_id or "", "pay")
+        payments.reconcile(payment.id, door="test")
+    cancelling.cancel(event, refund=True, actor_id=boss)
+    other.execute("SELECT id FROM orders WHERE id = %s FOR UPDATE", [held.order_id])
+    cancelling.look_after()
+    states = [now(payment).order.state for payment in (held, last)]
+    assert states == [OrderState.COMPLETED, OrderState.REFUNDED]
+    assert [mail.to for mail in mails("event_cancelled")] == ["b1@example.org"]
+    other.rollback()
+    cancelling.look_after()
+    assert now(held).order.state is OrderState.REFUNDED
+    assert len(mails("event_cancelled")) == 2
+
+
+def test_one_duty_that_fails_keeps_no_other_from_being_done(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    def broken() -> int:
+        raise RuntimeError("a row that nobody has foreseen")
+
+    monkeypatch.setattr(cancelling, "tell_holders", broken)
+    monkeypatch.setattr(cancelling, "close_pages", broken)
+    monkeypatch.setattr(cancelling, "refund_due", lambda: done.append("money"))
+    with pytest.raises(ExceptionGroup, match="2 of 3"):
+        cancelling.look_after()
+    assert done == ["money"]
 
 
 def test_an_order_for_the_fee_of_a_cancelled_event_is_not_its_buyers(sandbox: Sandbox, boss: int) -> None:

@@ -10,7 +10,7 @@ from flask import Flask
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
-from domain import clock, ledger, letters, orders, payments, sweep
+from domain import clock, ledger, letters, orders, payments, polling, sweep
 from domain.errors import DomainError
 from domain.payments import settling
 from extensions import db
@@ -286,3 +286,19 @@ def test_a_process_that_dies_after_it_replaced_one_loses_nothing(app: Flask, san
     sweep.run("test")
     assert [payment.state for payment in attempts(order)] == [PaymentState.FAILED, PaymentState.OPEN]
     assert len(shown(sandbox)) == 1
+
+
+def test_a_fresh_attempt_of_an_order_that_got_more_time_is_not_refused(app: Flask, sandbox: Sandbox) -> None:
+    """Stripe lets no page live for more than a day; the hold may be given longer."""
+    order = unanswered(sandbox)
+    polling.extend(order.payments[0].id, polling.MOST_MINUTES, None, "The bank is slow.")
+    sandbox.advance(120)
+    sandbox.faults("http_500", stored=True, times=1, match=CREATES)
+    sweep.run("test")
+    sandbox.advance(60)
+    sandbox.faults()
+    sweep.run("test")
+    *_, new = attempts(order)
+    assert (new.state, held(), ended()) == (PaymentState.OPEN, 2, [])
+    assert new.expires_at is not None and new.expires_at < new.created_at + timedelta(hours=24)
+    assert new.closes_at is not None and new.closes_at > new.expires_at
