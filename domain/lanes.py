@@ -75,6 +75,8 @@ class Work:
     cap: int
     counts: Counter[str] = field(default_factory=Counter)
     failed_duties: int = 0
+    # Duties in which the database ended the connection, so that they left the rest undone.
+    cut_off: list[str] = field(default_factory=list)
     # Payments whose rows somebody else would not let go of.
     blocked: int = 0
     # Unanswered calls in a row, of a lane and of a provider.

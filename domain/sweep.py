@@ -11,6 +11,7 @@ from functools import partial
 from time import monotonic
 
 import structlog
+from sqlalchemy.exc import DBAPIError
 
 import config
 from domain import (
@@ -100,15 +101,20 @@ def _also(work: Work, name: str, do: Callable[[], object]) -> None:
     """One of a sweep's duties. If it fails, that is logged and counted, and the others are still done."""
     try:
         do()
-    except Exception:
+    except Exception as error:
         db.session.rollback()
         log.exception("sweep_duty_failed", duty=name)
         work.failed_duties += 1
+        if isinstance(error, DBAPIError) and error.connection_invalidated:
+            work.cut_off.append(name)
 
 
 def _finish(work: Work, calls: int, mails: int) -> None:
     run, counts = db.session.get_one(SweepRun, work.run_id), work.counts
     run.finished_at = clock.now()
+    if work.cut_off:
+        # Nobody may believe that all that was due was looked at: this is no sweep that a watch counts.
+        run.error = f"The database ended the connection during: {', '.join(work.cut_off)}"[:1000]
     run.verified, run.failed = counts["verified"], counts["failed"] + counts["review"]
     run.pending, run.errors = counts["still_pending"], counts["error"] + work.failed_duties
     run.provider_calls, run.mails = calls, mails

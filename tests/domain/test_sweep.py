@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import psycopg
 import pytest
 from flask import Flask
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select, text
 
-from domain import clock, lanes, outbox, overdue, payments, reading, refunds, sweep, wallet
+from domain import clock, health, lanes, outbox, overdue, payments, reading, refunds, sweep, wallet
 from extensions import db
 from models import (
     MailState,
@@ -42,6 +43,34 @@ def test_a_duty_that_fails_keeps_no_other_from_being_done(
     run = sweep.run("test")
     assert (run.errors, run.error, done) == (2, "", ["mail"])
     assert run.finished_at is not None
+
+
+def test_a_sweep_whose_connection_the_database_ended_is_not_taken_for_a_whole_one(
+    app: Flask, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It left what was due undone: neither its heartbeat nor the invariants may count on it."""
+    payment = payments.open_at_provider(place(make_event()))
+    assert payment is not None
+    sandbox.advance(400)
+    claim = lanes.claim
+
+    def ended(ids: Select[int]) -> list[Payment]:
+        own = db.session.scalars(text("SELECT pg_backend_pid()")).one()
+        with psycopg.connect(
+            str(db.engine.url.set(drivername="postgresql").render_as_string(False))
+        ) as other:
+            other.execute("SELECT pg_terminate_backend(%s, 5000)", (own,))
+        return claim(ids)
+
+    monkeypatch.setattr(lanes, "claim", ended)
+    cut = sweep.run("test")
+    assert (cut.error, cut.errors) == ("The database ended the connection during: by id", 1)
+    assert cut.finished_at is not None and health.last_sweep() is None
+    monkeypatch.setattr(lanes, "claim", claim)
+    whole = sweep.run("test")
+    assert (whole.error, whole.errors, whole.pending) == ("", 0, 1)
+    found = health.last_sweep()
+    assert found is not None and found.id == whole.id
 
 
 def test_the_digest_of_what_expired_names_an_order_once(app: Flask) -> None:

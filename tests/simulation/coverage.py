@@ -58,6 +58,7 @@ AT_PROVIDER = (
     "expire",
     "refund",
     "refund_fail",
+    "inquiry",
     "dispute",
     "dispute_won",
     "dispute_lost",
@@ -192,6 +193,8 @@ class Coverage:
             ],
             "organiser": list(ORGANISERS),
             "false ring": list(FALSE_RINGS),
+            "cancelled event": ["with refunds", "without refunds", "refunded later"],
+            "outage": ["http_500", "timeout_before", "http_429"],
             "point": [point for point in DEATH_POINTS if not point.startswith(_SELDOM)],
             "death": [
                 point

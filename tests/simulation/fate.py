@@ -102,6 +102,14 @@ class Fate(Story):
         self.tell(f"weather: {self._fault} {rule['times']} times")
         self.sandbox.faults(kind, **rule)
 
+    def outage(self) -> None:
+        """From now on every call to a provider fails, in one way, until the sky clears."""
+        self.clear_sky()
+        self._fault, self._calm_sky = self.rng.choice(("http_500", "timeout_before", "http_429")), False
+        self.tell(f"outage: {self._fault}")
+        self.coverage.note("outage", self._fault)
+        self.sandbox.faults(self._fault, rate=1, seconds=_HANGS, match={"path": _API})
+
     def clear_sky(self) -> None:
         """No faults; what the last ones did is counted."""
         if self._calm_sky:
@@ -124,7 +132,7 @@ class Fate(Story):
             return False
         sumup = doors.provider_of(provider_id) == "sumup"
         self.coverage.note("at sumup" if sumup else "at provider", do)
-        if do == "dispute":
+        if do in ("dispute", "inquiry") and provider_id not in self.disputed:
             self.disputed.append(provider_id)
         elif do in ("dispute_won", "dispute_lost"):
             self.disputed.remove(provider_id)

@@ -17,6 +17,7 @@ from domain import checks, ledger
 from extensions import db
 from models import (
     PAYMENT_ACTIVE,
+    Event,
     HoldState,
     Incident,
     LineKind,
@@ -109,6 +110,8 @@ def _restless(world: World) -> list[str]:
             *(f"payment {p.reference} is {p.state}, {p.last_error}" for p in active),
             *(f"refund {r.idempotency_key} is {r.state}" for r in refunds),
             *(f"mail {m.key} is due, {m.last_error}" for m in mails),
+            # Its account was found to be lost as it was asked; it is connected again in the next round.
+            *(f"what {posted.kind} {posted.event_id} told was never read" for posted in world.network.lost),
         ]
 
 
@@ -117,7 +120,10 @@ def judge(world: World) -> None:
     books = _books(world)
     with world.app.app_context():
         wrong = [f"{v.code}: {v.sample}" for v in checks.look()]
-        for question in (_money_is_placed, _goods_are_paid, _ledger_is_the_books, _money_is_goods, _refunds):
+        for question in (
+            *(_money_is_placed, _goods_are_paid, _ledger_is_the_books, _money_is_goods, _refunds),
+            _cancelled_is_refunded,
+        ):
             wrong += question(world, books)
         for other in (_keys_are_ours, _tampered, _suspense, _wallets, _stock, _mail, _rings):
             wrong += other(world)
@@ -290,6 +296,18 @@ def _refunds(world: World, books: dict[str, Books]) -> Iterator[str]:
         there = world.refunded_there[payment.provider_id or ""]
         if made > asked + there:
             yield f"{payment.reference}: {made} refunds were made, {asked} asked for here, {there} there."
+
+
+def _cancelled_is_refunded(world: World, books: dict[str, Books]) -> Iterator[str]:
+    """Where everybody's money was to go back it did, or somebody has tried and a person was told."""
+    refunding = select(Event.id).where(Event.refunding_since.is_not(None))
+    told = set(db.session.scalars(select(Incident.payment_id)))
+    for order in db.session.scalars(select(Order).where(Order.event_id.in_(refunding)).order_by(Order.id)):
+        for payment in order.payments:
+            of = books.get(payment.provider_id or "", Books())
+            tried = bool(payment.refunds) or bool(of.disputed) or payment.id in told
+            if payment.provider_id not in world.ever_tampered and of.kept and not tried:
+                yield f"{payment.reference}: the event was cancelled, and {of.kept} of it never went back."
 
 
 def _keys_are_ours(world: World) -> Iterator[str]:

@@ -237,6 +237,6 @@ PLANTS = (
     Plant(second_payment_fulfils, Habits(two_tabs=1.0, often="_expires")),
     Plant(sweep_forgets_processing, Habits(often="_pays_later")),
     Plant(failed_is_final, Habits(often="_fails_twice")),
-    Plant(refused_access_is_failed, Habits(busy=("organiser",))),
+    Plant(refused_access_is_failed, Habits(reconnects=0.1, busy=("organiser", "sweep"))),
     Plant(refund_repeated_without_a_key, Habits(lost_refunds=True, busy=("refund",))),
 )

@@ -106,7 +106,7 @@ def _connect(user_id: int, account: str) -> str:
 def organise(world: World) -> None:
     """An organiser looks after the account, or something happens to it."""
     waiting = [o for o in world.organisers if _state(world, o) != ConnectionState.CONNECTED]
-    if waiting and world.rng.random() < 0.85:
+    if waiting and world.rng.random() < world.habits.reconnects:
         connect(world, world.rng.choice(waiting))
         return
     organiser = world.rng.choice(world.organisers)

@@ -6,13 +6,16 @@ from functools import partial
 
 from sqlalchemy import func, select
 
-from domain import catalogue, decisions, payments, refunds, remains
+from domain import cancelling, decisions, payments, refunds, remains
 from extensions import db
 from models import Event, Incident, Payment, PaymentState, Refund, RefundState, Ticket, TicketState
 from tests.simulation import doors, sellers
 from tests.simulation.world import Act, World
 
-_DASHBOARD = ("refund", "refund", "refund_fail", "refund_fail", "dispute", "dispute", "tamper", "pay")
+_DASHBOARD = (
+    *("refund", "refund", "refund_fail", "refund_fail", "dispute", "dispute", "tamper", "pay"),
+    *("inquiry", "inquiry"),
+)
 _AT_SUMUP = ("refund", "refund_fail", "refund_fail", "dispute", "dispute", "tamper")
 _DECISIONS = (
     PaymentState.OPEN,
@@ -39,6 +42,7 @@ _HAPPENINGS = {
     "door": 4,
     "organiser": 9,
     "stranger": 3,
+    "outage": 1,
 }
 
 
@@ -68,6 +72,8 @@ def others(world: World) -> None:
         sellers.organise(world)
     elif happening == "stranger":
         sellers.stranger(world)
+    elif happening == "outage":
+        _outage(world)
     else:
         _cancel_event(world)
 
@@ -182,12 +188,40 @@ def _any_door(world: World) -> None:
 
 
 def _cancel_event(world: World) -> None:
-    if world.on_sale:
+    """An event is cancelled, mostly with everybody's money back; or that is asked for later, or again."""
+    if world.cancelled and world.rng.random() < 0.4:
+        event_id = world.rng.choice(world.cancelled)
+        world.coverage.note("cancelled event", "refunded later")
+        world.act("admin", Act("refund everybody", partial(_refund_everybody, event_id, world.admin_id)))
+    elif world.on_sale:
         event_id, _ = world.on_sale.pop(0)
-        world.act(
-            "admin",
-            Act("cancel event", lambda: catalogue.cancel_event(db.session.get_one(Event, event_id)).slug),
-        )
+        refund = world.rng.random() < 0.6
+        world.cancelled.append(event_id)
+        world.coverage.note("cancelled event", "with refunds" if refund else "without refunds")
+        world.act("admin", Act("cancel event", partial(_cancel, event_id, refund, world.admin_id)))
+
+
+def _cancel(event_id: int, refund: bool, admin_id: int) -> str:
+    event = db.session.get_one(Event, event_id)
+    cancelling.cancel(event, refund=refund, actor_id=admin_id)
+    return f"{event.slug}{' with refunds' if refund else ''}"
+
+
+def _refund_everybody(event_id: int, admin_id: int) -> str:
+    event = db.session.get_one(Event, event_id)
+    cancelling.refund_everybody(event, actor_id=admin_id)
+    return event.slug
+
+
+def _outage(world: World) -> None:
+    """No provider answers for longer than a session lives, while buyers come and sweeps go on."""
+    world.outage()
+    for _ in range(3):
+        world.run_sweep()
+        world.deliver()
+        world.advance(world.rng.uniform(2000, 3000))
+    world.clear_sky()
+    world.run_sweep()
 
 
 # --- The provider's dashboard ---------------------------------------------------------------------------
@@ -210,9 +244,17 @@ def _dashboard(world: World) -> None:
         world.at_provider(session, do, amount_minor=world.rng.choice((100, 500, 1000)))
     elif do == "pay":
         world.at_provider(session, do, force=True)
+    elif do == "inquiry":
+        _bank_asks(world, session)
     elif not world.at_provider(session, do) and do == "refund_fail":
         # None was made yet.
         world.at_provider(session, "refund", amount_minor=100)
+
+
+def _bank_asks(world: World, session: str) -> None:
+    """A bank asks about a charge; sometimes its question becomes a dispute under the same id."""
+    if world.at_provider(session, "inquiry") and world.rng.random() < 0.5:
+        world.at_provider(session, "dispute")
 
 
 def _at_stripe(world: World) -> str:

@@ -120,8 +120,12 @@ class Habits:
     events: int = 6
     places: tuple[int, int] = (2, 12)
     two_tabs: float = 0.25
+    # The chance of an event that takes place within hours.
+    soon: float = 0.08
     # Whether the answer to each refund is lost where the provider keeps no key of it; else as the weather is.
     lost_refunds: bool = False
+    # How soon an organiser whose account is lost connects it again.
+    reconnects: float = 0.85
     often: str = ""
     busy: tuple[str, ...] = ()
 
@@ -138,6 +142,8 @@ class World(Fate):
         # Events on sale, as (event id, ticket type id), and how many were made.
         self.on_sale: list[tuple[int, int]] = []
         self.events_made = 0
+        # Events that were cancelled.
+        self.cancelled: list[int] = []
         self.mail_ran_at: datetime | None = None
         # The organisers, and how an event can be paid for.
         self.organisers: list[Organiser] = []
@@ -467,11 +473,13 @@ class World(Fate):
         offer = sellers.OFFERS[self.events_made % len(sellers.OFFERS)]
         with self.app.app_context():
             now = clock.now()
+            # Most are far away; some are over before what is paid for them late arrives.
+            away = timedelta(hours=1) if self.rng.random() < self.habits.soon else timedelta(days=400)
             new = Event(
                 slug=f"event-{self.events_made}",
                 title=f"Event {self.events_made}",
-                starts_at=now + timedelta(days=400),
-                ends_at=now + timedelta(days=400, hours=3),
+                starts_at=now + away,
+                ends_at=now + away * 2,
                 currency=offer.currency,
                 providers=list(offer.providers) if offer.providers else None,
                 organiser_id=sellers.seller(self, offer),
