@@ -205,3 +205,9 @@ def test_an_admin_is_made_by_any_spelling(app: Flask) -> None:
     user = accounts.create(STRASSE, PASSWORD)
     accounts.admin_link("info@straße.de")
     assert db.session.get_one(User, user.id).role is Role.ADMIN and db.session.query(User).count() == 1
+
+
+def test_no_form_lets_a_browser_rewrite_an_address() -> None:
+    """Chromium sends what is typed into a field of the type email by the rules of 2003: ß as ss."""
+    templates = sorted((config.ROOT / "templates").rglob("*.html"))
+    assert [path.name for path in templates if 'type="email"' in path.read_text()] == []
