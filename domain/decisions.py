@@ -25,7 +25,7 @@ from domain import (
 )
 from domain.errors import DomainError, NotFound
 from extensions import db, queue
-from models import Incident, LineKind, Order, OrderState, Payment, Refund
+from models import Incident, LineKind, Order, OrderState, Payment, PaymentState, Refund
 
 log = structlog.get_logger(__name__)
 
@@ -228,6 +228,12 @@ def _from_suspense(incident: Incident, payment: Payment, order: Order, ledger_ac
 def _end(order: Order, payment: Payment, how: str) -> None:
     """An order that waited for this decision, and gets no goods, ends and gives its stock back."""
     if order.state is not OrderState.REVIEW or any(other.fulfilled for other in order.payments):
+        return
+    active = next((other for other in order.payments if other is not payment and other.is_active), None)
+    if active is not None:
+        # Its buyer is paying it anew meanwhile: what is decided here is about the other money only.
+        opened = active.state is not PaymentState.CREATED
+        order.state = OrderState.PENDING_VERIFICATION if opened else OrderState.PENDING
         return
     order.state = OrderState.CANCELLED if how == "dismiss" else OrderState.REFUNDED
     fulfilment.release(order)

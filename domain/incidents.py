@@ -238,8 +238,9 @@ def _of_sum(kind: str, order: Order, payment: Payment, amount_minor: int, *, doo
     if waiting is not None:
         waiting.amount_minor = amount_minor
         return
-    if any(incident.amount_minor >= amount_minor for incident in known):
-        # A person has decided about as much already.
+    if any(incident.amount_minor >= amount_minor for incident in known if incident.resolution != "refund"):
+        # A person has let as much be already. What was sent back instead is here no more, so that what is
+        # told now is other money, or the same after its refund has failed.
         return
     key = f"{kind}:{payment.id}:{len(known)}"
     _add(kind, key, order, payment, amount_minor, payment.currency, {})

@@ -84,7 +84,11 @@ def _dispute(order: Order, payment: Payment, claim: DisputeReport, *, door: str)
     known.provider_status = claim.status
     state = DisputeState(claim.state)
     if known.state is not DisputeState.OPEN:
-        return
+        if known.took_money or claim.inquiry:
+            return
+        # The bank only asked, was done with it, and has made a dispute of it after all.
+        known.state, known.closed_at = DisputeState.OPEN, None
+        _watch(payment)
     if not known.took_money and not claim.inquiry:
         known.amount_minor, known.currency = claim.amount_minor, claim.currency
         _taken(order, payment, known, door=door)
@@ -113,9 +117,14 @@ def _noted(order: Order, payment: Payment, claim: DisputeReport, *, door: str) -
             *alerts.inquiry(order, dispute.amount_minor, dispute.currency, dispute.reason),
             key=f"inquiry:{dispute.id}",
         )
+    _watch(payment)
+    return dispute
+
+
+def _watch(payment: Payment) -> None:
+    """How a dispute ends is read once a day, should nobody ring."""
     if payment.next_check_at is None:
         payment.next_check_at = clock.now() + timedelta(days=1)
-    return dispute
 
 
 def _said(dispute: Dispute) -> str:

@@ -22,19 +22,34 @@ def assign(payment: Payment, told: Sequence[RefundReport]) -> list[tuple[RefundR
 
     A row is known by the provider's id or by our key. Where the provider keeps no keys, what is left of the
     list is given to those of ours that lack an id still, by the amount: first to what it has accepted, then
-    to what was asked for and not answered. The sum alone would not tell them apart: a refund that fails
-    lowers it, and one made in the dashboard raises it, so that it can come out as if ours had been made.
+    to what was asked for and not answered. What was accepted is looked for first among what stands in the
+    list; only what finds nothing there has failed since. The sum alone would not tell them apart: a refund
+    that fails lowers it, and one made in the dashboard raises it, so that it can come out as if ours had been
+    made.
     """
     ours = [_named(payment, said) for said in told]
     if keeps_keys(payment):
         return list(zip(told, ours, strict=True))
     lacking = [refund for refund in _nameless(payment) if refund not in ours]
+    accepted = [refund for refund in lacking if refund.state in GONE]
+    _give(told, ours, accepted, only=GONE)
+    _give(told, ours, [refund for refund in lacking if refund not in ours], only=tuple(RefundState))
+    return list(zip(told, ours, strict=True))
+
+
+def _give(
+    told: Sequence[RefundReport],
+    ours: list[Refund | None],
+    lacking: list[Refund],
+    *,
+    only: Sequence[RefundState],
+) -> None:
+    """Give what is told in one of these states, and has no row yet, to the first of its amount."""
     for place, said in enumerate(told):
         fits = (refund for refund in lacking if refund.amount_minor == said.amount_minor)
-        if ours[place] is None and (found := next(fits, None)) is not None:
+        if ours[place] is None and said.state in only and (found := next(fits, None)) is not None:
             ours[place] = found
             lacking.remove(found)
-    return list(zip(told, ours, strict=True))
 
 
 def _named(payment: Payment, said: RefundReport) -> Refund | None:

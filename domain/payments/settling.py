@@ -302,6 +302,9 @@ def _close(
     )
     if order.state not in (OrderState.PENDING, OrderState.PENDING_VERIFICATION):
         return
+    if _another_is_active(order, payment):
+        # A person closed one that was in review: the order ends with the one that can still be paid.
+        return
     order.state = _FINAL_WORDS[state][0]
     order.failure_reason, order.failure_code = payment.reason, code
     if not quietly:

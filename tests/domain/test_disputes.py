@@ -12,6 +12,7 @@ from sqlalchemy import select
 from domain import checks, decisions, incidents, ledger, payments, refunds, sales
 from domain.errors import DomainError
 from domain.providers import DisputeReport, RefundReport
+from domain.providers.stripe import StripeProvider
 from extensions import db
 from models import Incident, Order, OrderState, Payment, Ticket, TicketState
 from tests.support.people import mails
@@ -213,3 +214,51 @@ def test_only_what_can_be_done_is_offered(app: Flask) -> None:
         assert "dismiss" in offered and set(offered) <= set(decisions.WAYS)
     assert decisions.ways(Incident(kind="given_back_too_much")) == ("dismiss",)
     assert decisions.ways(Incident(kind="late_money")) == decisions.WAYS
+
+
+def test_money_that_no_refund_could_send_back_waits_again(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was to be sent back by a decision, and that refund fails as the one before it did."""
+    event = make_event(capacity=2)
+    payment = place(event, 2).payments[0]
+    payments.settle(payment.id, report_on(payment, "open"), door="test")
+    settle(payment)
+    first = RefundReport("re_1", 5000, "EUR", "pending")
+    settle(payment, refunds=(first,))
+    other = place(event, 2, email="bob@example.org").payments[0]
+    payments.settle(other.id, report_on(other, "open"), door="test")
+    settle(other)
+    first = replace(first, state="failed")
+    settle(payment, refunds=(first,))
+    assert waiting() == [("kept_without_goods", 5000)]
+    second = RefundReport("re_2", 5000, "EUR", "pending")
+    monkeypatch.setattr(StripeProvider, "refund", lambda *args, **more: second)
+    waits = db.session.scalars(select(Incident)).one()
+    decisions.resolve(waits.id, how="refund", reason="It is theirs.", actor_id=None)
+    assert waiting() == []
+    for _ in range(2):
+        settle(payment, refunds=(first, replace(second, state="failed")))
+        assert waiting() == [("kept_without_goods", 5000)]
+    assert checks.look() == []
+
+
+@pytest.mark.parametrize("end", ["open", "won", "lost"])
+def test_a_closed_inquiry_that_becomes_a_dispute_takes_the_money(app: Flask, end: str) -> None:
+    """Under the same id, however far it has come when it is heard of; a further inquiry moves nothing."""
+    payment = paid()
+    settle(payment, disputes=(ASKS,))
+    settle(payment, disputes=(replace(ASKS, state="won", status="warning_closed"),))
+    fresh(payment).next_check_at = None
+    db.session.commit()
+    settle(payment, disputes=(ASKS,))
+    assert (kept(), tickets()) == (5000, [VALID] * 2)
+    for _ in range(2):
+        settle(payment, disputes=(TAKES if end == "open" else closed(TAKES, end),))
+    after = {"open": (0, [WAITS] * 2), "won": (5000, [VALID] * 2), "lost": (0, [VOID] * 2)}
+    assert (kept(), tickets()) == after[end]
+    (dispute,) = fresh(payment).disputes
+    assert dispute.state == end and (dispute.closed_at is None) is (end == "open")
+    assert fresh(payment).next_check_at is not None
+    assert len([m for m in mails("alert") if "Payment Disputed" in m.context["subject"]]) == 1
+    assert checks.look() == []

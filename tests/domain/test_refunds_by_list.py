@@ -11,9 +11,9 @@ import pytest
 from flask import Flask
 from sqlalchemy import select
 
-from domain import checks, clock, decisions, ledger, payments, refunds
+from domain import checks, clock, decisions, ledger, payments, recognising, refunds
 from domain.errors import DomainError
-from domain.providers import ProviderError
+from domain.providers import ProviderError, RefundReport
 from extensions import db
 from models import Incident, Order, OrderState, Payment, Refund, RefundState
 from tests.domain.test_second_provider import again, alerts, later, paid
@@ -299,3 +299,24 @@ def test_a_refusal_is_the_end_of_it(bank: Bench, monkeypatch: pytest.MonkeyPatch
     assert (made.state, made.failure_reason) == (RefundState.FAILED, "Too old to be given back.")
     assert again(payment).order.state is OrderState.COMPLETED
     assert db.session.scalars(select(Order.state)).all() == [OrderState.COMPLETED]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_what_was_accepted_is_not_taken_for_one_that_failed_beside_it(
+    bank: Bench, order: tuple[int, int]
+) -> None:
+    """A first try in the dashboard that failed has the same amount as ours, of which no id was heard."""
+    payment = paid(bank)
+    made = refund(payment)
+    made.provider_id = None
+    db.session.commit()
+    listed = (
+        RefundReport("tx:1", 1000, payment.currency, "failed"),
+        RefundReport("tx:2", 1000, payment.currency, "succeeded"),
+    )
+    told = [listed[place] for place in order]
+    assert made.state is RefundState.SUCCEEDED
+    found = {said.provider_id: ours for said, ours in recognising.assign(again(payment), told)}
+    assert found == {"tx:1": None, "tx:2": made}
+    # Where nothing else of its amount stands, it is ours that has failed.
+    assert recognising.assign(again(payment), told[:1] if order == (0, 1) else told[1:])[0][1] is made
