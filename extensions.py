@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
+from ipaddress import IPv6Address, ip_address, ip_network
 from time import monotonic
 from typing import Any
 
@@ -15,7 +16,6 @@ import structlog
 from flask import current_app, g, has_request_context, request
 from flask_bootstrap import Bootstrap5
 from flask_limiter import Limiter
-from flask_limiter.util import get_remote_address
 from flask_login import LoginManager
 from flask_mail import Mail
 from flask_migrate import Migrate
@@ -102,6 +102,18 @@ def connect_redis(url: str, timeout: float | None) -> Redis:
     return Redis.from_url(url, **options)
 
 
+def network(client_address: str) -> str:
+    """What counts as one place: an IPv4 address, or the /64 that one subscriber of IPv6 has."""
+    try:
+        address = ip_address(client_address)
+    except ValueError:
+        return "unknown"
+    if isinstance(address, IPv6Address):
+        # A socket of both kinds writes IPv4 in IPv6: all of those would be one network.
+        return str(address.ipv4_mapped or ip_network((int(address), 64), strict=False))
+    return str(address)
+
+
 class FormGuard(CSRFProtect):
     """The token in each form, and the browser's own word that the form was ours.
 
@@ -137,7 +149,7 @@ db = SQLAlchemy(model_class=Base)
 migrate = Migrate()
 login = LoginManager()
 csrf = FormGuard()
-limiter = Limiter(key_func=get_remote_address)
+limiter = Limiter(key_func=lambda: network(request.remote_addr or ""))
 mail = Mail()
 bootstrap = Bootstrap5()
 queue = JobQueue()

@@ -44,14 +44,15 @@ def _lead_home() -> BaseResponse | None:
 
 
 def _came_in_clear() -> bool:
-    """Whether the front says so. A front that says nothing may well speak TLS."""
+    """Whether the front says so. A front that says nothing may well speak TLS.
+
+    Of two proxies the inner one may tell a single value, the outer one's or its own: then that one counts.
+    """
     settings = config.get()
     if not (settings.production and settings.https and settings.trusted_proxies):
         return False
     told = request.headers.get("X-Forwarded-Proto", "").split(",")
-    if len(told) < settings.trusted_proxies:
-        return False
-    return told[-settings.trusted_proxies].strip().lower() == "http"
+    return told[-settings.trusted_proxies :][0].strip().lower() == "http"
 
 
 def _is_our_name() -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 from flask import Blueprint, Flask, Response, flash, jsonify, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
-from blueprints.visitor import signed_in
+from blueprints.visitor import order_key, signed_in
 from domain import (
     catalogue,
     clock,
@@ -63,10 +63,6 @@ def _not_shared(response: Response) -> Response:
     return response
 
 
-def _order_key() -> str:
-    return f"order:{(request.view_args or {}).get('code', '')}"
-
-
 @bp.get(_PAGE)
 def show(code: str, secret: str) -> str:
     order = _checked(code, secret)
@@ -115,7 +111,7 @@ def status(code: str, secret: str) -> Response:
 
 
 @bp.post(f"{_PAGE}/check")
-@limiter.limit("60 per minute", key_func=_order_key)
+@limiter.limit("60 per minute", key_func=order_key)
 def check(code: str, secret: str) -> BaseResponse:
     order = _checked(code, secret)
     now = _latest(order)
@@ -125,7 +121,7 @@ def check(code: str, secret: str) -> BaseResponse:
 
 
 @bp.post(f"{_PAGE}/pay")
-@limiter.limit("30 per minute", key_func=_order_key)
+@limiter.limit("30 per minute", key_func=order_key)
 def pay(code: str, secret: str) -> BaseResponse:
     order = orders.find(code, secret)
     try:
@@ -143,7 +139,7 @@ def pay(code: str, secret: str) -> BaseResponse:
 
 
 @bp.post(f"{_PAGE}/cancel")
-@limiter.limit("30 per minute", key_func=_order_key)
+@limiter.limit("30 per minute", key_func=order_key)
 def cancel(code: str, secret: str) -> BaseResponse:
     order = orders.find(code, secret)
     try:
@@ -156,7 +152,7 @@ def cancel(code: str, secret: str) -> BaseResponse:
 
 
 @bp.post(f"{_PAGE}/email")
-@limiter.limit("10 per hour", key_func=_order_key)
+@limiter.limit("10 per hour", key_func=order_key)
 def correct_email(code: str, secret: str) -> BaseResponse:
     order = orders.find(code, secret)
     try:
@@ -169,7 +165,7 @@ def correct_email(code: str, secret: str) -> BaseResponse:
 
 
 @bp.post(f"{_PAGE}/resend")
-@limiter.limit("5 per hour", key_func=_order_key)
+@limiter.limit("5 per hour", key_func=order_key)
 def resend(code: str, secret: str) -> BaseResponse:
     order = orders.find(code, secret)
     try:
@@ -182,7 +178,7 @@ def resend(code: str, secret: str) -> BaseResponse:
 
 
 @bp.get(f"{_PAGE}/tickets.pdf")
-@limiter.limit("60 per minute", key_func=_order_key)
+@limiter.limit("60 per minute", key_func=order_key)
 def tickets_pdf(code: str, secret: str) -> BaseResponse:
     order = orders.find(code, secret)
     if not _admitting(order):

@@ -5,18 +5,15 @@ from __future__ import annotations
 from flask import Blueprint, Flask, flash, redirect, request, url_for
 from werkzeug.wrappers import Response
 
+from blueprints.visitor import order_key
 from domain import doorbell, orders, payments
 from extensions import csrf, limiter
 
 bp = Blueprint("payments", __name__)
 
 
-def _order_key() -> str:
-    return f"order:{(request.view_args or {}).get('code', '')}"
-
-
 @bp.get("/pay/success/<code>/<secret>")
-@limiter.limit("300 per minute", key_func=_order_key)
+@limiter.limit("300 per minute", key_func=order_key)
 def success(code: str, secret: str) -> Response:
     """The provider sends the buyer here: ask it at once whether the money arrived, then show the order."""
     order = orders.find(code, secret)

@@ -18,7 +18,7 @@ from sqlalchemy.orm import joinedload, selectinload
 import config
 from domain import addresses, attempts, clock, folding, links, names, orders, outbox, passwords
 from domain.errors import DomainError
-from extensions import db, queue
+from extensions import db, network, queue
 from models import LinkPurpose, Order, Role, User
 
 # Mails of one kind to one person in an hour; a stranger can ask for them, so they are few.
@@ -111,7 +111,7 @@ def register(email: str, password: str, name: str, *, client_address: str = "") 
     address = addresses.normal(email)
     name = names.clean(name)
     passwords.check(password, address)
-    if not attempts.count(attempts.REGISTER_NETWORK, attempts.network(client_address)):
+    if not attempts.count(attempts.REGISTER_NETWORK, network(client_address)):
         raise DomainError("too_many_accounts", "Too many new accounts from here. Try again in an hour.")
     kept = passwords.hashed(password)
     user = _insert(address, name, kept, Role.BUYER, confirmed=False)
@@ -168,7 +168,7 @@ def authenticate(email: str, password: str, *, client_address: str = "") -> User
     Raises DomainError `wrong_login` alike for an unknown address and a wrong password, `too_many_attempts`,
     and only to who knows the password `disabled` or `unconfirmed` (then the confirmation is mailed again).
     """
-    place = attempts.network(client_address)
+    place = network(client_address)
     user = find(email) if len(email) <= _LONGEST_ADDRESS else None
     who = _counted(user, email)
     if attempts.spent(attempts.LOGIN_NETWORK, place) or not attempts.count(attempts.LOGIN_ACCOUNT, who):

@@ -20,6 +20,8 @@ import config
 from domain.errors import DomainError
 
 LONGEST = 254
+# What is typed may be longer than its normal form: a domain's letters can have signs that nobody sees.
+_LONGEST_TYPED = 2 * LONGEST
 # What the standard library raises for a text that is no address.
 _NO_ADDRESS = (ValueError, IndexError, HeaderParseError, MessageError)
 
@@ -29,9 +31,12 @@ def normal(typed: str) -> str:
 
     Letters beyond ASCII may stand after the @ only: few mail servers deliver to the others.
     """
+    plain = _plain(typed)
+    if len(plain) > _LONGEST_TYPED:
+        raise DomainError("email_invalid", "That e-mail address does not look right: it is too long.")
     try:
         found = validate_email(
-            unicodedata.normalize("NFC", typed.strip()),
+            plain,
             check_deliverability=False,
             test_environment=True,
             allow_smtputf8=False,
@@ -44,6 +49,11 @@ def normal(typed: str) -> str:
             "email_invalid", "That e-mail address does not look right: mail cannot be sent to it."
         )
     return address
+
+
+def _plain(typed: str) -> str:
+    """What was typed, without the blanks around it and with each letter in one piece."""
+    return unicodedata.normalize("NFC", typed.strip())
 
 
 def mailbox(address: str) -> Address:
@@ -107,8 +117,11 @@ def spellings(typed: str) -> list[str]:
 
 
 def key(typed: str) -> str:
-    """What a limit counts an address under, however it is spelled."""
-    return settled(typed[: 2 * LONGEST]).strip().lower()
+    """What a limit counts an address under, however it is spelled.
+
+    Cut only as `normal()` would read it, so nothing that it takes for one address is counted as two.
+    """
+    return settled(_plain(typed)[:_LONGEST_TYPED]).strip().lower()
 
 
 def settle(settings: config.Settings) -> config.Settings:

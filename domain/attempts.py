@@ -6,8 +6,6 @@ knows the password is never kept waiting by their own typing for long.
 
 from __future__ import annotations
 
-from ipaddress import IPv6Address, ip_address, ip_network
-
 import structlog
 from limits import RateLimitItem, RateLimitItemPerMinute
 from limits.errors import StorageError
@@ -41,17 +39,6 @@ def forget(limit: RateLimitItem, who: str) -> None:
     """Begin again for `who`: they have shown that they are the right person."""
     if config.get().limits:
         _ask("clear", limit, who)
-
-
-def network(client_address: str) -> str:
-    """What counts as one place: an IPv4 address, or the /64 that one subscriber of IPv6 has."""
-    try:
-        address = ip_address(client_address)
-    except ValueError:
-        return "unknown"
-    if isinstance(address, IPv6Address):
-        return str(ip_network((address, 64), strict=False))
-    return str(address)
 
 
 def _ask(what: str, limit: RateLimitItem, who: str) -> bool:

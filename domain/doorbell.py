@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 import config
 from domain import attempts, clock, incidents, lookup, payments, polling, providers
 from domain.providers import ProviderError
-from extensions import db
+from extensions import db, network
 from models import Payment, PaymentState, WebhookEvent
 
 # What is not signed can come from anybody: so often it is listened to from one network, and of one payment.
@@ -40,7 +40,7 @@ def ring(provider_name: str, body: bytes, headers: Mapping[str, str], *, address
 
 def _unsigned(provider_name: str, rung: providers.Ring, address: str) -> int:
     """A ring that anybody may have made: at most it makes us ask, and seldom. It is not remembered."""
-    if not attempts.count(UNSIGNED_NETWORK, attempts.network(address)):
+    if not attempts.count(UNSIGNED_NETWORK, network(address)):
         return 429
     payment = _behind(provider_name, rung)
     if payment is None:

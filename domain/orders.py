@@ -362,10 +362,15 @@ def find(code: str, secret: str, *, whole: bool = False) -> Order:
     NotFound alike for a wrong code and a wrong secret.
     """
     query = _WHOLE if whole else _WITH_PAYMENTS
-    order = db.session.scalars(query, {"code": code.upper()}).unique().one_or_none()
+    order = db.session.scalars(query, {"code": canonical(code)}).unique().one_or_none()
     if order is None or not hmac.compare_digest(order.secret.encode(), secret.encode()):
         raise NotFound("no_order", "There is no order at this address. Check that the link is complete.")
     return order
+
+
+def canonical(code: str) -> str:
+    """An order's code as it is stored, however a link spells it: it is found, and counted, by that."""
+    return code.upper()
 
 
 def cancel(order: Order, *, door: str, actor_id: int | None = None, replaced: bool = False) -> Order:

@@ -12,7 +12,7 @@ import pytest
 
 import config
 from config import ConfigError, Settings
-from domain import clock, money
+from domain import addresses, clock, money
 from domain import providers as providers_package
 
 LEAST = {
@@ -250,6 +250,13 @@ def test_addresses_stand_in_for_one_another() -> None:
     assert (own.support_email, own.alert_email) == ("help@example.org", "alerts@example.org")
     assert own.mail_sender == "tickets@example.org"
     assert load(MAIL_SENDER="a@x.org", MAIL_DEFAULT_SENDER="b@x.org").mail_sender == "a@x.org"
+
+
+def test_a_mailbox_on_this_machine_is_an_address_for_settings() -> None:
+    made = load(ADMIN_EMAIL="root@localhost", MAIL_SENDER="Kassa <kassa@localhost>")
+    settled = addresses.settle(made)
+    assert (settled.admin_email, settled.alert_email) == ("root@localhost", "root@localhost")
+    assert settled.mail_sender == "Kassa <kassa@localhost>"
 
 
 def test_names_of_older_settings_are_read() -> None:

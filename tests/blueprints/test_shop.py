@@ -18,8 +18,9 @@ from werkzeug.test import TestResponse
 
 import config
 from app import create_app
+from blueprints import visitor
 from domain import catalogue, clock, ledger, outbox
-from extensions import db, limiter, queue
+from extensions import db, limiter, network, queue
 from models import (
     Event,
     EventState,
@@ -333,10 +334,43 @@ def test_one_mail_address_orders_twenty_times_an_hour(limited: FlaskClient) -> N
 
 
 def test_one_address_is_counted_once_however_it_is_spelled(limited: FlaskClient) -> None:
-    """Six forms an hour, also in full-width letters, capitals and another script's full stop."""
-    spelled = ("ada@example.org", "ADA@example.org", "ada@\uff45xample.org", "ada@example\uff0eorg")
-    codes = [post(limited, "/tickets/find", email=typed).status_code for typed in (*spelled, *spelled[:3])]
+    """Six forms an hour, in full-width letters, capitals, with another script's full stop, after blanks."""
+    spelled = ["ada@example.org", "ADA@example.org", "ada@\uff45xample.org", "ada@example\uff0eorg"]
+    spelled += [blank * 600 + "ada@example.org" for blank in " \u3000"]
+    codes = [post(limited, "/tickets/find", email=typed).status_code for typed in (*spelled, spelled[0])]
     assert codes == [303] * 6 + [429]
+
+
+def test_an_order_is_counted_once_however_its_code_is_spelled(limited: FlaskClient) -> None:
+    order = place(make_event(price_minor=0))
+    number = order.code.removeprefix("ORD-")
+    codes = [
+        post(limited, f"/o/{start}-{number}/{order.secret}/resend", page="/tickets/find").status_code
+        for start in ("ORD", "ord", "Ord", "oRD", "orD", "OrD")
+    ]
+    assert codes == [303] * 5 + [429]
+
+
+def test_an_order_s_limits_count_what_is_found(app: Flask) -> None:
+    """Capitals of other letters are plain ones, too."""
+    keys = set()
+    for code in ("ORD-SISS", "ord-siss", "ORD-\u017fI\xdf", "ord-s\u0131ss"):
+        for door in ("/o/{}/x/check", "/pay/success/{}/x"):
+            with app.test_request_context(door.format(code), method="POST" if "check" in door else "GET"):
+                keys.add(visitor.order_key())
+    assert keys == {"order:ORD-SISS"}
+
+
+def test_a_subscriber_of_ipv6_is_counted_once(limited: FlaskClient) -> None:
+    """A subscriber has as many addresses as they like, all in one network."""
+    token = re.search(r'name="csrf_token" value="([^"]+)"', limited.get("/tickets/find").text)
+    codes = []
+    for number in range(61):
+        limited.environ_base["REMOTE_ADDR"] = f"2001:db8:1:2::{number:x}"
+        asked = {"email": f"a{number}@example.org", "csrf_token": token[1] if token else ""}
+        codes.append(limited.post("/tickets/find", data=asked).status_code)
+    assert codes == [303] * 60 + [429]
+    assert network("::ffff:192.0.2.7") == "192.0.2.7" != network("::ffff:192.0.2.8")
 
 
 def test_mistakes_do_not_use_up_the_limit(limited: FlaskClient) -> None:

@@ -48,6 +48,22 @@ def test_there_is_one_form_of_an_address(typed: str, kept: str, shown: str) -> N
 @pytest.mark.parametrize(
     "typed",
     [
+        *(blank * 600 + "ada@example.org" for blank in " \t\u00a0\u3000\u2028"),
+        "ada@exam" + "\u00ad" * 600 + "ple.org",
+        "ada@" + "o\u0302\u0300" * 230 + ".org",
+    ],
+)
+def test_whatever_is_taken_for_an_address_is_counted_as_that_one(typed: str) -> None:
+    try:
+        taken = addresses.normal(typed)
+    except DomainError:
+        return
+    assert addresses.key(typed) == taken
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
         "",
         "ada",
         "ada@localhost",
