@@ -119,22 +119,27 @@ class Request(HTTPRequestParser):
 
     def received(self, data: bytes) -> int:
         taken: int = super().received(data)
-        if self.error is not None:
-            # waitress would ask for the body of what it has just refused.
-            self.expect_continue = False
-            return taken
         if self.headers_finished and not self.body_began:
             self.body_began = time.monotonic()
-        if self.body_rcv is not None:
-            self._count()
+        self._count()
+        if self.body_rcv is not None and self.error is None:
             self._judge()
-        if self.completed and self.adj.stopping:
+        if not self.completed:
+            return taken
+        # A body that was to be asked for, and has no bytes or is refused, is not asked for.
+        self.expect_continue = False
+        if self.error is not None or self.refused:
+            # What follows is the rest of it, never a request.
+            self.channel.refused = True
+        else:
+            # waitress would read on: a few bytes may be a request, and all of them would wait in memory.
+            self.channel.put_by(data[taken:])
+        if self.adj.stopping:
             self.headers["CONNECTION"] = "close"
-        # What follows a body that was refused is the rest of it, never a request.
-        return len(data) if self.refused else taken
+        return len(data)
 
     def _count(self) -> None:
-        grown = self.body_bytes_received - self.held
+        grown = self.header_bytes_received + self.body_bytes_received - self.held
         self.held += grown
         self.adj.held.add(grown)
 
@@ -151,8 +156,7 @@ class Request(HTTPRequestParser):
 
     def _refuse(self, size: int) -> None:
         """Let the application answer: it sees a length beyond the limit, and no body."""
-        self.refused = self.completed = self.channel.refused = True
-        self.expect_continue = False
+        self.refused = self.completed = True
         self.close()
         self.body_rcv = None
         self.headers["CONTENT_LENGTH"] = str(size)
@@ -176,6 +180,7 @@ class Channel(HTTPChannel):
         self.refused = False
         self.discarding_until = 0.0
         self.discarded = 0
+        self.ahead = b""
         self.sending_since = 0.0
         self.sent = 0
         super().__init__(*args, **kwargs)
@@ -193,6 +198,24 @@ class Channel(HTTPChannel):
         if self.adj.held.too_many:
             self.server.make_room()
         return took
+
+    def put_by(self, data: bytes) -> None:
+        """What came after a request waits unread until the answer is taken; at most one read's bytes."""
+        self.adj.held.add(len(data) - len(self.ahead))
+        self.ahead = data
+
+    def go_on(self) -> None:
+        """Read what was put by, once nothing before it is still to be answered or taken."""
+        if self.ahead and not self.requests and not self.total_outbufs_len:
+            wasyncore.read(self)
+
+    def recv(self, buffer_size: int) -> bytes:
+        came: bytes = self.ahead or super().recv(buffer_size)
+        self.put_by(b"")
+        return came
+
+    def readable(self) -> bool:
+        return not self.ahead and bool(super().readable())
 
     def send(self, data: bytes, do_close: bool = True) -> int:
         sent: int = super().send(data, do_close=do_close)
@@ -213,6 +236,7 @@ class Channel(HTTPChannel):
     def handle_close(self) -> None:
         if self.request is not None:
             self.request.close()
+        self.put_by(b"")
         super().handle_close()
 
     def service(self) -> None:
@@ -220,15 +244,20 @@ class Channel(HTTPChannel):
         super().service()
 
     @property
+    def coming(self) -> int:
+        """Bytes in memory of what is not whole yet, or not read yet."""
+        return len(self.ahead) + (self.request.held if self.request is not None else 0)
+
+    @property
     def settled(self) -> bool:
         """Whether the reading thread need not look at it: all is written, and it is listened to."""
-        waits = self.requests or self.total_outbufs_len or self.will_close or self.close_when_flushed
-        return not waits and bool(self._map.mask(self._fileno) & selectors.EVENT_READ)
+        return not self.busy and bool(self._map.mask(self._fileno) & selectors.EVENT_READ)
 
     @property
     def busy(self) -> bool:
         """Whether what it waits for can change without an event of its own."""
-        return bool(self.requests or self.total_outbufs_len or self.will_close or self.close_when_flushed)
+        written = self.requests or self.ahead or self.total_outbufs_len
+        return bool(written or self.will_close or self.close_when_flushed)
 
     def overdue(self, now: float, stopping: bool) -> str:
         """Why this connection has had its time; "" while it has not."""
@@ -238,7 +267,7 @@ class Channel(HTTPChannel):
             self.idle_since = now
             return self._reads_too_slowly(now)
         self.sending_since = 0.0
-        if self.requests or self.close_when_flushed:
+        if self.requests or self.ahead or self.close_when_flushed:
             self.idle_since = now
             return ""
         if self.request is not None:
@@ -307,12 +336,16 @@ class Listener(TcpWSGIServer):
 
     def make_room(self) -> None:
         """There is too much in memory: the largest body that is still coming goes, so that forms get in."""
-        coming = [channel for channel in self.active_channels.values() if channel.request is not None]
-        largest = max(coming, key=lambda channel: channel.request.held, default=None)
-        if largest is not None:
-            self.worker.closed["no room"] += 1
-            words = "Too much is being sent here just now. Please try again in a minute.\n"
-            largest.say("503 Service Unavailable", words, "Retry-After: 60\r\n")
+        largest = max(self.active_channels.values(), key=lambda channel: channel.coming, default=None)
+        if largest is None or not largest.coming:
+            return
+        self.worker.closed["no room"] += 1
+        if largest.ahead:
+            # An answer is under way there: words of ours would land in the middle of it.
+            largest.handle_close()
+            return
+        words = "Too much is being sent here just now. Please try again in a minute.\n"
+        largest.say("503 Service Unavailable", words, "Retry-After: 60\r\n")
 
 
 class Map(dict[int, Any]):
@@ -416,6 +449,8 @@ class WebWorker(Worker):
             wasyncore.readwrite(waiting, flags)
 
     def _wait_for(self, waiting: Any) -> None:
+        if isinstance(waiting, Channel):
+            waiting.go_on()
         descriptor = waiting._fileno
         known = descriptor is not None and self.map.get(descriptor) is waiting
         if not known:
