@@ -72,6 +72,7 @@ def _made(plan: Plan, form: RefundForm, *, actor_id: int, door: str) -> tuple[st
         reason=str(form.reason.data or ""),
         void_ticket_ids=[ticket.id for ticket in plan.stops],
         door=door,
+        after=plan.before,
     )
     shown = money.show(made.amount_minor, made.currency)
     if made.failure_reason:

@@ -14,6 +14,7 @@ from domain import (
     addresses,
     clock,
     fulfilment,
+    house,
     incidents,
     ledger,
     locks,
@@ -42,7 +43,17 @@ _WAYS_OF = {
 
 def ways(incident: Incident) -> tuple[str, ...]:
     """How this incident can be decided."""
-    return _WAYS_OF.get(incident.kind, WAYS)
+    able = _WAYS_OF.get(incident.kind, WAYS)
+    return able if _is_in_the_house(incident) else tuple(way for way in able if way != "wallet")
+
+
+def _is_in_the_house(incident: Incident) -> bool:
+    """Whether its money came into the house's own account, by our record and by the provider's."""
+    payment = incident.payment
+    if payment is None:
+        return False
+    theirs = incident.evidence.get("theirs", {}).get("account", payment.account)
+    return bool(theirs == payment.account) and house.holds(payment)
 
 
 def resolve(incident_id: int, *, how: str, reason: str, actor_id: int | None) -> Incident:
@@ -130,7 +141,7 @@ def _decide(incident_id: int, how: str, reason: str, actor_id: int | None) -> No
     if payment is not None and order is not None:
         if incident.kind == "refund_ambiguous":
             _decide_refund(incident, payment, order, how, reason)
-        elif how not in ways(incident):
+        elif how not in _WAYS_OF.get(incident.kind, WAYS):
             raise DomainError(
                 "unknown_decision",
                 "What this is about went back or was used already, so that it can only be settled in another "
@@ -177,7 +188,13 @@ def _issue(incident: Incident, payment: Payment, order: Order, actor_id: int | N
 
 
 def _credit(incident: Incident, payment: Payment, order: Order) -> None:
-    """Credit what arrived to the buyer's wallet."""
+    """Credit what arrived to the buyer's wallet, which holds the house's money and nobody else's."""
+    if not _is_in_the_house(incident):
+        raise DomainError(
+            "not_in_the_house",
+            "This money is not at the house's own account, so no wallet can be credited with it. Send it "
+            "back, or hand over the goods.",
+        )
     user = order.user or accounts.by_confirmed_email(order.email)
     if user is None:
         raise DomainError(

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from sqlalchemy import case, func, or_, select
 
 import config
-from domain import clock, ledger
+from domain import clock, ledger, providers
 from domain.errors import NotFound
 from extensions import db
-from models import Event, Organiser, Transfer
+from models import Event, Organiser, Payment, Transfer
 
 
 def serves(event: Event) -> bool:
@@ -31,6 +31,12 @@ def serves_organiser(organiser_id: int | None) -> bool:
         return True
     query = select(Organiser.house_account).filter_by(user_id=organiser_id)
     return bool(db.session.scalar(query))
+
+
+def holds(payment: Payment) -> bool:
+    """Whether a payment's money is at the house's own account, so that the house can give it to a wallet."""
+    own = providers.get(payment.provider)
+    return not own.connects or payment.account in ("", own.account)
 
 
 def allow(profile_id: int, allowed: bool) -> Organiser:

@@ -12,7 +12,7 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.dialects.postgresql import insert
 
 import config
-from domain import alerts, clock, ledger, outbox, pockets, timeline
+from domain import alerts, clock, house, ledger, outbox, pockets, timeline
 from domain.providers import Report
 from extensions import db
 from models import (
@@ -124,6 +124,9 @@ def _tell_buyer(key: str, kind: str, order: Order, payment: Payment, report: Rep
     if report.state != "paid" or payment.fulfilled:
         return
     how = config.get().late_money if kind == "late_money" else "person"
+    if how == "wallet" and not house.holds(payment):
+        # No wallet is credited with what an organiser was paid.
+        how = "person"
     outbox.stage(
         "money_arrived",
         key=_arrived(key),

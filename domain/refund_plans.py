@@ -28,6 +28,8 @@ class Plan:
     stops: tuple[Ticket, ...]
     stays: tuple[Ticket, ...]
     to_wallet: bool
+    # How many refunds the payment had when this was planned.
+    before: int
 
     @property
     def token(self) -> str:
@@ -36,7 +38,7 @@ class Plan:
         It counts the refunds so far, so that pressing the button twice sends nothing twice.
         """
         stops = ".".join(str(ticket.id) for ticket in self.stops)
-        return f"{self.payment.id}:{len(self.payment.refunds)}:{self.amount_minor}:{stops}"
+        return f"{self.payment.id}:{self.before}:{self.amount_minor}:{stops}"
 
 
 def plan(order: Order, payment: Payment, amount_minor: int | None, ticket_ids: Iterable[int]) -> Plan:
@@ -61,6 +63,7 @@ def plan(order: Order, payment: Payment, amount_minor: int | None, ticket_ids: I
         raise DomainError("too_much", f"At most {most} can be given back.")
     everything = amount == left and not undecided_minor(payment)
     stop = set(own_tickets(order, payment, ids, everything=everything))
+    before = len(payment.refunds)
     live = [ticket for ticket in order.tickets if ticket.state is not TicketState.VOID]
     immediate = providers.get(payment.provider, payment.account).immediate
     return Plan(
@@ -72,6 +75,7 @@ def plan(order: Order, payment: Payment, amount_minor: int | None, ticket_ids: I
         stops=tuple(ticket for ticket in live if ticket.id in stop),
         stays=tuple(ticket for ticket in live if ticket.id not in stop),
         to_wallet=immediate and pockets.wallet_with(order, payment) is None,
+        before=before,
     )
 
 

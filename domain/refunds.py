@@ -45,10 +45,13 @@ def request(
     reason: str,
     void_ticket_ids: Iterable[int] = (),
     door: str = "",
+    after: int | None = None,
 ) -> Refund:
     """Send money back for a paid payment. Commits the intent, calls the provider once, settles its answer.
 
     `door` is where it was asked for, as the timeline tells it: 'admin' for a person, else 'command'.
+    `after` is how many refunds there were when a person was shown what this one does, so that a form that is
+    sent twice at once sends nothing twice.
 
     Raises DomainError when the amount is more than is left, when another refund is under way, or when a
     wallet that was topped up no longer has the money. An unanswered call leaves the refund `created`: the
@@ -57,7 +60,7 @@ def request(
     ids = sorted(set(void_ticket_ids))
     noted = _noted_before(payment_id)
     refund_id = locks.in_one_transaction(
-        lambda: _intend(payment_id, amount_minor, actor_id, reason.strip(), ids, door, noted)
+        lambda: _intend(payment_id, amount_minor, actor_id, reason.strip(), ids, door, noted, after)
     )
     follow_up(refund_id, patient=False)
     return db.session.get_one(Refund, refund_id, populate_existing=True)
@@ -95,9 +98,16 @@ def _intend(
     ticket_ids: list[int],
     door: str = "",
     noted: int | None = None,
+    after: int | None = None,
 ) -> int:
     payment, order = locks.payment_and_order(payment_id)
     pockets.lock(order, payment)
+    if after is not None and len(payment.refunds) != after:
+        raise DomainError(
+            "refunded_meanwhile",
+            "Another refund of this payment was asked for meanwhile, so nothing more was sent. See what is "
+            "left, then ask again.",
+        )
     if not reason:
         raise DomainError("reason_needed", "Say why: the reason is kept with the refund.")
     if payment.received_minor is None:

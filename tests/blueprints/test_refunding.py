@@ -123,6 +123,28 @@ def test_pressed_twice_it_is_shown_again_and_sent_once(boss: FlaskClient, sandbo
     assert sent() == [500]
 
 
+def test_pressed_twice_at_once_it_is_sent_once(
+    boss: FlaskClient, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other press gets in between this one's look at the form and its turn at the payment."""
+    order = paid(sandbox)
+    shown = ask(boss, order, amount="5.00")
+    noted_before, pressed = refunds._noted_before, list[TestResponse]()
+
+    def slow(payment_id: int) -> int | None:
+        if not pressed:
+            pressed.append(shown)
+            other = boss.application.test_client()
+            log_in(other, "boss@example.org")
+            press(other, ask(other, order, amount="5.00"), f"{page(order)}/refund")
+        return noted_before(payment_id)
+
+    monkeypatch.setattr(refunds, "_noted_before", slow)
+    press(boss, shown, f"{page(order)}/refund")
+    assert sent() == [500]
+    assert "Another refund of this payment was asked for meanwhile" in boss.get(page(order)).text
+
+
 def test_what_changed_meanwhile_is_shown_before_it_is_done(boss: FlaskClient, sandbox: Sandbox) -> None:
     order = paid(sandbox)
     shown = ask(boss, order, amount="12.00")

@@ -30,8 +30,8 @@ from models import (
     Ticket,
     User,
 )
-from tests.domain.test_second_provider import opened, sold
-from tests.support.benches import BENCHES
+from tests.domain.test_second_provider import connect, opened, sold
+from tests.support.benches import BENCHES, PebbleBench
 from tests.support.merchants import make_organiser
 from tests.support.people import mails
 from tests.support.sandbox import Sandbox
@@ -104,6 +104,33 @@ def test_what_the_setting_decides_is_said_at_once(app: Flask) -> None:
     late(make_event(capacity=1))
     (mail,) = mails("money_arrived")
     assert mail.context["how"] == "refund"
+
+
+@pytest.mark.parametrize("whose", ["house", "organiser"])
+def test_only_the_house_s_money_is_credited_to_a_wallet(
+    app: Flask, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, whose: str
+) -> None:
+    """What an organiser's own account took can only be sent back by it, or buy the goods."""
+    bank = PebbleBench(sandbox, monkeypatch)
+    config.use(replace(config.get(), late_money="wallet"))
+    member, olga = make_user(), make_organiser()
+    if whose == "organiser":
+        connect(bank, olga)
+    event = sold("pebble", capacity=1, organiser_id=olga.id if whose == "organiser" else None)
+    late(event, email=member.email, user=member)
+    (mail,) = [mail for mail in mails("money_arrived") if mail.context["kind"] == "late_money"]
+    waits = incident()
+    ours = whose == "house"
+    assert mail.context["how"] == ("wallet" if ours else "person")
+    assert ("wallet" in decisions.ways(waits)) is ours
+    decisions.decide_late_money()
+    assert (db.session.get_one(Incident, waits.id).resolution == "wallet") is ours
+    if not ours:
+        with pytest.raises(DomainError) as refused:
+            decisions.resolve(waits.id, how="wallet", reason="They asked", actor_id=None)
+        assert refused.value.code == "not_in_the_house"
+    assert ledger.wallet_of(member.id, "EUR").balance_minor == 2500 * ours
+    assert checks.look() == []
 
 
 def test_a_second_payment_shows_beside_the_tickets(client: FlaskClient) -> None:
