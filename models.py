@@ -527,6 +527,8 @@ class Payment(Base):
     returned_at: Mapped[datetime | None] = mapped_column(Time)
     # Since when a person wants it closed, whether or not its provider has answered yet.
     cancel_asked_at: Mapped[datetime | None] = mapped_column(Time)
+    # Since when it is to be closed for another in its place; NULL once that is done: see domain/replacing.py.
+    replacing_since: Mapped[datetime | None] = mapped_column(Time)
     created_at: Mapped[datetime] = mapped_column(Time)
     # When the hold ends: what is open still is read, closed at the provider, and read again. The provider's
     # page may live longer (`expires_at`).
@@ -582,6 +584,11 @@ class Payment(Base):
             postgresql_where=text("next_check_at IS NOT NULL"),
         ),
         Index("payments_state", "state", "created_at"),
+        Index(
+            "payments_replacing",
+            "replacing_since",
+            postgresql_where=text("replacing_since IS NOT NULL"),
+        ),
     )
 
     def allows(self, state: PaymentState) -> bool:

@@ -24,6 +24,7 @@ from domain import (
     prices,
     providers,
     receivers,
+    replacing,
     selling,
     timeline,
 )
@@ -166,22 +167,29 @@ def _order(event: Event, user: User, price: Fee, provider: str) -> Order:
         orders.pay_again(order_id, provider, payer_id=user_id, door="organiser")
         return db.session.get_one(Order, order_id, populate_existing=True)
     # Otherwise the fee has changed since, or another person asks.
+    before_id = _closes(before)
     paid = _close_unpaid(before, door="organiser")
     if paid is not None:
         return paid
-    return orders.place_listing_fee(
-        db.session.get_one(Event, event_id),
-        db.session.get_one(User, user_id),
-        price.amount_minor,
-        price.currency,
-        provider=provider,
-        form_token=_next_token(event_id),
-    )
+    with replacing.taking_over(before_id):
+        return orders.place_listing_fee(
+            db.session.get_one(Event, event_id),
+            db.session.get_one(User, user_id),
+            price.amount_minor,
+            price.currency,
+            provider=provider,
+            form_token=_next_token(event_id),
+        )
+
+
+def _closes(before: Order | None) -> int | None:
+    """The id of the fee's order that is closed for another, if there is one."""
+    return before.id if before is not None and before.state in _UNPAID[:2] else None
 
 
 def _close_unpaid(before: Order | None, *, door: str) -> Order | None:
     """Close the fee's order that could still be paid, at its provider first; the order, where it was paid."""
-    if before is None or before.state not in _UNPAID[:2]:
+    if before is None or _closes(before) is None:
         return None
     closed = orders.cancel(before, door=door, replaced=True)
     if closed.state not in (OrderState.COMPLETED, *_UNPAID[2:]):
@@ -236,20 +244,23 @@ def waive(event: Event, admin: User, reason: str) -> Order:
     if not price.amount_minor:
         raise DomainError("nothing_due", "No fee is to be paid: publish the event.")
     event_id, admin_id, owner_id = event.id, admin.id, event.organiser_id
-    paid = _close_unpaid(_latest(event), door="admin")
+    before = _latest(event)
+    before_id = _closes(before)
+    paid = _close_unpaid(before, door="admin")
     if paid is not None:
         return paid
     words = f"The fee of {money.show(price.amount_minor, price.currency)} was waived: {reason.strip()}"
-    return orders.place_listing_fee(
-        db.session.get_one(Event, event_id),
-        db.session.get_one(User, owner_id),
-        0,
-        price.currency,
-        provider=None,
-        form_token=_next_token(event_id),
-        waived=words,
-        actor_id=admin_id,
-    )
+    with replacing.taking_over(before_id):
+        return orders.place_listing_fee(
+            db.session.get_one(Event, event_id),
+            db.session.get_one(User, owner_id),
+            0,
+            price.currency,
+            provider=None,
+            form_token=_next_token(event_id),
+            waived=words,
+            actor_id=admin_id,
+        )
 
 
 def change_record(event: Event, *, moves: bool = False, **changes: Any) -> Event:

@@ -23,6 +23,7 @@ from domain import (
     payments,
     prices,
     rechecks,
+    replacing,
     selling,
     starting,
     timeline,
@@ -386,7 +387,7 @@ def cancel(order: Order, *, door: str, actor_id: int | None = None, replaced: bo
     payment = payments.active(order)
     if payment is not None:
         payment_id = payment.id
-        locks.in_one_transaction(lambda: _remember_cancel(payment_id, door, actor_id))
+        locks.in_one_transaction(lambda: _remember_cancel(payment_id, door, actor_id, replaced))
         quietly = replaced or door == "order_page"
         outcome = payments.reconcile(payment_id, door=door, actor_id=actor_id, closing=True, quietly=quietly)
         if outcome.error is not None:
@@ -398,7 +399,7 @@ def cancel(order: Order, *, door: str, actor_id: int | None = None, replaced: bo
     return db.session.get_one(Order, order_id, populate_existing=True)
 
 
-def _remember_cancel(payment_id: int, door: str, actor_id: int | None) -> None:
+def _remember_cancel(payment_id: int, door: str, actor_id: int | None, replaced: bool) -> None:
     """Write the wish down before the call: if its answer is lost, the end is still a cancellation.
 
     What the order keeps is kept until now only, so that whoever asks the provider next closes it there.
@@ -411,6 +412,8 @@ def _remember_cancel(payment_id: int, door: str, actor_id: int | None) -> None:
         payment.closes_at = min(payment.closes_at or now, now)
         payment.next_check_at = now
     payment.cancel_asked_at = payment.cancel_asked_at or now
+    # Whoever cancels it now knows of its end, even if it was to be replaced before.
+    payment.replacing_since = now if replaced else None
     if not timeline.has(payment, "cancel_asked"):
         words = "Asked to cancel this payment."
         timeline.note(order, "cancel_asked", words, door=door, payment=payment, actor_id=actor_id)
@@ -429,8 +432,10 @@ def pay_again(
     current = payments.active(order)
     # Who only changes the way to pay has the hold still, and with it the price of the day they ordered.
     held = current is not None
+    closed = False
     if current is not None and current.provider != provider_name:
-        payments.reconcile(current.id, door=door, closing=True, quietly=True)
+        replacing.begin(current.id)
+        closed = payments.reconcile(current.id, door=door, closing=True, quietly=True).changed
     elif current is not None and current.cancel_asked_at is not None:
         raise DomainError("cancelling", _CANCELLING)
     elif current is not None and current.state is not PaymentState.CREATED:
@@ -453,11 +458,9 @@ def pay_again(
             fulfilment.hold(order)
         return order
 
-    try:
+    # Of an end that was there before, the buyer knows: they made it on this page, or were mailed.
+    with replacing.taking_over(order_id if closed else None):
         ready = locks.in_one_transaction(work)
-    except DomainError:
-        locks.in_one_transaction(lambda: payments.tell_end(locks.order(order_id)))
-        raise
     return payments.open_at_provider(ready, door=door)
 
 

@@ -27,6 +27,7 @@ from domain import (
     providers,
     reading,
     refunds,
+    replacing,
     wallet,
 )
 from domain.lanes import Work
@@ -80,6 +81,7 @@ def _run(trigger: str, tell: Callable[[str], None], *, verbose: bool, everything
         _also(work, "by id", partial(reading.by_id, work, accounts))
         _also(work, "refunds", partial(_refunds, work))
         _also(work, "cancelled_events", cancelling.look_after)
+        _also(work, "not_replaced", replacing.tell_ended)
         _also(work, "moved_events", moving.tell_holders)
         _also(work, "late_money", decisions.decide_late_money)
         _also(work, "wallet_holds", lambda: wallet.expire_holds(clock.now()))
