@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from email.utils import parseaddr
 from functools import cache
 from pathlib import Path
@@ -49,6 +49,9 @@ def known_currencies() -> frozenset[str]:
 LONGEST_SWEEP_SECONDS = 250
 # What is asked for in one go, in whole units of its currency: no provider takes more.
 LARGEST_AMOUNT = 999_999
+# What a person types as an amount; Decimal alone would take 1e9, 1_000 and other scripts' digits too.
+TYPED_AMOUNT = re.compile(r"-?([0-9]{1,20}([.,][0-9]{0,10})?|[.,][0-9]{1,10})")
+_THOUSANDS = re.compile(r"(?<![0-9])[0-9]{1,3}(,[0-9]{3})+(?![0-9])")
 # A mailbox on this machine: the rules of the open internet know no such address.
 _LOCAL_MAILBOX = re.compile(r"[A-Za-z0-9._+-]+@localhost")
 # A host's name or address, and where an API is.
@@ -419,6 +422,17 @@ def _is_address(value: str) -> bool:
     return True
 
 
+def _one_or_two(value: str, amounts: list[int]) -> str:
+    """What in a list may be one number with a comma for thousands, such as 1,500. Empty where nothing is.
+
+    A list of growing amounts that begins like 10,50 can only have commas between: so it goes on.
+    """
+    found = _THOUSANDS.search(value)
+    if found is None or (found.start() > 0 and amounts == sorted(set(amounts))):
+        return ""
+    return found[0]
+
+
 class _Reader:
     """Typed reading of variables, with errors that name them."""
 
@@ -489,11 +503,10 @@ class _Reader:
 
     def amount(self, name: str, default: Decimal) -> Decimal:
         value = self.text(name)
-        try:
-            amount = Decimal(value) if value else default
-        except InvalidOperation as error:
-            raise ConfigError(f"{name} must be an amount such as 12.50 (it is {value!r}).") from error
-        if not amount.is_finite() or amount < 0:
+        if value and ("," in value or not TYPED_AMOUNT.fullmatch(value)):
+            raise ConfigError(f"{name} must be an amount such as 12.50 (it is {value[:40]!r}).")
+        amount = Decimal(value) if value else default
+        if amount < 0:
             raise ConfigError(f"{name} must be an amount of zero or more (it is {value!r}).")
         # What is too much for its currency is refused by domain/money.py; this would be too long to write.
         if amount and amount.adjusted() > 12:
@@ -512,6 +525,11 @@ class _Reader:
             )
         if any(len(part) > 12 for part in parts):
             raise ConfigError(f"{name} must be amounts of at most 12 digits (it is {value[:40]!r}).")
+        if found := _one_or_two(value, [int(part) for part in parts]):
+            raise ConfigError(
+                f"{name} may mean one amount or several by {found!r} (it is {value[:40]!r}). Write "
+                f"{found.replace(',', '')} for one, or {found.replace(',', ', ')} with a blank for several."
+            )
         return tuple(int(part) for part in parts)
 
     def flag(self, name: str, default: bool) -> bool:

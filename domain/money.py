@@ -22,8 +22,6 @@ THREE_DECIMAL = frozenset(["BHD", "JOD", "KWD", "OMR", "TND"])
 # hundredths of whole krónur there.
 _BLOCKED = frozenset({"UGX"})
 MAX_MINOR = 99_999_999
-# What a person types; Decimal alone would take 1e9, 1_000 and other scripts' digits too.
-_TYPED = re.compile(r"-?([0-9]{1,20}([.,][0-9]{0,10})?|[.,][0-9]{1,10})")
 # A space between digits can only stand for thousands, and only before three of them.
 _SPACED = re.compile(r"(?<=[0-9]) (?=[0-9]{3}(?![0-9]))")
 # Thousands that were set apart otherwise, with what people put between digits: points and commas (Arabic,
@@ -120,7 +118,7 @@ def plain(minor: int, currency: str) -> str:
 def _read(text: str) -> tuple[Decimal, Decimal | None] | None:
     """A typed number and, where its separator may be for thousands, what it means then. None: no number."""
     typed = _SPACED.sub("", " ".join(text.split()))
-    if not _TYPED.fullmatch(typed):
+    if not config.TYPED_AMOUNT.fullmatch(typed):
         return None
     whole, _, rest = typed.replace(",", ".").partition(".")
     amount = Decimal(f"{whole}.{rest}" if rest else whole)

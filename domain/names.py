@@ -25,8 +25,18 @@ _TITLES = frozenset({"assoc", "capt", "dipl", "hons", "prof", "univ"})
 _OVERRIDES = re.compile("[\u202a-\u202e\u2066-\u2069]")
 # Letters by their category, and blank all the same.
 _BLANKS = str.maketrans(dict.fromkeys("\u115f\u1160\u3164\uffa0\u2800", " "))
-# Persian and the scripts of India join and part letters by these, and emoji join by one.
+# These scripts join and part letters by the joiners, and emoji join by one; in others nobody sees them.
 _JOINERS = "\u200c\u200d"
+_JOINED = frozenset(
+    [
+        *("ADLAM", "ARABIC", "BALINESE", "BENGALI", "BRAHMI", "CHAKMA", "DEVANAGARI", "GRANTHA"),
+        *("GUJARATI", "GURMUKHI", "JAVANESE", "KAITHI", "KANNADA", "KHMER", "LIMBU", "MALAYALAM"),
+        *("MANDAIC", "MONGOLIAN", "MYANMAR", "NEWA", "NKO", "ORIYA", "SINHALA", "SUNDANESE"),
+        *("SYRIAC", "TAMIL", "TELUGU", "TIBETAN", "TIRHUTA"),
+    ]
+)
+# Signs by which letters and emoji are varied. Alone they are not to be seen, so an address is judged without.
+_VARIED = re.compile("[\u034f\u180b-\u180f\u200c\u200d\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 _LIKE_A_POINT = str.maketrans("\u3002\uff61", "..")
 _DOTTED = re.compile(r"[^\s.,;:!?()<>\[\]{}\"'“”„‘’«»|/@]+(?:\.[^\s.,;:!?()<>\[\]{}\"'“”„‘’«»|/@]+)+")
 # Sure signs, in full-width and other spellings too, which are made plain before.
@@ -55,17 +65,32 @@ def clean(typed: str, *, why: str = "") -> str:
 
 def plain(typed: str) -> str:
     """A name in NFC with single blanks, and without what cannot be seen. It may be empty."""
-    seen = "".join(_visible(sign, before) for before, sign in zip(" " + typed, typed, strict=False))
+    beside = zip(" " + typed, typed, typed[1:] + " ", strict=False)
+    seen = "".join(_visible(sign, before, after) for before, sign, after in beside)
     return unicodedata.normalize("NFC", " ".join(seen.translate(_BLANKS).split()).rstrip(_JOINERS))
 
 
-def _visible(sign: str, before: str) -> str:
+def _visible(sign: str, before: str, after: str) -> str:
     category = unicodedata.category(sign)
     if sign in _JOINERS:
-        return sign if unicodedata.category(before)[0] in "LMS" else ""
+        joins = (_script(before) in _JOINED and _script(after) in _JOINED) or _are_emoji(before, after)
+        return sign if joins else ""
     if category in ("Cf", "Cs"):
         return ""
     return " " if category == "Cc" else sign
+
+
+def _script(sign: str) -> str:
+    """The script of a letter, or of a mark on one: Unicode's names begin with it."""
+    return unicodedata.name(sign, "").partition(" ")[0] if unicodedata.category(sign)[0] in "LM" else ""
+
+
+def _are_emoji(before: str, after: str) -> bool:
+    """Whether two signs are emoji; the first may end with its colour of skin, or the mark of an emoji."""
+    drawn = (
+        unicodedata.category(before) == "So" or before == "\ufe0f" or "\U0001f3fb" <= before <= "\U0001f3ff"
+    )
+    return drawn and unicodedata.category(after) == "So"
 
 
 def _refuse_overrides(typed: str) -> None:
@@ -77,7 +102,7 @@ def _refuse_overrides(typed: str) -> None:
 
 def carries_address(name: str) -> bool:
     """Whether a mail program, or a reader, would make an address of the web of something in a name."""
-    plain = unicodedata.normalize("NFKC", name).translate(_LIKE_A_POINT)
+    plain = unicodedata.normalize("NFKC", _VARIED.sub("", name)).translate(_LIKE_A_POINT)
     return _SIGNS.search(plain) is not None or any(
         _is_domain(found[0], _SHORTEST_LABEL) for found in _DOTTED.finditer(plain)
     )

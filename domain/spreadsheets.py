@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 # With these a spreadsheet takes a cell for a formula; East Asian ones read the full-width signs alike.
 _FORMULA = "=+\\-@＝＋－＠"
 # One that is told to separate by something else than commas begins a cell in the middle of ours.
-_BEGINS = re.compile(rf"(^|[,;|:\t])([\s\u00a0]*)(?=[{_FORMULA}])")
+# By blanks, too: then a sign that stands alone (Anna - VIP) is a cell of its own, and no formula.
+_BEGINS = re.compile(rf"(?:^|[,;|:\t])\s*(?=[{_FORMULA}])|\s(?=[{_FORMULA}]\S)")
 
 
 def as_csv(columns: Sequence[str], rows: Iterable[Iterable[str]]) -> bytes:
@@ -32,4 +33,4 @@ def plain(cell: str) -> str:
     )
     hidden = "".join(sign for sign in line if unicodedata.category(sign) != "Cf")
     # What cannot be seen would stand between a separator and the sign behind it.
-    return _BEGINS.sub(r"\1'\2", hidden if _BEGINS.search(hidden) else line)
+    return _BEGINS.sub(r"\g<0>'", hidden if _BEGINS.search(hidden) else line)

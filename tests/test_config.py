@@ -133,7 +133,7 @@ def test_without_one_of_them_it_does_not_start(name: str, value: str) -> None:
         ({"TRUSTED_PROXIES": "1000"}, "TRUSTED_PROXIES must be 20 or less"),
         ({"WEB_THREADS": "0"}, "WEB_THREADS must be a whole number, 1 or more"),
         ({"WEB_CONCURRENCY": "1000"}, "WEB_CONCURRENCY must be 128 or less"),
-        ({"LISTING_FEE": "1e999999"}, "LISTING_FEE must be 999999 or less"),
+        ({"LISTING_FEE": "9" * 20}, "LISTING_FEE must be 999999 or less"),
         ({"LISTING_FEE": "-1"}, "LISTING_FEE must be an amount of zero or more"),
         ({"WALLET_TOPUP_AMOUNTS": "10," + "9" * 5000}, "WALLET_TOPUP_AMOUNTS must be amounts of at most 12"),
         ({"REDIS_URL": "localhost:6379"}, "REDIS_URL must be a redis:// or rediss:// address"),
@@ -259,6 +259,13 @@ def test_a_mailbox_on_this_machine_is_an_address_for_settings() -> None:
     assert settled.mail_sender == "Kassa <kassa@localhost>"
 
 
+@pytest.mark.parametrize(
+    "typed", ["10,50,100,500", "1, 500", "50, 100, 500", "10,50,100,500,1000", "1500", "5,20"]
+)
+def test_a_list_of_amounts_is_read_where_it_can_only_be_one(typed: str) -> None:
+    assert load(WALLET_TOPUP_AMOUNTS=typed).topup_amounts == tuple(map(int, typed.split(",")))
+
+
 def test_names_of_older_settings_are_read() -> None:
     assert load(NEXT_PUBLIC_STRIPE_PUBLISHABLE_KEY="pk_test_1").stripe_publishable_key == "pk_test_1"
     both = load(STRIPE_PUBLISHABLE_KEY="pk_test_2", NEXT_PUBLIC_STRIPE_PUBLISHABLE_KEY="pk_test_1")
@@ -342,7 +349,18 @@ def test_a_command_with_a_wrong_setting_says_so_in_one_line(
     [
         ({"LISTING_FEE": "12.505"}, "LISTING_FEE cannot be used. EUR amounts have at most 2 digits"),
         ({"LISTING_FEE": "12.50", "CURRENCY": "JPY"}, "LISTING_FEE cannot be used. JPY amounts"),
-        ({"LISTING_FEE": "1e9"}, "LISTING_FEE cannot be used. The largest amount is €999,999.99."),
+        ({"LISTING_FEE": "1000000"}, "LISTING_FEE cannot be used. The largest amount is €999,999.99."),
+        *(
+            ({"LISTING_FEE": typed}, "LISTING_FEE must be an amount such as 12.50")
+            for typed in ("1_000", "1e3", "１２", "+5", "NaN", "1 000", "9" * 21, "1e999999")
+        ),
+        *(
+            (
+                {"WALLET_TOPUP_AMOUNTS": typed},
+                "WALLET_TOPUP_AMOUNTS may mean one amount or several by '1,500'",
+            )
+            for typed in ("1,500", "10,50,1,500", "1,500,5000", "500, 1,500", "1,500,2,500")
+        ),
         ({"LISTING_FEE": "1.000"}, "LISTING_FEE cannot be used. “1.000” may mean two amounts."),
         ({"LISTING_FEE": "1,000"}, "LISTING_FEE must be an amount such as 12.50"),
         ({"LISTING_FEE": "12,50"}, "LISTING_FEE must be an amount such as 12.50"),

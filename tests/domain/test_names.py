@@ -35,6 +35,9 @@ PEOPLE = [
     "Лёша",
     "علی\u200cرضا",
     "José María d'Aragón y Núñez",
+    "क्\u200dष",
+    "Ada \U0001f469\U0001f3fd\u200d\U0001f680",
+    "Ada \u2764\ufe0f\u200d\U0001f525",
     "R2-D2",
     "X Æ A-12",
 ]
@@ -53,6 +56,13 @@ LINKS = [
     "evil\uff0ecom",
     "evil\u3002com",
     "evil\u200b.com",
+    "evil.c\u200dom",
+    "evil\u200c.com",
+    "evil.\u200dcom",
+    "пример.р\u200cф",
+    "evil.c\ufe0fom",
+    "evil.c\u034fom",
+    "evil.c\U000e0100om",
     "evil\u2024com",
     "Ada evil.com.",
     "xn--e1afmkfd.xn--p1ai",
@@ -98,6 +108,9 @@ def test_an_address_of_the_web_is_no_name(app: Flask, name: str) -> None:
         ("Ada\x00\tBuyer\r\n", "Ada Buyer"),
         ("Ada \ud800", "Ada"),
         ("\u200d Ada\u200d", "Ada"),
+        ("A\u200dd\u200ca", "Ada"),
+        ("Л\u200dёша", "Лёша"),
+        ("M.S\u200dc", "M.Sc"),
     ],
 )
 def test_what_cannot_be_seen_is_left_out(typed: str, kept: str) -> None:
