@@ -17,6 +17,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.simulation.regressions import LONG
+
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = ROOT / ".kassa-simulation"
 # Above all seeds that were ever named anywhere, and short enough to type.
@@ -25,7 +27,10 @@ _UNSEEN_FROM, _UNSEEN_COUNT = 10_000_000, 90_000_000
 
 def main() -> int:
     """Run it by bin/test; pytest's exit status."""
-    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    once = "; ".join(f"--seed {seed} --buyers {lives}: {what}" for seed, lives, what in LONG)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.simulation", description=__doc__, epilog=f"What once failed: {once}."
+    )
     parser.add_argument("--buyers", type=int, default=2000, help="how many lives (default 2000)")
     seeds = parser.add_mutually_exclusive_group()
     seeds.add_argument("--seed", type=int, default=1, help="the first world's seed (default 1)")

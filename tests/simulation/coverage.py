@@ -96,6 +96,7 @@ _COMMITS = (
     "connections.forget_ended",
     "connections.tend",
     "connections.use_state",
+    "cancelling.refund_everybody",
     "catalogue.cancel_event",
     "decisions.resolve",
     "doorbell._remember",

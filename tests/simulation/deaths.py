@@ -50,6 +50,8 @@ class Deaths:
         # Letters of which the sender does not know whether they arrived.
         self.unclear_letters: set[str] = set()
         self._in_flight = ""
+        # Whether the database has ended the connections in this step.
+        self._cut = False
         # Called at each point between a provider call and what follows it, with the provider's id if known.
         self.between: Callable[[str, str], None] = lambda point, provider_id: None
         self._countdown = 0
@@ -99,10 +101,21 @@ class Deaths:
         self._unclear()
         if self._rng.random() < self.drops:
             self.dropped[name] += 1
+            self._cut = True
             self.drop()
             return
         self.died[name] += 1
         raise Death(name)
+
+    def step_over(self) -> None:
+        """A step has ended. What left on ended connections, in it, may not have been written down."""
+        self._left_on_cut()
+        self._cut = False
+
+    def _left_on_cut(self) -> None:
+        """The connections may have ended before the letter left, and who sent it notices after it only."""
+        if self._cut:
+            self._unclear()
 
     def _unclear(self) -> None:
         """Whoever has just handed a letter over does not get to write it down, so that it is sent again."""
@@ -169,6 +182,7 @@ class Deaths:
     def _around_send(self, original: Callable[..., None]) -> Callable[..., None]:
         def send(way: mailing.Smtp, letter: mailing.Letter) -> None:
             self.point("letter:before")
+            self._left_on_cut()
             self._in_flight = letter.message_id
             try:
                 original(way, letter)

@@ -312,6 +312,8 @@ class World(Fate):
             # Whoever comes next is another process, with connections of its own.
             self._dropped = False
             db.engine.dispose()
+        if not self._nested:
+            self.deaths.step_over()
         if not result.died and not result.error:
             for provider, before, after in self._entered:
                 self.coverage.note("transition", f"{before} -> {after}")
