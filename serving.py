@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import resource
 import selectors
 import socket
@@ -28,15 +29,16 @@ from gunicorn.workers.base import Worker
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
-from waitress.parser import HTTPRequestParser
+from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import TcpWSGIServer
 from waitress.task import ThreadedTaskDispatcher
-from waitress.utilities import BadRequest
+from waitress.utilities import BadRequest, RequestHeaderFieldsTooLarge
 
 MEGABYTE = 1024 * 1024
 # A connection's first header, and the rest of one that has begun.
 HEADER_SECONDS = 10.0
 HEADER_BYTES = 16 * 1024
+HEADER_FIELDS = 100
 # A body, or an answer that its reader takes slowly: so many seconds, and one more for each KB that passed.
 BODY_SECONDS = 20.0
 BYTES_PER_SECOND = 1024
@@ -56,6 +58,8 @@ LAST_CALL_SECONDS = 2.0
 DISCARD_SECONDS = 10.0
 DISCARD_BYTES = 16 * MEGABYTE
 _CONTROL_BYTES = 4096
+_FIRST_LINE = re.compile(rb"[!-~]+ [!-~\x80-\xff]+( HTTP/1\.[0-9])?")
+_NO_TEXT = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 # Which connection a thread answers just now.
 _serving = threading.local()
@@ -105,8 +109,11 @@ class Request(HTTPRequestParser):
     """A request as it comes in. `refused`: too large; its header alone goes on, to be answered in words."""
 
     completed: bool
+    empty: bool
     error: Any
     body_rcv: Any
+    # waitress names the path in its log lines, of requests without one too.
+    path = ""
 
     def __init__(self, adj: Rules, channel: Channel) -> None:
         super().__init__(adj)
@@ -119,6 +126,9 @@ class Request(HTTPRequestParser):
 
     def received(self, data: bytes) -> int:
         taken: int = super().received(data)
+        if self.empty:
+            # Spaces instead of a first line; empty lines never come as far as here.
+            self.empty, self.error = False, BadRequest("Start line is invalid")
         if self.headers_finished and not self.body_began:
             self.body_began = time.monotonic()
         self._count()
@@ -137,6 +147,31 @@ class Request(HTTPRequestParser):
         if self.adj.stopping:
             self.headers["CONNECTION"] = "close"
         return len(data)
+
+    def parse_header(self, block: bytes) -> None:
+        """Read the header, after refusing what servers on the way may read in another way than this one."""
+        first, *lines = block.rstrip(b"\r\n").split(b"\r\n")
+        if not _FIRST_LINE.fullmatch(first):
+            # waitress's own pattern takes minutes to find out that a long line does not fit.
+            raise ParsingError("Start line is invalid")
+        if len(lines) > HEADER_FIELDS:
+            super().parse_header(b"GET / HTTP/1.0\r\n")
+            self.error = RequestHeaderFieldsTooLarge(f"There are more than {HEADER_FIELDS} header fields.")
+            self.completed = True
+            return
+        fields = [_field(line) for line in lines]
+        names = Counter(name.lower() for name, _ in fields)
+        if names[b"transfer-encoding"] > 1 or names[b"host"] > 1:
+            raise ParsingError("A header field is given twice.")
+        coded = [value.lower() for name, value in fields if name.lower() == b"transfer-encoding"]
+        if coded and (names[b"content-length"] or not first.endswith(b" HTTP/1.1")):
+            raise ParsingError("Transfer-Encoding is not taken here.")
+        try:
+            super().parse_header(b"".join(b"%b\r\n" % line for line in (first, *map(b":".join, fields))))
+        except ValueError as error:
+            raise ParsingError("An address or a length is invalid.") from error
+        if coded and coded != [b"chunked"]:
+            raise ParsingError("Transfer-Encoding is not taken so.")
 
     def _count(self) -> None:
         grown = self.header_bytes_received + self.body_bytes_received - self.held
@@ -168,6 +203,14 @@ class Request(HTTPRequestParser):
         self.adj.held.add(-given)
 
 
+def _field(line: bytes) -> tuple[bytes, bytes]:
+    """A header line's name and value; blanks around it would cost waitress their number squared."""
+    name, colon, value = line.partition(b":")
+    if not colon or line[:1] in b" \t" or _NO_TEXT.search(line):
+        raise ParsingError("Invalid header")
+    return name, value.strip(b" \t")
+
+
 class Channel(HTTPChannel):
     """One connection, with its deadlines."""
 
@@ -189,7 +232,13 @@ class Channel(HTTPChannel):
         return Request(adj, self)
 
     def received(self, data: bytes) -> bool:
+        if self.request is None:
+            # Empty lines before a request are passed over, and are no request yet.
+            data = data.lstrip(b"\r\n")
+        if not data:
+            return False
         self.asked = True
+        self.idle_since = time.monotonic()
         if self.discarding_until:
             self.discarded += len(data)
             self.will_close = self.discarded > DISCARD_BYTES

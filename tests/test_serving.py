@@ -332,6 +332,91 @@ def test_what_is_around_chunks_has_an_end(start: Callable[..., Process], line: b
     assert rest(connection).startswith(b"HTTP/1.1 400 ")
 
 
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n"
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+NOTHING = b"\r\n0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        b"POST / HTTP/1.0\r\nConnection: keep-alive\r\n" + CHUNKED + NOTHING,
+        b"POST / HTTP/1.2\r\nConnection: keep-alive\r\n" + CHUNKED + NOTHING,
+        b"POST / HTTP/2.0\r\nConnection: keep-alive\r\n\r\n",
+        b"POST /\r\nConnection: keep-alive\r\n" + CHUNKED + NOTHING,
+        POST + b"Content-Length: 5\r\n" + CHUNKED + NOTHING,
+        POST + CHUNKED + b"content-length: 0\r\n" + NOTHING,
+        POST + CHUNKED * 2 + NOTHING,
+        POST + b"Transfer-Encoding: chunked, chunked\r\n" + NOTHING,
+        POST + b"Transfer-Encoding: \r\n" + NOTHING,
+        POST + b"Content-Length: 1\r\nContent-Length: 1\r\n\r\na",
+        GET + b"X-A: b\r\n c\r\n\r\n",
+        GET + b"X-A: b\r\n\tc: d\r\n\r\n",
+        b"GET / HTTP/1.1\r\n Host: x\r\n\r\n",
+        GET + b"Host: y\r\n\r\n",
+        GET + b"X-A : b\r\n\r\n",
+        GET + b"X-A\r\n\r\n",
+        GET + b"X-A: \0\r\n\r\n",
+        b"GET http://[x/ HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET http://\xe2\x84\x80/ HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /\t HTTP/1.1\r\nHost: x\r\n\r\n",
+        POST + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n",
+        POST + b"Content-Length: -1\r\n\r\n",
+        POST + b"Content-Length: \r\n\r\n",
+        b" \r\n\r\n",
+    ],
+)
+def test_what_others_may_read_in_another_way_is_refused(
+    start: Callable[..., Process], asked: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    connection = start().connect()
+    connection.sendall(asked + b"GET /next HTTP/1.1\r\nHost: x\r\n\r\n")
+    came = rest(connection)
+    assert came.startswith((b"HTTP/1.1 400 ", b"HTTP/1.0 400 "))
+    assert came.count(b"HTTP/1.") == 1
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        b"GET x://" + b"1" * 15_000 + b" bad\r\n\r\n",
+        GET + b"X-A:" + b" " * 15_000 + b"b\r\nConnection: close\r\n\r\n",
+        GET + b"X-A:" + b" " * 15_000 + b"\0\r\n\r\n",
+        b"\r\n" * 30_000 + GET + b"Connection: close\r\n\r\n",
+        b" \r\n\r\n" * 13_000,
+    ],
+    ids=["address", "blanks", "blanks before no text", "empty lines", "lines of blanks"],
+)
+def test_a_header_is_read_in_a_time_like_its_length(start: Callable[..., Process], asked: bytes) -> None:
+    """One thread reads for all: what keeps it busy keeps everybody waiting."""
+    process = start()
+    connection = process.connect()
+    began = time.process_time()
+    connection.sendall(asked)
+    assert rest(connection).startswith(b"HTTP/1.")
+    assert time.process_time() - began < 0.2
+
+
+@pytest.mark.parametrize(("number", "status"), [(100, b" 200 "), (101, b" 431 ")])
+def test_header_fields_have_a_number(start: Callable[..., Process], number: int, status: bytes) -> None:
+    connection = start().connect()
+    fields = b"".join(b"X-%d: a\r\n" % each for each in range(number - 2))
+    connection.sendall(GET + fields + b"Connection: close\r\n\r\n")
+    assert status in until(connection, b"\r\n\r\n")[:20]
+
+
+def test_headers_are_counted_while_more_is_awaited(start: Callable[..., Process]) -> None:
+    process = start()
+    header = POST + b"X-A: " + b"a" * 10_000 + b"\r\n"
+    for more in (b"", b"Content-Length: 50\r\n\r\n"):
+        connection = process.connect()
+        connection.sendall(header + more)
+        wait_until(lambda: process.worker.rules.held._bytes > 10_000)
+        connection.close()
+        wait_until(lambda: process.worker.rules.held._bytes == 0)
+
+
 def test_a_header_has_an_end(start: Callable[..., Process]) -> None:
     connection = start().connect()
     connection.sendall(b"GET / HTTP/1.1\r\nX-A: " + b"a" * (serving.HEADER_BYTES + 1))
