@@ -123,13 +123,16 @@ def wrong_answer(order: Order, payment: Payment, why: str) -> Alert:
     )
 
 
-def unknown_payment(reference: str, provider_id: str, amount_minor: int, currency: str) -> Alert:
-    """Money arrived for a payment that the database does not have."""
+def unknown_payment(
+    reference: str, provider_id: str, amount_minor: int, currency: str, back_minor: int
+) -> Alert:
+    """Money arrived for a payment that the database does not have, and so much of it is still here."""
+    back = f" ({_amount(back_minor, currency)} more was sent back already)" if back_minor else ""
     return (
         f"Missing Record - Payment {reference}",
         "CRITICAL PAYMENT ISSUE\n\n"
         f"Reference: {reference}\n"
-        f"Received Amount: {_amount(amount_minor, currency)}\n"
+        f"Received Amount: {_amount(amount_minor, currency)}{back}\n"
         f"Provider's record: {provider_id}\n\n"
         "The provider has this paid payment, and the database has not. Usually a backup was restored.\n\n"
         "Look it up in the provider's dashboard: there you see who paid. Give the money back there, or "

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, or_, select
 from sqlalchemy.dialects.postgresql import insert
 
 import config
@@ -351,17 +351,30 @@ def _told_the_same(incident: Incident, payment: Payment, report: Report) -> bool
 
 
 def open_unknown(report: Report) -> None:
-    """Money for a payment that the database does not have, as after a restored backup. No commit."""
+    """Money for a payment that the database does not have, as after a restored backup. No commit.
+
+    Nothing where all of it went back. It is told once, by whichever name: a checkout and its transaction have
+    the charge in common.
+    """
+    back = sum(refund.amount_minor for refund in report.refunds if refund.state in ("pending", "succeeded"))
+    left = report.amount_minor - back
+    same = (Incident.kind == "unknown_payment") & (Incident.provider == report.provider)
+    named = [Incident.key == f"unknown_payment:{report.provider_id}"]
+    if report.charge_id is not None:
+        named.append(Incident.charge_id == report.charge_id)
+    if left <= 0 or db.session.scalar(select(Incident.id).where(same, or_(*named)).limit(1)) is not None:
+        return
+    key = f"unknown_payment:{report.charge_id or report.provider_id}"
     added = db.session.scalar(
         insert(Incident)
         .values(
-            key=f"unknown_payment:{report.provider_id}",
+            key=key,
             kind="unknown_payment",
             provider=report.provider,
             charge_id=report.charge_id,
-            amount_minor=report.amount_minor,
+            amount_minor=left,
             currency=report.currency,
-            evidence={"reference": report.reference, "provider": dict(report.raw)},
+            evidence={"reference": report.reference, "sent_back_minor": back, "provider": dict(report.raw)},
             created_at=clock.now(),
             resolution="",
             resolution_reason="",
@@ -375,16 +388,14 @@ def open_unknown(report: Report) -> None:
         key=f"incident:{added}",
         debit=ledger.provider_account(report.provider, report.account),
         credit=ledger.SUSPENSE,
-        amount_minor=report.amount_minor,
+        amount_minor=left,
         currency=report.currency,
         kind="suspense",
         description=f"unknown_payment {report.reference}",
         provider_reference=report.provider_id,
     )
-    subject, text = alerts.unknown_payment(
-        report.reference, report.provider_id, report.amount_minor, report.currency
-    )
-    outbox.alert(subject, text, key=f"unknown_payment:{report.provider_id}", critical=True)
+    subject, text = alerts.unknown_payment(report.reference, report.provider_id, left, report.currency, back)
+    outbox.alert(subject, text, key=key, critical=True)
 
 
 def _evidence(payment: Payment, report: Report, what: str) -> dict[str, Any]:

@@ -260,7 +260,5 @@ def _find_whose(lane: Lane, happening: Happening) -> None:
     report = lane.adapter.behind(happening)
     if report is None or report.state != "paid" or lookup.on_record(report):
         return
-    gone = sum(refund.amount_minor for refund in report.refunds if refund.state in ("pending", "succeeded"))
-    if gone < report.amount_minor:
-        incidents.open_unknown(report)
+    incidents.open_unknown(report)
     db.session.commit()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from flask import Flask
+from flask.testing import FlaskClient
 from sqlalchemy import select
 
-from domain import checks, clock, news, payments, providers, sweep
+from domain import checks, clock, incidents, ledger, news, payments, providers, sweep
 from domain.providers import stripe_history, sumup_history
 from extensions import db
 from models import (
@@ -20,11 +22,13 @@ from models import (
     OutboxMail,
     Payment,
     PaymentState,
+    Role,
     TicketState,
     TimelineEntry,
     Transfer,
 )
 from tests.support.merchants import connect, make_organiser, use_sumup
+from tests.support.people import log_in, make_member
 from tests.support.sandbox import Sandbox
 from tests.support.shop import make_event, place, report_on
 from tests.support.tables import empty
@@ -130,6 +134,34 @@ def test_a_restored_backup_finds_what_happened_since(sandbox: Sandbox, name: str
     assert incident.evidence["reference"] == reference and incident.order_id is None
     alerts = db.session.scalars(select(OutboxMail).where(OutboxMail.key.startswith("unknown_payment:"))).all()
     assert len(alerts) == 1 and reference in alerts[0].context["subject"]
+    assert checks.look() == []
+
+
+def test_lost_money_is_told_once_by_whichever_name_and_what_is_left_of_it(
+    client: FlaskClient, sandbox: Sandbox, name: str
+) -> None:
+    """The list names the transaction, and a ring the checkout that took it; some of it went back before."""
+    lost = bought(sandbox, name)
+    sandbox.do(lost.provider_id or "", "refund", amount_minor=1000)
+    told = providers.get(name).fetch(lost.provider_id or "", patient=True, thorough=True)
+    assert told.charge_id is not None and told.provider_id != told.charge_id
+    forget(lost.order_id)
+    for known_as in (told.charge_id, told.provider_id):
+        incidents.open_unknown(replace(told, provider_id=known_as))
+        db.session.commit()
+    incident = db.session.scalars(select(Incident)).one()
+    assert (incident.amount_minor, incident.evidence["sent_back_minor"]) == (1500, 1000)
+    assert ledger.balance(ledger.SUSPENSE, "EUR") == 1500
+    (alert,) = db.session.scalars(select(OutboxMail).where(OutboxMail.key.startswith("unknown_payment:")))
+    assert "€15.00" in alert.context["text"] and "€10.00 more was sent back" in alert.context["text"]
+    make_member("boss@example.org", Role.ADMIN)
+    log_in(client, "boss@example.org")
+    page = client.get(f"/admin/incidents/{incident.id}").text
+    assert "€15.00" in page and "<dt>Sent back before</dt><dd>€10.00</dd>" in page
+    # What went back altogether is no news.
+    incidents.open_unknown(replace(told, charge_id="another", provider_id="another", amount_minor=1000))
+    db.session.commit()
+    assert len(db.session.scalars(select(Incident)).all()) == 1
     assert checks.look() == []
 
 
