@@ -527,8 +527,8 @@ class _Reader:
             raise ConfigError(f"{name} must be amounts of at most 12 digits (it is {value[:40]!r}).")
         if found := _one_or_two(value, [int(part) for part in parts]):
             raise ConfigError(
-                f"{name} may mean one amount or several by {found!r} (it is {value[:40]!r}). Write "
-                f"{found.replace(',', '')} for one, or {found.replace(',', ', ')} with a blank for several."
+                f"{name} has {found[:40]!r} in it, which may be one amount or several. Write "
+                f"{found[:40].replace(',', '')} for one, or a blank after each comma for several."
             )
         return tuple(int(part) for part in parts)
 

@@ -48,9 +48,14 @@ def find(email: str) -> User | None:
 
 
 def by_confirmed_email(email: str) -> User | None:
-    """The member who has proven that this address is theirs, and may use their account."""
+    """The member who has proven that this address is theirs, and may use their account.
+
+    Whose address is kept in a form by which mail went elsewhere may have proven that other one.
+    """
     user = find(email)
-    return user if user is not None and user.confirmed_at is not None and user.is_active else None
+    if user is None or user.confirmed_at is None or addresses.went_elsewhere(user.email):
+        return None
+    return user if user.is_active else None
 
 
 def people() -> list[User]:

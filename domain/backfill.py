@@ -74,15 +74,17 @@ def _account(user: User) -> None:
     """Give an account its address's one form, unless another account has it: then both stay as they are.
 
     By IDNA 2003, as mail was sent before, some domains were somebody else's: who proved that they read the
-    mail of straße.de read that of strasse.de. Such an address is confirmed anew.
+    mail of straße.de read that of strasse.de. Such an address is confirmed anew, whatever becomes of it.
     """
     address = addresses.settled(user.email)
-    if address == user.email or _taken(address, user):
+    if address == user.email:
         return
     if user.confirmed_at is not None and addresses.went_elsewhere(user.email):
         user.confirmed_at = None
         user.login_epoch += 1
         log.warning("address_unproven", user_id=user.id)
+    if _taken(address, user):
+        return
     try:
         with db.session.begin_nested():
             user.email = address

@@ -570,10 +570,16 @@ def mail_links(email: str) -> None:
 
 
 def claim_for(user: User) -> int:
-    """Give a member the guest orders of their newly confirmed address; how many. No commit."""
+    """Give a member the guest orders of their newly confirmed address; how many. No commit.
+
+    A link that confirms may be of earlier times, when it went to another address than it goes to today: it
+    proves nothing about that one's orders.
+    """
+    elsewhere = addresses.went_elsewhere(user.email)
+    spelled = [user.email.lower()] if elsewhere else addresses.spellings(user.email)
     claimed = db.session.execute(
         update(Order)
-        .where(func.lower(Order.email).in_(addresses.spellings(user.email)), Order.user_id.is_(None))
+        .where(func.lower(Order.email).in_(spelled), Order.user_id.is_(None))
         .values(user_id=user.id)
         .returning(Order.id)
         .execution_options(synchronize_session=False)
