@@ -291,6 +291,12 @@ class Channel(HTTPChannel):
     def service(self) -> None:
         _serving.channel = self
         super().service()
+        self.idle_since = time.monotonic()
+
+    @property
+    def idle(self) -> bool:
+        """Whether it asked, was answered, and has sent nothing since."""
+        return self.asked and self.request is None and not self.busy
 
     @property
     def coming(self) -> int:
@@ -376,6 +382,19 @@ class Listener(TcpWSGIServer):
 
     def readable(self) -> bool:
         return bool(self.accepting) and len(self.active_channels) < self.worker.most_connections
+
+    def handle_accept(self) -> None:
+        super().handle_accept()
+        self.leave_a_place()
+
+    def leave_a_place(self) -> None:
+        """At the most connections, the one that is idle for longest goes: whoever comes next gets in."""
+        if len(self.active_channels) < self.worker.most_connections:
+            return
+        idle = [channel for channel in self.active_channels.values() if channel.idle]
+        if idle:
+            self.worker.closed["idle, for another"] += 1
+            min(idle, key=lambda channel: channel.idle_since).handle_close()
 
     def pull_trigger(self) -> None:
         """Wake the reading thread, unless the thread that asks has left nothing to do: most have."""
@@ -528,6 +547,8 @@ class WebWorker(Worker):
             untaken += channel.total_outbufs_len
         if untaken > UNTAKEN_BYTES // max(1, self.cfg.workers):
             self._end(max(channels, key=lambda channel: channel.total_outbufs_len), "slow reader")
+        for listener in self.listeners:
+            listener.leave_a_place()
         if len(channels) >= self.most_connections:
             _log.warning("no room for more connections", extra={"open": len(channels)})
         for why in set(self.closed) - {"idle"}:

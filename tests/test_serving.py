@@ -462,6 +462,36 @@ def test_no_more_connections_than_allowed(start: Callable[..., Process]) -> None
     assert waiting.recv(4096).startswith(b"HTTP/1.0 200 ")
 
 
+def test_at_the_most_connections_the_longest_idle_goes(start: Callable[..., Process]) -> None:
+    process = start()
+    process.worker.most_connections = 4
+    empty, first, second = (process.connect() for _ in range(3))
+    empty.sendall(b"\r\n\r\n")
+    for connection in (first, second, first):
+        connection.sendall(GET + b"\r\n")
+        assert until(connection, b"0 bytes").startswith(b"HTTP/1.1 200 ")
+    sending = process.connect()
+    sending.sendall(POST + b"Content-Length: 3\r\n\r\na=")
+    # The second asked before the first did for the last time; an empty line is no request, and waits for one.
+    assert rest(second) == b""
+    assert process.ask() == (200, b"0 bytes")
+    sending.sendall(b"1")
+    assert until(sending, b"3 bytes").startswith(b"HTTP/1.1 200 ")
+    assert {channel.asked for channel in process.worker.listeners[0].active_channels.values()} == {
+        True,
+        False,
+    }
+
+
+@pytest.mark.usefixtures("impatient")
+def test_an_empty_line_is_no_request(start: Callable[..., Process]) -> None:
+    connection = start().connect()
+    began = time.monotonic()
+    connection.sendall(b"\r\n\r\n")
+    assert rest(connection) == b""
+    assert time.monotonic() - began < 3
+
+
 def test_stopping_answers_what_was_asked_and_nothing_new(start: Callable[..., Process]) -> None:
     process = start(threads=2)
     idle, silent, slow, large = (process.connect() for _ in range(4))
