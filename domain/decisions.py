@@ -51,7 +51,7 @@ def _is_in_the_house(incident: Incident) -> bool:
     """Whether its money came into the house's own account, by our record and by the provider's."""
     payment = incident.payment
     if payment is None:
-        return False
+        return True
     theirs = incident.evidence.get("theirs", {}).get("account", payment.account)
     return bool(theirs == payment.account) and house.holds(payment)
 
@@ -141,6 +141,12 @@ def _decide(incident_id: int, how: str, reason: str, actor_id: int | None) -> No
     if payment is not None and order is not None:
         if incident.kind == "refund_ambiguous":
             _decide_refund(incident, payment, order, how, reason)
+        elif how == "refund" and remains.refundable_minor(payment) > 0:
+            # It was asked for a moment ago, and the provider has told meanwhile that it failed.
+            raise DomainError(
+                "refund_refused",
+                "The refund failed, so that this money is still here. Look, and decide again.",
+            )
         elif how not in _WAYS_OF.get(incident.kind, WAYS):
             raise DomainError(
                 "unknown_decision",

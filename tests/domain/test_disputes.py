@@ -262,3 +262,26 @@ def test_a_closed_inquiry_that_becomes_a_dispute_takes_the_money(app: Flask, end
     assert fresh(payment).next_check_at is not None
     assert len([m for m in mails("alert") if "Payment Disputed" in m.context["subject"]]) == 1
     assert checks.look() == []
+
+
+def test_a_refund_that_fails_before_its_decision_is_written_leaves_the_money_waiting(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The provider's word overtakes the decision, between the call and the lock."""
+    payment = place(make_event()).payments[0]
+    payments.settle(payment.id, report_on(payment, "open"), door="test")
+    settle(payment, amount_minor=2400)
+    told = RefundReport("re_1", 2400, "EUR", "pending")
+    monkeypatch.setattr(StripeProvider, "refund", lambda *args, **more: told)
+    send_back = decisions._refund
+
+    def overtaken(*what: Any) -> None:
+        send_back(*what)
+        settle(payment, amount_minor=2400, refunds=(replace(told, state="failed"),))
+
+    monkeypatch.setattr(decisions, "_refund", overtaken)
+    waits = db.session.scalars(select(Incident)).one()
+    with pytest.raises(DomainError) as refused:
+        decisions.resolve(waits.id, how="refund", reason="It is theirs.", actor_id=None)
+    assert refused.value.code == "refund_refused" and waiting() == [("mismatch", 2400)]
+    assert checks.look() == []
