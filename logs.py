@@ -39,7 +39,11 @@ _SECRET_TEXT = re.compile(
     r"\b(?:(?:sup_|cc_)?sk|rk|whsec|[ar]t_classic)_[A-Za-z0-9_]{8,}"
     r"|(?<=Bearer )\S+|(?<=Basic )\S+|(?<=://)[^\s/@:]*:[^\s/@]+(?=@)"
 )
-_LINK = re.compile(r"(/(?:o|pay/success|pay/cancel)/[^/\s?\"']+/)[^/\s?\"'.]+")
+_LINK = re.compile(
+    r"(/(?:(?:o|pay/success|pay/cancel)/[^/\s?\"']+|account/(?:reset|confirm)|door(?!/events\b))/)[^/\s?\"'.]+"
+)
+# The server's and the framework's own lines about a request that failed.
+_SERVED = re.compile(r"(?<= while serving )/\S*|(?<=^Exception on )/\S*")
 _DIGITS = re.compile(r"(?<![\d.])\d(?:[ -]?\d){12,18}(?![\d.])")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 # A path segment of this many letters of both cases is one of our random links, not a word.
@@ -205,6 +209,7 @@ class Redactor:
     def _text(self, text: str) -> str:
         for value in self._values:
             text = text.replace(value, HIDDEN)
+        text = _SERVED.sub(lambda match: safe_path(match.group()), text)
         text = _LINK.sub(rf"\1{HIDDEN}", _SECRET_TEXT.sub(HIDDEN, text))
         return _DIGITS.sub(_hide_card, text)
 

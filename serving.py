@@ -1,8 +1,10 @@
 """How the web processes read and write: gunicorn keeps the processes, waitress speaks HTTP in each of them.
 
 A request is read whole, by one thread that never blocks, before one of WEB_THREADS threads is given to it;
-what its reader does not take at once is written by that same thread, at the reader's pace. So whoever sends
-nothing, or a byte at a time, or reads so, holds a connection for the seconds below, and no thread.
+what its reader does not take at once that same thread writes, at the reader's pace, and that connection's
+next request is not read before. So whoever sends nothing, or a byte at a time, or reads so, holds a
+connection for the seconds below, and no thread. A thread waits for a reader only with an answer that is
+made piece by piece, and of which 16 MB (waitress's own limit) are untaken.
 
 waitress parses, buffers and runs the application. This file says how long and how much it may read, and waits
 for the connections with the system's selector: waitress's own loop asks each connection after each event.
@@ -45,7 +47,7 @@ BYTES_PER_SECOND = 1024
 # ... and a body no longer than this, however steadily it drips.
 BODY_LONGEST_SECONDS = 120.0
 CONNECTIONS = 2000
-# What all processes together may hold of bodies that no thread has read, and of answers that nobody took.
+# What all processes together may hold of requests that no thread has read, and of answers that nobody took.
 UNREAD_BYTES = 64 * MEGABYTE
 UNTAKEN_BYTES = 64 * MEGABYTE
 # What a body may be where the application says nothing else.
@@ -67,7 +69,7 @@ _log = logging.getLogger("kassa.serving")
 
 
 class Held:
-    """Bytes of bodies that are in memory, counted by the reading thread and given back by any."""
+    """Bytes of requests that are in memory, counted by the reading thread and given back by any."""
 
     def __init__(self, most: int) -> None:
         self.most = most

@@ -96,6 +96,15 @@ def test_the_member_is_named_by_number(client: FlaskClient, capsys: pytest.Captu
         ("Authorization: Bearer abc.def", "Authorization: Bearer ***"),
         ("postgresql://kassa:pass@db/kassa", "postgresql://***@db/kassa"),
         ("see http://localhost/o/ORD-ABCDEFGH/sEcReT-1 now", "see http://localhost/o/ORD-ABCDEFGH/*** now"),
+        ("see http://localhost/account/reset/s3cret?a=b", "see http://localhost/account/reset/***?a=b"),
+        ("/account/confirm/s3cret or /account/login", "/account/confirm/*** or /account/login"),
+        ("/door/s3cret/enter and /door/events/jazz/leave", "/door/***/enter and /door/events/jazz/leave"),
+        (
+            f"Client disconnected while serving /x/{'aB3_-' * 5}/y",
+            "Client disconnected while serving /x/***/y",
+        ),
+        (f"Exception while serving /o/K7/{'aB3_-' * 5}", "Exception while serving /o/K7/***"),
+        (f"Exception on /x/{'aB3_-' * 5} [GET]", "Exception on /x/*** [GET]"),
         ("a-secret-for-tests-only", "***"),
     ],
 )

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from flask import Flask
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
@@ -490,6 +491,27 @@ def test_an_empty_line_is_no_request(start: Callable[..., Process]) -> None:
     connection.sendall(b"\r\n\r\n")
     assert rest(connection) == b""
     assert time.monotonic() - began < 3
+
+
+def test_no_line_about_a_request_tells_its_token(
+    app: Flask,
+    start: Callable[..., Process],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    process = start()
+    capsys.readouterr()
+
+    def fail(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        raise ValueError("no")
+
+    monkeypatch.setattr(process.worker.listeners[0], "application", fail)
+    for path in (f"/account/reset/{'aB3_-' * 5}", "/door/aB3_-/enter"):
+        assert process.ask(path)[0] == 500
+    told = capsys.readouterr().out
+    assert "Exception while serving /account/reset/***" in told
+    assert "Exception while serving /door/***/enter" in told
+    assert "aB3_-" not in told
 
 
 def test_stopping_answers_what_was_asked_and_nothing_new(start: Callable[..., Process]) -> None:
