@@ -123,6 +123,24 @@ def wrong_answer(order: Order, payment: Payment, why: str) -> Alert:
     )
 
 
+def left_unread(order: Order, payment: Payment, why: str) -> Alert:
+    """Something happened to a payment at its provider, and for a day it could not be read what."""
+    return (
+        f"Left Unread - Order {order.code}",
+        "CRITICAL PAYMENT ISSUE\n\n"
+        f"Order: {order.code}\n"
+        f"Payment: {payment.reference} at {payment.provider}, account {payment.account}\n"
+        f"Provider's id: {payment.provider_id or 'not known'}\n"
+        f"Answer: {why}\n"
+        f"{_customer(order)}\n\n"
+        f"{providers.title(payment.provider)} lists something new about this payment, such as a refund or a "
+        "dispute, and for a day the payment itself could not be read. What else happened at the account is "
+        "taken in now; this one is asked about once more, and then left to you.\n\n"
+        "Look it up in the provider's dashboard. “Ask the provider now” on the order's page reads it.\n\n"
+        f"{_view(order)}",
+    )
+
+
 def unknown_payment(
     reference: str, provider_id: str, amount_minor: int, currency: str, back_minor: int
 ) -> Alert:
@@ -234,7 +252,7 @@ def listing_review(order: Order, what: str) -> Alert:
 
 def account_not_told(label: str, account: str, since: datetime, why: str, *, forbidden: bool) -> Alert:
     """An account does not tell what happened there; what happened until `since` (UTC) is known."""
-    what = "does not let us ask" if forbidden else "has not told for hours"
+    what = "does not let us ask" if forbidden else "has not told all for hours"
     right = (
         "Give the key the right to read charges, refunds, disputes, payment intents and checkout sessions; "
         "for an organiser's account, have it connected again and everything allowed."

@@ -19,7 +19,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 import config
-from domain import blocked, clock, connections, outbox
+from domain import blocked, clock, connections, news, outbox, providers
 from extensions import Limits, db, limited, queue
 from models import CheckRun, Heartbeat, Incident, MailState, OutboxMail, SweepRun
 
@@ -94,6 +94,7 @@ def report(*, grace: bool = True) -> Health:
         "outbox": _outbox,
         "incidents": _incidents,
         "connections": _connections,
+        "accounts": _accounts,
         "invariants": _invariants,
     }
     checks = {"database": Check(OK, "The database answers.")}
@@ -219,6 +220,18 @@ def _connections() -> Check:
     words += f"; {len(seen.unreadable)} have unreadable tokens" if seen.unreadable else ""
     degraded = seen.waiting or seen.unreadable
     return Check(DEGRADED if degraded else OK, f"{words}: see /admin/connections.")
+
+
+def _accounts() -> Check:
+    """Whether what happens at the accounts is known: refunds, disputes and money that no row knows."""
+    late = news.behind()
+    if not late:
+        return Check(OK, "What happened at the accounts is known.")
+    first = late[0]
+    label = providers.title(first.provider)
+    words = f"What happened at {label} account {first.account} was last known {_ago(first.moved_at)}"
+    more = f"; others are behind, too ({len(late) - 1})" if len(late) > 1 else ""
+    return Check(DEGRADED, f"{words}{more}: see the alert in /admin/mail.")
 
 
 def _invariants() -> Check:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -20,15 +21,16 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import selectinload
 
 import config
-from domain import alerts, clock, incidents, lanes, lookup, outbox, payments, providers
+from domain import alerts, clock, incidents, lanes, lookup, outbox, payments, polling, providers
 from domain.lanes import Lane, Work
-from domain.providers import Anothers, Happening, ProviderError
+from domain.providers import Anothers, Happening, ProviderError, Told
 from extensions import db
 from models import (
     AccountCursor,
     Connection,
     ConnectionState,
     Order,
+    OutboxMail,
     Payment,
     PaymentState,
     RefundState,
@@ -43,17 +45,33 @@ FIRST = timedelta(days=30)
 _CONNECTED_EVERY = timedelta(hours=1)
 # An account of which so long nothing could be heard is told of.
 _BEHIND = timedelta(hours=6)
+# For so long one payment that cannot be read keeps what else happened at its account waiting.
+_GIVEN_UP = timedelta(days=1)
+_NOT_REACHED = "the sweeps’ time, or the calls left unanswered, did not let it be asked to the end"
 _ARRIVED = (PaymentState.PAID, PaymentState.REVIEW)
 _GONE = (RefundState.PENDING, RefundState.SUCCEEDED)
 
 
 def ask_accounts(work: Work) -> None:
-    """Ask our own accounts, and organisers' that were not asked for an hour, within the run's budget."""
+    """Ask our own accounts, and organisers' that were not asked for an hour, within the run's budget.
+
+    A person hears of each that is behind, whatever the cause.
+    """
+    whys: dict[tuple[str, str], str] = {}
     for lane in [*_own(), *_connected()]:
-        if not work.in_budget:
-            return
-        if work.speaks(lane):
-            _ask(work, lane)
+        key = lane.provider, lane.adapter.account
+        whys[key] = _NOT_REACHED
+        if not work.in_budget or not work.speaks(lane):
+            continue
+        try:
+            whys[key] = _ask(work, lane)
+        except Exception as error:
+            # What one account tells that nobody has foreseen keeps none of the others waiting.
+            db.session.rollback()
+            log.exception("account_not_read", lane=lane.key)
+            work.failed_duties += 1
+            whys[key] = f"what it tells could not be read ({type(error).__name__}); the log has more"
+    _tell_behind(whys)
 
 
 def _own() -> list[Lane]:
@@ -83,29 +101,58 @@ def _connected() -> list[Lane]:
 # --- One account ----------------------------------------------------------------------------------------
 
 
-def _ask(work: Work, lane: Lane) -> None:
-    """Take in page after page of what happened at an account, and write down how far it was read."""
+@dataclass
+class _Reading:
+    """One look at an account: `why` it was not read to its end, and whether a person has known for long."""
+
+    lane: Lane
+    known_for_long: bool
+    why: str = ""
+
+
+def _ask(work: Work, lane: Lane) -> str:
+    """Take in page after page of what happened at an account, and write down how far it was read.
+
+    Why that is not as far as it goes, in words; "" where it is.
+    """
     adapter, now = lane.adapter, clock.now()
     known = _claim(lane, now)
     if known is None:
-        return
+        # Another sweep is at it.
+        return ""
     cursor_id, since = known
-    pages = adapter.happened(since - OVERLAP, now)
-    done = True
+    reading = _Reading(lane, _is_known_for_long(cursor_id, since))
     try:
-        for page in pages or ():
-            done = _take_in(work, lane, page.happenings) and done
-            if done and page.through is not None:
-                _move(cursor_id, page.through)
-            work.give_way()
-            if not _goes_on(work, lane):
-                break
+        pages = adapter.happened(since - OVERLAP, now)
+        _read(work, reading, cursor_id, pages or ())
         work.answered(lane)
     except ProviderError as error:
         db.session.rollback()
         work.unanswered(lane, error)
-        _not_told(lane, cursor_id, error)
+        log.warning("account_not_told", lane=lane.key, code=error.code)
+        if error.code == "forbidden":
+            cursor = db.session.get_one(AccountCursor, cursor_id, populate_existing=True)
+            _alert(cursor, str(error), forbidden=True)
+            db.session.commit()
+        reading.why = str(error)
+    except Exception:
+        db.session.rollback()
+        _let_go(cursor_id)
+        raise
     _let_go(cursor_id)
+    return reading.why
+
+
+def _read(work: Work, reading: _Reading, cursor_id: int, pages: Iterable[Told]) -> None:
+    done = True
+    for page in pages:
+        done = _take_in(work, reading, page.happenings) and done
+        if done and page.through is not None:
+            _move(cursor_id, page.through)
+        work.give_way()
+        if not _goes_on(work, reading.lane):
+            reading.why = reading.why or _NOT_REACHED
+            return
 
 
 def _goes_on(work: Work, lane: Lane) -> bool:
@@ -145,42 +192,111 @@ def _let_go(cursor_id: int) -> None:
     db.session.commit()
 
 
-def _not_told(lane: Lane, cursor_id: int, error: ProviderError) -> None:
-    """The next sweep asks again. A person hears once that we may not ask, or have asked for hours in vain."""
-    log.warning("account_not_told", lane=lane.key, code=error.code)
-    cursor = db.session.get_one(AccountCursor, cursor_id, populate_existing=True)
-    forbidden = error.code == "forbidden"
-    if forbidden or clock.now() - cursor.moved_at > _BEHIND:
-        label = providers.title(lane.provider)
-        told = alerts.account_not_told(label, cursor.account, cursor.since, str(error), forbidden=forbidden)
-        outbox.alert(*told, key=f"not_told:{cursor.id}:{cursor.since.isoformat()}")
+def _alert(cursor: AccountCursor, why: str, *, forbidden: bool) -> None:
+    """A person hears once that we may not ask, or have not got on for hours. No commit."""
+    label = providers.title(cursor.provider)
+    told = alerts.account_not_told(label, cursor.account, cursor.since, why, forbidden=forbidden)
+    outbox.alert(*told, key=_key(cursor.id, cursor.since))
+
+
+def _key(cursor_id: int, since: datetime) -> str:
+    return f"not_told:{cursor_id}:{since.isoformat()}"
+
+
+def behind() -> list[AccountCursor]:
+    """The accounts that are asked, and of which all is known until hours ago only, the oldest first."""
+    query = select(AccountCursor).where(AccountCursor.moved_at < clock.now() - _BEHIND)
+    found = db.session.scalars(query.order_by(AccountCursor.moved_at)).all()
+    return [cursor for cursor in found if _is_asked(cursor)]
+
+
+def _is_asked(cursor: AccountCursor) -> bool:
+    if (cursor.provider, cursor.account) in [(lane.provider, lane.adapter.account) for lane in _own()]:
+        return True
+    connected = select(Connection.id).filter_by(provider=cursor.provider, account=cursor.account)
+    return db.session.scalar(connected.where(Connection.state == ConnectionState.CONNECTED)) is not None
+
+
+def _tell_behind(whys: dict[tuple[str, str], str]) -> None:
+    for cursor in behind():
+        why = whys.get((cursor.provider, cursor.account))
+        if why:
+            _alert(cursor, why, forbidden=False)
     db.session.commit()
+
+
+def _is_known_for_long(cursor_id: int, since: datetime) -> bool:
+    """Whether a person heard so long ago that the account is behind that one payment stops it no more."""
+    heard = select(OutboxMail.created_at).where(OutboxMail.key == _key(cursor_id, since))
+    at = db.session.scalar(heard)
+    db.session.rollback()
+    return at is not None and clock.now() - at >= _GIVEN_UP - _BEHIND
 
 
 # --- One page -------------------------------------------------------------------------------------------
 
 
-def _take_in(work: Work, lane: Lane, happenings: Iterable[Happening]) -> bool:
+def _take_in(work: Work, reading: _Reading, happenings: Iterable[Happening]) -> bool:
     """Look at every payment of which a page tells something new. False where one of them is to be looked at
     again, so that the account is asked once more what happened."""
-    done = True
+    done, lane = True, reading.lane
     for happening, ids in _new(lane, list(happenings)):
         if not _goes_on(work, lane):
+            reading.why = reading.why or _NOT_REACHED
             return False
-        looked = [lanes.unless_held(work, payment_id, partial(_look, payment_id)) for payment_id in ids]
-        outcomes = [outcome for outcome in looked if outcome is not None]
-        for outcome in outcomes:
-            lanes.tell(work, lane, outcome)
-        if len(outcomes) < len(looked):
+        outcomes = [outcome for payment_id in ids if (outcome := _looked(work, reading, payment_id))]
+        if len(outcomes) < len(ids):
             # Somebody holds the rows of one: the account is asked again, and the others go on.
             done = False
             continue
         errors = [outcome.error for outcome in outcomes if outcome.error is not None]
-        # What stays wrong, and what is another's, was told to somebody already.
-        done = done and all(error.permanent or isinstance(error, Anothers) for error in errors)
+        told = [_is_told(reading, outcome) for outcome in outcomes]
+        done = all(told) and done
         if happening.paid and not errors and not _is_on_record(lane, happening):
             _find_whose(lane, happening)
     return done
+
+
+def _looked(work: Work, reading: _Reading, payment_id: int) -> payments.Outcome | None:
+    """What a payment came to; None where its rows are held, or where it cannot be settled."""
+    what = "its rows are held by another transaction"
+    try:
+        outcome = lanes.unless_held(work, payment_id, partial(_look, payment_id))
+    except Exception as error:
+        db.session.rollback()
+        log.exception("payment_not_settled", payment=payment_id)
+        work.counts["error"] += 1
+        outcome, what = None, type(error).__name__
+    if outcome is None:
+        reading.why = f"payment {_name(payment_id)} could not be looked at: {what}"
+    else:
+        lanes.tell(work, reading.lane, outcome)
+    return outcome
+
+
+def _is_told(reading: _Reading, outcome: payments.Outcome) -> bool:
+    """Whether nothing more is to be learnt of a payment here, or was told to somebody who learns it."""
+    error = outcome.error
+    # What stays wrong, and what is another's, was told to somebody already.
+    if error is None or error.permanent or isinstance(error, Anothers):
+        return True
+    name = _name(outcome.payment_id)
+    if not reading.known_for_long:
+        reading.why = f"payment {name} could not be read there: {error}"
+        return False
+    log.error("payment_left_unread", payment=outcome.payment_id, error=str(error))
+    payment = db.session.get_one(Payment, outcome.payment_id)
+    payment.next_check_at = payment.next_check_at or clock.now() + polling.STOPPED
+    told = alerts.left_unread(payment.order, payment, str(error))
+    outbox.alert(*told, key=f"left_unread:{payment.id}:{clock.now():%Y-%m-%d}", critical=True)
+    db.session.commit()
+    return True
+
+
+def _name(payment_id: int) -> str:
+    name = db.session.get_one(Payment, payment_id).reference
+    db.session.rollback()
+    return name
 
 
 def _look(payment_id: int) -> payments.Outcome:

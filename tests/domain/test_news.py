@@ -11,7 +11,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import select
 
-from domain import checks, clock, incidents, ledger, news, payments, providers, sweep
+from domain import checks, clock, health, incidents, ledger, news, payments, providers, sweep
 from domain.providers import stripe_history, sumup_history
 from extensions import db
 from models import (
@@ -268,6 +268,67 @@ def test_an_account_that_is_silent_for_hours_is_told_of(sandbox: Sandbox, name: 
         sweep.run("test")
     told = db.session.scalars(select(OutboxMail).where(OutboxMail.key.startswith("not_told:"))).all()
     assert sorted(mail.context["subject"].split()[2] for mail in told) == ["Stripe", "SumUp"]
+
+
+@pytest.mark.parametrize("cause", ["unread", "broken", "no time"])
+def test_an_account_that_is_behind_is_told_of_once_whatever_the_cause(
+    sandbox: Sandbox, name: str, monkeypatch: pytest.MonkeyPatch, cause: str
+) -> None:
+    """The list itself can be read all the time."""
+    payment = bought(sandbox, name)
+    days_later(sandbox, 3)
+    reference = payment.reference
+    sandbox.do(payment.provider_id or "", "refund")
+    sandbox.advance(300)
+    if cause == "unread":
+        sandbox.faults("http_500", match={"path": "(sessions|checkouts)/"})
+    elif cause == "broken":
+        monkeypatch.setattr(news, "_look", _break)
+    else:
+        monkeypatch.setattr(news, "_goes_on", lambda *_: False)
+    before = cursor(name).since
+    for hours in (1, 3, 3, 1, 1):
+        sandbox.advance(hours * 3600)
+        sweep.run("test")
+    (told,) = [m for m in alerts_of("not_told:") if providers.title(name) in m.context["subject"]]
+    assert (reference in told.context["text"]) is (cause != "no time")
+    assert cursor(name).since == before
+    check = health.report().checks["accounts"]
+    assert check.state == health.DEGRADED
+    assert "was last known 9 hours ago" in check.words
+
+
+def _break(_: int) -> payments.Outcome:
+    raise RuntimeError("a row that nobody has foreseen")
+
+
+def alerts_of(key: str) -> list[OutboxMail]:
+    return list(db.session.scalars(select(OutboxMail).where(OutboxMail.key.startswith(key))))
+
+
+def test_one_payment_that_cannot_be_read_stops_the_others_for_a_day(sandbox: Sandbox, name: str) -> None:
+    bad = bought(sandbox, name)
+    days_later(sandbox, 3)
+    reference = bad.reference
+    before = cursor(name).since
+    sandbox.do(bad.provider_id or "", "refund")
+    sandbox.faults("http_500", match={"path": f"(sessions|checkouts)/{bad.provider_id}"})
+    for hours in (1, 6, 12):
+        sandbox.advance(hours * 3600)
+        sweep.run("test")
+    assert cursor(name).since == before and alerts_of("left_unread:") == []
+    for _ in range(2):
+        sandbox.advance(8 * 3600)
+        sweep.run("test")
+    assert cursor(name).since > before
+    (told,) = alerts_of("left_unread:")
+    assert reference in told.context["text"]
+    assert health.report().checks["accounts"].state == health.OK
+    # It is asked once more, when it can be read.
+    sandbox.faults()
+    sandbox.advance(7 * 3600)
+    sweep.run("test")
+    assert db.session.query(Payment).one().order.state is OrderState.REFUNDED
 
 
 def test_the_cursor_stays_until_a_pages_work_is_done(
