@@ -14,6 +14,8 @@ _FORMULA = "=+\\-@＝＋－＠"
 # By blanks, too: then a sign that stands alone (Anna - VIP) is a cell of its own, and no formula.
 _BEGINS = re.compile(rf"(?:^|[,;|:\t])\s*(?=[{_FORMULA}])|\s(?=[{_FORMULA}]\S)")
 
+_BLANKS_FIRST = re.compile(rf"\s+'[{_FORMULA}]")
+
 
 def as_csv(columns: Sequence[str], rows: Iterable[Iterable[str]]) -> bytes:
     """A file that spreadsheets open by a double click: UTF-8 with its mark, commas, all quoted, CRLF."""
@@ -33,4 +35,6 @@ def plain(cell: str) -> str:
     )
     hidden = "".join(sign for sign in line if unicodedata.category(sign) != "Cf")
     # What cannot be seen would stand between a separator and the sign behind it.
-    return _BEGINS.sub(r"\g<0>'", hidden if _BEGINS.search(hidden) else line)
+    text = _BEGINS.sub(r"\g<0>'", hidden if _BEGINS.search(hidden) else line)
+    # Some readers look at a cell's first sign, others at the first that is no blank.
+    return f"'{text}" if _BLANKS_FIRST.match(text) else text

@@ -171,6 +171,23 @@ def test_what_was_made_is_found_before_anything_is_made_anew(app: Flask, sandbox
     assert [kind for kind, _ in ended()] == ["order_expired"]
 
 
+def test_what_was_made_and_is_being_confirmed_is_found_when_the_hold_is_over(
+    app: Flask, sandbox: Sandbox
+) -> None:
+    """Its answer was lost, its buyer went there all the same, and nobody looked for a day."""
+    sandbox.faults("timeout_after", seconds=6, times=2, rate=1, match=CREATES)
+    order = place(make_event(), 2)
+    payments.open_at_provider(order)
+    sandbox.faults()
+    (made,) = shown(sandbox)
+    sandbox.do(made["id"], "pay_later")
+    sandbox.advance(24 * 3600)
+    payments.refresh(again(order), door="order_page")
+    (found,) = attempts(order)
+    assert found.state is PaymentState.PROCESSING
+    assert held() == 2
+
+
 def test_what_is_refused_at_once_fails_in_our_words(app: Flask, sandbox: Sandbox) -> None:
     order = place(make_event(), 2)
     payment = order.payments[0]
