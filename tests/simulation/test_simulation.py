@@ -65,8 +65,8 @@ def test_whatever_happens_every_payment_ends_well(
     for path in saved:
         together.add(path)
     print(together.table())
-    # Fewer than a thousand lives need not have seen everything.
-    if worlds * LIVES_A_WORLD >= 1000:
+    # Fewer than two thousand lives, and those of seeds that were drawn, need not have seen everything.
+    if worlds * LIVES_A_WORLD >= 2000 and not pytestconfig.getoption("--keep", default=""):
         assert not (missing := together.missing()), "\n".join(missing)
 
 
