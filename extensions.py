@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import IPv6Address, ip_address, ip_network
+from threading import local
 from time import monotonic
 from typing import Any
 
@@ -25,9 +26,10 @@ from psycopg import Error as DatabaseError
 from redis import Redis
 from redis.exceptions import RedisError
 from rq import Queue
-from sqlalchemy import MetaData, event
+from sqlalchemy import Engine, MetaData, event
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.pool import ConnectionPoolEntry, Pool
@@ -192,6 +194,20 @@ def _ask_whether_alive(connection: Any, entry: ConnectionPoolEntry, proxy: objec
         connection.rollback()
     except DatabaseError as error:
         raise DisconnectionError("The connection was closed meanwhile.") from error
+
+
+_thread = local()
+
+
+@event.listens_for(Engine, "handle_error")
+def _count_ended(context: ExceptionContext) -> None:
+    if context.is_disconnect:
+        _thread.ended = connections_ended() + 1
+
+
+def connections_ended() -> int:
+    """How many statements of this thread failed because the database had ended their connection."""
+    return getattr(_thread, "ended", 0)
 
 
 # --- Transactions ---------------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ class Work:
     cap: int
     counts: Counter[str] = field(default_factory=Counter)
     failed_duties: int = 0
-    # Duties in which the database ended the connection, so that they left the rest undone.
+    # Duties in which the database ended the connection, so that they left something undone.
     cut_off: list[str] = field(default_factory=list)
     # Payments whose rows somebody else would not let go of.
     blocked: int = 0
@@ -183,20 +183,21 @@ def claim(ids: Select[int]) -> list[Payment]:
     )
 
 
-def give_back(ids: list[int]) -> None:
-    """End the lease of rows that this run will not get to."""
-    if not ids:
-        return
-    db.session.execute(update(Payment).where(Payment.id.in_(ids)).values(leased_until=None))
-    db.session.commit()
+def give_back(work: Work, lane: Lane) -> None:
+    """End the leases of what this run will not get to.
 
-
-def put_off(work: Work, lane: Lane) -> None:
-    """Nobody answers for the account. The rest of what is due was thought of: it is first in the next run."""
-    rest = select(Payment.id).where(*due(work), *lane.its, Payment.next_check_at < work.started_at)
-    rows = Payment.id.in_(rest.with_for_update(skip_locked=True))
-    later = update(Payment).where(rows).values(next_check_at=work.started_at)
-    db.session.execute(later.execution_options(synchronize_session=False))
+    Where nobody answers for the account, the rest of what is due was thought of: it is first in the next run.
+    That is written down with the leases' end, or another run that ends meanwhile finds it forgotten.
+    """
+    if lane.claimed:
+        mine = [payment.id for payment in lane.claimed]
+        db.session.execute(update(Payment).where(Payment.id.in_(mine)).values(leased_until=None))
+        lane.claimed.clear()
+    if not work.speaks(lane):
+        rest = select(Payment.id).where(*due(work), *lane.its, Payment.next_check_at < work.started_at)
+        rows = Payment.id.in_(rest.with_for_update(skip_locked=True))
+        later = update(Payment).where(rows).values(next_check_at=work.started_at)
+        db.session.execute(later.execution_options(synchronize_session=False))
     db.session.commit()
 
 

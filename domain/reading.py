@@ -195,11 +195,8 @@ def _next_lane(work: Work, turn: deque[Lane], threads: int) -> Lane | None:
     for _ in range(len(turn)):
         lane = turn.popleft()
         if not work.may_ask(lane):
-            lanes.give_back([payment.id for payment in lane.claimed])
-            lane.claimed.clear()
+            lanes.give_back(work, lane)
             lane.done = True
-            if not work.speaks(lane):
-                lanes.put_off(work, lane)
         if not lane.done and not lane.claimed:
             lane.claimed.extend(_claim_some(work, lane))
             lane.done = not lane.claimed
@@ -223,6 +220,8 @@ def _claim_some(work: Work, lane: Lane) -> list[Payment]:
         # Whether there are refunds decides how a payment is asked about; read while it is still attached.
         _ = payment.state is PaymentState.PAID and (payment.refunds, payment.disputes)
     db.session.expunge_all()
+    # No transaction stays open while the provider is waited for.
+    db.session.rollback()
     return sorted(
         claimed, key=lambda payment: (payment.next_check_at is None, payment.next_check_at, payment.id)
     )

@@ -11,7 +11,6 @@ from functools import partial
 from time import monotonic
 
 import structlog
-from sqlalchemy.exc import DBAPIError
 
 import config
 from domain import (
@@ -31,7 +30,7 @@ from domain import (
     wallet,
 )
 from domain.lanes import Work
-from extensions import db, own_session
+from extensions import connections_ended, db, own_session
 from models import SweepRun
 
 log = structlog.get_logger(__name__)
@@ -101,14 +100,16 @@ def _run(trigger: str, tell: Callable[[str], None], *, verbose: bool, everything
 
 def _also(work: Work, name: str, do: Callable[[], object]) -> None:
     """One of a sweep's duties. If it fails, that is logged and counted, and the others are still done."""
+    ended = connections_ended()
     try:
         do()
-    except Exception as error:
+    except Exception:
         db.session.rollback()
         log.exception("sweep_duty_failed", duty=name)
         work.failed_duties += 1
-        if isinstance(error, DBAPIError) and error.connection_invalidated:
-            work.cut_off.append(name)
+    if connections_ended() > ended:
+        # Also where the duty went on with its next row, as most do.
+        work.cut_off.append(name)
 
 
 def _finish(work: Work, calls: int, mails: int) -> None:

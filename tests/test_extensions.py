@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import psycopg
 import pytest
 from flask import Flask
 from rq import Queue
@@ -12,6 +11,7 @@ from sqlalchemy import text
 
 import extensions
 from extensions import db, queue
+from tests.support.backends import backend, end_backend
 
 
 def waiting() -> list[str | None]:
@@ -41,17 +41,14 @@ def test_jobs_with_arguments_are_all_enqueued(app: Flask) -> None:
     assert len(waiting()) == 2
 
 
-def test_a_connection_that_died_in_the_pool_is_replaced(
-    app: Flask, database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_connection_that_died_in_the_pool_is_replaced(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extensions, "_TRUSTED_SECONDS", 0.0)
     db.session.rollback()
     db.engine.dispose()
-    before = db.session.scalar(text("SELECT pg_backend_pid()"))
+    before = backend()
     db.session.rollback()
-    with psycopg.connect(database_url, autocommit=True) as outside:
-        outside.execute("SELECT pg_terminate_backend(%s, 5000)", (before,))
-    assert db.session.scalar(text("SELECT pg_backend_pid()")) != before
+    end_backend(before)
+    assert backend() != before
 
 
 # --- Limits of a transaction ----------------------------------------------------------------------------

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import psycopg
 import pytest
 from flask import Flask
-from sqlalchemy import Select, func, select, text
+from sqlalchemy import Select, func, select
 
 from domain import clock, health, lanes, outbox, overdue, payments, reading, refunds, sweep, wallet
 from extensions import db
@@ -19,6 +18,7 @@ from models import (
     SweepRun,
     TicketState,
 )
+from tests.support.backends import backend, end_backend
 from tests.support.sandbox import Sandbox
 from tests.support.shop import make_event, place, report_on
 from tests.support.threads import at_once
@@ -55,11 +55,7 @@ def test_a_sweep_whose_connection_the_database_ended_is_not_taken_for_a_whole_on
     claim = lanes.claim
 
     def ended(ids: Select[int]) -> list[Payment]:
-        own = db.session.scalars(text("SELECT pg_backend_pid()")).one()
-        with psycopg.connect(
-            str(db.engine.url.set(drivername="postgresql").render_as_string(False))
-        ) as other:
-            other.execute("SELECT pg_terminate_backend(%s, 5000)", (own,))
+        end_backend(backend())
         return claim(ids)
 
     monkeypatch.setattr(lanes, "claim", ended)
@@ -71,6 +67,32 @@ def test_a_sweep_whose_connection_the_database_ended_is_not_taken_for_a_whole_on
     assert (whole.error, whole.errors, whole.pending) == ("", 0, 1)
     found = health.last_sweep()
     assert found is not None and found.id == whole.id
+
+
+def test_a_sweep_that_went_on_with_its_next_row_after_a_connection_ended_is_not_whole_either(
+    app: Flask, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What keeps one row from keeping another waiting must not hide that one was left undone."""
+    payment = payments.open_at_provider(place(make_event()))
+    assert payment is not None
+    sandbox.do(payment.provider_id or "", "pay")
+    sandbox.advance(400)
+
+    def ended(*_: object, **__: object) -> payments.Outcome:
+        end_backend(backend())
+        db.session.execute(select(Payment.id))
+        raise AssertionError("the connection has ended")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(payments, "settle", ended)
+        patch.setattr(payments, "reconcile", ended)
+        cut = sweep.run("test")
+    # The account is asked what happened as well, which settles the payment, too.
+    assert cut.error == "The database ended the connection during: by id, what happened since"
+    due = iter([[1], []])
+    monkeypatch.setattr(refunds, "due", lambda *_: next(due))
+    monkeypatch.setattr(refunds, "follow_up", ended)
+    assert sweep.run("test").error == "The database ended the connection during: refunds"
 
 
 def test_the_digest_of_what_expired_names_an_order_once(app: Flask) -> None:

@@ -11,19 +11,21 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select
 
 import config
 from cli import payments_sweep
-from domain import catalogue, checks, clock, news, payments, polling, providers, reading, sweep
+from domain import catalogue, checks, clock, lanes, news, payments, polling, providers, reading, sweep
 from domain.errors import DomainError
 from domain.providers import Throttle
 from extensions import connect_redis, db, queue
 from models import OutboxMail, Payment, PaymentState, SweepRun
 from tests.domain.test_second_provider import connect, later, opened, sold
+from tests.support.backends import backend, end_backend
 from tests.support.benches import Bench, PebbleBench, SumUpBench
 from tests.support.sandbox import Sandbox
 from tests.support.shop import make_event, make_user, place
+from tests.support.threads import at_once
 
 
 @pytest.fixture(autouse=True)
@@ -126,6 +128,29 @@ def test_what_waits_for_a_broken_account_is_not_forgotten(
     waiting = select(Payment).where(Payment.account == "shop-3")
     asked_about = [payment for payment in db.session.scalars(waiting) if payment.poll_count]
     assert 2 * 3 <= len(asked_about) <= 2 * (3 + reading._THREADS)
+
+
+def test_what_one_run_gives_back_while_another_ends_is_not_forgotten(
+    app: Flask, bank: PebbleBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run is cut off when it has given back what it claimed; another that ended saw none of it."""
+    pending(bank, accounts=1, each=20)
+    later(monkeypatch, 90)
+    bank.trouble("timeout_before")
+    give_back = lanes.give_back
+
+    def cut_off(*what: Any) -> None:
+        monkeypatch.setattr(lanes, "give_back", give_back)
+        at_once(app, 1, lambda _: sweep.run("beside"))
+        pid = backend()
+        event.listen(db.engine, "checkin", lambda *_: end_backend(pid), once=True)
+        give_back(*what)
+
+    monkeypatch.setattr(lanes, "give_back", cut_off)
+    cut = sweep.run("test")
+    assert cut.error.startswith("The database ended the connection during: ")
+    beside = db.session.scalars(select(SweepRun).where(SweepRun.trigger == "beside")).one()
+    assert beside.finished_at is not None and beside.error == "" and checks.look() == []
 
 
 def test_a_silent_provider_is_left_alone(any_bank: Bench) -> None:

@@ -144,7 +144,7 @@ _COMMITS = (
 _SELDOM = (
     *("apart.do", "replacing.begin", "replacing._tell_now", "news._tell_behind"),
     *("cancelling.tell_holders", "doorbell._unknown", "outbox._not_sent", "outbox._still_ours"),
-    *("refunds._follow_up_by_list", "refunds._take_turn", "lanes.give_back", "lanes.put_off"),
+    *("refunds._follow_up_by_list", "refunds._take_turn", "lanes.give_back"),
     *("news._not_told", "news._find_whose", "payments.settling.replace"),
     *("catalogue._commit_event", "orders._commit"),
 )
