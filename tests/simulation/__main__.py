@@ -4,8 +4,9 @@ Starts PostgreSQL and Redis as `./bin/test` does, and lives 250 lives a world, e
 on as many processes as there are cores. What goes wrong is printed with its seed and its steps; to see it
 again: `python -m tests.simulation --buyers 250 --seed <that seed>`.
 
-With `--unseen` the first seed is drawn, so that no run repeats another, and every world is lived, also after
-one that broke. What broke is kept in `.kassa-simulation/<seed>.txt` and belongs into `regressions.py`.
+With `--known` it lives the long worlds that once failed. With `--unseen` the first seed is drawn, so that no
+run repeats another, and every world is lived, also after one that broke. What broke is kept in
+`.kassa-simulation/<seed>.txt` and belongs into `regressions.py`.
 """
 
 from __future__ import annotations
@@ -35,19 +36,25 @@ def main() -> int:
     seeds = parser.add_mutually_exclusive_group()
     seeds.add_argument("--seed", type=int, default=1, help="the first world's seed (default 1)")
     seeds.add_argument("--unseen", action="store_true", help="draw the first seed, and keep what breaks")
+    seeds.add_argument("--known", action="store_true", help="the long worlds that once failed")
     options = parser.parse_args()
+    if options.known:
+        return max(_live(seed, lives, "--maxfail=3") for seed, lives, _ in LONG)
     seed = _UNSEEN_FROM + secrets.randbelow(_UNSEEN_COUNT) if options.unseen else options.seed
-    command = [str(ROOT / "bin" / "test"), "tests/simulation/test_simulation.py", "-k", "ends_well"]
-    command += ["-n", str(os.cpu_count() or 1)]
-    command += ["--buyers", str(options.buyers), "--seed", str(seed)]
-    command += ["--keep", str(KEPT)] if options.unseen else ["--maxfail=3"]
-    if options.unseen:
-        worlds = -(-options.buyers // 250)
-        print(f"Seeds {seed} to {seed + worlds - 1}, never lived before.", flush=True)
-    status = subprocess.run(command, cwd=ROOT, check=False).returncode
-    if options.unseen:
-        _tell_what_broke(seed)
+    if not options.unseen:
+        return _live(seed, options.buyers, "--maxfail=3")
+    worlds = -(-options.buyers // 250)
+    print(f"Seeds {seed} to {seed + worlds - 1}, never lived before.", flush=True)
+    status = _live(seed, options.buyers, "--keep", str(KEPT))
+    _tell_what_broke(seed)
     return status
+
+
+def _live(seed: int, buyers: int, *more: str) -> int:
+    """Live so many lives by bin/test, from a seed on; its exit status."""
+    command = [str(ROOT / "bin" / "test"), "tests/simulation/test_simulation.py", "-k", "ends_well"]
+    command += ["-n", str(os.cpu_count() or 1), "--buyers", str(buyers), "--seed", str(seed), *more]
+    return subprocess.run(command, cwd=ROOT, check=False).returncode
 
 
 def _tell_what_broke(first: int) -> None:
