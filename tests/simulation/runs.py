@@ -42,4 +42,4 @@ def keep(broken: Broken, seed: int, directory: str) -> None:
     if directory:
         folder = Path(directory)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{seed}.txt").write_text(str(broken))
+        (folder / f"{seed}.txt").write_text("\n".join((*broken.trace, "", str(broken), "")))

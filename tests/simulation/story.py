@@ -15,11 +15,14 @@ _ORDER_CODE = re.compile(r"ORD-[A-Z0-9]{8}")
 
 
 class Broken(AssertionError):
-    """Something that must hold does not: `why`. The text has the seed and the steps that led there, too."""
+    """Something that must hold does not: `why`. The text has the seed and the last steps that led there, too.
 
-    def __init__(self, why: str, told: str) -> None:
+    `trace` has all of them.
+    """
+
+    def __init__(self, why: str, told: str, trace: list[str]) -> None:
         super().__init__(told)
-        self.why = why
+        self.why, self.trace = why, trace
 
 
 class Story:
@@ -39,7 +42,7 @@ class Story:
         shown = "\n".join(self.trace[-_TRACE_SHOWN:])
         stories = "\n".join(self._story(code) for code in sorted(set(_ORDER_CODE.findall(why)))[:3])
         head = f"seed {self.seed}, step {len(self.trace)}: {why}"
-        return Broken(why, f"{head}\n\n{shown}\n\n{stories}\n\n{head}")
+        return Broken(why, f"{head}\n\n{shown}\n\n{stories}\n\n{head}", self.trace)
 
     def _story(self, code: str) -> str:
         """All that happened to an order: its steps, its timeline and its transfers."""
