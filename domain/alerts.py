@@ -11,7 +11,7 @@ from datetime import datetime
 
 import config
 from domain import addresses, money, names, providers
-from models import Order, Payment
+from models import Event, Order, Payment
 
 Alert = tuple[str, str]
 _MOST_LINES = 100
@@ -185,6 +185,20 @@ def refund_failed(order: Order, amount_minor: int, currency: str, why: str) -> A
         "The buyer does not have the money. Try the refund again from the order's page, or pay it back "
         "another way and tell the buyer.\n\n"
         f"{_view(order)}",
+    )
+
+
+def not_paid_back(event: Event, orders: Sequence[Order], why: str) -> Alert:
+    """Money of a cancelled event that is to go back, and cannot."""
+    one = len(orders) == 1
+    return (
+        f"Refunds Not Made - {event.title}",
+        f"“{event.title}” was cancelled, and all that was paid for it is to go back. "
+        f"{len(orders)} {'order was' if one else 'orders were'} not paid back:\n\n"
+        f"{_lines(orders)}\n\n"
+        f"Reason: {why}\n\n"
+        "It is tried again with every sweep, for a month. You hear of it once a day while it lasts.\n\n"
+        f"Admin panel: {_admin('orders')}",
     )
 
 

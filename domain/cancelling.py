@@ -10,7 +10,7 @@ whose locks keep it from being paid back twice whoever else is at it.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from time import monotonic
@@ -18,11 +18,13 @@ from time import monotonic
 import structlog
 from sqlalchemy import ColumnElement, String, and_, cast, func, or_, select
 
-from domain import apart, catalogue, clock, decisions, outbox, payments, refunds, remains, sales
+from domain import alerts, apart, catalogue, clock, decisions, outbox, payments, refunds, remains, sales
 from domain.errors import DomainError
 from extensions import db, queue
 from models import (
     PAYMENT_ACTIVE,
+    Connection,
+    ConnectionState,
     Dispute,
     Event,
     EventState,
@@ -40,12 +42,15 @@ from models import (
 REASON = "The event was cancelled"
 _BATCH = 50
 _TELL_BATCH = 500
-# So many refunds in a row without an answer, and the provider is left alone until the next run.
+# So many refunds in a row without an answer, and the account is left alone until the next run.
 _SILENT = 3
 # For so long after it was asked for; what is not through by then has failed, and a person knows of it.
 _LOOKED_AFTER = timedelta(days=30)
 # Money in the inbox that would have bought tickets: where all of an event is paid back, so is that.
 _LATE = ("event_cancelled", "event_over", "late_money", "double_payment")
+# What passes by itself: told only where it still stands in the way so long after the refunds were asked for.
+_PASSING = ("provider_silent", "refund_under_way", "refunded_meanwhile", "refunds_differ")
+_PATIENCE = timedelta(hours=6)
 _ENDED_BADLY = (RefundState.FAILED, RefundState.CANCELLED)
 log = structlog.get_logger(__name__)
 
@@ -58,6 +63,8 @@ class Progress:
     done: int
     under_way: int
     failed: int
+    # Of those that wait: into accounts that are not connected any more.
+    unreachable: int = 0
     # Payments that may still be made, or are being confirmed by a bank.
     open: int = 0
 
@@ -184,13 +191,19 @@ def progress(event: Event) -> Progress:
     """How far it is. Money that went back before counts as done."""
     unresolved = _has_refund(Refund.state.in_((*remains.UNRESOLVED, RefundState.REVIEW)))
     left = _left() > 0
-    bad = and_(left, ~unresolved, _failed_since(event))
+    failed = _failed_since(event)
+    gone = select(Connection.id).where(
+        Connection.provider == Payment.provider,
+        Connection.account == Payment.account,
+        Connection.state != ConnectionState.CONNECTED,
+    )
     row = db.session.execute(
         select(
             func.count(),
             func.count().filter(~left, ~unresolved),
             func.count().filter(unresolved),
-            func.count().filter(bad),
+            func.count().filter(left, ~unresolved, failed),
+            func.count().filter(left, ~unresolved, ~failed, gone.exists()),
         )
         .select_from(Payment)
         .join(Order, Order.id == Payment.order_id)
@@ -201,46 +214,82 @@ def progress(event: Event) -> Progress:
     return Progress(*row, open=db.session.scalars(open_).one())
 
 
+@dataclass
+class _Run:
+    """One look at what is to be paid back: until when, what came of it, and who does not answer."""
+
+    ends: float
+    one_by_one: apart.Apart = field(default_factory=lambda: apart.Apart("payment"))
+    asked: int = 0
+    # Unanswered calls in a row, by provider and account.
+    silent: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    @property
+    def has_time(self) -> bool:
+        return monotonic() < self.ends
+
+
 def refund_due(*, budget_seconds: float = 60) -> int:
     """Refund what is due of every cancelled event, until nothing is or the budget has passed; how many.
 
-    Commits for each. What is not done is asked of a worker again, and of the next sweep.
+    Commits for each. What is not done is asked of a worker again, and of the next sweep; what cannot be done,
+    a person hears of. An account that does not answer keeps no other one waiting.
     """
-    ends = monotonic() + budget_seconds
+    run = _Run(monotonic() + budget_seconds)
     recent = Event.refunding_since > clock.now() - _LOOKED_AFTER
     wanted = select(Event).where(recent).order_by(Event.refunding_since)
-    asked, one_by_one = 0, apart.Apart("payment")
     for event in db.session.scalars(wanted).all():
-        seen, actor_id = 0, event.refunding_by_id
-        while monotonic() < ends:
-            batch = _due(event, seen)
-            if not batch:
-                break
-            answered, number = _refund(batch, actor_id, ends, one_by_one)
-            asked += number
-            seen = batch[-1][0]
-            if not answered:
-                break
-    if monotonic() >= ends:
+        _refund_event(run, event)
+    if not run.has_time:
         queue.soon("cancelled_events")
-    return asked
+    return run.asked
 
 
-def _refund(
-    batch: list[tuple[int, int]], actor_id: int | None, ends: float, one_by_one: apart.Apart
-) -> tuple[bool, int]:
-    """Refund some payments; whether the provider answers, and how many intents were made."""
-    asked, silent = 0, 0
-    for payment_id, left in batch:
-        if monotonic() >= ends or silent >= _SILENT:
-            break
-        answered = one_by_one.do(payment_id, partial(_try_to_give_back, payment_id, left, actor_id))
-        if answered is None or isinstance(answered, DomainError):
-            silent += answered is not None and answered.code == "provider_silent"
-            continue
-        asked += 1
-        silent = 0 if answered else silent + 1
-    return silent < _SILENT, asked
+def _refund_event(run: _Run, event: Event) -> None:
+    seen, actor_id, refused = 0, event.refunding_by_id, dict[int, DomainError]()
+    while run.has_time and (batch := _due(event, seen)):
+        for due in batch:
+            if run.has_time and run.silent[due.where] < _SILENT:
+                error = _refund(run, due, actor_id)
+                if error is not None:
+                    refused[due.payment_id] = error
+        seen = batch[-1].payment_id
+    _tell_refused(event, refused)
+
+
+def _refund(run: _Run, due: _Due, actor_id: int | None) -> DomainError | None:
+    """Refund a payment, and count whether its account answers. What stands in the way, if anything does."""
+    answered = run.one_by_one.do(
+        due.payment_id, partial(_try_to_give_back, due.payment_id, due.left_minor, actor_id)
+    )
+    if isinstance(answered, DomainError):
+        run.silent[due.where] += answered.code == "provider_silent"
+        return answered
+    if answered is not None:
+        run.asked += 1
+        run.silent[due.where] = 0 if answered else run.silent[due.where] + 1
+    return None
+
+
+def _tell_refused(event: Event, refused: dict[int, DomainError]) -> None:
+    """Tell a person, once a day, what of an event's money does not go back, and why. Commits."""
+    now = clock.now()
+    patient = event.refunding_since is not None and now - event.refunding_since < _PATIENCE
+    ids = [i for i, error in refused.items() if not (patient and error.code in _PASSING)]
+    if not ids:
+        return
+    orders = db.session.scalars(
+        select(Order)
+        .join(Payment, Payment.order_id == Order.id)
+        .where(Payment.id.in_(ids))
+        .order_by(Order.id)
+    ).all()
+    why = " ".join(dict.fromkeys(refused[i].message for i in ids))
+    outbox.alert(
+        *alerts.not_paid_back(event, list(dict.fromkeys(orders)), why),
+        key=f"not_paid_back:{event.id}:{now:%Y-%m-%d}",
+    )
+    db.session.commit()
 
 
 def _try_to_give_back(payment_id: int, left_minor: int, actor_id: int | None) -> bool | DomainError:
@@ -269,11 +318,21 @@ def _give_back(payment_id: int, left_minor: int, actor_id: int | None) -> bool:
     return db.session.scalar(unanswered.limit(1)) is None
 
 
-def _due(event: Event, after: int) -> list[tuple[int, int]]:
-    """The next payments to refund, by id, each with what is left of it in minor units."""
+@dataclass(frozen=True)
+class _Due:
+    """A payment that is to go back, and what is left of it."""
+
+    payment_id: int
+    left_minor: int
+    # Its provider and account.
+    where: tuple[str, str]
+
+
+def _due(event: Event, after: int) -> list[_Due]:
+    """The next payments to refund, by id."""
     left = _left()
     query = (
-        select(Payment.id, left)
+        select(Payment.id, left, Payment.provider, Payment.account)
         .join(Order, Order.id == Payment.order_id)
         .where(*_bought(event), Payment.id > after, left > 0)
         .where(~_has_refund(Refund.state.in_((*remains.UNRESOLVED, RefundState.REVIEW))))
@@ -281,7 +340,10 @@ def _due(event: Event, after: int) -> list[tuple[int, int]]:
         .order_by(Payment.id)
         .limit(_BATCH)
     )
-    found = [(payment_id, int(minor)) for payment_id, minor in db.session.execute(query)]
+    found = [
+        _Due(payment_id, int(minor), (provider, account))
+        for payment_id, minor, provider, account in db.session.execute(query)
+    ]
     db.session.rollback()
     return found
 

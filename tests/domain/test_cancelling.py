@@ -4,32 +4,47 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import select
 
 import worker
 from domain import cancelling, catalogue, clock, orders, payments, providers, refunds, sweep
 from domain.errors import DomainError
 from domain.letters import compose
 from extensions import db
-from models import Event, EventState, Order, OrderState, Payment, Refund, Role, TicketState
-from tests.support.people import mails
+from models import (
+    Connection,
+    Event,
+    EventState,
+    Order,
+    OrderState,
+    OutboxMail,
+    Payment,
+    Refund,
+    Role,
+    TicketState,
+)
+from tests.support.merchants import connect, make_organiser, use_sumup
+from tests.support.people import log_in, mails, make_member
 from tests.support.sandbox import Sandbox
-from tests.support.shop import make_event, make_user, place
+from tests.support.shop import make_event, place
 from tests.support.tills import SUMUP, Till
 
 
 @pytest.fixture
 def boss(app: Flask) -> int:
-    return make_user("boss@example.org", Role.ADMIN).id
+    return make_member("boss@example.org", Role.ADMIN).id
 
 
-def bought(sandbox: Sandbox, event: Event, *numbers: int) -> list[Order]:
+def bought(sandbox: Sandbox, event: Event, *numbers: int, **more: Any) -> list[Order]:
     """Orders of so many tickets each, paid at the sandbox."""
     made = []
     for number in numbers:
-        order = place(event, number)
+        order = place(event, number, **more)
         payment = payments.open_at_provider(order)
         assert payment is not None
         sandbox.do(str(payment.provider_id), "pay")
@@ -210,3 +225,75 @@ def test_a_provider_that_does_not_even_tell_a_sum_is_left_alone(sandbox: Sandbox
     assert len(sandbox.calls()) - before == 3
     sandbox.faults()
     assert cancelling.refund_due() == 5
+
+
+# --- An account that cannot be spoken for ---------------------------------------------------------------
+
+
+@pytest.fixture
+def olgas(environ: dict[str, str], sandbox: Sandbox, boss: int) -> Event:
+    """A cancelled event: four orders were paid into its organiser's account, then two into the house's."""
+    use_sumup(environ, sandbox, house_account_for_organisers=True)
+    olga = make_organiser()
+    connect(olga)
+    event = make_event(organiser_id=olga.id, capacity=100, providers=["sumup", "stripe"])
+    bought(sandbox, event, *[1] * 4, provider="sumup")
+    bought(sandbox, event, *[1] * 2, provider="stripe")
+    cancelling.cancel(event, refund=True, actor_id=boss)
+    return event
+
+
+def asked_of_sumup(sandbox: Sandbox) -> int:
+    return sum(1 for call in sandbox.calls() if call["provider"] == "sumup")
+
+
+def alerts_about_refunds() -> list[OutboxMail]:
+    return list(db.session.scalars(select(OutboxMail).where(OutboxMail.key.startswith("not_paid_back:"))))
+
+
+def test_an_account_that_is_silent_keeps_no_other_waiting(sandbox: Sandbox, olgas: Event) -> None:
+    sandbox.faults("http_500", match={"path": SUMUP.api})
+    before = asked_of_sumup(sandbox)
+    assert cancelling.refund_due() == 2
+    assert asked_of_sumup(sandbox) - before == 3
+    # It may answer again in a minute.
+    assert alerts_about_refunds() == []
+
+
+def test_a_person_hears_once_a_day_of_money_that_cannot_go_back(
+    client: FlaskClient, sandbox: Sandbox, olgas: Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = db.session.query(Connection).one()
+    sandbox.post(f"merchants/{connection.account}", {"do": "revoke"})
+    connection.access_expires_at = clock.now() - timedelta(minutes=1)
+    db.session.commit()
+    for _ in range(2):
+        sweep.run("test")
+    told = alerts_about_refunds()
+    assert len(told) == 1
+    text = told[0].context["text"]
+    codes = db.session.scalars(
+        select(Order.code).join(Payment).where(Payment.provider == "sumup", Payment.state == "paid")
+    ).all()
+    assert len(codes) == 4 and all(code in text for code in codes) and "4 orders were not paid back" in text
+    assert "not connected any more" in text
+    progress = cancelling.progress(db.session.get_one(Event, olgas.id))
+    assert (progress.done, progress.waiting, progress.unreachable) == (2, 4, 4)
+    log_in(client, "boss@example.org")
+    page = client.get(f"/organiser/events/{olgas.slug}").text
+    assert "4 of them were paid into an account that is not connected any more" in page
+    tomorrow = clock.now() + timedelta(days=1)
+    monkeypatch.setattr(clock, "now", lambda: tomorrow)
+    cancelling.refund_due()
+    assert len(alerts_about_refunds()) == 2
+
+
+def test_what_passes_by_itself_is_told_where_it_does_not(
+    sandbox: Sandbox, olgas: Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox.faults("http_500", match={"path": SUMUP.api})
+    later = clock.now() + timedelta(hours=7)
+    monkeypatch.setattr(clock, "now", lambda: later)
+    cancelling.refund_due()
+    (told,) = alerts_about_refunds()
+    assert "3 orders were not paid back" in told.context["text"]

@@ -302,10 +302,12 @@ def _cancelled_is_refunded(world: World, books: dict[str, Books]) -> Iterator[st
     """Where everybody's money was to go back it did, or somebody has tried and a person was told."""
     refunding = select(Event.id).where(Event.refunding_since.is_not(None))
     told = set(db.session.scalars(select(Incident.payment_id)))
+    alerts = select(OutboxMail.context["text"].astext).where(OutboxMail.key.startswith("not_paid_back:"))
+    alerted = "\n".join(db.session.scalars(alerts))
     for order in db.session.scalars(select(Order).where(Order.event_id.in_(refunding)).order_by(Order.id)):
         for payment in order.payments:
             of = books.get(payment.provider_id or "", Books())
-            tried = bool(payment.refunds) or bool(of.disputed) or payment.id in told
+            tried = bool(payment.refunds) or bool(of.disputed) or payment.id in told or order.code in alerted
             if payment.provider_id not in world.ever_tampered and of.kept and not tried:
                 yield f"{payment.reference}: the event was cancelled, and {of.kept} of it never went back."
 
