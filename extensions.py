@@ -23,6 +23,7 @@ from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
 from flask_wtf import CSRFProtect
 from psycopg import Error as DatabaseError
+from psycopg import errors
 from redis import Redis
 from redis.exceptions import RedisError
 from rq import Queue
@@ -259,8 +260,17 @@ def limits_in_force() -> Limits:
     return _named.get() or (WEB if has_request_context() else JOBS)
 
 
+_ENDED = (
+    *(errors.AdminShutdown, errors.CrashShutdown, errors.CannotConnectNow, errors.DatabaseDropped),
+    *(errors.IdleSessionTimeout, errors.IdleInTransactionSessionTimeout, errors.ConnectionException),
+)
+# libpq's words for a connection whose last command was never read to its end.
+_HALF_DONE = "another command is already in progress"
+
+
 class LimitedDialect(PGDialect_psycopg):
-    """SQLAlchemy's own, except that BEGIN brings the transaction's limits in its own round trip.
+    """SQLAlchemy's own, except that BEGIN brings the transaction's limits in its own round trip, and for
+    what counts as the end of a connection.
 
     A limit that is set for a connection does not survive a pooler that hands connections on after each
     transaction: PgBouncer refuses it at the start, and leaks what is SET later to whoever comes next.
@@ -279,3 +289,11 @@ class LimitedDialect(PGDialect_psycopg):
         result = connection.pgconn.exec_(b"BEGIN" + isolation + b"; " + limits_in_force().settings)
         if result.status != psycopg.pq.ExecStatus.COMMAND_OK:
             raise psycopg.OperationalError(result.get_error_message())
+
+    def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:
+        """Also where the end has been told and not been noticed yet, or where a command was left half done.
+
+        Such a connection is of no use to anybody, and must not be taken for one that only failed once.
+        """
+        ended = isinstance(e, _ENDED) or _HALF_DONE in str(e)
+        return ended or bool(super().is_disconnect(e, connection, cursor))  # type: ignore[no-untyped-call]

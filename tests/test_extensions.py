@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from time import sleep
 
 import pytest
 from flask import Flask
 from rq import Queue
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 import extensions
-from extensions import db, queue
+from extensions import Limits, db, limited, queue
 from tests.support.backends import backend, end_backend
 
 
@@ -49,6 +51,30 @@ def test_a_connection_that_died_in_the_pool_is_replaced(app: Flask, monkeypatch:
     db.session.rollback()
     end_backend(before)
     assert backend() != before
+
+
+def test_a_connection_whose_command_was_left_half_done_is_given_up(app: Flask) -> None:
+    """As where it ended in the midst of one. Nobody is given it again."""
+    half_done = backend()
+    connection = db.session.connection().connection.driver_connection
+    assert connection is not None
+    connection.pgconn.send_query(b"SELECT 1")
+    with pytest.raises(OperationalError) as failed:
+        db.session.commit()
+    assert failed.value.connection_invalidated
+    db.session.rollback()
+    assert backend() != half_done
+
+
+def test_a_connection_that_was_idle_for_too_long_has_ended(app: Flask) -> None:
+    with limited(Limits(lock=1, statement=1, idle=0.05)):
+        too_slow = backend()
+        sleep(0.3)
+        with pytest.raises(DBAPIError) as failed:
+            backend()
+    assert failed.value.connection_invalidated
+    db.session.rollback()
+    assert backend() != too_slow
 
 
 # --- Limits of a transaction ----------------------------------------------------------------------------
