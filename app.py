@@ -19,9 +19,9 @@ import extensions
 import logs
 from blueprints import assets, front, gate
 from blueprints.visitor import wants_json
-from domain import addresses, blocked, capacity, credentials, money, pacing, providers, rendering
+from domain import addresses, blocked, capacity, credentials, money, pacing, rendering
 from domain.errors import DomainError, NotFound
-from domain.providers import room
+from domain.providers import registry, room
 
 BLUEPRINTS = (
     *("shop", "payments", "wallet", "account", "setup", "door"),
@@ -29,11 +29,8 @@ BLUEPRINTS = (
 )
 
 
-def create_app(settings: config.Settings | None = None, *, pool: int | None = None) -> Flask:
-    """Build the application. Raises config.ConfigError, in the operator's words, when a setting is wrong.
-
-    `pool` is how many connections to the database it keeps; None for what a web process needs.
-    """
+def create_app(settings: config.Settings | None = None) -> Flask:
+    """Build the application. Raises config.ConfigError, in the operator's words, when a setting is wrong."""
     settings = _settings(settings)
     config.use(settings)
     logs.configure(settings)
@@ -41,7 +38,7 @@ def create_app(settings: config.Settings | None = None, *, pool: int | None = No
     app.config.update(_flask_settings(settings))
     # Nobody waits for a connection where there is one a thread; so long at most, where there is not.
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
-        "pool_size": pool or capacity.web_pool(),
+        "pool_size": capacity.JOBS_POOL if _is_command() else capacity.web_pool(),
         "max_overflow": 0,
         "pool_recycle": 1800,
         "pool_timeout": 10,
@@ -67,10 +64,15 @@ def create_app(settings: config.Settings | None = None, *, pool: int | None = No
     app.add_template_filter(money.show, "money")
     app.add_template_filter(addresses.shown, "address")
     app.add_template_filter(rendering.when, "when")
-    app.add_template_filter(providers.title, "provider")
+    app.add_template_filter(registry.title, "provider")
     app.context_processor(lambda: {"settings": config.get(), "csp_nonce": lambda: g.get("csp_nonce", "")})
     import_module("cli").register(app)
     return app
+
+
+def _is_command() -> bool:
+    """Whether a `flask` command runs here: the worker and the clock are such."""
+    return click.get_current_context(silent=True) is not None
 
 
 def _settings(given: config.Settings | None) -> config.Settings:
@@ -79,7 +81,7 @@ def _settings(given: config.Settings | None) -> config.Settings:
         money.check_settings(settings)
         return addresses.settle(settings)
     except config.ConfigError as error:
-        if click.get_current_context(silent=True) is None:
+        if not _is_command():
             raise
         # Flask shows a traceback before the list of its commands for anything but an exit.
         error.show()

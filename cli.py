@@ -23,14 +23,16 @@ from domain import (
     connections,
     demo,
     doctor,
+    lookup,
     money,
     office,
     outbox,
-    payments,
+    polling,
     refunds,
     sweep,
 )
 from domain.errors import DomainError
+from domain.payments import asking
 from models import Payment
 
 payments_group = AppGroup("payments", help="Ask the providers about payments, and send money back.")
@@ -53,7 +55,7 @@ def payments_sweep(verbose: bool, everything: bool) -> None:
 def payments_verify(code: str) -> None:
     """Ask the provider about one order (ORD-…), payment reference or provider id, and settle what it says."""
     payment = _payment(code)
-    outcome = payments.reconcile(payment.id, door="command", patient=True)
+    outcome = asking.reconcile(payment.id, door="command", patient=True)
     payment = _payment(code)
     amount = money.show(payment.amount_minor, payment.currency)
     click.echo(f"Order {payment.order.code}: {outcome.verdict}")
@@ -85,7 +87,7 @@ def payments_stop(code: str, reason: str) -> None:
     """Stop polling a payment until it closes; then it is read once more."""
     payment = _payment(code)
     with _words_of_the_domain():
-        payments.stop_polling(payment.id, reason, None, door="command")
+        polling.stop_polling(payment.id, reason, None, door="command")
     click.echo(f"Payment {payment.reference} is read next when it closes.")
 
 
@@ -97,7 +99,7 @@ def payments_extend(code: str, minutes: int, note: str) -> None:
     """Give an unpaid payment MINUTES more before it is closed, and go on polling it."""
     payment = _payment(code)
     with _words_of_the_domain():
-        payments.extend(payment.id, minutes, None, note, door="command")
+        polling.extend(payment.id, minutes, None, note, door="command")
     minutes = _payment(code).max_poll_duration_minutes
     click.echo(f"Payment {payment.reference} is polled for {minutes} minutes in all.")
 
@@ -122,7 +124,7 @@ def payments_refund(code: str, amount: str | None, reason: str) -> None:
 
 
 def _payment(code: str) -> Payment:
-    found = payments.by_code(code.strip())
+    found = lookup.by_code(code.strip())
     if found is None:
         raise click.ClickException(
             f"There is no payment for “{code}”. Give an order code such as ORD-7KQ2MPXA."

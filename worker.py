@@ -1,7 +1,7 @@
 """The time edge: thin RQ jobs, and `periodic()`, the list that rq-scheduler is reconciled to.
 
-`flask worker` runs the jobs, `flask clock` enqueues them at their times. Each job opens its own application
-context, makes one domain call, and says that the worker lives.
+`flask worker` runs the jobs, `flask clock` enqueues them at their times. Each job opens a context of its own
+of the application that the command runs in, makes one domain call, and says that the worker lives.
 """
 
 from __future__ import annotations
@@ -9,20 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache, wraps
+from functools import wraps
 from threading import Event, Thread
 from time import monotonic, sleep, time
 from typing import ParamSpec
 
 import structlog
-from flask import Flask
+from flask import Flask, current_app
 from redis.exceptions import RedisError
 from rq import Queue, SimpleWorker
 from rq_scheduler import Scheduler
 from sqlalchemy.exc import SQLAlchemyError
 
 import config
-from domain import backfill, cancelling, capacity, checks, heartbeat, moving, outbox
+from domain import backfill, cancelling, capacity, checks, heartbeat, outbox
+from domain import moved_events as told_of_moves
 from domain import sweep as sweeping
 from extensions import connect_redis, queue
 
@@ -62,19 +63,12 @@ def periodic() -> tuple[Periodic, ...]:
 # --- Jobs -----------------------------------------------------------------------------------------------
 
 
-@cache
-def _app() -> Flask:
-    from app import create_app  # app.py imports the commands, which import this module
-
-    return create_app(pool=capacity.JOBS_POOL)
-
-
 def _job(work: Callable[P, None]) -> Callable[P, None]:
     """A job in its own application context, with the worker's heartbeat before it, and after a long one."""
 
     @wraps(work)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        with _app().app_context():
+        with current_app.app_context():
             queue.begins(work.__name__)
             heartbeat.beat("worker")
             began = monotonic()
@@ -106,7 +100,7 @@ def cancelled_events() -> None:
 @_job
 def moved_events() -> None:
     """Tell whoever holds a ticket of an event that was moved; the sweep does what this job did not."""
-    moving.tell_holders()
+    told_of_moves.tell_holders()
 
 
 @_job
@@ -148,7 +142,8 @@ def run_clock() -> None:
     The schedule lives in Redis. It is compared with `periodic()` every minute, so that a flushed Redis heals.
     """
     _compare_connections()
-    Thread(target=_sweep_at_start, name="first-sweep", daemon=True).start()
+    app = current_app._get_current_object()  # type: ignore[attr-defined]
+    Thread(target=_sweep_at_start, args=(app,), name="first-sweep", daemon=True).start()
     connection = connect_redis(config.get().redis_url, timeout=10)
     scheduler = Scheduler(queue_name=queue.name, connection=connection, interval=_TICK)
     reconciled_at = float("-inf")
@@ -170,17 +165,17 @@ def run_clock() -> None:
 
 
 def _compare_connections() -> None:
-    with _app().app_context():
+    with current_app.app_context():
         capacity.warn_at_start()
 
 
-def _sweep_at_start() -> None:
-    with _app().app_context():
+def _sweep_at_start(app: Flask) -> None:
+    with app.app_context():
         sweeping.run("start")
 
 
 def _beat() -> None:
-    with _app().app_context():
+    with current_app.app_context():
         try:
             heartbeat.beat("clock")
         except SQLAlchemyError as error:

@@ -15,7 +15,8 @@ from sqlalchemy import inspect, select
 from werkzeug.test import TestResponse
 
 from bench.client import Dashboard
-from domain import catalogue, door, outbox, payments, tickets
+from domain import catalogue, door, outbox, tickets
+from domain.payments import settling
 from extensions import db
 from models import Order, Payment
 from tests.support import shop
@@ -99,10 +100,10 @@ def _settle(slug: str, quantity: int) -> int:
     payment = db.session.scalars(select(Payment).filter_by(order_id=order_id)).one()
     payment_id, report = payment.id, shop.report_on(payment, "paid")
     db.session.remove()
-    with recorded() as settling:
-        payments.settle(payment_id, report, door="bench")
+    with recorded() as settled:
+        settling.settle(payment_id, report, door="bench")
     db.session.remove()
-    return len(placing) + len(settling)
+    return len(placing) + len(settled)
 
 
 def identity(order: Order) -> int:
@@ -116,7 +117,7 @@ def _scan(app: Flask, slug: str) -> int:
     """A scan over HTTP, with what finds out who scans."""
     order = shop.place(catalogue.event(slug), 2)
     payment_id = order.payments[0].id
-    payments.settle(payment_id, shop.report_on(order.payments[0], "paid"), door="bench")
+    settling.settle(payment_id, shop.report_on(order.payments[0], "paid"), door="bench")
     order = db.session.get_one(Order, db.session.get_one(Payment, payment_id).order_id)
     texts = [tickets.qr_text(ticket, order.code) for ticket in order.tickets]
     made, pin = door.make_pass(catalogue.event(slug), "Count", None)

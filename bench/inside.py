@@ -23,7 +23,9 @@ from app import create_app
 from bench import counting, filling
 from bench.client import at_once
 from bench.counting import identity
-from domain import catalogue, clock, documents, door, payments, providers, sweep, tickets
+from domain import catalogue, clock, documents, door, sweep, tickets
+from domain.payments import settling
+from domain.providers import throttle
 from extensions import db
 from models import Event, EventState, Order, Payment
 from tests.support import shop
@@ -115,7 +117,7 @@ def _order(slug: str, quantity: int) -> int:
     """One order, placed and settled as paid, on the thread's own connection; its id."""
     order_id = identity(shop.place(catalogue.event(slug), quantity))
     payment = db.session.scalars(select(Payment).filter_by(order_id=order_id)).one()
-    outcome = payments.settle(payment.id, shop.report_on(payment, "paid"), door="bench")
+    outcome = settling.settle(payment.id, shop.report_on(payment, "paid"), door="bench")
     assert outcome.verdict == "verified", outcome
     return order_id
 
@@ -180,11 +182,11 @@ def _yardstick(app: Flask, slug: str, times: int) -> float:
 
 def _sweep(app: Flask) -> dict[str, float]:
     """One sweep: what it found, its provider calls, and its seconds."""
-    calls, began = providers.calls.total, time.perf_counter()
+    calls, began = throttle.calls.total, time.perf_counter()
     run = sweep.run("command")
     wall = time.perf_counter() - began
     found = {"found": run.found, "pending": run.pending, "errors": run.errors}
-    return {**found, "calls": providers.calls.total - calls, "wall": wall}
+    return {**found, "calls": throttle.calls.total - calls, "wall": wall}
 
 
 JOBS: dict[str, Callable[..., Any]] = {

@@ -24,17 +24,19 @@ from domain import (
     house,
     incidents,
     jobs,
+    ledger,
     money,
     office,
     organisers,
     outbox,
-    payments,
     polling,
     remains,
 )
 from domain import door as doors
 from domain import orders as orders_domain
+from domain import polling as poll_rules
 from domain.errors import DomainError
+from domain.payments import asking, settling
 from models import MailState, OrderState, OrganiserState, PaymentState, Role
 
 bp = Blueprint("admin", __name__, url_prefix="/admin")
@@ -168,7 +170,7 @@ def recheck(code: str) -> Response:
 
     def do() -> tuple[str, str]:
         payment = _payment(code, request.form.get("payment_id", type=int))
-        return _OUTCOMES[payments.reconcile(payment, door="recheck", actor_id=_me()).verdict]
+        return _OUTCOMES[asking.reconcile(payment, door="recheck", actor_id=_me()).verdict]
 
     return _act(do, _page_of(code))
 
@@ -204,7 +206,7 @@ def decide(code: str) -> Response:
         form = DecideForm()
         checked(form)
         payment_id, state = _payment(code, form.payment_id.data), PaymentState(form.state.data)
-        outcome = payments.decide(payment_id, state=state, actor_id=_me(), note=_text(form.note))
+        outcome = settling.decide(payment_id, state=state, actor_id=_me(), note=_text(form.note))
         return "success", f"The payment is {outcome.state} now."
 
     return _act(do, _page_of(code))
@@ -231,7 +233,7 @@ def stop_polling(code: str) -> Response:
     def do() -> tuple[str, str]:
         form = StopForm()
         checked(form)
-        payments.stop_polling(_payment(code, form.payment_id.data), _text(form.reason), _me())
+        poll_rules.stop_polling(_payment(code, form.payment_id.data), _text(form.reason), _me())
         return "success", "Polling is stopped. The payment is read once more when it ends."
 
     return _act(do, _page_of(code))
@@ -245,7 +247,7 @@ def extend(code: str) -> Response:
         form = ExtendForm()
         checked(form)
         minutes = form.minutes.data or 0
-        payments.extend(_payment(code, form.payment_id.data), minutes, _me(), _text(form.note))
+        poll_rules.extend(_payment(code, form.payment_id.data), minutes, _me(), _text(form.note))
         return "success", f"The payment has {minutes} minutes more, and is polled until then."
 
     return _act(do, _page_of(code))
@@ -326,7 +328,7 @@ def organiser(organiser_id: int) -> str:
         "admin/organiser.html",
         organiser=found,
         events=events,
-        held=house.held_for(found.user_id),
+        held=ledger.held_for(found.user_id),
         everybody=config.get().house_account_for_organisers,
     )
 

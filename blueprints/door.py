@@ -30,7 +30,7 @@ from werkzeug.wrappers import Response as BaseResponse
 import config
 from blueprints.access import ask_to_log_in, role_required
 from blueprints.visitor import signed_in, wants_json
-from domain import clock, documents, door, frames, scans, tickets
+from domain import clock, codes, documents, door, frames, scans
 from domain.door import Doorkeeper
 from domain.errors import DomainError
 from domain.rendering import when
@@ -257,7 +257,7 @@ def _door_page(result: Scan | None = None, problem: str = "") -> str:
 
 
 def _helpers() -> dict[str, Any]:
-    return {"titles": TITLES, "new_id": lambda: str(uuid4()), "show_code": tickets.show_code}
+    return {"titles": TITLES, "new_id": lambda: str(uuid4()), "show_code": codes.show}
 
 
 def _json(*names: str) -> dict[str, str]:

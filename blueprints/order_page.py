@@ -12,18 +12,9 @@ from flask import Blueprint, Flask, Response, flash, jsonify, redirect, render_t
 from werkzeug.wrappers import Response as BaseResponse
 
 from blueprints.visitor import order_key, signed_in
-from domain import (
-    catalogue,
-    clock,
-    documents,
-    orders,
-    paying_again,
-    payments,
-    reasons,
-    tickets,
-    whereabouts,
-)
+from domain import catalogue, clock, codes, documents, orders, paying_again, reasons, tickets, whereabouts
 from domain.errors import DomainError
+from domain.payments import asking, start
 from domain.selling import say_span
 from extensions import limiter
 from models import LineKind, Order, OrderState, Payment, PaymentState, Ticket, TicketState, User
@@ -87,7 +78,7 @@ def show(code: str, secret: str) -> str:
         span=say_span(order.event) if order.event is not None else "",
         type_names=_type_names(order),
         qr=lambda ticket: documents.qr_data_uri(tickets.qr_text(ticket, order.code), scale=4),
-        show_code=tickets.show_code,
+        show_code=codes.show,
     )
 
 
@@ -197,7 +188,7 @@ def onward(order: Order) -> str:
     """Where the buyer goes after ordering: to the provider's page, or to the order's where there is none."""
     if order.total_minor:
         try:
-            payment = payments.open_at_provider(order)
+            payment = start.open_at_provider(order)
         except DomainError as error:
             flash(error.message, "error")
         else:
@@ -222,7 +213,7 @@ def attachment(data: bytes, content_type: str, filename: str) -> Response:
 def _checked(code: str, secret: str) -> Order:
     """The order as the payment provider knows it now."""
     order = orders.find(code, secret, whole=True)
-    asked = payments.refresh(order, door="order_page")
+    asked = asking.refresh(order, door="order_page")
     return orders.find(code, secret, whole=True) if asked else order
 
 

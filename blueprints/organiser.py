@@ -40,7 +40,7 @@ from blueprints.event_forms import (
     type_values,
 )
 from blueprints.visitor import signed_in
-from domain import addresses, cancelling, catalogue, house, listing, organisers, programme, receivers, sales
+from domain import addresses, cancelling, catalogue, ledger, listing, organisers, programme, receivers, sales
 from domain.errors import DomainError, NotFound
 from domain.organisers import FIELDS
 from models import Role, TicketType, User
@@ -222,7 +222,7 @@ def event() -> str:
         steps=programme.steps(g.event),
         fee=listing.due(g.event),
         lacks_a_way=receivers.lacks_a_way(g.event),
-        held=house.held_for(g.event.organiser_id) if g.event.organiser_id is not None else {},
+        held=ledger.held_for(g.event.organiser_id) if g.event.organiser_id is not None else {},
         refunding=cancelling.progress(g.event) if g.event.state == "cancelled" else None,
     )
 

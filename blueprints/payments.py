@@ -6,7 +6,8 @@ from flask import Blueprint, Flask, flash, redirect, request, url_for
 from werkzeug.wrappers import Response
 
 from blueprints.visitor import order_key
-from domain import doorbell, orders, payments
+from domain import doorbell, orders
+from domain.payments import asking
 from extensions import csrf, limiter
 
 bp = Blueprint("payments", __name__)
@@ -17,7 +18,7 @@ bp = Blueprint("payments", __name__)
 def success(code: str, secret: str) -> Response:
     """The provider sends the buyer here: ask it at once whether the money arrived, then show the order."""
     order = orders.find(code, secret)
-    payments.returned(order, request.args.get("session_id", ""))
+    asking.returned(order, request.args.get("session_id", ""))
     return redirect(url_for("order.show", code=code, secret=secret), 303)
 
 
@@ -25,8 +26,8 @@ def success(code: str, secret: str) -> Response:
 def cancel(code: str, secret: str) -> Response:
     """The buyer came back without paying: nothing is lost, the same session can be resumed."""
     order = orders.find(code, secret)
-    payments.came_back_unpaid(order)
-    payments.refresh(order, door="cancel")
+    asking.came_back_unpaid(order)
+    asking.refresh(order, door="cancel")
     kept = " Your tickets are kept for you while the clock below runs." if order.sells_tickets else ""
     flash(f"You have not paid yet.{kept}", "info")
     return redirect(url_for("order.show", code=code, secret=secret), 303)

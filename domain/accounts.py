@@ -10,13 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import Select, func, select, text
+from sqlalchemy import Select, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.orm import joinedload, selectinload
 
 import config
-from domain import addresses, attempts, clock, folding, links, names, orders, outbox, passwords
+from domain import accounts, addresses, attempts, clock, folding, links, names, outbox, passwords
 from domain.errors import DomainError
 from extensions import db, network, queue
 from models import LinkPurpose, Order, Role, User
@@ -148,7 +148,7 @@ def confirm(token: str, password: str) -> User:
 
 def _confirmed(user: User) -> None:
     user.confirmed_at = user.confirmed_at or clock.now()
-    orders.claim_for(user)
+    accounts.claim_for(user)
 
 
 def _insert(address: str, name: str, kept: str, role: Role, *, confirmed: bool) -> User | None:
@@ -193,7 +193,7 @@ def authenticate(email: str, password: str, *, client_address: str = "") -> User
         )
     if passwords.outdated(user.password_hash):
         user.password_hash = passwords.hashed(password)
-    orders.claim_for(user)
+    accounts.claim_for(user)
     db.session.commit()
     return user
 
@@ -386,3 +386,21 @@ def admin_link(email: str) -> str:
 def _one_at_a_time() -> None:
     """Take turns, until the end of the transaction, at deciding who is an admin."""
     db.session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADMINS_LOCK})
+
+
+def claim_for(user: User) -> int:
+    """Give a member the guest orders of their newly confirmed address; how many. No commit.
+
+    A link that confirms may be of earlier times, when it went to another address than it goes to today: it
+    proves nothing about that one's orders.
+    """
+    elsewhere = addresses.went_elsewhere(user.email)
+    spelled = [user.email.lower()] if elsewhere else addresses.spellings(user.email)
+    claimed = db.session.execute(
+        update(Order)
+        .where(func.lower(Order.email).in_(spelled), Order.user_id.is_(None))
+        .values(user_id=user.id)
+        .returning(Order.id)
+        .execution_options(synchronize_session=False)
+    )
+    return len(claimed.all())

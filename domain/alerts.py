@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import config
-from domain import addresses, money, names, providers
+from domain import addresses, money, names
+from domain.providers import registry
 from models import Event, Order, Payment
 
 Alert = tuple[str, str]
@@ -96,7 +97,7 @@ def missing_record(order: Order, payment: Payment) -> Alert:
         f"Payment: {payment.reference} at {payment.provider}, account {payment.account}\n"
         f"Provider's id: {payment.provider_id or 'not known'}\n"
         f"{_customer(order)}\n\n"
-        f"{providers.title(payment.provider)} says that it has no such payment. Usually the keys belong to "
+        f"{registry.title(payment.provider)} says that it has no such payment. Usually the keys belong to "
         "another account, or to test mode instead of live. Nothing was closed, and it is asked again.\n\n"
         "Compare the account above with the one of your keys, and look the payment up in the provider's "
         "dashboard.\n\n"
@@ -115,7 +116,7 @@ def wrong_answer(order: Order, payment: Payment, why: str) -> Alert:
         f"Provider's id: {payment.provider_id or 'not known'}\n"
         f"What was wrong: {why}\n"
         f"{_customer(order)}\n\n"
-        f"{providers.title(payment.provider)} was asked about this payment, and what came back is not about "
+        f"{registry.title(payment.provider)} was asked about this payment, and what came back is not about "
         "it. Nothing of that answer was kept, no payment was changed by it, and it is asked again.\n\n"
         "If it goes on, look the payment up in the provider's dashboard, and find out whether a proxy or a "
         "cache stands between this server and the provider.\n\n"
@@ -133,7 +134,7 @@ def left_unread(order: Order, payment: Payment, why: str) -> Alert:
         f"Provider's id: {payment.provider_id or 'not known'}\n"
         f"Answer: {why}\n"
         f"{_customer(order)}\n\n"
-        f"{providers.title(payment.provider)} lists something new about this payment, such as a refund or a "
+        f"{registry.title(payment.provider)} lists something new about this payment, such as a refund or a "
         "dispute, and for a day the payment itself could not be read. What else happened at the account is "
         "taken in now; this one is asked about once more, and then left to you.\n\n"
         "Look it up in the provider's dashboard. “Ask the provider now” on the order's page reads it.\n\n"

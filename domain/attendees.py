@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Row, Select, func, select
 
-from domain import addresses, folding, office, spreadsheets, tickets
+from domain import addresses, codes, folding, paging, spreadsheets
 from domain.rendering import when
 from extensions import EXPORTS, db, limited
 from models import Event, Order, Ticket, TicketState, TicketType
@@ -44,19 +44,19 @@ class Attendee:
     guest_list: bool
 
 
-def find(event: Event, words: str = "", before: int | None = None) -> office.Rows[Attendee]:
+def find(event: Event, words: str = "", before: int | None = None) -> paging.Rows[Attendee]:
     """The event's tickets, the newest first; every word must be in a name, an address or a code."""
     query = _select(event)
     texts = [folding.searchable(Order), folding.searchable(TicketType), func.lower(Ticket.code)]
     query = query.where(folding.matches(words, *texts))
-    code = tickets.clean_code(words)
+    code = codes.clean(words)
     if code:
         query = _select(event).where(Ticket.code == code)
     if before is not None:
         query = query.where(Ticket.id < before)
-    rows = [_attendee(row) for row in db.session.execute(query.limit(office.PAGE + 1))]
-    more = rows[office.PAGE - 1].id if len(rows) > office.PAGE else None
-    return office.Rows(rows[: office.PAGE], more)
+    rows = [_attendee(row) for row in db.session.execute(query.limit(paging.PAGE + 1))]
+    more = rows[paging.PAGE - 1].id if len(rows) > paging.PAGE else None
+    return paging.Rows(rows[: paging.PAGE], more)
 
 
 def as_csv(event: Event) -> bytes:

@@ -18,8 +18,9 @@ from time import monotonic
 import structlog
 from sqlalchemy import ColumnElement, String, and_, cast, func, or_, select
 
-from domain import alerts, apart, catalogue, clock, decisions, outbox, payments, refunds, remains, sales
+from domain import alerts, apart, catalogue, clock, decisions, outbox, refunds, remains, sales
 from domain.errors import DomainError
+from domain.payments import asking, settling
 from extensions import db, queue
 from models import (
     PAYMENT_ACTIVE,
@@ -162,8 +163,8 @@ def close_pages(*, budget_seconds: float = 60) -> int:
     return ended
 
 
-def _close(payment_id: int) -> payments.Outcome:
-    return payments.reconcile(payment_id, door="cancelled_event", closing=True, patient=True)
+def _close(payment_id: int) -> settling.Outcome:
+    return asking.reconcile(payment_id, door="cancelled_event", closing=True, patient=True)
 
 
 def _payable() -> list[tuple[int, str, str]]:

@@ -19,8 +19,9 @@ from sqlalchemy import bindparam, delete, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import joinedload, selectinload
 
-from domain import clock, house, money, moving, pictures, providers, receivers, zones
+from domain import clock, house, money, moving, pictures, receivers, zones
 from domain.errors import DomainError, NotFound
+from domain.providers import contract, registry
 from domain.selling import MARKS, check_minutes, states_of
 from domain.selling import Sale as Sale
 from domain.selling import Selling as Selling
@@ -113,13 +114,13 @@ def ways_to_pay(event: Event, user: User | None = None) -> tuple[Way, ...]:
     found = [Way(p.name, p.label) for p in receivers.offered(event)]
     # An event's choice is between outside providers: what is in a wallet was taken by one of them before.
     # It is in the house's account, like all that the house takes.
-    for provider in (providers.get(name) for name in providers.names()):
+    for provider in (registry.get(name) for name in registry.names()):
         if provider.immediate and house.serves(event):
             found.extend(_wallet_way(event, user, provider))
     return tuple(found)
 
 
-def _wallet_way(event: Event, user: User | None, provider: providers.Provider) -> list[Way]:
+def _wallet_way(event: Event, user: User | None, provider: contract.Provider) -> list[Way]:
     """The wallet as a way to pay, if it could pay for the cheapest ticket there is."""
     if user is None:
         return []
@@ -449,7 +450,7 @@ def _check_providers(event: Event) -> None:
         if not event.providers:
             raise DomainError("providers", "Name at least one way to pay, or none to allow all of them.")
         for name in event.providers:
-            provider = providers.get(name)
+            provider = registry.get(name)
             if not provider.supports(event.currency):
                 raise DomainError("currency", f"{provider.label} cannot be paid in {event.currency}.")
     elif not _selling_providers(event):
@@ -474,16 +475,16 @@ def check_accounts(event: Event) -> None:
     name, account = next(iter(others.items()))
     raise DomainError(
         "currency",
-        f"The connected {providers.get(name).label} account, {account.name}, takes {account.currency} only, "
+        f"The connected {registry.get(name).label} account, {account.name}, takes {account.currency} only, "
         f"and this event is in {event.currency}. Set its currency to {account.currency}, or choose another "
         "way to pay.",
     )
 
 
-def _selling_providers(event: Event) -> list[providers.Provider]:
+def _selling_providers(event: Event) -> list[contract.Provider]:
     """The outside providers that `event` may be paid through, once they are set up."""
-    names: Sequence[str] = event.providers if event.providers is not None else tuple(providers.names())
-    found = (providers.get(name) for name in names)
+    names: Sequence[str] = event.providers if event.providers is not None else tuple(registry.names())
+    found = (registry.get(name) for name in names)
     return [p for p in found if not p.immediate and p.supports(event.currency)]
 
 

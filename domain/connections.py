@@ -16,10 +16,11 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import joinedload
 
 import config
-from domain import clock, credentials, keyring, links, locks, providers
+from domain import clock, credentials, keyring, links, locks
 from domain.errors import DomainError, NotFound
-from domain.providers import ProviderError, connecting
+from domain.providers import connecting, registry
 from domain.providers.connecting import Owner, Refused, Tokens
+from domain.providers.contract import ProviderError
 from extensions import db
 from models import (
     PAYMENT_ACTIVE,
@@ -148,7 +149,7 @@ def _not_connected(label: str, error: ProviderError) -> DomainError:
 
 def _keep(user_id: int, provider: str, tokens: Tokens, owner: Owner) -> Connection:
     links.lock(user_id)
-    if owner.account == providers.get(provider).account:
+    if owner.account == registry.get(provider).account:
         raise _taken(_connector(provider).label)
     row = db.session.scalar(
         select(Connection)

@@ -20,9 +20,10 @@ from typing import Any
 import structlog
 from sqlalchemy import Engine, Row, or_, select, update
 
-from domain import alerts, clock, keyring, outbox, providers
-from domain.providers import ProviderError, connecting
+from domain import alerts, clock, keyring, outbox
+from domain.providers import connecting, registry
 from domain.providers.connecting import Refused, Tokens
+from domain.providers.contract import ProviderError
 from extensions import queue
 from models import PAYMENT_ACTIVE, Connection, ConnectionState, Payment, User
 
@@ -55,7 +56,7 @@ class _Engine:
 def use(engine: Engine) -> None:
     """Read and write by `engine` from now on, and be whom adapters ask for the tokens of accounts."""
     _Engine.current = engine
-    providers.credentials_by(AccountCredentials)
+    registry.credentials_by(AccountCredentials)
 
 
 @dataclass

@@ -19,12 +19,12 @@ from domain import (
     ledger,
     locks,
     outbox,
-    payments,
     refunds,
     remains,
     timeline,
 )
 from domain.errors import DomainError, NotFound
+from domain.payments import settling
 from extensions import db, queue
 from models import Incident, LineKind, Order, OrderState, Payment, PaymentState, Refund
 
@@ -163,7 +163,7 @@ def _decide(incident_id: int, how: str, reason: str, actor_id: int | None) -> No
     incident.resolved_at = clock.now()
     incident.resolved_by_id = actor_id
     if payment is not None and order is not None and how != "issue":
-        payments.leave_review(payment)
+        settling.leave_review(payment)
         _end(order, payment, how)
         if how == "dismiss":
             _tell_dismissed(incident, payment, order)
@@ -190,7 +190,7 @@ def _issue(incident: Incident, payment: Payment, order: Order, actor_id: int | N
     _check_still_here(payment)
     # The sum that arrived is what the goods were sold for, by this person's decision.
     _from_suspense(incident, payment, order, ledger_account=None)
-    payments.accept(payment, order, actor_id=actor_id)
+    settling.accept(payment, order, actor_id=actor_id)
 
 
 def _credit(incident: Incident, payment: Payment, order: Order) -> None:

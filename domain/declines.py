@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import select
 
 from domain import suspicion, timeline
-from domain.providers import Decline, Report
+from domain.providers.contract import Decline, Report
 from domain.reasons import Reason
 from extensions import db
 from models import Order, Payment, TimelineEntry

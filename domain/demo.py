@@ -25,10 +25,10 @@ from domain import (
     organisers,
     pages,
     posters,
-    providers,
     receivers,
 )
 from domain.errors import DomainError
+from domain.providers import registry
 from extensions import db
 from models import ConnectionState, Event, EventState, Order, Role, User
 
@@ -363,7 +363,7 @@ def _seller(show: _Show) -> dict[str, Any]:
     """
     organiser = accounts.find("organiser@example.org") if show.organised else None
     owner = organiser.id if organiser is not None else None
-    if show.sells_by not in providers.names() or not providers.get(show.sells_by).ready:
+    if show.sells_by not in registry.names() or not registry.get(show.sells_by).ready:
         return {"organiser_id": owner if house.serves_organiser(owner) else None}
     if receivers.receiver(show.sells_by, owner) is None:
         owner = None

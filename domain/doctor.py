@@ -37,10 +37,10 @@ from domain import (
     listing,
     mailing,
     money,
-    providers,
 )
 from domain.mailing import MailError
-from domain.providers import ProviderError, connecting
+from domain.providers import connecting, contract, registry
+from domain.providers.contract import ProviderError
 from extensions import db, queue
 from models import Role, User
 
@@ -373,13 +373,13 @@ def _redis(scheduled: Iterable[str]) -> Finding:
 
 
 def _providers() -> list[Finding]:
-    used = [providers.get(name) for name in providers.names()]
+    used = [registry.get(name) for name in registry.names()]
     used = [provider for provider in used if not provider.immediate and provider.ready]
     return [*(_provider(provider) for provider in used), *([_clock_skew()] if used else [])]
 
 
-def _provider(provider: providers.Provider) -> Finding:
-    code, title = f"{provider.name}_reachable", f"Connection to {providers.title(provider.name)}"
+def _provider(provider: contract.Provider) -> Finding:
+    code, title = f"{provider.name}_reachable", f"Connection to {registry.title(provider.name)}"
     try:
         facts = provider.health()
     except ProviderError as error:

@@ -10,8 +10,10 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
 import config
-from domain import attempts, clock, incidents, lookup, payments, polling, providers
-from domain.providers import ProviderError
+from domain import attempts, clock, incidents, lookup, polling
+from domain.payments import asking, settling
+from domain.providers import contract, registry
+from domain.providers.contract import ProviderError
 from extensions import db, network
 from models import Payment, PaymentState, WebhookEvent
 
@@ -26,19 +28,19 @@ def ring(provider_name: str, body: bytes, headers: Mapping[str, str], *, address
     `headers` by names in lower case; `address` is where it comes from. A signed event is marked done in the
     transaction that settled it; 503 and 429 make the provider ring again.
     """
-    provider = providers.get(provider_name) if provider_name in providers.names() else None
-    if not isinstance(provider, providers.Doorbell) or not provider.rings:
+    provider = registry.get(provider_name) if provider_name in registry.names() else None
+    if not isinstance(provider, contract.Doorbell) or not provider.rings:
         return 404
     try:
         rung = provider.ring(body, headers)
-    except providers.BadSignature:
+    except contract.BadSignature:
         return 400
     if not rung.event_id:
         return _unsigned(provider_name, rung, address)
     return _signed(provider_name, provider, rung)
 
 
-def _unsigned(provider_name: str, rung: providers.Ring, address: str) -> int:
+def _unsigned(provider_name: str, rung: contract.Ring, address: str) -> int:
     """A ring that anybody may have made: at most it makes us ask, and seldom. It is not remembered."""
     if not attempts.count(UNSIGNED_NETWORK, network(address)):
         return 429
@@ -52,11 +54,11 @@ def _unsigned(provider_name: str, rung: providers.Ring, address: str) -> int:
     if not polling.may_ask(payment):
         # Somebody asked just now. What this ring tells may be newer, so it is to come again.
         return 429 if active else 200
-    outcome = payments.reconcile(payment_id, door="webhook")
+    outcome = asking.reconcile(payment_id, door="webhook")
     return 503 if outcome.error is not None else 200
 
 
-def _signed(provider_name: str, provider: providers.Provider, rung: providers.Ring) -> int:
+def _signed(provider_name: str, provider: contract.Provider, rung: contract.Ring) -> int:
     payment = _behind(provider_name, rung)
     if payment is not None and rung.only_of_paying and payment.state is PaymentState.PAID:
         # Settled already: the provider need not be asked what it says of a payment that it was paid.
@@ -71,15 +73,15 @@ def _signed(provider_name: str, provider: providers.Provider, rung: providers.Ri
     if payment_id is None:
         return _unknown(provider, rung, event_id)
     told = rung.event_id if rung.of_a_decline else ""
-    outcome = payments.reconcile(payment_id, door="webhook", ring_id=event_id, rung=told)
+    outcome = asking.reconcile(payment_id, door="webhook", ring_id=event_id, rung=told)
     if outcome.error is not None:
         return 503
-    payments.mark_done(event_id, outcome.state.value)
+    settling.mark_done(event_id, outcome.state.value)
     db.session.commit()
     return 200
 
 
-def _unknown(provider: providers.Provider, rung: providers.Ring, event_id: int) -> int:
+def _unknown(provider: contract.Provider, rung: contract.Ring, event_id: int) -> int:
     """An event about nothing we know. Money that this Kassa asked for and lost the record of is told."""
     outcome = "no payment of ours"
     if rung.provider_id is not None and rung.site == config.get().public_url:
@@ -94,7 +96,7 @@ def _unknown(provider: providers.Provider, rung: providers.Ring, event_id: int) 
         if report.state == "paid":
             incidents.open_unknown(report)
             outcome = "paid, but not in the database"
-    payments.mark_done(event_id, outcome)
+    settling.mark_done(event_id, outcome)
     db.session.commit()
     return 200
 
@@ -109,7 +111,7 @@ _ADD_DONE = _ADD.on_conflict_do_update(
 )
 
 
-def _row(provider_name: str, rung: providers.Ring) -> dict[str, Any]:
+def _row(provider_name: str, rung: contract.Ring) -> dict[str, Any]:
     return {
         "provider": provider_name,
         "event_id": rung.event_id,
@@ -121,7 +123,7 @@ def _row(provider_name: str, rung: providers.Ring) -> dict[str, Any]:
     }
 
 
-def _remember(provider_name: str, rung: providers.Ring) -> WebhookEvent:
+def _remember(provider_name: str, rung: contract.Ring) -> WebhookEvent:
     """The row of an event, made and committed at its first ring."""
     query = select(WebhookEvent).filter_by(provider=provider_name, event_id=rung.event_id)
     found = db.session.scalar(query)
@@ -132,12 +134,12 @@ def _remember(provider_name: str, rung: providers.Ring) -> WebhookEvent:
     return found
 
 
-def _note_done(provider_name: str, rung: providers.Ring, outcome: str) -> None:
+def _note_done(provider_name: str, rung: contract.Ring, outcome: str) -> None:
     """The row of an event that needs nothing, in one statement; one that was marked done stays as it is."""
     db.session.execute(_ADD_DONE, _row(provider_name, rung) | {"done_at": clock.now(), "outcome": outcome})
 
 
-def _behind(provider_name: str, rung: providers.Ring) -> Payment | None:
+def _behind(provider_name: str, rung: contract.Ring) -> Payment | None:
     """The payment an event speaks of, by whichever of its names we know."""
     names = (
         (Payment.provider_id, rung.provider_id),

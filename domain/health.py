@@ -19,7 +19,8 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 import config
-from domain import blocked, clock, connections, news, outbox, providers
+from domain import blocked, clock, connections, news, outbox
+from domain.providers import registry
 from extensions import Limits, db, limited, queue
 from models import CheckRun, Heartbeat, Incident, MailState, OutboxMail, SweepRun
 
@@ -228,7 +229,7 @@ def _accounts() -> Check:
     if not late:
         return Check(OK, "What happened at the accounts is known.")
     first = late[0]
-    label = providers.title(first.provider)
+    label = registry.title(first.provider)
     words = f"What happened at {label} account {first.account} was last known {_ago(first.moved_at)}"
     more = f"; others are behind, too ({len(late) - 1})" if len(late) > 1 else ""
     return Check(DEGRADED, f"{words}{more}: see the alert in /admin/mail.")

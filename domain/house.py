@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import case, func, or_, select
+from sqlalchemy import select
 
 import config
-from domain import clock, ledger, providers
+from domain import clock
 from domain.errors import NotFound
+from domain.providers import registry
 from extensions import db
-from models import Event, Organiser, Payment, Transfer
+from models import Event, Organiser, Payment
 
 
 def serves(event: Event) -> bool:
@@ -35,7 +36,7 @@ def serves_organiser(organiser_id: int | None) -> bool:
 
 def holds(payment: Payment) -> bool:
     """Whether a payment's money is at the house's own account, so that the house can give it to a wallet."""
-    own = providers.get(payment.provider)
+    own = registry.get(payment.provider)
     return not own.connects or payment.account in ("", own.account)
 
 
@@ -56,16 +57,3 @@ def served() -> Sequence[str]:
     """The names of the organisers who may sell through the house's account by a choice about them."""
     query = select(Organiser.name).where(Organiser.house_account).order_by(Organiser.name).limit(50)
     return db.session.scalars(query).all()
-
-
-def held_for(organiser_id: int) -> dict[str, int]:
-    """What the house holds for an organiser (a user's id), in minor units by currency."""
-    account = ledger.owed_account(organiser_id)
-    signed = case((Transfer.credit == account, Transfer.amount_minor), else_=-Transfer.amount_minor)
-    query = (
-        select(Transfer.currency, func.sum(signed))
-        .where(or_(Transfer.credit == account, Transfer.debit == account))
-        .group_by(Transfer.currency)
-        .order_by(Transfer.currency)
-    )
-    return {currency: int(minor) for currency, minor in db.session.execute(query) if minor}

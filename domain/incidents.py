@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 import config
 from domain import alerts, clock, house, ledger, outbox, pockets, timeline
-from domain.providers import Report
+from domain.providers.contract import Report
 from extensions import db
 from models import (
     Incident,

@@ -18,9 +18,11 @@ from sqlalchemy import ColumnElement, Select, func, or_, select, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import joinedload
 
-from domain import clock, outbox, payments, providers
+from domain import clock, outbox
 from domain.apart import BLOCKED, BRIEFLY
-from domain.providers import Provider, ProviderError
+from domain.payments import asking, settling
+from domain.providers import registry
+from domain.providers.contract import Provider, ProviderError
 from extensions import db, limited
 from models import PAYMENT_ACTIVE, Payment
 
@@ -53,7 +55,7 @@ class Lane:
 
     @property
     def adapter(self) -> Provider:
-        return providers.get(self.provider, self.account)
+        return registry.get(self.provider, self.account)
 
     @property
     def its(self) -> list[ColumnElement[bool]]:
@@ -144,7 +146,7 @@ def find(work: Work) -> list[Lane]:
     whose = select(Payment.provider, Payment.account).where(*due(work)).distinct()
     known: dict[str, Lane] = {}
     for name, account in db.session.execute(whose.order_by(Payment.provider, Payment.account)):
-        if name not in providers.names():
+        if name not in registry.names():
             log.error("provider_gone", provider=name)
             continue
         found = lane(name, account)
@@ -155,7 +157,7 @@ def find(work: Work) -> list[Lane]:
 
 def lane(name: str, account: str) -> Lane:
     """The lane of an account, or of all accounts of a provider that connects none."""
-    several = providers.get(name).connects
+    several = registry.get(name).connects
     return Lane(name, account if several else "", _SILENT_ACCOUNT if several else _SILENT)
 
 
@@ -165,7 +167,7 @@ def claim(ids: Select[int]) -> list[Payment]:
         db.session.scalars(
             update(Payment)
             .where(Payment.id.in_(ids.with_for_update(skip_locked=True)))
-            .values(leased_until=clock.now() + payments.LEASE)
+            .values(leased_until=clock.now() + asking.LEASE)
             .returning(Payment.id)
             .execution_options(synchronize_session=False)
         )
@@ -201,7 +203,7 @@ def give_back(work: Work, lane: Lane) -> None:
     db.session.commit()
 
 
-def unless_held(work: Work, payment_id: int, act: Callable[[], payments.Outcome]) -> payments.Outcome | None:
+def unless_held(work: Work, payment_id: int, act: Callable[[], settling.Outcome]) -> settling.Outcome | None:
     """What `act` came to; None where somebody holds the payment's rows, and would not let go of them.
 
     Nothing of it was done then, and to note that would wait for the same rows. A lease ends by itself.
@@ -217,7 +219,7 @@ def unless_held(work: Work, payment_id: int, act: Callable[[], payments.Outcome]
         return None
 
 
-def tell(work: Work, lane: Lane, outcome: payments.Outcome) -> None:
+def tell(work: Work, lane: Lane, outcome: settling.Outcome) -> None:
     """Count an outcome and print its order's line."""
     if outcome.error is not None and not outcome.error.permanent:
         work.unanswered(lane, outcome.error)

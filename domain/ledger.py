@@ -8,7 +8,7 @@ queue for one row. Nothing here commits.
 
 from __future__ import annotations
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import case, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from domain import clock, money
@@ -138,6 +138,19 @@ def balance(account: str, currency: str) -> int:
         for side in (Transfer.credit, Transfer.debit)
     )
     return int(db.session.scalars(select(credit - debit)).one())
+
+
+def held_for(organiser_id: int) -> dict[str, int]:
+    """What the house holds for an organiser (a user's id), in minor units by currency."""
+    account = owed_account(organiser_id)
+    signed = case((Transfer.credit == account, Transfer.amount_minor), else_=-Transfer.amount_minor)
+    query = (
+        select(Transfer.currency, func.sum(signed))
+        .where(or_(Transfer.credit == account, Transfer.debit == account))
+        .group_by(Transfer.currency)
+        .order_by(Transfer.currency)
+    )
+    return {currency: int(minor) for currency, minor in db.session.execute(query) if minor}
 
 
 def transfers(account: str, currency: str, *, limit: int, before_id: int | None = None) -> list[Transfer]:

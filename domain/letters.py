@@ -11,8 +11,9 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.orm import joinedload, selectinload
 
 import config
-from domain import documents, names, providers, reasons, rendering, selling, tickets
+from domain import documents, names, reasons, rendering, selling, tickets
 from domain.mailing import Attachment, Letter
+from domain.providers import registry
 from extensions import db
 from models import Event, EventState, Order, OrderLine, OutboxMail, Payment, Refund, Ticket, TicketState, User
 
@@ -197,7 +198,7 @@ def _refund(mail: OutboxMail, order: Order | None) -> _Said:
         "left": [
             ticket for ticket in tickets_of if ticket.state is TicketState.VALID and ticket.id not in void_ids
         ],
-        "to_wallet": payment is not None and providers.get(payment.provider, payment.account).immediate,
+        "to_wallet": payment is not None and registry.get(payment.provider, payment.account).immediate,
     }
     return _Said(f"Your refund for order {_code(order)}", context)
 
@@ -246,7 +247,7 @@ def _connection_broken(mail: OutboxMail, order: Order | None) -> _Said:
 
 
 def _organiser_approved(mail: OutboxMail, order: Order | None) -> _Said:
-    labels = [own.label for own in map(providers.get, providers.names()) if own.connects]
+    labels = [own.label for own in map(registry.get, registry.names()) if own.connects]
     return _Said(f"You are an organiser at {config.get().site_name} now", {"connects": " or ".join(labels)})
 
 

@@ -22,7 +22,6 @@ from domain import (
     money,
     orders,
     prices,
-    providers,
     receivers,
     replacing,
     selling,
@@ -32,6 +31,7 @@ from domain.catalogue import Way
 from domain.errors import DomainError, NotFound
 from domain.fees import Fee as Fee
 from domain.fees import fee as fee
+from domain.providers import registry
 from extensions import db, queue
 from models import (
     Event,
@@ -69,7 +69,7 @@ def ways(user: User, price: Fee) -> list[Way]:
     found = ways_of_all(price)
     wallet = db.session.scalar(select(Wallet).filter_by(user_id=user.id, currency=price.currency))
     if wallet is not None and wallet.available_minor >= price.amount_minor:
-        inside = (providers.get(name) for name in providers.names())
+        inside = (registry.get(name) for name in registry.names())
         found += [Way(p.name, p.label, wallet.available_minor) for p in inside if p.immediate]
     return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import func, or_, select
 
-from domain.providers import Report
+from domain.providers.contract import Report
 from extensions import db
 from models import Order, Payment
 

@@ -8,7 +8,7 @@ from sqlalchemy import or_, select
 from sqlalchemy.exc import IntegrityError
 
 from domain import declines, timeline
-from domain.providers import Anothers, Report
+from domain.providers.contract import Anothers, Report
 from extensions import db
 from models import PAYMENT_ACTIVE, Order, Payment, PaymentState
 

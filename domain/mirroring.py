@@ -23,7 +23,7 @@ from domain import (
     tickets,
     timeline,
 )
-from domain.providers import DisputeReport, RefundReport, Report
+from domain.providers.contract import DisputeReport, RefundReport, Report
 from domain.remains import GONE, own_tickets, refundable_minor, undecided_minor
 from extensions import db
 from models import Dispute, DisputeState, Order, Payment, Refund, RefundState, Ticket, TicketState

@@ -11,13 +11,13 @@ from typing import Any
 
 from sqlalchemy import String, cast, func, literal, select, update
 
-from domain import clock, outbox
+from domain import clock
 from domain.errors import DomainError
 from extensions import db, queue
 from models import DoorPass, Event, EventState, Order, OutboxMail, Ticket, TicketState
 
 _BATCH = 500
-_KEY = "event_moved:"
+KEY = "event_moved:"
 
 
 def told_of(event: Event) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def note(event: Event, was: dict[str, Any], *, agreed: bool) -> None:
             f"{_many(orders, 'order', 'orders')}. Tick this, and whoever holds one is told by mail.",
         )
     # Who has not been told of the last change yet hears of both at once.
-    if event.moved_from is None or not _untold(event_id=event.id):
+    if event.moved_from is None or not untold(event_id=event.id):
         event.moved_from = was
     event.calendar_sequence += 1
     event.moved_at = now
@@ -83,31 +83,10 @@ def soon(event: Event, was: dict[str, Any]) -> None:
         queue.soon("moved_events")
 
 
-def tell_holders() -> int:
-    """Owe a mail to whoever held a ticket as an event was moved, once for each move; how many. Commits."""
-    told = 0
-    while orders := _untold():
-        for order in orders:
-            assert order.event is not None
-            outbox.stage(
-                "event_moved",
-                key=f"{_KEY}{order.event.calendar_sequence}:{order.id}",
-                to=order.email,
-                order=order,
-                context={"was": order.event.moved_from},
-            )
-        told += len(orders)
-        db.session.commit()
-    db.session.rollback()
-    if told:
-        queue.soon("deliver_mail")
-    return told
-
-
-def _untold(event_id: int | None = None) -> list[Order]:
+def untold(event_id: int | None = None) -> list[Order]:
     """Orders with tickets of events that were moved since they were made, and not told of it yet."""
     admits = select(Ticket.id).where(Ticket.order_id == Order.id, Ticket.state != TicketState.VOID)
-    key = literal(_KEY) + cast(Event.calendar_sequence, String) + literal(":") + cast(Order.id, String)
+    key = literal(KEY) + cast(Event.calendar_sequence, String) + literal(":") + cast(Order.id, String)
     mailed = select(OutboxMail.id).where(OutboxMail.key == key)
     query = (
         select(Order)

@@ -21,9 +21,11 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import selectinload
 
 import config
-from domain import alerts, clock, incidents, lanes, lookup, outbox, payments, polling, providers
+from domain import alerts, clock, incidents, lanes, lookup, outbox, polling
 from domain.lanes import Lane, Work
-from domain.providers import Anothers, Happening, ProviderError, Told
+from domain.payments import asking, settling
+from domain.providers import registry
+from domain.providers.contract import Anothers, Happening, ProviderError, Told
 from extensions import db
 from models import (
     AccountCursor,
@@ -75,7 +77,7 @@ def ask_accounts(work: Work) -> None:
 
 
 def _own() -> list[Lane]:
-    adapters = (providers.get(name) for name in providers.names())
+    adapters = (registry.get(name) for name in registry.names())
     return [
         lanes.lane(adapter.name, adapter.account)
         for adapter in adapters
@@ -95,7 +97,7 @@ def _connected() -> list[Lane]:
     )
     found = [lanes.lane(name, account) for name, account in db.session.execute(query).all()]
     db.session.commit()
-    return [lane for lane in found if lane.provider in providers.names()]
+    return [lane for lane in found if lane.provider in registry.names()]
 
 
 # --- One account ----------------------------------------------------------------------------------------
@@ -165,7 +167,7 @@ def _claim(lane: Lane, now: datetime) -> tuple[int, datetime] | None:
     fresh = {"provider": lane.provider, "account": account, "since": now - FIRST, "moved_at": now}
     db.session.execute(insert(AccountCursor).values(**fresh).on_conflict_do_nothing())
     # No sweep lasts longer than its budget, but for the call that it is at.
-    lease = timedelta(seconds=config.get().sweep_budget) + payments.LEASE
+    lease = timedelta(seconds=config.get().sweep_budget) + asking.LEASE
     row = db.session.execute(
         update(AccountCursor)
         .where(AccountCursor.provider == lane.provider, AccountCursor.account == account)
@@ -194,7 +196,7 @@ def _let_go(cursor_id: int) -> None:
 
 def _alert(cursor: AccountCursor, why: str, *, forbidden: bool) -> None:
     """A person hears once that we may not ask, or have not got on for hours. No commit."""
-    label = providers.title(cursor.provider)
+    label = registry.title(cursor.provider)
     told = alerts.account_not_told(label, cursor.account, cursor.since, why, forbidden=forbidden)
     outbox.alert(*told, key=_key(cursor.id, cursor.since))
 
@@ -257,7 +259,7 @@ def _take_in(work: Work, reading: _Reading, happenings: Iterable[Happening]) -> 
     return done
 
 
-def _looked(work: Work, reading: _Reading, payment_id: int) -> payments.Outcome | None:
+def _looked(work: Work, reading: _Reading, payment_id: int) -> settling.Outcome | None:
     """What a payment came to; None where its rows are held, or where it cannot be settled."""
     what = "its rows are held by another transaction"
     try:
@@ -274,7 +276,7 @@ def _looked(work: Work, reading: _Reading, payment_id: int) -> payments.Outcome 
     return outcome
 
 
-def _is_told(reading: _Reading, outcome: payments.Outcome) -> bool:
+def _is_told(reading: _Reading, outcome: settling.Outcome) -> bool:
     """Whether nothing more is to be learnt of a payment here, or was told to somebody who learns it."""
     error = outcome.error
     # What stays wrong, and what is another's, was told to somebody already.
@@ -299,8 +301,8 @@ def _name(payment_id: int) -> str:
     return name
 
 
-def _look(payment_id: int) -> payments.Outcome:
-    return payments.reconcile(payment_id, door="sweep", patient=True, thorough=True)
+def _look(payment_id: int) -> settling.Outcome:
+    return asking.reconcile(payment_id, door="sweep", patient=True, thorough=True)
 
 
 def _new(lane: Lane, happenings: list[Happening]) -> list[tuple[Happening, list[int]]]:

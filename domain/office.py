@@ -6,19 +6,20 @@ decisions.py and outbox.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, time
-from typing import Any, Generic, TypeVar
+from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select
 from sqlalchemy.orm import joinedload, selectinload
 
 import config
-from domain import clock, folding, health, money, polling, providers
+from domain import clock, folding, health, money, paging, polling
 from domain.errors import NotFound
-from domain.providers import ProviderError
+from domain.providers import contract, registry
+from domain.providers.contract import ProviderError
 from domain.sales import for_tickets
 from extensions import db
 from models import (
@@ -37,21 +38,11 @@ from models import (
     WebhookEvent,
 )
 
-PAGE = 50
 SWEEPS = 50
 EVENTS = 20
 _CHOICES = 500
 # No order comes near it, and the column still holds it.
 _MOST_SEARCHED = 10**15
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Rows(Generic[T]):
-    """A page of a list, newest first. `more` is the `before` of the next page; None: this is the last."""
-
-    rows: Sequence[T]
-    more: int | None
 
 
 @dataclass(frozen=True)
@@ -140,7 +131,7 @@ def _takings() -> list[Takings]:
     """Paid since midnight in the box office's time zone, without what was top-up of a wallet spent again."""
     zone = ZoneInfo(config.get().timezone)
     midnight = datetime.combine(clock.now().astimezone(zone).date(), time.min, zone)
-    in_ledger = [name for name in providers.names() if providers.get(name).immediate]
+    in_ledger = [name for name in registry.names() if registry.get(name).immediate]
     rows = db.session.execute(
         select(Payment.currency, func.sum(Payment.amount_minor), func.count())
         .where(Payment.paid_at >= midnight, Payment.fulfilled, Payment.provider.not_in(in_ledger))
@@ -160,7 +151,7 @@ def orders(
     *,
     event_id: int | None = None,
     guests: bool = False,
-) -> Rows[Order]:
+) -> paging.Rows[Order]:
     """Orders by code, reference, name, address, provider's id, charge id or amount; and by state.
 
     `event_id`: only the orders of that event's tickets; `guests`: only those of its guest list.
@@ -176,7 +167,7 @@ def orders(
         query = query.where(_matches(words.strip()))
     if state is not None:
         query = query.where(Order.state == state)
-    return page(query, Order.id, before)
+    return paging.page(query, Order.id, before)
 
 
 def _matches(words: str) -> ColumnElement[bool]:
@@ -232,11 +223,11 @@ def order_file(code: str, *, event_id: int | None = None) -> OrderFile:
 # --- Payments, incidents, mail --------------------------------------------------------------------------
 
 
-def payments(state: PaymentState | None = None, before: int | None = None) -> Rows[Payment]:
+def payments(state: PaymentState | None = None, before: int | None = None) -> paging.Rows[Payment]:
     """Payments that have no final word, or wait for a person; of one state where asked."""
     states = (state,) if state is not None else (*PAYMENT_ACTIVE, PaymentState.REVIEW)
     query = select(Payment).options(joinedload(Payment.order)).where(Payment.state.in_(states))
-    return page(query, Payment.id, before)
+    return paging.page(query, Payment.id, before)
 
 
 def polled(payment: Payment) -> Polled:
@@ -251,13 +242,13 @@ def polled(payment: Payment) -> Polled:
     )
 
 
-def incidents(*, decided: bool = False, before: int | None = None) -> Rows[Incident]:
+def incidents(*, decided: bool = False, before: int | None = None) -> paging.Rows[Incident]:
     """The money inbox, or what was decided before."""
     query = select(Incident).options(
         joinedload(Incident.order), joinedload(Incident.payment), joinedload(Incident.resolved_by)
     )
     past = Incident.resolved_at.is_not(None)
-    return page(query.where(past if decided else ~past), Incident.id, before)
+    return paging.page(query.where(past if decided else ~past), Incident.id, before)
 
 
 def incident(incident_id: int) -> Incident:
@@ -268,11 +259,11 @@ def incident(incident_id: int) -> Incident:
     return found
 
 
-def mails(state: MailState | None = None, before: int | None = None) -> Rows[OutboxMail]:
+def mails(state: MailState | None = None, before: int | None = None) -> paging.Rows[OutboxMail]:
     """Mail that is due or failed; of one state where asked."""
     states = (state,) if state is not None else (MailState.DUE, MailState.FAILED)
     query = select(OutboxMail).options(joinedload(OutboxMail.order)).where(OutboxMail.state.in_(states))
-    return page(query, OutboxMail.id, before)
+    return paging.page(query, OutboxMail.id, before)
 
 
 def sweeps() -> list[SweepRun]:
@@ -293,22 +284,13 @@ def event(slug: str) -> Event:
     return found
 
 
-def page(query: Select[T], key: Any, before: int | None) -> Rows[T]:
-    """A page of a list by keyset: as quick on the thousandth page as on the first."""
-    if before is not None:
-        query = query.where(key < before)
-    rows = list(db.session.scalars(query.order_by(key.desc()).limit(PAGE + 1)))
-    more = getattr(rows[PAGE - 1], "id", None) if len(rows) > PAGE else None
-    return Rows(rows[:PAGE], more)
-
-
 # --- Providers ------------------------------------------------------------------------------------------
 
 
 def connection(name: str) -> Connection:
     """Ask a provider who the platform is to it, and show the last rings of its doorbell."""
-    provider, title = providers.get(name), providers.title(name)
-    rings = isinstance(provider, providers.Doorbell) and provider.rings
+    provider, title = registry.get(name), registry.title(name)
+    rings = isinstance(provider, contract.Doorbell) and provider.rings
     events = list(
         db.session.scalars(
             select(WebhookEvent)

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from sqlalchemy import update
 
-from domain import clock, providers
+from domain import clock
 from domain.credentials import NOT_CONNECTED
-from domain.providers import ProviderError, room
+from domain.providers import registry, room
+from domain.providers.contract import ProviderError
 from extensions import db
 from models import Connection, ConnectionState, Payment
 
@@ -24,7 +25,7 @@ def is_over(payment: Payment) -> bool:
 
 def begin(payment: Payment) -> ProviderError | None:
     """Write down that a call is about to be made; or say why none can be, and none ever was. Commits."""
-    own = providers.get(payment.provider)
+    own = registry.get(payment.provider)
     if not own.connects or payment.account == own.account or payment.asked_at is not None:
         db.session.rollback()
         return None

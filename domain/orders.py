@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 
 from psycopg.errors import ForeignKeyViolation
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import joinedload, selectinload
 
@@ -20,7 +20,6 @@ from domain import (
     locks,
     names,
     outbox,
-    payments,
     prices,
     rechecks,
     replacing,
@@ -29,6 +28,7 @@ from domain import (
     timeline,
 )
 from domain.errors import DomainError, NotFound
+from domain.payments import asking, start
 from extensions import db, queue
 from models import (
     PAYMENT_ACTIVE,
@@ -384,12 +384,12 @@ def cancel(order: Order, *, door: str, actor_id: int | None = None, replaced: bo
     order_id = order.id
     if order.state not in _PAYABLE:
         raise DomainError("not_cancellable", "This order cannot be cancelled any more.")
-    payment = payments.active(order)
+    payment = asking.active(order)
     if payment is not None:
         payment_id = payment.id
         locks.in_one_transaction(lambda: _remember_cancel(payment_id, door, actor_id, replaced))
         quietly = replaced or door == "order_page"
-        outcome = payments.reconcile(payment_id, door=door, actor_id=actor_id, closing=True, quietly=quietly)
+        outcome = asking.reconcile(payment_id, door=door, actor_id=actor_id, closing=True, quietly=quietly)
         if outcome.error is not None:
             raise DomainError("provider_silent", _CANCELLING)
         if outcome.state is PaymentState.PROCESSING:
@@ -429,13 +429,13 @@ def pay_again(
     """
     order = db.session.get_one(Order, order_id)
     rechecks.check_payer(order, provider_name, payer_id)
-    current = payments.active(order)
+    current = asking.active(order)
     # Who only changes the way to pay has the hold still, and with it the price of the day they ordered.
     held = current is not None
     closed = False
     if current is not None and current.provider != provider_name:
         replacing.begin(current.id)
-        closed = payments.reconcile(current.id, door=door, closing=True, quietly=True).changed
+        closed = asking.reconcile(current.id, door=door, closing=True, quietly=True).changed
     elif current is not None and current.cancel_asked_at is not None:
         raise DomainError("cancelling", _CANCELLING)
     elif current is not None and current.state is not PaymentState.CREATED:
@@ -445,7 +445,7 @@ def pay_again(
     def work() -> Order:
         order = locks.order(order_id)
         db.session.expire(order, ["payments"])
-        if payments.active(order) is None:
+        if asking.active(order) is None:
             if order.state not in _CLOSED:
                 raise DomainError("not_payable", "This order does not need another payment.")
             rechecks.check_still_on_sale(order)
@@ -461,7 +461,7 @@ def pay_again(
     # Of an end that was there before, the buyer knows: they made it on this page, or were mailed.
     with replacing.taking_over(order_id if closed else None):
         ready = locks.in_one_transaction(work)
-    return payments.open_at_provider(ready, door=door)
+    return start.open_at_provider(ready, door=door)
 
 
 def correct_email(order: Order, email: str) -> None:
@@ -567,21 +567,3 @@ def mail_links(email: str) -> None:
         outbox.stage("order_links", key=key, to=address, context={"links": links})
         db.session.commit()
         queue.soon("deliver_mail")
-
-
-def claim_for(user: User) -> int:
-    """Give a member the guest orders of their newly confirmed address; how many. No commit.
-
-    A link that confirms may be of earlier times, when it went to another address than it goes to today: it
-    proves nothing about that one's orders.
-    """
-    elsewhere = addresses.went_elsewhere(user.email)
-    spelled = [user.email.lower()] if elsewhere else addresses.spellings(user.email)
-    claimed = db.session.execute(
-        update(Order)
-        .where(func.lower(Order.email).in_(spelled), Order.user_id.is_(None))
-        .values(user_id=user.id)
-        .returning(Order.id)
-        .execution_options(synchronize_session=False)
-    )
-    return len(claimed.all())

@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import joinedload
 
 import config
-from domain import addresses, clock, office, outbox
+from domain import addresses, clock, outbox, paging
 from domain.errors import DomainError, NotFound
 from extensions import db, queue
 from models import Event, Organiser, OrganiserState, Role, User
@@ -40,12 +40,12 @@ def find(organiser_id: int) -> Organiser:
     return found
 
 
-def listed(state: OrganiserState | None = None, before: int | None = None) -> office.Rows[Organiser]:
+def listed(state: OrganiserState | None = None, before: int | None = None) -> paging.Rows[Organiser]:
     """Organisers and applicants, the newest first; of one state where asked."""
     query = select(Organiser).options(joinedload(Organiser.user), joinedload(Organiser.decided_by))
     if state is not None:
         query = query.where(Organiser.state == state)
-    return office.page(query, Organiser.id, before)
+    return paging.page(query, Organiser.id, before)
 
 
 def waiting() -> int:

@@ -8,7 +8,8 @@ from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import contains_eager, joinedload
 
 import config
-from domain import alerts, clock, outbox, providers
+from domain import alerts, clock, outbox
+from domain.providers import registry
 from extensions import db
 from models import Order, OrderState, OutboxMail, Payment, PaymentState
 
@@ -29,7 +30,7 @@ def raise_stuck() -> None:
     waiting = and_(told.is_(None), Payment.state.in_([PaymentState.CREATED, PaymentState.OPEN]))
     unread = and_(waiting, Payment.closes_at <= now, Payment.error_count > 0)
     # Where the buyer may have paid and never come back, an open page that is old is worth a look.
-    telling = [name for name in providers.names() if providers.get(name).pending_alert]
+    telling = [name for name in registry.names() if registry.get(name).pending_alert]
     began = func.coalesce(Payment.polling_started_at, Payment.created_at)
     pending = and_(waiting, Payment.provider.in_(telling), began <= late)
     stuck = list(

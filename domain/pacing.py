@@ -16,7 +16,7 @@ from redis.commands.core import Script
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from domain import providers
+from domain.providers import throttle
 
 _SECONDS = 0.05
 # A connection under TLS takes several round trips, once.
@@ -60,7 +60,7 @@ class _Lines:
     def place(self, lines: Mapping[str, float], longest: float) -> float | None:
         """See `providers.Shared`."""
         if monotonic() < self._away_until:
-            raise providers.NotShared
+            raise throttle.NotShared
         keys = [f"kassa:line:{name}" for name in lines]
         spacings = [round(spacing * 1_000_000) for spacing in lines.values()]
         try:
@@ -68,10 +68,10 @@ class _Lines:
         except RedisError as error:
             self._away_until = monotonic() + _AWAY_SECONDS
             structlog.get_logger(__name__).warning("rate_not_shared", error=type(error).__name__)
-            raise providers.NotShared from error
+            raise throttle.NotShared from error
         return None if waiting < 0 else waiting / 1_000_000
 
 
 def bind(redis_url: str) -> None:
     """Share the providers' rates through this Redis from now on; a connection is made when first needed."""
-    providers.share_by(_Lines(redis_url).place)
+    throttle.share_by(_Lines(redis_url).place)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from domain import fulfilment, money, orders, payments, prices, rechecks, timeline
+from domain import fulfilment, money, orders, prices, rechecks, timeline
 from domain.errors import DomainError
+from domain.payments import start
 from extensions import db
 from models import Order, OrderState, Payment
 
@@ -54,7 +55,7 @@ def pay(
     if order.state in _CLOSED and prices.changes(order):
         rechecks.check_payer(order, provider_name, payer_id)
         order = _anew(order, provider_name, shown)
-        return order, payments.open_at_provider(order, door="order_page")
+        return order, start.open_at_provider(order, door="order_page")
     if order.state in _CLOSED:
         at_once = prices.paid_at_once(provider_name)
         prices.check_one(order.total_minor, order.currency, shown, at_once=at_once)

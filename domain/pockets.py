@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import select
 
-from domain import fulfilment, ledger, providers
+from domain import fulfilment, ledger
+from domain.providers import registry
 from extensions import db
 from models import LineKind, Order, Payment, Transfer
 
@@ -34,7 +35,7 @@ def _is_top_up(order: Order) -> bool:
 
 def provider_side(payment: Payment) -> str:
     """The account that a payment's money came from, and goes back to."""
-    if providers.get(payment.provider, payment.account).immediate:
+    if registry.get(payment.provider, payment.account).immediate:
         return payment.account
     return ledger.provider_account(payment.provider, payment.account)
 

@@ -8,8 +8,9 @@ from math import ceil
 from sqlalchemy import or_, update
 
 import config
-from domain import clock, locks, providers, timeline
+from domain import clock, locks, timeline
 from domain.errors import DomainError
+from domain.providers import registry
 from domain.reasons import Reason
 from extensions import db
 from models import PAYMENT_ACTIVE, Order, Payment, PaymentState
@@ -50,7 +51,7 @@ def next_check(payment: Payment, now: datetime) -> datetime | None:
         if age < timedelta(hours=3):
             return now
         return now + (timedelta(minutes=15) if age < timedelta(days=1) else timedelta(minutes=30))
-    if payment.provider_id is None or providers.get(payment.provider, payment.account).immediate:
+    if payment.provider_id is None or registry.get(payment.provider, payment.account).immediate:
         # There is nothing to read: it ended before it was anywhere but here.
         return None
     if payment.reason_code == Reason.STAFF_ENDED and now - payment.state_since < _SLOW_BANKS:

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from domain import money, providers
+from domain import money
 from domain.errors import DomainError
+from domain.providers import registry
 from models import Order, TicketType
 
 
@@ -35,7 +36,7 @@ def tag(amount_minor: int, currency: str) -> str:
 
 def paid_at_once(provider_name: str | None) -> bool:
     """Whether paying so takes the money without another page that shows the sum."""
-    return provider_name is not None and providers.get(provider_name).immediate
+    return provider_name is not None and registry.get(provider_name).immediate
 
 
 def check(

@@ -9,8 +9,9 @@ from typing import Any
 from sqlalchemy import func, select
 
 import config
-from domain import catalogue, clock, connections, house, organisers, providers, receivers, sales, selling
+from domain import catalogue, clock, connections, house, organisers, receivers, sales, selling
 from domain.errors import DomainError
+from domain.providers import registry
 from extensions import db
 from models import Connection, Event, EventState, Organiser, Role, TicketType, User
 
@@ -101,11 +102,11 @@ def ways(organiser_id: int | None) -> list[tuple[str, str]]:
     is.
     """
     if organiser_id is None:
-        owns = [providers.get(name) for name in providers.names()]
+        owns = [registry.get(name) for name in registry.names()]
         return [(own.name, own.label) for own in owns if own.ready and not own.immediate]
     found: list[tuple[int, str, str]] = []
     connected, allowed = receivers.accounts_of([organiser_id]), house.serves_organiser(organiser_id)
-    for own in (providers.get(name) for name in providers.names()):
+    for own in (registry.get(name) for name in registry.names()):
         account = receivers.receiver(own.name, organiser_id, connected, house=allowed)
         if own.immediate or not (own.connects or (own.ready and account is not None)):
             continue
@@ -121,7 +122,7 @@ def ways(organiser_id: int | None) -> list[tuple[str, str]]:
 def preselected(organiser_id: int) -> list[str]:
     """The ways to pay that a new event begins with: the accounts of its organiser's own that work."""
     connected = receivers.accounts_of([organiser_id])
-    return [name for name in providers.names() if connected.get((organiser_id, name)) is not None]
+    return [name for name in registry.names() if connected.get((organiser_id, name)) is not None]
 
 
 def say_ways(organiser_id: int | None) -> str:
@@ -140,7 +141,7 @@ def say_ways(organiser_id: int | None) -> str:
 
 def links(user: User) -> list[Link]:
     """The providers where the member may connect an account of their own, and whether they have."""
-    owns = (providers.get(name) for name in providers.names())
+    owns = (registry.get(name) for name in registry.names())
     return [Link(own.name, own.label, connections.of(user.id, own.name)) for own in owns if own.connects]
 
 

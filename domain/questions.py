@@ -8,8 +8,8 @@ from __future__ import annotations
 import structlog
 
 import config
-from domain import providers
-from domain.providers import ProviderError, Report, room
+from domain.providers import registry, room
+from domain.providers.contract import ProviderError, Report
 from models import Payment
 
 _log = structlog.get_logger(__name__)
@@ -19,7 +19,7 @@ _STATUS = ("status", "payment_status", "payment_intent_status")
 
 def answered(payment_id: int, report: Report, *, door: str, latency: float = 0.0) -> None:
     """The provider said something. What is in our own ledger was not asked."""
-    if report.provider not in providers.names() or providers.get(report.provider).immediate:
+    if report.provider not in registry.names() or registry.get(report.provider).immediate:
         return
     told = "/".join(str(report.raw[name]) for name in _STATUS if report.raw.get(name))
     _log.info(

@@ -15,9 +15,10 @@ from functools import partial
 import structlog
 from sqlalchemy import func, select, update
 
-from domain import clock, declines, lanes, payments, polling, questions
+from domain import clock, declines, lanes, matching, polling, questions
 from domain.lanes import Lane, Work
-from domain.providers import ProviderError, Report
+from domain.payments import asking, settling
+from domain.providers.contract import ProviderError, Report
 from extensions import db
 from models import Payment, PaymentState
 
@@ -126,7 +127,7 @@ def _says_nothing_new(payment: Payment, report: Report, now: datetime) -> bool:
     return (
         payment.state in (PaymentState.OPEN, PaymentState.PROCESSING)
         and report.state == payment.state.value
-        and payments.mismatch(payment, report) is None
+        and matching.mismatch(payment, report) is None
         and declines.tells_nothing_new(report, declines.known(payment))
         and (report.state != "open" or payment.closes_at is None or payment.closes_at > now)
     )
@@ -237,7 +238,7 @@ def _begin(
         _reconcile(work, lane, payment.id)
         return
     ask = partial(
-        payments.ask,
+        asking.ask,
         adapter,
         payment.provider_id,
         count=payment.poll_count,
@@ -260,23 +261,23 @@ def _is_unchanged(work: Work, lane: Lane, payment: Payment, call: Future[Report]
 
 
 def _settle(work: Work, lane: Lane, payment_id: int, read: Callable[[], Report]) -> None:
-    def settle() -> payments.Outcome:
+    def settle() -> settling.Outcome:
         try:
-            return payments.settle(payment_id, read(), door="sweep")
+            return settling.settle(payment_id, read(), door="sweep")
         except ProviderError as error:
-            return payments.unanswered(payment_id, error, door="sweep")
+            return settling.unanswered(payment_id, error, door="sweep")
 
     _guarded(work, lane, payment_id, settle)
 
 
 def _reconcile(work: Work, lane: Lane, payment_id: int) -> None:
-    def reconcile() -> payments.Outcome:
-        return payments.reconcile(payment_id, door="sweep", patient=True)
+    def reconcile() -> settling.Outcome:
+        return asking.reconcile(payment_id, door="sweep", patient=True)
 
     _guarded(work, lane, payment_id, reconcile)
 
 
-def _guarded(work: Work, lane: Lane, payment_id: int, act: Callable[[], payments.Outcome]) -> None:
+def _guarded(work: Work, lane: Lane, payment_id: int, act: Callable[[], settling.Outcome]) -> None:
     """One payment that cannot be settled must not keep the others from it: it is logged, and asked again."""
     try:
         outcome = lanes.unless_held(work, payment_id, act)
@@ -284,6 +285,6 @@ def _guarded(work: Work, lane: Lane, payment_id: int, act: Callable[[], payments
         db.session.rollback()
         log.exception("payment_not_settled", payment=payment_id)
         failure = ProviderError(f"{type(error).__name__}: {error}", permanent=True, code="internal")
-        outcome = payments.unanswered(payment_id, failure, door="sweep")
+        outcome = settling.unanswered(payment_id, failure, door="sweep")
     if outcome is not None:
         lanes.tell(work, lane, outcome)

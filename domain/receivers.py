@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from sqlalchemy import select
 
 import config
-from domain import providers
 from domain.house import serves, serves_organiser
-from domain.providers import Provider, connecting
+from domain.providers import connecting, registry
+from domain.providers.contract import Provider
 from extensions import db
 from models import Connection, ConnectionState, Event
 
@@ -32,7 +32,7 @@ Accounts = Mapping[tuple[int, str], Account | None]
 
 def accounts_of(organiser_ids: Collection[int]) -> Accounts:
     """The accounts in use of these organisers, in one query; in none, where none of them can matter."""
-    if not organiser_ids or not any(providers.get(name).connects for name in providers.names()):
+    if not organiser_ids or not any(registry.get(name).connects for name in registry.names()):
         return {}
     query = select(
         Connection.user_id, Connection.provider, Connection.account, Connection.currency, Connection.state
@@ -56,7 +56,7 @@ def receiver(
     operator lets them (`house`; None: it is looked up). A broken connection is no account: its organiser's
     money goes nowhere else meanwhile.
     """
-    own = providers.get(provider_name)
+    own = registry.get(provider_name)
     if organiser_id is None:
         return own.account
     if not own.connects:
@@ -80,8 +80,8 @@ def offered(event: Event | None, accounts: Accounts | None = None) -> list[Provi
     is ready, and takes the event's currency.
     """
     organiser_id = event.organiser_id if event is not None else None
-    names = event.providers if event is not None and event.providers is not None else providers.names()
-    owns = [providers.get(name) for name in names if not providers.get(name).immediate]
+    names = event.providers if event is not None and event.providers is not None else registry.names()
+    owns = [registry.get(name) for name in names if not registry.get(name).immediate]
     if accounts is None and organiser_id is not None and any(own.connects for own in owns):
         accounts = accounts_of([organiser_id])
     known = accounts or {}
@@ -95,7 +95,7 @@ def offered(event: Event | None, accounts: Accounts | None = None) -> list[Provi
 
 def _is_house(provider: Provider) -> bool:
     """Whether an adapter speaks for the house's own account."""
-    return provider.account == providers.get(provider.name).account
+    return provider.account == registry.get(provider.name).account
 
 
 def another_currency(event: Event, provider_name: str, accounts: Accounts | None = None) -> Account | None:
@@ -110,7 +110,7 @@ def another_currency(event: Event, provider_name: str, accounts: Accounts | None
 def _bound(name: str, organiser_id: int | None, accounts: Accounts, house: bool) -> Provider | None:
     """The adapter of the account that receives the money, where there is one and it is ready."""
     account = receiver(name, organiser_id, accounts, house=house)
-    provider = providers.get(name, account) if account is not None else None
+    provider = registry.get(name, account) if account is not None else None
     return provider if provider is not None and provider.ready else None
 
 
@@ -126,7 +126,7 @@ def payable(event: Event, accounts: Accounts | None = None) -> bool:
     """
     if not config.get().sales_open:
         return False
-    names = event.providers if event.providers is not None else providers.names()
-    owns = [providers.get(name) for name in names if not providers.get(name).immediate]
+    names = event.providers if event.providers is not None else registry.names()
+    owns = [registry.get(name) for name in names if not registry.get(name).immediate]
     plain = (own for own in owns if event.organiser_id is None or (not own.connects and serves(event)))
     return any(own.ready and own.supports(event.currency) for own in plain) or bool(offered(event, accounts))

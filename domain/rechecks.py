@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import config
-from domain import clock, fees, fulfilment, money, prices, providers, selling
+from domain import clock, fees, fulfilment, money, prices, selling
 from domain.errors import DomainError
+from domain.providers import registry
 from models import EventState, LineKind, Order
 
 
 def check_payer(order: Order, provider_name: str, payer_id: int | None) -> None:
     """Whoever has an order's link may pay for it, but only its own member from that member's wallet."""
-    if providers.get(provider_name).immediate and (payer_id is None or payer_id != order.user_id):
+    if registry.get(provider_name).immediate and (payer_id is None or payer_id != order.user_id):
         raise DomainError(
             "not_your_wallet",
             "Only the member who made this order can pay for it from a wallet. Choose another way to pay.",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from domain import providers
-from domain.providers import RefundReport
+from domain.providers import registry
+from domain.providers.contract import RefundReport
 from domain.remains import GONE
 from models import Payment, Refund, RefundState
 
@@ -14,7 +14,7 @@ _OVER = (RefundState.FAILED, RefundState.CANCELLED)
 
 def keeps_keys(payment: Payment) -> bool:
     """Whether a refund of this payment is found by our key at its provider."""
-    return providers.get(payment.provider, payment.account).keeps_refund_keys
+    return registry.get(payment.provider, payment.account).keeps_refund_keys
 
 
 def assign(payment: Payment, told: Sequence[RefundReport]) -> list[tuple[RefundReport, Refund | None]]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from domain import money, pockets, providers
+from domain import money, pockets
 from domain.errors import DomainError
+from domain.providers import registry
 from domain.remains import own_tickets, refundable_minor, undecided_minor
 from models import Order, Payment, Ticket, TicketState
 
@@ -65,7 +66,7 @@ def plan(order: Order, payment: Payment, amount_minor: int | None, ticket_ids: I
     stop = set(own_tickets(order, payment, ids, everything=everything))
     before = len(payment.refunds)
     live = [ticket for ticket in order.tickets if ticket.state is not TicketState.VOID]
-    immediate = providers.get(payment.provider, payment.account).immediate
+    immediate = registry.get(payment.provider, payment.account).immediate
     return Plan(
         payment=payment,
         amount_minor=amount,

@@ -12,9 +12,10 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import or_, select, update
 
-from domain import clock, incidents, ledger, locks, money, pockets, providers, recognising, returned, timeline
+from domain import clock, incidents, ledger, locks, money, pockets, recognising, returned, timeline
 from domain.errors import DomainError
-from domain.providers import Provider, ProviderError, RefundReport
+from domain.providers import registry
+from domain.providers.contract import Provider, ProviderError, RefundReport
 from domain.recognising import keeps_keys
 from domain.remains import COUNTED as COUNTED
 from domain.remains import UNRESOLVED, keep_sum, own_tickets, undecided_minor
@@ -71,7 +72,7 @@ def _noted_before(payment_id: int) -> int | None:
     payment = db.session.get(Payment, payment_id)
     if payment is None or payment.provider_id is None or payment.received_minor is None:
         return None
-    provider, provider_id = providers.get(payment.provider, payment.account), payment.provider_id
+    provider, provider_id = registry.get(payment.provider, payment.account), payment.provider_id
     if provider.keeps_refund_keys:
         return None
     db.session.rollback()
@@ -188,7 +189,7 @@ def follow_up(refund_id: int, *, patient: bool) -> None:
     """Call the provider for an intent, or look what became of it; settle what it answers. Commits."""
     refund = db.session.get_one(Refund, refund_id, populate_existing=True)
     payment = refund.payment
-    provider = providers.get(payment.provider, payment.account)
+    provider = registry.get(payment.provider, payment.account)
     if not provider.keeps_refund_keys:
         _follow_up_by_list(refund, provider, patient=patient)
         return

@@ -10,7 +10,7 @@ from babel.dates import format_datetime
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 import config
-from domain import addresses, money, names, tickets
+from domain import addresses, codes, money, names
 
 
 @lru_cache(maxsize=1024)
@@ -38,7 +38,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.filters |= {"money": money.show, "when": when, "place": place_of, "code": tickets.show_code}
+    made.filters |= {"money": money.show, "when": when, "place": place_of, "code": codes.show}
     made.filters |= {"address": addresses.shown, "unlinked": names.unlinked, "printed": names.printed}
     return made
 

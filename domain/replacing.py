@@ -15,7 +15,8 @@ import structlog
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from domain import apart, clock, locks, payments
+from domain import apart, clock, locks
+from domain.payments import settling
 from extensions import db, queue
 from models import PAYMENT_ACTIVE, LineKind, Order, OrderLine, Payment
 
@@ -54,7 +55,7 @@ def taking_over(order_id: int | None) -> Iterator[None]:
 
 def _tell_now(order_id: int) -> None:
     try:
-        locks.in_one_transaction(lambda: payments.tell_end(locks.order(order_id)))
+        locks.in_one_transaction(lambda: settling.tell_end(locks.order(order_id)))
     except SQLAlchemyError:
         # The error before this one is what is told; the mail is left to the next sweep.
         db.session.rollback()
@@ -84,7 +85,7 @@ def _tell(payment_id: int) -> None:
     since, payment.replacing_since = payment.replacing_since, None
     late = since is None or since < clock.now() - _OF_USE
     if not late and order.payments[-1] is payment and not _was_replaced(order):
-        payments.tell_end(order)
+        settling.tell_end(order)
 
 
 def _was_replaced(order: Order) -> bool:

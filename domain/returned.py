@@ -8,19 +8,8 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from domain import (
-    alerts,
-    clock,
-    fulfilment,
-    incidents,
-    ledger,
-    money,
-    outbox,
-    pockets,
-    tickets,
-    timeline,
-)
-from domain.providers import RefundReport
+from domain import alerts, clock, fulfilment, incidents, ledger, money, outbox, pockets, tickets, timeline
+from domain.providers.contract import RefundReport
 from domain.recognising import keeps_keys
 from domain.remains import GONE, gone_minor, keep_sum, refundable_minor, undecided_minor
 from extensions import db

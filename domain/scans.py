@@ -34,7 +34,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import aliased
 from sqlalchemy.sql.dml import ReturningInsert
 
-from domain import addresses, clock, folding, locks, tickets
+from domain import addresses, clock, codes, folding, locks, tickets
 from domain.door import Doorkeeper
 from domain.errors import DomainError
 from domain.tickets import Claim, ClaimKind
@@ -442,7 +442,7 @@ def search(event: Event, words: str) -> list[Guest]:
     Every word must be found, as folding.matches() finds one.
     """
     found = folding.matches(words, folding.searchable(Order), func.lower(Ticket.code))
-    code = tickets.clean_code(words)
+    code = codes.clean(words)
     if not folding.fold(words):
         return []
     wanted = or_(found, Ticket.code == code) if code else found

@@ -6,10 +6,11 @@ from datetime import datetime, timedelta
 from math import ceil
 
 import config
-from domain import addresses, clock, ledger, money, providers
+from domain import addresses, clock, ledger, money
 from domain.errors import DomainError
 from domain.house import serves
-from domain.providers import LineItem, Provider, Purchase
+from domain.providers import registry
+from domain.providers.contract import LineItem, Provider, Purchase
 from domain.receivers import accounts_of, another_currency, offered, receiver
 from domain.selling import check_minutes
 from extensions import db
@@ -41,7 +42,7 @@ def prepare_anew(order: Order, old: Payment) -> Payment:
     """
     if order.event is not None and order.event.state is EventState.CANCELLED:
         raise DomainError("event_cancelled", "The event was cancelled.")
-    provider = providers.get(old.provider, old.account)
+    provider = registry.get(old.provider, old.account)
     _check_acceptable(order, provider)
     now = clock.now()
     return _row(order, provider, old.account, now, old.closes_at or now)
@@ -85,7 +86,7 @@ def _owed_to(order: Order, provider: Provider) -> int | None:
     event = _event_sold(order)
     if event is None or event.organiser_id is None:
         return None
-    return event.organiser_id if provider.account == providers.get(provider.name).account else None
+    return event.organiser_id if provider.account == registry.get(provider.name).account else None
 
 
 def _chosen(order: Order, provider_name: str | None) -> Provider:
@@ -97,16 +98,16 @@ def _chosen(order: Order, provider_name: str | None) -> Provider:
             raise _closed()
         return (able or usable)[0]
     organiser_id = event.organiser_id if event is not None else None
-    connects = providers.get(provider_name).connects
+    connects = registry.get(provider_name).connects
     known = accounts_of([organiser_id]) if organiser_id is not None and connects else {}
     house = event is None or serves(event)
     account = receiver(provider_name, organiser_id, known, house=house)
     if account is None or (event is not None and another_currency(event, provider_name, known) is not None):
         raise DomainError(
             "not_connected",
-            f"{providers.get(provider_name).label} is not set up for this event. Choose another way to pay.",
+            f"{registry.get(provider_name).label} is not set up for this event. Choose another way to pay.",
         )
-    return providers.get(provider_name, account)
+    return registry.get(provider_name, account)
 
 
 def _closed() -> DomainError:

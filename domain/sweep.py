@@ -19,17 +19,17 @@ from domain import (
     connections,
     decisions,
     lanes,
-    moving,
+    moved_events,
     news,
     outbox,
     overdue,
-    providers,
     reading,
     refunds,
     replacing,
     wallet,
 )
 from domain.lanes import Work
+from domain.providers import throttle
 from extensions import connections_ended, db, own_session
 from models import SweepRun
 
@@ -66,7 +66,7 @@ def _run(trigger: str, tell: Callable[[str], None], *, verbose: bool, everything
     record = SweepRun(trigger=trigger, started_at=now)
     db.session.add(record)
     db.session.commit()
-    calls_before = providers.calls.total
+    calls_before = throttle.calls.total
     ends = monotonic() + settings.sweep_budget
     work = Work(record.id, now, ends, tell, verbose, everything, settings.sweep_cap)
     tell("Starting payment polling service...")
@@ -81,7 +81,7 @@ def _run(trigger: str, tell: Callable[[str], None], *, verbose: bool, everything
         _also(work, "refunds", partial(_refunds, work))
         _also(work, "cancelled_events", cancelling.look_after)
         _also(work, "not_replaced", replacing.tell_ended)
-        _also(work, "moved_events", moving.tell_holders)
+        _also(work, "moved_events", moved_events.tell_holders)
         _also(work, "late_money", decisions.decide_late_money)
         _also(work, "wallet_holds", lambda: wallet.expire_holds(clock.now()))
         _also(work, "connections", connections.tend)
@@ -94,7 +94,7 @@ def _run(trigger: str, tell: Callable[[str], None], *, verbose: bool, everything
         db.session.get_one(SweepRun, work.run_id).error = f"{type(error).__name__}: {error}"[:1000]
         db.session.commit()
         raise
-    _finish(work, providers.calls.total - calls_before, work.mails + delivered.sent)
+    _finish(work, throttle.calls.total - calls_before, work.mails + delivered.sent)
     return work.run_id
 
 

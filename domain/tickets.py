@@ -20,22 +20,18 @@ from typing import Any
 from sqlalchemy.dialects.postgresql import insert
 
 import config
-from domain import clock
+from domain import clock, codes
 from domain.errors import DomainError
 from extensions import db
 from models import LineKind, Order, Ticket, TicketState
 
-# No character looks like another: of 0 and O, 1 and I and L, 2 and Z, 5 and S, 8 and B at most one is in.
-ALPHABET = "23456789ACDEFGHJKMNPQRTVWXY"
-CODE_LENGTH = 8
-_LOOK_ALIKES = str.maketrans({"Z": "2", "S": "5", "B": "8"})
 _SIGNATURE_BYTES = 10
 _TRIES = 5
 # A QR text's letters and digits, with one dash for whatever stands between them: see _read_qr().
 _QR = re.compile(
     r"TICKET-(?P<order>[A-Z0-9-]{1,20})-(?P<number>[1-9][0-9]{0,5})"
     r"-ORDER-(?P=order)-EVENT-(?P<event>[1-9][0-9]{0,9})"
-    rf"-VALID-(?P<code>[A-Z0-9]{{{CODE_LENGTH}}})(?P<signature>[A-Z0-9]{{16}})"
+    rf"-VALID-(?P<code>[A-Z0-9]{{{codes.LENGTH}}})(?P<signature>[A-Z0-9]{{16}})"
 )
 # What hand readers put before a text, to say what kind of code it was in: ]Q1 for a QR code.
 _AIM = re.compile(r"\][A-Za-z][0-9A-Za-z]")
@@ -117,7 +113,7 @@ def _rows(order: Order) -> list[dict[str, Any]]:
 
 
 def _new_code() -> str:
-    return "".join(secrets.choice(ALPHABET) for _ in range(CODE_LENGTH))
+    return "".join(secrets.choice(codes.ALPHABET) for _ in range(codes.LENGTH))
 
 
 # --- State ----------------------------------------------------------------------------------------------
@@ -159,7 +155,7 @@ def read(text: str) -> Claim:
     text = text.strip()
     if "TICKET" in text[: _BEGINS_BY + len("TICKET")].upper():
         return _read_qr(text)
-    code = clean_code(_AIM.sub("", text, count=1) if _AIM.match(text) else text)
+    code = codes.clean(_AIM.sub("", text, count=1) if _AIM.match(text) else text)
     return Claim(ClaimKind.SHORT_CODE, code=code) if code else Claim(ClaimKind.NOT_A_TICKET)
 
 
@@ -180,20 +176,6 @@ def _read_qr(text: str) -> Claim:
         if hmac.compare_digest(match["signature"], _signature(order_code, number, event_id, code)):
             return Claim(ClaimKind.GENUINE, code, order_code, number, event_id)
     return Claim(ClaimKind.FORGED if found else ClaimKind.UNREADABLE)
-
-
-def clean_code(text: str) -> str:
-    """A short code as a person types it, in its one form; empty when it cannot be one.
-
-    Case, spaces and dashes do not matter, and a letter that looks like a digit of the alphabet is read as it.
-    """
-    code = re.sub(r"[\s\-–—_.]", "", text[:100]).upper().translate(_LOOK_ALIKES)
-    return code if len(code) == CODE_LENGTH and set(code) <= set(ALPHABET) else ""
-
-
-def show_code(code: str) -> str:
-    """A short code in two groups, as it is printed: `7KQ2 M4XP`."""
-    return f"{code[:4]} {code[4:]}"
 
 
 def _signature(order_code: str, number: int, event_id: int, code: str) -> str:

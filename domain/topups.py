@@ -10,9 +10,10 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.orm import contains_eager
 
 import config
-from domain import clock, money, orders, payments, reasons, receivers, timeline
+from domain import clock, money, orders, reasons, receivers, timeline
 from domain.catalogue import Way
 from domain.errors import DomainError
+from domain.payments import asking
 from extensions import db
 from models import PAYMENT_ACTIVE, LineKind, Order, OrderLine, Payment, PaymentState, TimelineEntry, User
 
@@ -127,7 +128,7 @@ def confirm_top_up(user: User, session_id: str) -> Return:
     payment_id, amount = payment.id, money.show(payment.amount_minor, payment.currency)
     error = None
     if payment.state is not PaymentState.PAID:
-        error = payments.reconcile(payment_id, door="success").error
+        error = asking.reconcile(payment_id, door="success").error
         payment = db.session.get_one(Payment, payment_id, populate_existing=True)
     if payment.state is PaymentState.PAID and payment.fulfilled:
         return _return(TopUp.CREDITED if _is_first_return(payment) else TopUp.ALREADY, amount)

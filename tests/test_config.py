@@ -13,7 +13,7 @@ import pytest
 import config
 from config import ConfigError, Settings
 from domain import addresses, clock, money
-from domain import providers as providers_package
+from domain.providers import registry
 
 LEAST = {
     "SECRET_KEY": "a-long-enough-secret-key",
@@ -305,10 +305,10 @@ def test_each_purpose_has_a_key_of_its_own() -> None:
 
 def test_adapters_are_built_anew_for_other_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config, "_current", load())
-    before = providers_package.get("stripe")
-    assert not before.ready and providers_package.get("stripe") is before
+    before = registry.get("stripe")
+    assert not before.ready and registry.get("stripe") is before
     config.use(load(STRIPE_SECRET_KEY="sk_test_1"))
-    assert providers_package.get("stripe").ready
+    assert registry.get("stripe").ready
 
 
 @pytest.mark.parametrize(("environment", "moved"), [("development", True), ("production", False)])

@@ -8,7 +8,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from domain import outbox, payments, sweep
+from domain import outbox, sweep
+from domain.payments import settling, start
 from extensions import db
 from models import Event, Payment
 from tests.support.queries import recorded
@@ -35,13 +36,13 @@ def test_order_and_settle(app: Flask, quantity: int) -> None:
     with recorded() as placing:
         order = place(db.session.get_one(Event, event_id), quantity)
         payment_id = order.payments[0].id
-    payments.settle(payment_id, report_on(order.payments[0], "open"), door="test")
+    settling.settle(payment_id, report_on(order.payments[0], "open"), door="test")
     report = report_on(db.session.get_one(Payment, payment_id), "paid")
     db.session.remove()
-    with recorded() as settling:
-        payments.settle(payment_id, report, door="test")
+    with recorded() as settled:
+        settling.settle(payment_id, report, door="test")
     assert len(placing) <= 9, placing
-    assert len(settling) <= 9, settling
+    assert len(settled) <= 9, settled
 
 
 @pytest.mark.parametrize("quantity", [1, 10])
@@ -72,7 +73,7 @@ def test_a_purchase_over_http(client: FlaskClient, sandbox: Sandbox, quantity: i
 def test_provider_calls_of_a_sweep(client: FlaskClient, sandbox: Sandbox) -> None:
     event = make_event(capacity=1000)
     for _ in range(30):
-        payments.open_at_provider(place(db.session.get_one(Event, event.id)))
+        start.open_at_provider(place(db.session.get_one(Event, event.id)))
     run = sweep.run("command")
     # One for all of them; and what happened since: Stripe's three lists and SumUp's one.
     assert (run.found, run.pending, run.provider_calls) == (30, 30, 1 + 4)

@@ -16,7 +16,9 @@ from flask.testing import FlaskClient
 
 import config
 import logs
-from domain import clock, outbox, payments, providers, sweep
+from domain import clock, outbox, sweep
+from domain.payments import asking, settling, start
+from domain.providers import registry
 from extensions import db
 from models import Event
 from tests.support.people import log_in, make_member
@@ -69,7 +71,7 @@ def test_what_happens_to_an_order_is_found_by_its_codes(
 ) -> None:
     order = place(make_event(), 1)
     payment = order.payments[0]
-    payments.settle(payment.id, report_on(payment, "open"), door="sweep")
+    settling.settle(payment.id, report_on(payment, "open"), door="sweep")
     noted = [line for line in lines(capsys.readouterr().out) if line["event"] == "noted"]
     assert noted[-1]["what"] == "open"
     assert (noted[-1]["order"], noted[-1]["payment"]) == (order.code, payment.reference)
@@ -203,7 +205,7 @@ def test_each_question_has_a_line(
 ) -> None:
     """The payment, what the provider said in its own words, the amount, and the door."""
     order = place(make_event(providers=[till.name]), provider=till.name)
-    payment = payments.open_at_provider(order)
+    payment = start.open_at_provider(order)
     assert payment is not None and payment.provider_id is not None
     told = sandbox.do(payment.provider_id, "pay")
     client.get(told["success_url"].removeprefix("http://localhost"))
@@ -217,13 +219,13 @@ def test_each_question_has_a_line(
         assert (line["payment"], line["amount_minor"], line["currency"]) == (payment.reference, 2500, "EUR")
     assert ("paid" in paid["status"].lower(), "paid" in opened["status"].lower().split("/")) == (True, False)
     sandbox.faults("http_500", match={"path": till.api})
-    payments.reconcile(payment.id, door="command")
+    asking.reconcile(payment.id, door="command")
     silent = [line for line in lines(capsys.readouterr().out) if line["event"] == tag]
     assert [(line["status"], line["door"]) for line in silent] == [("no answer", "command")]
     assert silent[0]["error"]
     config.use(replace(config.get(), development=False))
     sandbox.faults()
-    payments.reconcile(payment.id, door="command")
+    asking.reconcile(payment.id, door="command")
     assert [line["event"] for line in lines(capsys.readouterr().out) if "status" in line] == ["asked"]
 
 
@@ -232,12 +234,12 @@ def test_a_sweep_s_questions_have_lines(
 ) -> None:
     event_id = make_event(providers=[till.name]).id
     for _ in range(4):
-        payments.open_at_provider(place(db.session.get_one(Event, event_id), provider=till.name))
+        start.open_at_provider(place(db.session.get_one(Event, event_id), provider=till.name))
     capsys.readouterr()
     sweep.run("command")
     asked = [line for line in lines(capsys.readouterr().out) if line["event"].endswith("asked")]
     # A list is one question about many.
-    listed = providers.get(till.name).pages(clock.now(), clock.now()) is not None
+    listed = registry.get(till.name).pages(clock.now(), clock.now()) is not None
     assert [line["door"] for line in asked] == ["sweep"] * (1 if listed else 4)
     assert asked[0].get("payments") == (4 if listed else None)
 

@@ -9,11 +9,12 @@ from dataclasses import replace
 from datetime import timedelta
 from time import perf_counter
 
-from domain import clock, declines, ledger, locks, opening, providers
+from domain import clock, declines, ledger, locks, opening
 from domain.payments import settling, start
 from domain.payments.start import read
 from domain.polling import may_ask
-from domain.providers import Anothers, Provider, ProviderError, Report, Retraces, room
+from domain.providers import registry, room
+from domain.providers.contract import Anothers, Provider, ProviderError, Report, Retraces
 from domain.reasons import Reason
 from extensions import db
 from models import Order, Payment, PaymentState
@@ -43,7 +44,7 @@ def reconcile(
     """
     payment = read(payment_id)
     if payment.state is PaymentState.CREATED:
-        if closing and providers.get(payment.provider).immediate:
+        if closing and registry.get(payment.provider).immediate:
             # Starting such a payment would pay it, and nothing of it is anywhere but here.
             words = "Cancelled before it was paid."
             return settling.give_up(
@@ -57,7 +58,7 @@ def reconcile(
         payment = read(payment_id)
         if outcome.state is not PaymentState.OPEN or not (closing or opening.is_over(payment)):
             return outcome
-    provider = providers.get(payment.provider, payment.account)
+    provider = registry.get(payment.provider, payment.account)
     if provider.immediate or payment.provider_id is None:
         return settling.Outcome(payment_id, payment.state, False)
     provider_id, count = payment.provider_id, payment.poll_count
@@ -137,7 +138,7 @@ def refresh(order: Order, *, door: str) -> bool:
     payment = active(order)
     if payment is None:
         return False
-    provider, payment_id = providers.get(payment.provider, payment.account), payment.id
+    provider, payment_id = registry.get(payment.provider, payment.account), payment.id
     if provider.immediate or not room.may_refresh(provider.name, provider.account):
         return False
     if may_ask(payment):

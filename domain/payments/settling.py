@@ -23,7 +23,6 @@ from domain import (
     mirroring,
     opening,
     outbox,
-    providers,
     questions,
     reasons,
     remains,
@@ -34,7 +33,8 @@ from domain import (
 from domain.errors import DomainError
 from domain.matching import check_whose, mismatch, state_told, taken
 from domain.polling import ASK_AGAIN, after_silence, is_stuck, is_unreadable, next_check
-from domain.providers import Anothers, Missing, ProviderError, Report, room
+from domain.providers import registry, room
+from domain.providers.contract import Anothers, Missing, ProviderError, Report
 from domain.reasons import Reason
 from extensions import db, queue
 from models import (
@@ -239,7 +239,7 @@ def _paid(
         data=seen,
         actor_id=actor_id,
     )
-    provider = providers.get(payment.provider, payment.account)
+    provider = registry.get(payment.provider, payment.account)
     source = (
         payment.account if provider.immediate else ledger.provider_account(payment.provider, payment.account)
     )

@@ -12,10 +12,11 @@ from typing import Any
 
 from sqlalchemy import select
 
-from domain import clock, ledger, opening, providers, reasons
+from domain import clock, ledger, opening, reasons
 from domain.errors import NotFound
 from domain.payments import settling
-from domain.providers import Provider, ProviderError, Report
+from domain.providers import registry
+from domain.providers.contract import Provider, ProviderError, Report
 from domain.reasons import Reason
 from extensions import db
 from models import PAYMENT_ACTIVE, Order, Payment, PaymentState
@@ -70,7 +71,7 @@ def finish_start(payment_id: int, *, door: str, patient: bool, anew: bool = True
     its place while the order is kept (`anew`; the outcome is then of that one); otherwise it ends.
     """
     payment = read(payment_id)
-    provider, first = providers.get(payment.provider, payment.account), payment.asked_at is None
+    provider, first = registry.get(payment.provider, payment.account), payment.asked_at is None
     stored = _Stored(
         payment.params,
         payment.idempotency_key,

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import config
 from domain.errors import NotFound
-from domain.providers import ProviderError
+from domain.providers.contract import ProviderError
 
 
 class Refused(ProviderError):

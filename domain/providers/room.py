@@ -19,7 +19,7 @@ from threading import Condition
 from time import monotonic
 
 import config
-from domain.providers import ProviderError
+from domain.providers.contract import ProviderError
 
 SILENT = 3
 PAUSE_SECONDS = 10.0

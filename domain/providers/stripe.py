@@ -19,7 +19,8 @@ from stripe import StripeClient
 
 from config import STRIPE_OUTLIVES_MINUTES, Settings
 from domain import clock
-from domain.providers import (
+from domain.providers import room, stripe_amounts, stripe_history
+from domain.providers.contract import (
     Anothers,
     BadSignature,
     Decline,
@@ -31,15 +32,11 @@ from domain.providers import (
     RefundReport,
     Report,
     Ring,
-    Throttle,
     Told,
-    calls,
-    room,
-    stripe_amounts,
-    stripe_history,
     told_name,
 )
 from domain.providers.stripe_reasons import why
+from domain.providers.throttle import Throttle, calls
 
 stripe.enable_telemetry = False
 _SESSION_ID = re.compile(r"cs_(test|live)_[A-Za-z0-9]{1,250}")

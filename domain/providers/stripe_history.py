@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from domain.providers import DisputeReport, Happening, ProviderError, RefundReport, Told
+from domain.providers.contract import DisputeReport, Happening, ProviderError, RefundReport, Told
 
 # A call to a list, with its path and parameters.
 Ask = Callable[[str, dict[str, Any]], Mapping[str, Any]]

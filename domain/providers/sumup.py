@@ -23,7 +23,8 @@ from sumup.types import TransactionFull, TransactionHistory
 
 from config import Settings
 from domain import money
-from domain.providers import (
+from domain.providers import sumup_history
+from domain.providers.contract import (
     Anothers,
     BadSignature,
     Credentials,
@@ -38,7 +39,6 @@ from domain.providers import (
     Ring,
     Told,
     before_asking,
-    sumup_history,
     told_name,
 )
 from domain.providers.sumup_line import ApiKey, Conflict, Line, answered

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs
 
 from sumup.types import TransactionHistory
 
-from domain.providers import Happening, ProviderError, Told
+from domain.providers.contract import Happening, ProviderError, Told
 
 _PAGE = 100
 _MOST_PAGES = 2_000

@@ -19,7 +19,9 @@ import pydantic
 from sumup import Sumup
 from sumup.errors import APIConnectionError, APIError, APITimeoutError, SumupError
 
-from domain.providers import Credentials, Missing, ProviderError, Throttle, before_asking, calls, room
+from domain.providers import room
+from domain.providers.contract import Credentials, Missing, ProviderError, before_asking
+from domain.providers.throttle import Throttle, calls
 
 API = "https://api.sumup.com"
 T = TypeVar("T")

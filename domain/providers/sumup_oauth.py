@@ -18,9 +18,11 @@ import httpx
 from sumup import Sumup
 
 from config import Settings
-from domain.providers import ProviderError, calls, room
+from domain.providers import room
 from domain.providers.connecting import Owner, Refused, Tokens
+from domain.providers.contract import ProviderError
 from domain.providers.sumup_line import API, answered, client
+from domain.providers.throttle import calls
 
 T = TypeVar("T")
 # One attempt of five seconds: a person waits, or a lease runs.

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from config import Settings
-from domain.providers import Happening, Missing, Purchase, RefundReport, Report, Told
+from domain.providers.contract import Happening, Missing, Purchase, RefundReport, Report, Told
 
 
 def build(settings: Settings) -> WalletProvider:

@@ -13,7 +13,8 @@ from flask.testing import FlaskClient
 from rq import Queue, SimpleWorker
 
 import config
-from domain import clock, office, payments
+from domain import clock, office, paging
+from domain.payments import asking, settling, start
 from extensions import db, queue
 from models import (
     Agent,
@@ -77,7 +78,7 @@ def boss(app: Flask) -> FlaskClient:
 def opened(quantity: int = 2) -> tuple[Order, Payment]:
     """An order whose payment is open at the sandbox."""
     order = place(make_event(), quantity)
-    payment = payments.open_at_provider(order)
+    payment = start.open_at_provider(order)
     assert payment is not None and payment.provider_id is not None
     return order, payment
 
@@ -85,7 +86,7 @@ def opened(quantity: int = 2) -> tuple[Order, Payment]:
 def paid(sandbox: Sandbox, quantity: int = 2) -> tuple[Order, Payment]:
     order, payment = opened(quantity)
     sandbox.do(str(payment.provider_id), "pay")
-    payments.reconcile(payment.id, door="test")
+    asking.reconcile(payment.id, door="test")
     return fresh(Order, order.id), fresh(Payment, payment.id)
 
 
@@ -96,10 +97,10 @@ def fresh(kind: type[T], row_id: object) -> T:
 
 def mismatch() -> Incident:
     order = place(make_event("other"), 1)
-    payment = payments.active(order)
+    payment = asking.active(order)
     assert payment is not None
-    payments.settle(payment.id, report_on(payment, "open"), door="test")
-    payments.settle(payment.id, report_on(payment, "paid", amount_minor=100), door="test")
+    settling.settle(payment.id, report_on(payment, "open"), door="test")
+    settling.settle(payment.id, report_on(payment, "paid", amount_minor=100), door="test")
     return db.session.query(Incident).one()
 
 
@@ -194,7 +195,7 @@ def test_what_is_not_there_is_not_found(boss: FlaskClient, sandbox: Sandbox, wor
 
 
 def test_lists_go_on_by_keyset(boss: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(office, "PAGE", 2)
+    monkeypatch.setattr(paging, "PAGE", 2)
     event = make_event(price_minor=0)
     codes = [place(event, 1).code for _ in range(5)]
     seen: list[str] = []

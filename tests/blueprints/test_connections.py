@@ -8,7 +8,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from domain import connections, payments
+from domain import connections
+from domain.payments import asking
 from extensions import db
 from models import Connection, ConnectionState, Event, EventState, Payment, Role, User
 from tests.support.merchants import allow, connect, query, use_sumup
@@ -135,9 +136,9 @@ def test_an_admin_decides_about_an_event_whose_fee_went_back(
     post(client, "/organiser/events/gala/publish", provider="stripe")
     payment = db.session.query(Payment).one()
     sandbox.do(str(payment.provider_id), "pay")
-    payments.reconcile(payment.id, door="success")
+    asking.reconcile(payment.id, door="success")
     sandbox.do(str(payment.provider_id), "refund", amount_minor=1250)
-    payments.reconcile(payment.id, door="success")
+    asking.reconcile(payment.id, door="success")
     boss = app.test_client()
     make_member("boss@example.org", Role.ADMIN)
     log_in(boss, "boss@example.org")

@@ -17,7 +17,7 @@ from sqlalchemy import func, select
 from werkzeug.exceptions import Forbidden, TooManyRequests
 from werkzeug.test import TestResponse
 
-from domain import clock, documents, door, frames, scans, tickets
+from domain import clock, codes, documents, door, frames, scans, tickets
 from extensions import db
 from models import CheckIn, DoorPass, Event, Order, Role, Ticket
 from tests.support.people import log_in, make_member, post
@@ -342,7 +342,7 @@ def test_the_list_to_print(phone: Phone, order: Order) -> None:
     phone.scan(qr(order.tickets[0]))
     page = phone.client.get(phone.base + "list").text
     assert page.count("Ada Buyer") == 3 and page.count("✓") == 1
-    assert tickets.show_code(order.tickets[1].code) in page
+    assert codes.show(order.tickets[1].code) in page
 
 
 def test_pages_of_a_door_stay_in_no_cache_and_have_no_inline_code(phone: Phone) -> None:

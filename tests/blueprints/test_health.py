@@ -16,7 +16,8 @@ from sqlalchemy.exc import OperationalError
 
 import config
 from blueprints.health import REQUEST_METRICS, watch_sweeps
-from domain import clock, health, heartbeat, measures, payments
+from domain import clock, health, heartbeat, measures
+from domain.payments import asking, start
 from extensions import db, queue
 from models import CheckRun, Event, Incident, MailState, OutboxMail, Role, SweepRun
 from tests.support.people import log_in, make_member
@@ -277,13 +278,13 @@ def test_the_time_from_payment_to_tickets(app: Flask, sandbox: Sandbox, till: Ti
     event_id = make_event(providers=[till.name], capacity=20).id
     for minutes in (0, 0, 4):
         order = place(db.session.get_one(Event, event_id), provider=till.name)
-        payment = payments.open_at_provider(order)
+        payment = start.open_at_provider(order)
         assert payment is not None and payment.provider_id is not None
         sandbox.do(payment.provider_id, "pay")
         if minutes:
             # They closed the tab, and a sweep found them.
             sandbox.advance(minutes * 60)
-        payments.reconcile(payment.id, door="test")
+        asking.reconcile(payment.id, door="test")
     told = waited()
     assert set(told) == {"0.5", "0.95", "1"}
     assert told["0.5"] < 30 and 240 <= told["1"] < 300

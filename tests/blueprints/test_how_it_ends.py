@@ -9,8 +9,10 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import select
 
-from domain import clock, ledger, orders, payments, providers, sweep
+from domain import clock, ledger, orders, polling, sweep
 from domain.errors import DomainError
+from domain.payments import settling, start
+from domain.providers import registry
 from extensions import db
 from models import Incident, Order, OrderState, Payment, PaymentState, Role, StockState, TimelineEntry, User
 from tests.support.people import log_in, mails, make_member, post
@@ -20,7 +22,7 @@ from tests.support.tills import Till
 
 
 def opened(till: Till) -> Payment:
-    payment = payments.open_at_provider(place(make_event(providers=[till.name]), 2))
+    payment = start.open_at_provider(place(make_event(providers=[till.name]), 2))
     assert payment is not None and payment.state is PaymentState.OPEN
     return payment
 
@@ -111,7 +113,7 @@ def test_a_cancellation_without_an_answer_is_made_good(
         orders.pay_again(payment.order_id, till.name, payer_id=None)
     assert being.value.code == "cancelling"
     with pytest.raises(DomainError, match="no more time"):
-        payments.extend(payment.id, 30, None, "Please.")
+        polling.extend(payment.id, 30, None, "Please.")
     sandbox.faults()
     sandbox.advance(60)
     sweep.run("test")
@@ -128,7 +130,7 @@ def test_a_cancellation_that_is_refused_says_so(
 ) -> None:
     """409: somebody is paying at this moment, and the page stays open there."""
     payment = opened(till)
-    adapter = type(providers.get(till.name))
+    adapter = type(registry.get(till.name))
     monkeypatch.setattr(adapter, "close", lambda self, provider_id, key, **more: self.fetch(provider_id))
     with pytest.raises(DomainError) as said:
         orders.cancel(order_of(payment), door="order_page")
@@ -155,7 +157,7 @@ def test_paid_before_the_cancellation_wins(client: FlaskClient, sandbox: Sandbox
 def test_what_was_never_opened_is_cancelled_as_well(client: FlaskClient, sandbox: Sandbox) -> None:
     sandbox.faults("http_500", match={"path": "^/stripe/"})
     order = place(make_event(), 2)
-    payment = payments.open_at_provider(order)
+    payment = start.open_at_provider(order)
     assert payment is not None and payment.state is PaymentState.CREATED
     with pytest.raises(DomainError):
         orders.cancel(order, door="order_page")
@@ -199,9 +201,9 @@ def test_a_payment_stuck_at_a_bank_is_ended_by_a_person(client: FlaskClient) -> 
     assert len(mails("payment_failed")) == 1
     # The bank may still confirm it, and nothing else opens it again.
     assert payment.next_check_at is not None and payment.next_check_at <= clock.now() + timedelta(days=1)
-    payments.settle(payment.id, report_on(payment, "processing"), door="test")
+    settling.settle(payment.id, report_on(payment, "processing"), door="test")
     assert (again(payment).state, order_of(payment).state) == (PaymentState.FAILED, OrderState.FAILED)
-    payments.settle(payment.id, report_on(payment, "paid"), door="test")
+    settling.settle(payment.id, report_on(payment, "paid"), door="test")
     incident = db.session.scalars(select(Incident)).one()
     assert (incident.kind, incident.amount_minor) == ("late_money", 5000)
     assert (order_of(payment).state, order_of(payment).tickets) == (OrderState.REVIEW, [])
@@ -212,7 +214,7 @@ def test_a_bank_gets_its_time(client: FlaskClient) -> None:
     order = settled(place(make_event(), 2), "open", "processing")
     boss = make_member("boss@example.org", Role.ADMIN)
     with pytest.raises(DomainError) as early:
-        payments.decide(order.payments[0].id, state=PaymentState.FAILED, actor_id=boss.id, note="Now.")
+        settling.decide(order.payments[0].id, state=PaymentState.FAILED, actor_id=boss.id, note="Now.")
     assert early.value.code == "not_in_review"
 
 
@@ -224,7 +226,7 @@ def test_an_open_page_without_an_address_is_asked_for_again(
 ) -> None:
     without_address(monkeypatch, till)
     order = place(make_event(providers=[till.name]), 2)
-    payment = payments.open_at_provider(order)
+    payment = start.open_at_provider(order)
     assert payment is not None and payment.state is PaymentState.CREATED
     assert "The payment page did not answer" in client.get(address(order)).text
     assert "no address" in again(payment).last_error
@@ -240,7 +242,7 @@ def test_a_page_that_never_has_an_address_fails_in_words(
 ) -> None:
     without_address(monkeypatch, till)
     order = place(make_event(providers=[till.name]), 2)
-    payment = payments.open_at_provider(order)
+    payment = start.open_at_provider(order)
     assert payment is not None
     for _ in range(4):
         sandbox.advance(60)
@@ -258,13 +260,13 @@ def test_an_open_page_keeps_its_address(client: FlaskClient) -> None:
     """A reading that does not repeat it is no reason to take the button away."""
     order = settled(place(make_event()), "open")
     payment = order.payments[0]
-    payments.settle(payment.id, report_on(payment, "open", url=None), door="test")
+    settling.settle(payment.id, report_on(payment, "open", url=None), door="test")
     assert again(payment).url == "https://pay.example.org/session"
 
 
 def without_address(monkeypatch: pytest.MonkeyPatch, till: Till) -> None:
     """Let the provider's answers say nothing of where a payment is made."""
-    adapter = type(providers.get(till.name))
+    adapter = type(registry.get(till.name))
     read = adapter._report  # type: ignore[attr-defined]
 
     def report(self: object, *rest: object, **more: object) -> object:

@@ -15,7 +15,8 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import DBAPIError
 
 import extensions
-from domain import blocked, doctor, health, payments, sweep
+from domain import blocked, doctor, health, sweep
+from domain.payments import start
 from extensions import db
 from models import Event, Order, OrderState, Payment, PaymentState, Role, Ticket, WebhookEvent
 from tests.support.people import log_in, make_member
@@ -66,7 +67,7 @@ def test_a_ring_is_to_come_again(
 ) -> None:
     """Whatever is held, the provider hears 503, the event is not done, and the buyer's page says so, too."""
     order = place(make_event(providers=[till.name]), provider=till.name)
-    payment = payments.open_at_provider(order)
+    payment = start.open_at_provider(order)
     assert payment is not None and payment.provider_id is not None
     sandbox.do(payment.provider_id, "pay")
     path = address(order)
@@ -91,7 +92,7 @@ def test_a_ring_is_to_come_again(
 def test_a_sweep_goes_past_what_is_held(app: Flask, stranger: psycopg.Connection, sandbox: Sandbox) -> None:
     event, other = make_event(), make_event("other")
     for sold in (event, event, event, event, other):
-        payment = payments.open_at_provider(place(db.session.get_one(Event, sold.id)))
+        payment = start.open_at_provider(place(db.session.get_one(Event, sold.id)))
         assert payment is not None and payment.provider_id is not None
         sandbox.do(payment.provider_id, "pay")
     stranger.execute("UPDATE orders SET name = name WHERE event_id = %s", (event.id,))

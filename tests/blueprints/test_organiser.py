@@ -12,7 +12,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from domain import accounts, cancelling, clock, organisers, payments, spreadsheets
+from domain import accounts, cancelling, clock, organisers, spreadsheets
+from domain.payments import asking, settling, start
 from extensions import db
 from models import Event, EventState, Order, OrderState, Role, TicketState, TicketType
 from tests.support.people import log_in, mails, make_member, post
@@ -44,8 +45,8 @@ def paid(event: Event, quantity: int = 1, **more: str) -> Order:
     """A paid order, settled without a provider."""
     order = place(event, quantity, **more)
     payment = order.payments[0]
-    payments.settle(payment.id, report_on(payment, "open"), door="test")
-    payments.settle(payment.id, report_on(payment, "paid"), door="test")
+    settling.settle(payment.id, report_on(payment, "open"), door="test")
+    settling.settle(payment.id, report_on(payment, "paid"), door="test")
     db.session.expire_all()
     return order
 
@@ -202,10 +203,10 @@ def test_a_copy_is_an_unsold_draft_a_week_later(olga: FlaskClient, client: Flask
 def test_a_cancelled_event_shows_how_far_its_refunds_are(olga: FlaskClient, sandbox: Sandbox) -> None:
     event = hers()
     order = place(event, 2)
-    payment = payments.open_at_provider(order)
+    payment = start.open_at_provider(order)
     assert payment is not None
     sandbox.do(str(payment.provider_id), "pay")
-    payments.reconcile(payment.id, door="test")
+    asking.reconcile(payment.id, door="test")
     page = "/organiser/events/gala/cancel"
     assert "1 order was paid for" in olga.get(page).text
     post(olga, page, refund="yes")
@@ -258,10 +259,10 @@ def test_no_cell_is_a_formula(cell: str) -> None:
 def test_an_order_is_resent_and_refunded(olga: FlaskClient, sandbox: Sandbox) -> None:
     event = hers()
     order = place(event, 2)
-    payment = payments.open_at_provider(order)
+    payment = start.open_at_provider(order)
     assert payment is not None
     sandbox.do(str(payment.provider_id), "pay")
-    payments.reconcile(payment.id, door="test")
+    asking.reconcile(payment.id, door="test")
     page = f"/organiser/events/gala/orders/{order.code}"
     assert "fulfilled" in olga.get(page).text
     assert order.code in olga.get("/organiser/events/gala/orders?q=ada@example.org").text

@@ -13,7 +13,8 @@ from sqlalchemy import func, select
 from werkzeug.test import TestResponse
 
 import config
-from domain import agents, catalogue, clock, orders, payments, wallet
+from domain import agents, catalogue, clock, orders, wallet
+from domain.payments import settling, start
 from extensions import db
 from models import Event, Order, OrderState, Payment, Role, TicketType, User, WalletHold
 from tests.support.people import log_in, make_member, post
@@ -147,7 +148,7 @@ def given_up(event: Event, quantity: int = 2, **more: Any) -> Order:
     order = place(event, quantity, **more)
     for state in ("open", "expired"):
         payment = db.session.get_one(Payment, order.payments[0].id)
-        payments.settle(payment.id, report_on(payment, state), door="test")
+        settling.settle(payment.id, report_on(payment, state), door="test")
     return db.session.get_one(Order, order.id, populate_existing=True)
 
 
@@ -251,7 +252,7 @@ def test_a_sale_of_the_whole_event_that_begins_later_stops_an_old_order(client: 
 def test_who_changes_the_way_to_pay_keeps_the_price_of_the_hold(client: FlaskClient) -> None:
     event = make_event(providers=["stripe", "sumup"])
     order = place(event, 2, provider="stripe")
-    payments.open_at_provider(order)
+    start.open_at_provider(order)
     catalogue.update_ticket_type(event.ticket_types[0], price_minor=3000, per_order_limit=1)
     payment = orders.pay_again(order.id, "sumup", payer_id=None)
     assert payment is not None

@@ -14,7 +14,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import func, select
 
-from domain import decisions, orders, payments, refunds, sweep
+from domain import decisions, orders, refunds, sweep
+from domain.payments import asking
 from extensions import db
 from models import (
     EventState,
@@ -387,7 +388,7 @@ def test_money_whose_record_was_lost_is_told(client: FlaskClient, sandbox: Sandb
 def paid(client: FlaskClient, sandbox: Sandbox, till: Till, quantity: int = 2) -> Payment:
     payment = started(client, quantity, till)
     sandbox.do(payment.provider_id or "", "pay")
-    payments.reconcile(payment.id, door="test")
+    asking.reconcile(payment.id, door="test")
     return newest_payment()
 
 
@@ -455,10 +456,10 @@ def test_what_is_done_in_the_dashboard_is_found_later(
 def test_a_dispute_suspends_and_a_won_one_restores(client: FlaskClient, sandbox: Sandbox, till: Till) -> None:
     payment = paid(client, sandbox, till)
     sandbox.do(payment.provider_id or "", "dispute")
-    payments.reconcile(payment.id, door="test")
+    asking.reconcile(payment.id, door="test")
     assert {ticket.state for ticket in newest_order().tickets} == {TicketState.SUSPENDED}
     sandbox.do(payment.provider_id or "", "dispute_won")
-    payments.reconcile(payment.id, door="test")
+    asking.reconcile(payment.id, door="test")
     assert {ticket.state for ticket in newest_order().tickets} == {TicketState.VALID}
 
 

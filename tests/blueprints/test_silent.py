@@ -13,8 +13,8 @@ from flask.testing import FlaskClient
 from sqlalchemy import update
 
 import config
-from domain import payments, providers
-from domain.providers import room
+from domain.payments import start
+from domain.providers import registry, room
 from extensions import db
 from models import Event, Payment, PaymentState
 from tests.support.sandbox import Sandbox
@@ -62,7 +62,7 @@ def open_pages(till: Till, number: int) -> list[str]:
     paths = []
     for _ in range(number):
         order = place(db.session.get_one(Event, event.id), provider=till.name)
-        payments.open_at_provider(order)
+        start.open_at_provider(order)
         paths.append(f"{address(order)}.json")
     db.session.rollback()
     return paths
@@ -107,7 +107,7 @@ def test_without_the_limit_they_would(sandbox: Sandbox, server: Server) -> None:
 
 def occupied(till: Till) -> room._Account:
     """Somebody has waited for the till's account for some seconds, and there is room for one."""
-    adapter = providers.get(till.name)
+    adapter = registry.get(till.name)
     busy = room._Account([time.monotonic() - 3])
     room._accounts[(adapter.name, adapter.account)] = busy
     return busy
@@ -130,7 +130,7 @@ def test_who_buys_without_room_is_served_later(client: FlaskClient, sandbox: San
 
 def test_who_comes_back_asks_in_a_pause(client: FlaskClient, sandbox: Sandbox, till: Till) -> None:
     order = place(make_event(providers=[till.name]), provider=till.name)
-    payment = payments.open_at_provider(order)
+    payment = start.open_at_provider(order)
     assert payment is not None and payment.provider_id is not None
     told = sandbox.do(payment.provider_id, "pay")
     busy = occupied(till)
@@ -143,7 +143,7 @@ def test_who_comes_back_asks_in_a_pause(client: FlaskClient, sandbox: Sandbox, t
 
 
 def test_a_ring_without_room_comes_again(client: FlaskClient, sandbox: Sandbox, till: Till) -> None:
-    payment = payments.open_at_provider(place(make_event(providers=[till.name]), provider=till.name))
+    payment = start.open_at_provider(place(make_event(providers=[till.name]), provider=till.name))
     assert payment is not None and payment.provider_id is not None
     sandbox.do(payment.provider_id, "pay")
     busy = occupied(till)

@@ -13,7 +13,8 @@ from flask.testing import FlaskClient
 from sqlalchemy import event, func, select
 
 import config
-from domain import agents, money, payments, wallet
+from domain import agents, money, wallet
+from domain.payments import asking
 from extensions import db
 from models import HoldState, Order, Payment, PaymentState, Transfer, User, Wallet, WalletHold
 from tests.support.people import log_in, make_member, post
@@ -313,7 +314,7 @@ def test_who_never_comes_back_is_credited_and_told_so_later(
     session_id = start(client)
     sandbox.do(session_id, "pay")
     payment = db.session.scalars(select(Payment)).one()
-    assert payments.reconcile(payment.id, door="sweep").state is PaymentState.PAID
+    assert asking.reconcile(payment.id, door="sweep").state is PaymentState.PAID
     assert balance(member) == 5000
     # Whoever comes back at last hears that the money is there, and nothing of who found it first.
     assert "in your wallet now" in come_back(client, session_id)

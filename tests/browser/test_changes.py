@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import expect
 
-from domain import accounts, catalogue, demo, moving
+from domain import accounts, catalogue, demo, moved_events
 from extensions import db
 from models import Event, TicketType
 from tests.browser.house import House
@@ -73,7 +73,7 @@ def test_who_moves_what_is_sold_agrees_to_tell_them(house: House, visit: Visit) 
     organiser.press("Save")
     organiser.see("The event is saved.")
     db.session.rollback()
-    moving.tell_holders()
+    moved_events.tell_holders()
     mail = house.mail("moe@example.org", "Changed")
     assert "Pier Ten" in mail["text"]
     assert any(part["name"] == "event.ics" for part in mail["attachments"])

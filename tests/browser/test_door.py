@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import expect
 
-from domain import catalogue, demo, door, tickets
+from domain import catalogue, demo, door
+from domain import codes as short_codes
 from models import Order
 from tests.browser.camera import Camera
 from tests.browser.house import House
@@ -23,7 +24,7 @@ EVENT = "open-rehearsal"
 def guests(house: House, email: str, count: int) -> tuple[Order, list[str]]:
     """An order of free tickets, and its codes as they are printed."""
     order = place(catalogue.event(EVENT), count, name="Dora Guest", email=email)
-    return order, [tickets.show_code(ticket.code) for ticket in order.tickets]
+    return order, [short_codes.show(ticket.code) for ticket in order.tickets]
 
 
 def enter(visit: Visit, *, javascript: bool = True) -> Visitor:

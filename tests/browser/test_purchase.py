@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
+from domain import codes as short_codes
 from domain import tickets
 from tests.browser import camera
 from tests.browser.house import House
@@ -44,7 +45,7 @@ def test_two_tickets_bought_seen_downloaded_and_mailed(house: House, visit: Visi
     for code, picture in zip(codes, guest.page.locator(".admit-qr").all(), strict=True):
         claim = tickets.read(camera.read(picture.screenshot()))
         assert claim.kind is tickets.ClaimKind.GENUINE
-        assert tickets.show_code(claim.code) == code
+        assert short_codes.show(claim.code) == code
 
     with guest.page.expect_download() as downloading:
         guest.press("Save as PDF")

@@ -9,9 +9,10 @@ import pytest
 from flask import Flask
 
 import config
-from domain import pacing, providers
-from domain.providers import Provider
+from domain import pacing
+from domain.providers import registry
 from domain.providers import sumup as adapter
+from domain.providers.contract import Provider
 from domain.providers.sumup import SumUpProvider
 from tests.support.benches import BENCHES, Bench
 from tests.support.sandbox import Sandbox
@@ -39,7 +40,7 @@ def any_provider(
     """Each adapter in turn, those included whose money never leaves our own ledger."""
     if request.param in BENCHES:
         return BENCHES[request.param](sandbox, monkeypatch).provider()
-    return providers.get(str(request.param))
+    return registry.get(str(request.param))
 
 
 @pytest.fixture

@@ -139,7 +139,7 @@ def test_guest_orders_of_any_spelling_are_the_member_s(app: Flask) -> None:
     old.email = "info@straße.de"
     db.session.commit()
     user = accounts.create(STRASSE, PASSWORD)
-    assert orders.claim_for(user) == 3
+    assert accounts.claim_for(user) == 3
     assert {order.email for order in made} == {STRASSE}
 
 

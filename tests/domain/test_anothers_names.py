@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from flask import Flask
 
-from domain import checks, payments, sweep
+from domain import checks, sweep
+from domain.payments import settling, start
 from extensions import db
 from models import Incident, OrderState, Payment, PaymentState
 from tests.support.merchants import use_sumup
@@ -19,9 +20,9 @@ def named(app: Flask, environ: dict[str, str], sandbox: Sandbox) -> tuple[Paymen
     """A payment that is open, and one whose create was lost; SumUp finds the first under the other's name."""
     use_sumup(environ, sandbox)
     event = make_event(providers=["sumup"])
-    honest = payments.open_at_provider(place(event))
+    honest = start.open_at_provider(place(event))
     sandbox.faults("http_500", rate=1, seed=1, match={"method": "POST", "path": "/v0.1/checkouts"})
-    lost = payments.open_at_provider(place(event))
+    lost = start.open_at_provider(place(event))
     assert honest is not None and lost is not None and lost.state is PaymentState.CREATED
     sandbox.do(honest.provider_id or "", "tamper", set={"reference": lost.reference})
     return honest, lost
@@ -73,7 +74,7 @@ def test_past_its_end_a_person_can_close_it(named: tuple[Payment, Payment], sand
         sweep.run("test")
     assert lost.state is PaymentState.CREATED
     admin = make_user("boss@example.org")
-    payments.decide(lost.id, state=PaymentState.FAILED, actor_id=admin.id, note="Never opened")
+    settling.decide(lost.id, state=PaymentState.FAILED, actor_id=admin.id, note="Never opened")
     assert again(lost).order.state is OrderState.FAILED
     assert checks.look() == []
 

@@ -13,9 +13,10 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 
 import config
-from domain import checks, clock, decisions, ledger, listing, payments, refunds, starting
+from domain import checks, clock, decisions, ledger, listing, refunds, starting
 from domain.errors import DomainError
-from domain.providers import RefundReport
+from domain.payments import settling, start
+from domain.providers.contract import RefundReport
 from domain.providers.stripe import StripeProvider
 from extensions import db
 from models import (
@@ -39,7 +40,7 @@ from tests.support.shop import address, make_event, make_user, place, report_on
 
 
 def settle(payment: Payment, state: str, **changes: Any) -> None:
-    payments.settle(payment.id, report_on(fresh(payment), state, **changes), door="test")
+    settling.settle(payment.id, report_on(fresh(payment), state, **changes), door="test")
 
 
 def fresh(payment: Payment) -> Payment:
@@ -268,7 +269,7 @@ def test_a_wallet_that_paid_for_a_cancelled_event_gets_back_what_it_gave(app: Fl
     order = place(event, user=member, email=member.email, provider="wallet")
     event.state = EventState.CANCELLED
     db.session.commit()
-    payment = payments.open_at_provider(order)
+    payment = start.open_at_provider(order)
     assert payment is not None and incident().kind == "event_cancelled"
     assert ledger.wallet_of(member.id, "EUR").balance_minor == 500
     decisions.resolve(incident().id, how="refund", reason="It is off.", actor_id=None)

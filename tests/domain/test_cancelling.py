@@ -12,9 +12,11 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 
 import worker
-from domain import cancelling, catalogue, clock, orders, payments, providers, refunds, sweep
+from domain import cancelling, catalogue, clock, orders, refunds, sweep
 from domain.errors import DomainError
 from domain.letters import compose
+from domain.payments import asking, start
+from domain.providers import registry
 from extensions import db
 from models import (
     Connection,
@@ -45,10 +47,10 @@ def bought(sandbox: Sandbox, event: Event, *numbers: int, **more: Any) -> list[O
     made = []
     for number in numbers:
         order = place(event, number, **more)
-        payment = payments.open_at_provider(order)
+        payment = start.open_at_provider(order)
         assert payment is not None
         sandbox.do(str(payment.provider_id), "pay")
-        payments.reconcile(payment.id, door="test")
+        asking.reconcile(payment.id, door="test")
         made.append(order)
     db.session.expire_all()
     return made
@@ -183,7 +185,7 @@ def test_what_failed_is_shown_and_tried_again_only_when_asked(sandbox: Sandbox, 
     sandbox.do(str(order.payments[0].provider_id), "refund_fail")
     db.session.rollback()
     payment = db.session.get_one(Payment, order.payments[0].id)
-    payments.reconcile(payment.id, door="test")
+    asking.reconcile(payment.id, door="test")
     db.session.expire_all()
     assert cancelling.progress(event).failed == 1
     assert cancelling.refund_due() == 0
@@ -209,7 +211,7 @@ def test_a_silent_provider_is_left_alone_and_asked_later_under_the_same_key(
     db.session.expire_all()
     progress = cancelling.progress(event)
     # Where the provider keeps no keys, the three are not asked for again: their sum is waited for.
-    again = providers.get(till.name).keeps_refund_keys
+    again = registry.get(till.name).keeps_refund_keys
     assert (progress.done, progress.under_way) == ((5, 0) if again else (2, 3))
     assert db.session.query(Refund).count() == 5
 

@@ -12,8 +12,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 import extensions
-from domain import cancelling, clock, decisions, orders, payments, sweep
+from domain import cancelling, clock, decisions, orders, sweep
 from domain.letters import compose
+from domain.payments import asking, start
 from extensions import db
 from models import Event, Incident, Order, OrderState, Payment, PaymentState, Refund, RefundState, Role
 from tests.support.people import log_in, mails, make_member, post
@@ -29,7 +30,7 @@ def boss(app: Flask) -> int:
 
 def begun(event: Event, email: str = "ada@example.org") -> Payment:
     """An order whose page at the provider is open."""
-    payment = payments.open_at_provider(place(event, email=email))
+    payment = start.open_at_provider(place(event, email=email))
     assert payment is not None and payment.state is PaymentState.OPEN
     return payment
 
@@ -97,7 +98,7 @@ def test_what_a_bank_confirms_afterwards_goes_back(sandbox: Sandbox, boss: int) 
     event = make_event()
     payment = begun(event)
     sandbox.do(payment.provider_id or "", "pay_later")
-    payments.reconcile(payment.id, door="test")
+    asking.reconcile(payment.id, door="test")
     cancelling.cancel(event, refund=True, actor_id=boss)
     cancelling.look_after()
     assert (now(payment).state, cancelling.progress(event).open) == (PaymentState.PROCESSING, 1)
@@ -113,7 +114,7 @@ def test_what_a_bank_confirms_after_the_day_of_the_event_goes_back(sandbox: Sand
     starts = clock.now() + timedelta(hours=2)
     payment = begun(make_event(starts_at=starts, ends_at=starts + timedelta(hours=2)))
     sandbox.do(payment.provider_id or "", "pay_later")
-    payments.reconcile(payment.id, door="test")
+    asking.reconcile(payment.id, door="test")
     event = payment.order.event
     assert event is not None
     cancelling.cancel(event, refund=True, actor_id=boss)
@@ -194,7 +195,7 @@ def test_one_row_that_is_held_or_broken_keeps_no_other_from_its_end(
     held, gone, last = (begun(event, f"b{number}@example.org") for number in range(3))
     bought = begun(make_event("sold"), "bought@example.org")
     sandbox.do(bought.provider_id or "", "pay")
-    payments.reconcile(bought.id, door="test")
+    asking.reconcile(bought.id, door="test")
     gone.provider = "removed"
     db.session.commit()
     other.execute("SELECT id FROM orders WHERE id = %s FOR UPDATE", [held.order_id])
@@ -217,7 +218,7 @@ def test_one_refund_that_cannot_be_made_keeps_no_other_from_it(
     held, last = (begun(event, f"b{number}@example.org") for number in range(2))
     for payment in (held, last):
         sandbox.do(payment.provider_id or "", "pay")
-        payments.reconcile(payment.id, door="test")
+        asking.reconcile(payment.id, door="test")
     cancelling.cancel(event, refund=True, actor_id=boss)
     other.execute("SELECT id FROM orders WHERE id = %s FOR UPDATE", [held.order_id])
     cancelling.look_after()
@@ -251,7 +252,7 @@ def test_an_order_for_the_fee_of_a_cancelled_event_is_not_its_buyers(sandbox: Sa
     olga = make_user("olga@example.org", Role.ORGANISER)
     event = make_event(organiser_id=olga.id)
     fee = orders.place_listing_fee(event, olga, 1000, "EUR", provider="stripe", form_token="fee")
-    payments.open_at_provider(fee)
+    start.open_at_provider(fee)
     cancelling.cancel(event, refund=True, actor_id=boss)
     cancelling.look_after()
     order = db.session.get_one(Order, fee.id, populate_existing=True)
@@ -263,7 +264,7 @@ def test_the_organisers_page_tells_what_is_still_open(client: FlaskClient, sandb
     log_in(client, "owner@example.org")
     payment = begun(make_event())
     sandbox.do(payment.provider_id or "", "pay_later")
-    payments.reconcile(payment.id, door="test")
+    asking.reconcile(payment.id, door="test")
     page = "/organiser/events/concert"
     assert "1 payment is still open" in client.get(f"{page}/cancel").text
     post(client, f"{page}/cancel", refund="no")

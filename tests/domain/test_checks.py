@@ -9,7 +9,8 @@ import pytest
 from flask import Flask
 from sqlalchemy import select
 
-from domain import checks, clock, health, incidents, ledger, payments
+from domain import checks, clock, health, incidents, ledger
+from domain.payments import asking, settling
 from extensions import db
 from models import CheckRun, Order, OutboxMail, Payment, SweepRun, TimelineEntry
 from tests.support.shop import make_event, make_user, place, report_on
@@ -18,10 +19,10 @@ from tests.support.shop import make_event, make_user, place, report_on
 def sold(app: Flask) -> Order:
     """A paid order of two tickets."""
     order = place(make_event(), 2)
-    payment = payments.active(order)
+    payment = asking.active(order)
     assert payment is not None
-    payments.settle(payment.id, report_on(payment, "open"), door="test")
-    payments.settle(payment.id, report_on(payment, "paid"), door="test")
+    settling.settle(payment.id, report_on(payment, "open"), door="test")
+    settling.settle(payment.id, report_on(payment, "paid"), door="test")
     return db.session.get_one(Order, order.id, populate_existing=True)
 
 
@@ -104,7 +105,7 @@ def test_a_wallet_must_be_the_sum_of_its_transfers(app: Flask) -> None:
 
 def test_a_payment_that_sweeps_pass_over_is_noticed(app: Flask) -> None:
     order = place(make_event(), 1)
-    payment = payments.active(order)
+    payment = asking.active(order)
     assert payment is not None
     now = clock.now()
     db.session.add(SweepRun(trigger="test", started_at=now, finished_at=now, error=""))
@@ -116,10 +117,10 @@ def test_a_payment_that_sweeps_pass_over_is_noticed(app: Flask) -> None:
 
 def test_money_in_the_inbox_is_placed(app: Flask) -> None:
     order = place(make_event(), 1)
-    payment = payments.active(order)
+    payment = asking.active(order)
     assert payment is not None
-    payments.settle(payment.id, report_on(payment, "open"), door="test")
-    payments.settle(payment.id, report_on(payment, "paid", amount_minor=1), door="test")
+    settling.settle(payment.id, report_on(payment, "open"), door="test")
+    settling.settle(payment.id, report_on(payment, "paid", amount_minor=1), door="test")
     assert "mismatch" in incidents.KINDS
     assert broken() == set()
     by_hand("DELETE FROM incidents")

@@ -15,21 +15,12 @@ import pytest
 from flask import Flask
 from sqlalchemy import inspect, select
 
-from domain import (
-    clock,
-    connections,
-    credentials,
-    keyring,
-    ledger,
-    payments,
-    polling,
-    providers,
-    refunds,
-    sweep,
-)
+from domain import clock, connections, credentials, keyring, ledger, polling, refunds, sweep
 from domain.errors import DomainError
-from domain.providers import ProviderError
+from domain.payments import asking, settling, start
+from domain.providers import registry
 from domain.providers.connecting import Owner, Tokens
+from domain.providers.contract import ProviderError
 from extensions import db
 from models import (
     Connection,
@@ -80,7 +71,7 @@ PATIENCE = 600
 
 @pytest.fixture(autouse=True)
 def _sumup(app: Flask, environ: dict[str, str], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(providers._BUILDERS, "sumup", "domain.providers.sumup")
+    monkeypatch.setitem(registry._BUILDERS, "sumup", "domain.providers.sumup")
     # Whoever waits for another one who renews does so even where that one is slow for want of a processor.
     monkeypatch.setattr(credentials, "_WAIT_SECONDS", 120.0)
     use_sumup(environ, sandbox)
@@ -125,7 +116,7 @@ def refused(row: Connection) -> str:
 def open_order(row: Connection) -> int:
     """A payment into the account that is open at the provider; its id."""
     order = place(events(row), provider="sumup")
-    payment = payments.open_at_provider(order)
+    payment = start.open_at_provider(order)
     assert payment is not None and payment.state is PaymentState.OPEN
     assert payment.account == row.account
     return payment.id
@@ -229,7 +220,7 @@ def test_an_account_is_one_organisers_until_they_end_it(connected: Connection, o
 
 
 def test_the_platforms_own_account_is_nobodys(olga: User) -> None:
-    own = Owner(providers.get("sumup").account)
+    own = Owner(registry.get("sumup").account)
     with pytest.raises(DomainError) as taken:
         connections._keep(olga.id, "sumup", Tokens("a", "r", timedelta(hours=1)), own)
     db.session.rollback()
@@ -278,7 +269,7 @@ def test_a_refused_token_is_renewed_once_and_the_call_goes_through(
     payment_id = open_order(connected)
     sandbox.post(f"merchants/{ACCOUNT}", {"do": "revoke_access"})
     before = token_calls(sandbox)
-    assert payments.reconcile(payment_id, door="command").error is None
+    assert asking.reconcile(payment_id, door="command").error is None
     assert token_calls(sandbox) == before + 1
 
 
@@ -340,14 +331,14 @@ def test_a_process_that_dies_before_its_commit_costs_a_reconnect_and_no_payment(
     assert fresh(connected).leased_until is not None and connected.generation == 0
     # While the lease runs nobody asks; then the old refresh token turns out to be worth nothing.
     sandbox.advance(60)
-    outcome = payments.reconcile(payment_id, door="sweep")
+    outcome = asking.reconcile(payment_id, door="sweep")
     assert outcome.error is not None and outcome.error.code == "not_connected"
     assert outcome.state is PaymentState.OPEN
     assert fresh(connected).state is ConnectionState.BROKEN
     provider_id = db.session.get_one(Payment, payment_id).provider_id
     sandbox.do(str(provider_id), "pay")
     connect(olga)
-    assert payments.reconcile(payment_id, door="sweep").state is PaymentState.PAID
+    assert asking.reconcile(payment_id, door="sweep").state is PaymentState.PAID
 
 
 def test_where_the_old_refresh_token_stays_good_such_a_death_costs_nothing(
@@ -372,7 +363,7 @@ def test_a_broken_connection_is_told_once_and_mended_by_connecting_again(
     sandbox.post(f"merchants/{ACCOUNT}", {"do": "revoke"})
     age(connected)
     for _ in range(3):
-        outcome = payments.reconcile(payment_id, door="sweep")
+        outcome = asking.reconcile(payment_id, door="sweep")
         assert outcome.state is PaymentState.OPEN and outcome.error is not None
     row = fresh(connected)
     assert row.state is ConnectionState.BROKEN and row.refresh_token == ""
@@ -380,13 +371,13 @@ def test_a_broken_connection_is_told_once_and_mended_by_connecting_again(
     assert letter.to == olga.email and letter.context["waiting"] == 1
     admin = make_user("admin@example.org", Role.ADMIN)
     with pytest.raises(DomainError):
-        payments.decide(payment_id, state=PaymentState.EXPIRED, actor_id=admin.id, note="Gone.")
+        settling.decide(payment_id, state=PaymentState.EXPIRED, actor_id=admin.id, note="Gone.")
     (alert,) = [mail for mail in mails("alert") if "Connection Broken" in mail.context["subject"]]
     assert ACCOUNT in alert.context["subject"] and "marked failed" in alert.context["text"]
     provider_id = db.session.get_one(Payment, payment_id).provider_id
     sandbox.do(str(provider_id), "pay")
     connect(olga)
-    assert payments.reconcile(payment_id, door="sweep").state is PaymentState.PAID
+    assert asking.reconcile(payment_id, door="sweep").state is PaymentState.PAID
     sandbox.post(f"merchants/{ACCOUNT}", {"do": "revoke"})
     age(fresh(connected))
     assert refused(connected) == "not_connected"
@@ -406,8 +397,8 @@ def test_a_person_may_close_what_nobody_can_be_asked_about_any_more(
     admin = make_user("admin@example.org", Role.ADMIN)
     for state in (PaymentState.PAID, PaymentState.OPEN, PaymentState.REVIEW):
         with pytest.raises(DomainError):
-            payments.decide(payment_id, state=state, actor_id=admin.id, note="Not by hand.")
-    payments.decide(payment_id, state=PaymentState.EXPIRED, actor_id=admin.id, note="The club has closed.")
+            settling.decide(payment_id, state=state, actor_id=admin.id, note="Not by hand.")
+    settling.decide(payment_id, state=PaymentState.EXPIRED, actor_id=admin.id, note="The club has closed.")
     payment = db.session.get_one(Payment, payment_id, populate_existing=True)
     assert (payment.state, payment.order.state) == (PaymentState.EXPIRED, OrderState.EXPIRED)
     assert db.session.scalars(select(TicketType.held)).all() == [0]
@@ -487,11 +478,11 @@ def test_a_merchant_who_connects_another_account_keeps_what_is_under_way_at_the_
 ) -> None:
     """Each payment is asked about, and given back, by the tokens of the account that it goes to."""
     event = events(connected)
-    first, lost = (payments.open_at_provider(place(event, form_token=f"t{n}")) for n in range(2))
+    first, lost = (start.open_at_provider(place(event, form_token=f"t{n}")) for n in range(2))
     assert first is not None and lost is not None
     first_id, lost_id = first.id, lost.id
     another = connect(olga, "MLANTERN")
-    second = payments.open_at_provider(place(event, form_token="t3"))
+    second = start.open_at_provider(place(event, form_token="t3"))
     assert second is not None and second.account == another.account == "MLANTERN"
     assert (first.account, fresh(connected).state) == (ACCOUNT, ConnectionState.DISCONNECTED)
     second_id = second.id
@@ -512,7 +503,7 @@ def test_who_ends_a_connection_here_and_then_there_is_not_asked_to_connect_again
     """What is left to be read is final: it is asked about ever more seldom, and then no more."""
     payment_id = open_order(connected)
     sandbox.do(str(db.session.get_one(Payment, payment_id).provider_id), "pay")
-    assert payments.reconcile(payment_id, door="test").state is PaymentState.PAID
+    assert asking.reconcile(payment_id, door="test").state is PaymentState.PAID
     connections.disconnect(olga.id, "sumup")
     sandbox.post(f"merchants/{ACCOUNT}", {"do": "revoke"})
     sandbox.advance(3601)
@@ -537,12 +528,12 @@ def test_a_lost_key_of_an_ended_connection_is_told_once(
     use_sumup(environ, sandbox, secret_key="another secret altogether")
     credentials.use(db.engine)
     for _ in range(3):
-        outcome = payments.reconcile(payment_id, door="sweep")
+        outcome = asking.reconcile(payment_id, door="sweep")
         assert outcome.error is not None and outcome.state is PaymentState.OPEN
     assert len(mails("connection_broken")) == 1 == len(mails("alert"))
     assert fresh(connected).refresh_token
     use_sumup(environ, sandbox)
-    assert payments.reconcile(payment_id, door="sweep").error is None
+    assert asking.reconcile(payment_id, door="sweep").error is None
 
 
 def test_an_ended_connection_sells_nothing(connected: Connection, olga: User) -> None:

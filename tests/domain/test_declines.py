@@ -11,8 +11,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import select
 
-from domain import letters, payments, reasons, suspicion, sweep
-from domain.providers import Decline, Report
+from domain import letters, reasons, suspicion, sweep
+from domain.payments import asking, settling, start
+from domain.providers.contract import Decline, Report
 from domain.providers.stripe import StripeProvider
 from domain.providers.stripe_reasons import why
 from domain.reasons import Reason
@@ -28,7 +29,7 @@ SIX = 6
 
 def opened(till_name: str = "stripe", form_token: str = "x") -> Payment:
     event = make_event(f"event-{form_token}", providers=[till_name])
-    payment = payments.open_at_provider(place(event, form_token=form_token))
+    payment = start.open_at_provider(place(event, form_token=form_token))
     assert payment is not None and payment.state is PaymentState.OPEN
     return payment
 
@@ -54,9 +55,9 @@ def test_six_declines_of_one_card_are_six(app: Flask, sandbox: Sandbox, till: Ti
     for _ in range(SIX):
         sandbox.do(payment.provider_id or "", "decline")
         if read == "each":
-            payments.reconcile(payment.id, door="test")
+            asking.reconcile(payment.id, door="test")
     for _ in range(2):
-        payments.reconcile(payment.id, door="test")
+        asking.reconcile(payment.id, door="test")
     entries = refused(payment)
     assert len({entry.data[suspicion.ATTEMPT] for entry in entries}) == len(entries) == SIX
     assert patterns() == ["order"]
@@ -78,7 +79,7 @@ def test_what_is_known_costs_no_call(app: Flask, sandbox: Sandbox, monkeypatch: 
         return real(self, report, **more)
 
     monkeypatch.setattr(StripeProvider, "declines", counted)
-    payments.reconcile(several[0].id, door="test")
+    asking.reconcile(several[0].id, door="test")
     sandbox.advance(300)
     sweep.run("test")
     assert asked == []
@@ -107,15 +108,15 @@ def test_attempts_without_a_charge_are_told_apart_by_their_rings(
     payment = opened()
     first = not_authenticated(payment)
     # It is read before it rings, and rings twice; that is one attempt.
-    payments.reconcile(payment.id, door="test")
+    asking.reconcile(payment.id, door="test")
     for _ in range(2):
         assert ring(client, first).status_code == 200
-        payments.reconcile(payment.id, door="test")
+        asking.reconcile(payment.id, door="test")
     assert len(refused(payment)) == 1
     second = not_authenticated(payment)
     for body in (second, first):
         assert ring(client, body).status_code == 200
-    payments.reconcile(payment.id, door="test")
+    asking.reconcile(payment.id, door="test")
     assert len(refused(payment)) == 2
     assert again(payment).reason_code == Reason.NOT_CONFIRMED
     # A refused card among them is another one.
@@ -131,7 +132,7 @@ def test_a_decline_is_why_it_failed(client: FlaskClient, sandbox: Sandbox, till:
         payment = opened(till.name, form_token=f"t{number}")
         sandbox.do(payment.provider_id or "", "decline")
         if seen:
-            payments.reconcile(payment.id, door="test")
+            asking.reconcile(payment.id, door="test")
         sandbox.advance(till.open_seconds)
         sweep.run("test")
         order = db.session.get_one(Order, payment.order_id, populate_existing=True)
@@ -170,10 +171,10 @@ def test_fifteen_from_one_address_are_told(app: Flask) -> None:
     for number in range(4):
         order = place(event, form_token=f"t{number}", client_address="192.0.2.7")
         payment = order.payments[0]
-        payments.settle(payment.id, report_on(payment, "open"), door="test")
+        settling.settle(payment.id, report_on(payment, "open"), door="test")
         for attempt in range(4):
             declines = tuple(
                 Decline(f"ch_{number}_{seen}", Reason.NO_FUNDS, "Not enough.") for seen in range(attempt + 1)
             )
-            payments.settle(payment.id, report_on(again(payment), "open", declines=declines), door="test")
+            settling.settle(payment.id, report_on(again(payment), "open", declines=declines), door="test")
     assert patterns() == ["address"]

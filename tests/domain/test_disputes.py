@@ -9,9 +9,10 @@ import pytest
 from flask import Flask
 from sqlalchemy import select
 
-from domain import checks, decisions, incidents, ledger, payments, refunds, sales
+from domain import checks, decisions, incidents, ledger, refunds, sales
 from domain.errors import DomainError
-from domain.providers import DisputeReport, RefundReport
+from domain.payments import asking, settling, start
+from domain.providers.contract import DisputeReport, RefundReport
 from domain.providers.stripe import StripeProvider
 from extensions import db
 from models import Incident, Order, OrderState, Payment, Ticket, TicketState
@@ -25,7 +26,7 @@ HALF = replace(TAKES, amount_minor=2500)
 
 
 def settle(payment: Payment, **changes: Any) -> None:
-    payments.settle(payment.id, report_on(fresh(payment), "paid", **changes), door="test")
+    settling.settle(payment.id, report_on(fresh(payment), "paid", **changes), door="test")
 
 
 def fresh(payment: Payment) -> Payment:
@@ -35,7 +36,7 @@ def fresh(payment: Payment) -> Payment:
 def paid() -> Payment:
     """Two tickets of 25.00, paid."""
     payment = place(make_event(), 2).payments[0]
-    payments.settle(payment.id, report_on(payment, "open"), door="test")
+    settling.settle(payment.id, report_on(payment, "open"), door="test")
     settle(payment)
     return fresh(payment)
 
@@ -163,7 +164,7 @@ def test_more_that_went_back_than_came_is_recorded_and_an_incident(app: Flask) -
 def test_money_in_review_that_a_bank_took_is_placed_by_any_decision(app: Flask) -> None:
     """Nothing could be sent: the bank has given it back. The payment does not wait for ever."""
     payment = place(make_event(), 2).payments[0]
-    payments.settle(payment.id, report_on(payment, "open"), door="test")
+    settling.settle(payment.id, report_on(payment, "open"), door="test")
     settle(payment, reference="ORD-ANOTHER-1")
     settle(payment, reference="ORD-ANOTHER-1", disputes=(closed(TAKES, "lost"),))
     incident = db.session.scalars(select(Incident)).one()
@@ -176,14 +177,14 @@ def test_money_in_review_that_a_bank_took_is_placed_by_any_decision(app: Flask) 
 
 
 def test_an_inquiry_at_stripe_becomes_a_dispute_under_the_same_id(app: Flask, sandbox: Sandbox) -> None:
-    payment = payments.open_at_provider(place(make_event(), 2))
+    payment = start.open_at_provider(place(make_event(), 2))
     assert payment is not None and payment.provider_id is not None
     sandbox.do(payment.provider_id, "pay")
-    payments.reconcile(payment.id, door="test")
+    asking.reconcile(payment.id, door="test")
     seen = []
     for do in ("inquiry", "dispute", "dispute_lost"):
         sandbox.do(payment.provider_id, do)
-        payments.reconcile(payment.id, door="test")
+        asking.reconcile(payment.id, door="test")
         (dispute,) = fresh(payment).disputes
         seen.append((dispute.provider_id, dispute.provider_status, dispute.took_money, kept()))
     name = seen[0][0]
@@ -196,12 +197,12 @@ def test_an_inquiry_at_stripe_becomes_a_dispute_under_the_same_id(app: Flask, sa
 
 
 def test_an_inquiry_at_stripe_is_closed(app: Flask, sandbox: Sandbox) -> None:
-    payment = payments.open_at_provider(place(make_event(), 2))
+    payment = start.open_at_provider(place(make_event(), 2))
     assert payment is not None and payment.provider_id is not None
     sandbox.do(payment.provider_id, "pay")
     for do in ("inquiry", "dispute_won"):
         sandbox.do(payment.provider_id, do)
-        payments.reconcile(payment.id, door="test")
+        asking.reconcile(payment.id, door="test")
     (dispute,) = fresh(payment).disputes
     assert (dispute.state, dispute.provider_status, kept()) == ("won", "warning_closed", 5000)
     assert tickets() == [VALID] * 2
@@ -222,12 +223,12 @@ def test_money_that_no_refund_could_send_back_waits_again(
     """It was to be sent back by a decision, and that refund fails as the one before it did."""
     event = make_event(capacity=2)
     payment = place(event, 2).payments[0]
-    payments.settle(payment.id, report_on(payment, "open"), door="test")
+    settling.settle(payment.id, report_on(payment, "open"), door="test")
     settle(payment)
     first = RefundReport("re_1", 5000, "EUR", "pending")
     settle(payment, refunds=(first,))
     other = place(event, 2, email="bob@example.org").payments[0]
-    payments.settle(other.id, report_on(other, "open"), door="test")
+    settling.settle(other.id, report_on(other, "open"), door="test")
     settle(other)
     first = replace(first, state="failed")
     settle(payment, refunds=(first,))
@@ -269,7 +270,7 @@ def test_a_refund_that_fails_before_its_decision_is_written_leaves_the_money_wai
 ) -> None:
     """The provider's word overtakes the decision, between the call and the lock."""
     payment = place(make_event()).payments[0]
-    payments.settle(payment.id, report_on(payment, "open"), door="test")
+    settling.settle(payment.id, report_on(payment, "open"), door="test")
     settle(payment, amount_minor=2400)
     told = RefundReport("re_1", 2400, "EUR", "pending")
     monkeypatch.setattr(StripeProvider, "refund", lambda *args, **more: told)

@@ -14,8 +14,9 @@ import pytest
 from flask import Flask
 
 import config
-from domain import capacity, clock, doctor, heartbeat, jobs, providers
+from domain import capacity, clock, doctor, heartbeat, jobs
 from domain.doctor import Finding
+from domain.providers import registry
 from extensions import db, queue
 from models import Heartbeat, Role, SweepRun
 from tests.support.benches import SumUpBench
@@ -115,7 +116,7 @@ def test_a_silent_provider(sound: None, sandbox: Sandbox) -> None:
 
 def test_an_account_that_may_not_charge(sound: None, monkeypatch: pytest.MonkeyPatch) -> None:
     facts = {"account": "acct_1", "mode": "test", "api_version": "1", "charges_enabled": False}
-    monkeypatch.setattr(type(providers.get("stripe")), "health", lambda self: facts)
+    monkeypatch.setattr(type(registry.get("stripe")), "health", lambda self: facts)
     assert found("stripe_reachable").state == doctor.FAIL
 
 

@@ -20,7 +20,7 @@ from PIL import Image
 from pypdf import PdfReader
 
 import config
-from domain import documents, logo, orders, tickets
+from domain import codes, documents, logo, orders, tickets
 from domain.errors import DomainError
 from extensions import db
 from models import EventState, Order, TicketState
@@ -108,7 +108,7 @@ def test_a_page_says_what_when_where_who_and_which(app: Flask) -> None:
         "Ada Buyer",
         "€25.00",
         order.code,
-        tickets.show_code(order.tickets[1].code),
+        codes.show(order.tickets[1].code),
         "Ticket 2 of 2",
         config.get().site_name,
         "help@example.org",

@@ -6,7 +6,7 @@ import pytest
 from flask import Flask
 from sqlalchemy import update
 
-from domain import accounts, attendees, backfill, doctor, folding, office, orders, scans
+from domain import accounts, attendees, backfill, doctor, folding, office, scans
 from extensions import db
 from models import Agent, DoorPass, Event, Order, Organiser, Role, TicketType, User
 from tests.support.people import PASSWORD, log_in, make_member
@@ -158,14 +158,14 @@ def test_an_account_with_a_twin_is_proven_anew_too(app: Flask, event: Event) -> 
     old, new = make_member("old@example.org"), make_member("info@straße.de")
     rename(old, "info@straße.de")
     bought = place(event, email="info@straße.de")
-    assert orders.claim_for(old) == 0
+    assert accounts.claim_for(old) == 0
     assert accounts.by_confirmed_email("info@straße.de") is None
     assert accounts.by_confirmed_email("info@xn--strae-oqa.de") is new
     backfill.run()
     db.session.expire_all()
     assert (old.email, old.confirmed_at, old.login_epoch) == ("info@straße.de", None, 1)
     assert new.confirmed_at is not None and bought.user_id != old.id
-    assert orders.claim_for(new) == 1
+    assert accounts.claim_for(new) == 1
 
 
 def test_two_accounts_that_become_one_go_on_and_are_told(app: Flask) -> None:

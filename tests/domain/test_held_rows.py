@@ -8,7 +8,8 @@ import pytest
 from flask import Flask
 from sqlalchemy.orm.exc import DetachedInstanceError
 
-from domain import outbox, payments, sweep
+from domain import outbox, sweep
+from domain.payments import asking, start
 from extensions import db
 from models import MailState, OutboxMail, Payment, PaymentState
 from tests.support.sandbox import Sandbox
@@ -16,7 +17,7 @@ from tests.support.shop import make_event, place
 
 
 def opened(number: int) -> Payment:
-    payment = payments.open_at_provider(place(make_event(f"concert-{number}"), form_token=f"t{number}"))
+    payment = start.open_at_provider(place(make_event(f"concert-{number}"), form_token=f"t{number}"))
     assert payment is not None
     return payment
 
@@ -28,7 +29,7 @@ def test_a_row_that_is_held_across_a_sweep_can_be_read_and_says_what_became_of_i
     """Whether all were answered, or none; whether it was looked at first, or last, or not at all."""
     paid, waiting, old = (opened(number) for number in range(3))
     sandbox.do(old.provider_id or "", "pay")
-    payments.reconcile(old.id, door="test")
+    asking.reconcile(old.id, door="test")
     sandbox.do(paid.provider_id or "", "pay")
     sandbox.advance(400)
     if fault:

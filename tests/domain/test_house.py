@@ -22,7 +22,6 @@ from domain import (
     ledger,
     orders,
     organisers,
-    payments,
     programme,
     receivers,
     refunds,
@@ -30,6 +29,7 @@ from domain import (
     wallet,
 )
 from domain.errors import DomainError
+from domain.payments import asking, settling, start
 from domain.selling import Sale
 from extensions import db
 from models import Event, EventState, Incident, Order, OrderState, Payment, Role, User
@@ -87,13 +87,13 @@ def test_an_organisers_event_does_not_sell_through_the_house_unless_it_is_let(ol
 
 def test_what_is_on_the_way_is_paid_where_it_was_begun(olga: User, sandbox: Sandbox) -> None:
     let(olga)
-    payment = payments.open_at_provider(place(make_event(organiser_id=olga.id)))
+    payment = start.open_at_provider(place(make_event(organiser_id=olga.id)))
     assert payment is not None
     let(olga, allowed=False)
     sandbox.do(payment.provider_id or "", "pay")
-    payments.reconcile(payment.id, door="test")
+    asking.reconcile(payment.id, door="test")
     assert newest_order().state is OrderState.COMPLETED
-    assert house.held_for(olga.id) == {"EUR": 2500}
+    assert ledger.held_for(olga.id) == {"EUR": 2500}
 
 
 def test_the_organisers_own_account_comes_first(olga: User) -> None:
@@ -139,21 +139,21 @@ def test_a_wallets_money_is_in_the_houses_account_too(olga: User, client: FlaskC
     assert refused.value.code == "not_connected"
     let(olga)
     assert [way.name for way in catalogue.ways_to_pay(event, ann)] == ["sumup", "stripe", "wallet"]
-    payments.open_at_provider(place(event, user=ann, email=ann.email, provider="wallet"))
-    assert house.held_for(olga.id) == {"EUR": 2500}
+    start.open_at_provider(place(event, user=ann, email=ann.email, provider="wallet"))
+    assert ledger.held_for(olga.id) == {"EUR": 2500}
     payment = newest_order().payments[0]
     refunds.request(payment.id, 1000, actor_id=None, reason="Ill")
-    assert house.held_for(olga.id) == {"EUR": 1500}
+    assert ledger.held_for(olga.id) == {"EUR": 1500}
 
 
 # --- The ledger -----------------------------------------------------------------------------------------
 
 
 def sold(sandbox: Sandbox, event: Event, quantity: int = 2, **more: Any) -> Payment:
-    payment = payments.open_at_provider(place(event, quantity, **more))
+    payment = start.open_at_provider(place(event, quantity, **more))
     assert payment is not None
     sandbox.do(payment.provider_id or "", "pay")
-    payments.reconcile(payment.id, door="test")
+    asking.reconcile(payment.id, door="test")
     return db.session.get_one(Payment, payment.id, populate_existing=True)
 
 
@@ -185,16 +185,16 @@ def test_refunds_and_disputes_take_it_from_where_it_went(olga: User, sandbox: Sa
     refunds.request(payment.id, 1000, actor_id=None, reason="Ill")
     assert balances(olga) == (0, 4000)
     sandbox.do(provider_id, "dispute", amount_minor=1500)
-    payments.reconcile(payment.id, door="test")
+    asking.reconcile(payment.id, door="test")
     assert balances(olga) == (0, 2500)
     sandbox.do(provider_id, "dispute_won")
-    payments.reconcile(payment.id, door="test")
+    asking.reconcile(payment.id, door="test")
     assert balances(olga) == (0, 4000)
     sandbox.do(provider_id, "refund", amount_minor=500)
-    payments.reconcile(payment.id, door="test")
+    asking.reconcile(payment.id, door="test")
     assert balances(olga) == (0, 3500)
     sandbox.do(provider_id, "refund_fail")
-    payments.reconcile(payment.id, door="test")
+    asking.reconcile(payment.id, door="test")
     assert balances(olga)[0] == 0
 
 
@@ -206,10 +206,10 @@ def test_what_was_sold_before_it_was_kept_apart_goes_back_from_where_it_is(
     order = place(make_event(organiser_id=olga.id), 2)
     order.payments[0].owed_to_id = None
     db.session.commit()
-    payment = payments.open_at_provider(order)
+    payment = start.open_at_provider(order)
     assert payment is not None
     sandbox.do(payment.provider_id or "", "pay")
-    payments.reconcile(payment.id, door="test")
+    asking.reconcile(payment.id, door="test")
     assert balances(olga) == (5000, 0)
     refunds.request(payment.id, 5000, actor_id=None, reason="Ill")
     assert balances(olga) == (0, 0)
@@ -220,7 +220,7 @@ def test_goods_that_a_person_hands_over_are_owed_too(olga: User) -> None:
     event = make_event(organiser_id=olga.id)
     payment = place(event).payments[0]
     for report in (report_on(payment, "open"), report_on(payment, "paid", amount_minor=2400)):
-        payments.settle(payment.id, report, door="test")
+        settling.settle(payment.id, report, door="test")
     incident = db.session.query(Incident).one()
     decisions.resolve(incident.id, how="issue", reason="A rounding", actor_id=None)
     assert balances(olga) == (0, 2400)
@@ -247,7 +247,7 @@ def test_an_admin_lets_an_organiser_and_sees_what_is_held(olga: User, client: Fl
     event = make_event(organiser_id=olga.id)
     payment = place(event).payments[0]
     for state in ("open", "paid"):
-        payments.settle(payment.id, report_on(payment, state), door="test")
+        settling.settle(payment.id, report_on(payment, state), door="test")
     shown = client.get(page).text
     assert "Stop new sales through it" in shown and "€25.00" in shown
     assert "Pier Nine may sell through the house" in client.get("/admin/setup").text

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from flask import Flask
 
-from domain import checks, payments, refunds, sweep
+from domain import checks, refunds, sweep
+from domain.payments import asking, start
 from extensions import db
 from models import OrderState, Payment, PaymentState, Refund, RefundState
 from tests.support.merchants import use_sumup
@@ -18,10 +19,10 @@ from tests.support.shop import make_event, place
 def paid(app: Flask, environ: dict[str, str], sandbox: Sandbox) -> Payment:
     """A payment of 50.00 through SumUp, whose refunds show there after half an hour."""
     use_sumup(environ, sandbox)
-    payment = payments.open_at_provider(place(make_event(providers=["sumup"]), 2))
+    payment = start.open_at_provider(place(make_event(providers=["sumup"]), 2))
     assert payment is not None
     sandbox.do(payment.provider_id or "", "pay")
-    payments.reconcile(payment.id, door="test")
+    asking.reconcile(payment.id, door="test")
     sandbox.post("settings", {"sumup": {"refund_shows_after": 1800}})
     return again(payment)
 

@@ -6,7 +6,8 @@ import pytest
 from flask import Flask
 from sqlalchemy import select
 
-from domain import clock, lanes, news, payments, refunds, sweep
+from domain import clock, lanes, news, refunds, sweep
+from domain.payments import asking, start
 from extensions import db
 from models import Payment, PaymentState, Refund, RefundState
 from tests.support.sandbox import Sandbox
@@ -21,7 +22,7 @@ def _only_what_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def paid_there(sandbox: Sandbox, number: int = 0) -> Payment:
     """A payment that was paid, of which nobody has heard yet."""
-    payment = payments.open_at_provider(place(make_event(f"concert-{number}"), form_token=f"t{number}"))
+    payment = start.open_at_provider(place(make_event(f"concert-{number}"), form_token=f"t{number}"))
     assert payment is not None and payment.provider_id is not None
     sandbox.do(payment.provider_id, "pay")
     return payment
@@ -41,7 +42,7 @@ def test_payments_claimed_by_a_sweep_that_died(
     assert (run.verified, run.errors) == (0, 0)
     asked = [call for call in sandbox.calls()[before:] if "/checkout/sessions/" in call["path"]]
     assert asked == [] and {payment.state for payment in theirs} == {PaymentState.OPEN}
-    sandbox.advance(int(payments.LEASE.total_seconds()) + 1)
+    sandbox.advance(int(asking.LEASE.total_seconds()) + 1)
     run = sweep.run("test", everything=everything)
     assert (run.verified, run.errors) == (many, 0)
     assert {payment.state for payment in theirs} == {PaymentState.PAID}
@@ -50,7 +51,7 @@ def test_payments_claimed_by_a_sweep_that_died(
 
 def test_a_refund_claimed_by_a_sweep_that_died(app: Flask, sandbox: Sandbox) -> None:
     payment = paid_there(sandbox)
-    payments.reconcile(payment.id, door="test")
+    asking.reconcile(payment.id, door="test")
     sandbox.faults("timeout_before", seconds=0.1, match={"method": "POST", "path": "/v1/refunds"})
     refund = refunds.request(payment.id, 1000, actor_id=None, reason="Ill")
     assert refund.state is RefundState.CREATED

@@ -16,7 +16,7 @@ from flask import Flask
 from PIL import Image
 
 import config
-from domain import clock, letters, orders, outbox, tickets
+from domain import clock, codes, letters, orders, outbox, tickets
 from extensions import db
 from models import Order, Payment, PaymentState, Refund, RefundState
 from tests.support import mailserver, queries
@@ -173,8 +173,8 @@ def test_the_tickets_mail_shows_each_code_and_carries_pdf_and_calendar(server: M
         assert picture.get_content_disposition() == "inline"
         found = zxingcpp.read_barcodes(Image.open(io.BytesIO(picture.get_content())))
         assert [code.text for code in found] == [tickets.qr_text(ticket, order.code)]
-        assert tickets.show_code(ticket.code) in html
-        assert tickets.show_code(ticket.code) in text_of(message)
+        assert codes.show(ticket.code) in html
+        assert codes.show(ticket.code) in text_of(message)
     pdf, calendar = (part for part in parts(message) if part.get_content_disposition() == "attachment")
     assert pdf.get_filename() == f"tickets-{order.code}.pdf"
     assert pdf.get_content().startswith(b"%PDF")
@@ -212,7 +212,7 @@ def test_only_valid_tickets_are_mailed(server: MailServer) -> None:
     db.session.commit()
     message = mailed(server, "tickets", order)
     assert message["Subject"].startswith("Your ticket for")
-    assert tickets.show_code(order.tickets[0].code) not in text_of(message)
+    assert codes.show(order.tickets[0].code) not in text_of(message)
     tickets.void(order.tickets, "refunded")
     db.session.commit()
     message = mailed(server, "tickets", order)
@@ -298,8 +298,8 @@ def test_a_refund_says_how_much_which_tickets_end_and_when_the_money_comes(serve
     assert "We have refunded €25.00" in text and "a part of the €50.00" in text
     assert "5 to 10 working days" in text
     no_longer, still = text.split("Still valid:")
-    assert tickets.show_code(ended.code) in no_longer.split("No longer valid:")[1]
-    assert tickets.show_code(left.code) in still
+    assert codes.show(ended.code) in no_longer.split("No longer valid:")[1]
+    assert codes.show(left.code) in still
     full = text_of(mailed(server, "refund", order, **(context | {"full": True})))
     assert "all that was paid" in full
 

@@ -15,7 +15,8 @@ import pytest
 from flask import Flask
 from sqlalchemy import func, select
 
-from domain import clock, outbox, payments, sweep
+from domain import clock, outbox, sweep
+from domain.payments import start
 from extensions import db
 from models import Order, OrderState, Payment, PaymentState, Ticket, TicketType
 from tests.support.sandbox import Sandbox
@@ -101,7 +102,7 @@ class Life:
         began = clock.now()
         for buyer in self.everybody:
             order = place(event, email=buyer.email)
-            payment = payments.open_at_provider(order)
+            payment = start.open_at_provider(order)
             assert payment is not None and payment.state is PaymentState.OPEN
             assert payment.provider == "sumup" and payment.provider_id is not None
             buyer.code, buyer.provider_id = payment.order.code, payment.provider_id

@@ -8,9 +8,10 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from domain import catalogue, checks, ledger, listing, orders, payments, refunds, selling, sweep
+from domain import catalogue, checks, ledger, listing, orders, refunds, selling, sweep
 from domain.errors import DomainError, NotFound
 from domain.letters import compose
+from domain.payments import asking, start
 from domain.selling import Sale
 from extensions import db
 from models import Event, EventState, Order, OrderState, Payment, PaymentState, Role, User
@@ -39,7 +40,7 @@ def begun(event: Event, user: User, provider: str = "stripe") -> tuple[Order, Pa
     """The fee's order with its payment open at the provider."""
     order = listing.publish(event, user, provider)
     assert order is not None
-    payment = payments.open_at_provider(order)
+    payment = start.open_at_provider(order)
     assert payment is not None
     return order, payment
 
@@ -53,7 +54,7 @@ def paid(event: Event, user: User, sandbox: Sandbox, provider: str = "stripe") -
     """The fee, paid and settled."""
     _, payment = begun(event, user, provider)
     sandbox.do(str(payment.provider_id), "pay")
-    payments.reconcile(payment.id, door="success")
+    asking.reconcile(payment.id, door="success")
     assert state_of(event) is EventState.PUBLISHED
     return db.session.get_one(Payment, payment.id, populate_existing=True)
 
@@ -107,7 +108,7 @@ def test_the_fee_is_paid_from_the_wallet(olga: User, draft: Event) -> None:
     assert "wallet" in [way.name for way in listing.offer(draft, olga).ways]
     order = listing.publish(draft, olga, "wallet")
     assert order is not None
-    payments.open_at_provider(order)
+    start.open_at_provider(order)
     assert state_of(draft) is EventState.PUBLISHED
     assert ledger.balance(ledger.wallet_account(olga.id), "EUR") == 750
 
@@ -120,7 +121,7 @@ def test_asking_again_takes_up_the_same_order(olga: User, draft: Event, sandbox:
     assert other is not None and other.id == order.id
     assert [p.state for p in other.payments] == [PaymentState.CANCELLED, PaymentState.OPEN]
     sandbox.do(str(other.payments[1].provider_id), "pay")
-    payments.reconcile(other.payments[1].id, door="success")
+    asking.reconcile(other.payments[1].id, door="success")
     assert state_of(draft) is EventState.PUBLISHED
     assert payment.id == other.payments[0].id
 
@@ -131,7 +132,7 @@ def test_a_cancelled_attempt_can_be_paid_after_all(olga: User, draft: Event, san
     again, payment = begun(draft, olga)
     assert again.id == order.id
     sandbox.do(str(payment.provider_id), "pay")
-    payments.reconcile(payment.id, door="success")
+    asking.reconcile(payment.id, door="success")
     assert state_of(draft) is EventState.PUBLISHED
 
 
@@ -178,7 +179,7 @@ def test_a_fee_that_is_refunded_takes_the_event_to_review_until_an_admin_decides
         listing.decide(draft.id, "publish", reason=" ", actor_id=boss.id)
     listing.decide(draft.id, "publish", reason="Our mistake", actor_id=boss.id)
     assert state_of(draft) is EventState.PUBLISHED
-    payments.reconcile(payment.id, door="admin")
+    asking.reconcile(payment.id, door="admin")
     assert state_of(draft) is EventState.PUBLISHED, "what was decided stays decided"
     with pytest.raises(DomainError, match="nothing to decide"):
         listing.decide(draft.id, "cancel", reason="Again", actor_id=boss.id)
@@ -193,7 +194,7 @@ def test_a_fee_that_is_refunded_at_the_provider_does_the_same(
 ) -> None:
     payment = paid(draft, olga, sandbox, provider)
     sandbox.do(str(payment.provider_id), "refund", amount_minor=1250)
-    payments.reconcile(payment.id, door="admin")
+    asking.reconcile(payment.id, door="admin")
     assert state_of(draft) is EventState.REVIEW
     assert checks.look() == []
 
@@ -203,12 +204,12 @@ def test_a_dispute_takes_it_to_review_and_winning_it_brings_it_back(
 ) -> None:
     payment = paid(draft, olga, sandbox)
     sandbox.do(str(payment.provider_id), "dispute")
-    payments.reconcile(payment.id, door="admin")
+    asking.reconcile(payment.id, door="admin")
     assert state_of(draft) is EventState.REVIEW
     (alert,) = [mail for mail in mails("alert") if "Disputed" in mail.context["subject"]]
     assert "tickets" not in alert.context["text"]
     sandbox.do(str(payment.provider_id), "dispute_won")
-    payments.reconcile(payment.id, door="admin")
+    asking.reconcile(payment.id, door="admin")
     assert state_of(draft) is EventState.PUBLISHED
     assert [letter.context for letter in mails("listing_decided")] == [{"state": "published"}]
 
@@ -220,7 +221,7 @@ def test_a_lost_dispute_waits_for_the_admin_who_may_cancel(
     payment = paid(draft, olga, sandbox)
     sandbox.do(str(payment.provider_id), "dispute")
     sandbox.do(str(payment.provider_id), "dispute_lost")
-    payments.reconcile(payment.id, door="admin")
+    asking.reconcile(payment.id, door="admin")
     assert state_of(draft) is EventState.REVIEW
     listing.decide(draft.id, "cancel", reason="The bank took it", actor_id=boss.id)
     assert state_of(draft) is EventState.CANCELLED
@@ -233,7 +234,7 @@ def test_money_for_an_event_that_was_cancelled_meanwhile_waits_for_a_person(
     order, payment = begun(draft, olga)
     catalogue.cancel_event(draft)
     sandbox.do(str(payment.provider_id), "pay")
-    payments.reconcile(payment.id, door="success")
+    asking.reconcile(payment.id, door="success")
     assert db.session.get_one(Order, order.id).state is OrderState.REVIEW
     assert state_of(draft) is EventState.CANCELLED
 

@@ -12,7 +12,7 @@ from icalendar import Calendar
 from sqlalchemy import select
 
 import worker
-from domain import cancelling, catalogue, documents, door, moving, orders, sweep
+from domain import cancelling, catalogue, documents, door, moved_events, orders, sweep
 from domain.errors import DomainError
 from domain.letters import compose
 from extensions import db
@@ -44,7 +44,7 @@ def entry(file: bytes) -> dict[str, Any]:
 
 
 def told() -> list[str]:
-    moving.tell_holders()
+    moved_events.tell_holders()
     return sorted(mail.to for mail in mails("event_moved"))
 
 

@@ -8,7 +8,8 @@ import pytest
 from flask import Flask
 from sqlalchemy import func, select
 
-from domain import checks, clock, credentials, payments, sweep
+from domain import checks, clock, credentials, sweep
+from domain.payments import start
 from extensions import db
 from models import Connection, Order, OrderState, Payment, PaymentState, TicketType, User
 from tests.support.merchants import connect, make_organiser, use_sumup
@@ -41,7 +42,7 @@ def break_off(sandbox: Sandbox) -> None:
 def ordered(olga: User) -> Payment:
     """What comes of an order for the organiser's event."""
     event = make_event(organiser_id=olga.id, providers=["sumup"])
-    payment = payments.open_at_provider(place(event, 2, provider="sumup"))
+    payment = start.open_at_provider(place(event, 2, provider="sumup"))
     assert payment is not None and payment.state is PaymentState.CREATED
     return payment
 

@@ -11,8 +11,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import select
 
-from domain import checks, clock, health, incidents, ledger, news, payments, providers, sweep
-from domain.providers import stripe_history, sumup_history
+from domain import checks, clock, health, incidents, ledger, news, sweep
+from domain.payments import asking, settling, start
+from domain.providers import registry, stripe_history, sumup_history
 from extensions import db
 from models import (
     AccountCursor,
@@ -47,10 +48,10 @@ def name(app: Flask, environ: dict[str, str], sandbox: Sandbox, request: pytest.
 def bought(sandbox: Sandbox, name: str, number: int = 0, **more: Any) -> Payment:
     """A ticket that was paid, settled and is at rest."""
     event = make_event(f"concert-{number}", providers=[name], **more)
-    payment = payments.open_at_provider(place(event, form_token=f"t{number}"))
+    payment = start.open_at_provider(place(event, form_token=f"t{number}"))
     assert payment is not None and payment.provider_id is not None
     sandbox.do(payment.provider_id, "pay")
-    payments.reconcile(payment.id, door="test")
+    asking.reconcile(payment.id, door="test")
     assert payment.state is PaymentState.PAID
     return payment
 
@@ -100,9 +101,9 @@ def test_a_dispute_weeks_later_is_found(sandbox: Sandbox, name: str) -> None:
 
 def test_money_for_an_order_that_was_closed_long_ago_is_found(sandbox: Sandbox, name: str) -> None:
     event = make_event(providers=[name])
-    payment = payments.open_at_provider(place(event))
+    payment = start.open_at_provider(place(event))
     assert payment is not None
-    payments.settle(payment.id, report_on(payment, "expired"), door="test")
+    settling.settle(payment.id, report_on(payment, "expired"), door="test")
     payment.next_check_at = None
     db.session.commit()
     sandbox.do(payment.provider_id or "", "pay")
@@ -115,7 +116,7 @@ def test_money_for_an_order_that_was_closed_long_ago_is_found(sandbox: Sandbox, 
 def test_a_restored_backup_finds_what_happened_since(sandbox: Sandbox, name: str) -> None:
     """The backup has an order, paid, and one that was open; not a refund of the first, and not a third."""
     first = bought(sandbox, name)
-    waiting = payments.open_at_provider(place(make_event("concert-1", providers=[name]), form_token="t1"))
+    waiting = start.open_at_provider(place(make_event("concert-1", providers=[name]), form_token="t1"))
     assert waiting is not None
     sweep.run("test")
     # From here on nothing is in the backup.
@@ -143,7 +144,7 @@ def test_lost_money_is_told_once_by_whichever_name_and_what_is_left_of_it(
     """The list names the transaction, and a ring the checkout that took it; some of it went back before."""
     lost = bought(sandbox, name)
     sandbox.do(lost.provider_id or "", "refund", amount_minor=1000)
-    told = providers.get(name).fetch(lost.provider_id or "", patient=True, thorough=True)
+    told = registry.get(name).fetch(lost.provider_id or "", patient=True, thorough=True)
     assert told.charge_id is not None and told.provider_id != told.charge_id
     forget(lost.order_id)
     for known_as in (told.charge_id, told.provider_id):
@@ -205,7 +206,7 @@ def test_an_empty_database_finds_all_that_it_sold(sandbox: Sandbox, name: str) -
 def test_what_is_another_programs_is_neither_kept_nor_shown(
     sandbox: Sandbox, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    provider = providers.get(name)
+    provider = registry.get(name)
     order = place(make_event(providers=[name]))
     params = dict(order.payments[0].params)
     elsewhere = {"metadata": {"site": "https://other.example", "reference": "THEIRS-1"}}
@@ -249,7 +250,7 @@ def test_who_may_not_ask_hears_it_once(sandbox: Sandbox, name: str) -> None:
         sandbox.advance(300)
         sweep.run("test")
     told = select(OutboxMail).where(OutboxMail.key.startswith("not_told:"))
-    mine = [m for m in db.session.scalars(told) if providers.title(name) in m.context["subject"]]
+    mine = [m for m in db.session.scalars(told) if registry.title(name) in m.context["subject"]]
     assert len(mine) == 1 and "have it connected again" in mine[0].context["text"]
     assert cursor(name).since == before and payment.refunds == []
     # Given the right, it goes on from where it was, and what happened meanwhile is found.
@@ -290,7 +291,7 @@ def test_an_account_that_is_behind_is_told_of_once_whatever_the_cause(
     for hours in (1, 3, 3, 1, 1):
         sandbox.advance(hours * 3600)
         sweep.run("test")
-    (told,) = [m for m in alerts_of("not_told:") if providers.title(name) in m.context["subject"]]
+    (told,) = [m for m in alerts_of("not_told:") if registry.title(name) in m.context["subject"]]
     assert (reference in told.context["text"]) is (cause != "no time")
     assert cursor(name).since == before
     check = health.report().checks["accounts"]
@@ -298,7 +299,7 @@ def test_an_account_that_is_behind_is_told_of_once_whatever_the_cause(
     assert "was last known 9 hours ago" in check.words
 
 
-def _break(_: int) -> payments.Outcome:
+def _break(_: int) -> settling.Outcome:
     raise RuntimeError("a row that nobody has foreseen")
 
 
@@ -347,7 +348,7 @@ def test_the_cursor_stays_until_a_pages_work_is_done(
     sandbox.advance(12 * 3600)
     # The process dies as it has read the page.
     with monkeypatch.context() as patch:
-        patch.setattr(payments, "reconcile", die)
+        patch.setattr(asking, "reconcile", die)
         with pytest.raises(KeyboardInterrupt):
             sweep.run("test")
     assert cursor(name).since == before and cursor(name).leased_until is not None

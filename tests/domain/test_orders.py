@@ -8,8 +8,9 @@ import pytest
 from flask import Flask
 from sqlalchemy import select
 
-from domain import addresses, clock, ledger, orders, payments, sweep
+from domain import accounts, addresses, clock, ledger, orders, sweep
 from domain.errors import DomainError
+from domain.payments import asking, settling, start
 from domain.providers import stripe as stripe_adapter
 from extensions import db
 from models import Order, OrderState, Payment, PaymentState, TicketType, User
@@ -20,9 +21,9 @@ from tests.support.shop import make_event, make_user, place, report_on
 def closed(order: Order) -> Order:
     """The order after its payment has expired at the provider."""
     payment = order.payments[0]
-    payments.settle(payment.id, report_on(payment, "open"), door="test")
+    settling.settle(payment.id, report_on(payment, "open"), door="test")
     payment = db.session.get_one(Payment, payment.id, populate_existing=True)
-    payments.settle(payment.id, report_on(payment, "expired"), door="test")
+    settling.settle(payment.id, report_on(payment, "expired"), door="test")
     return db.session.get_one(Order, order.id, populate_existing=True)
 
 
@@ -43,7 +44,7 @@ def test_a_link_alone_does_not_open_its_members_wallet(app: Flask) -> None:
     victim, other = make_user(), make_user("other@example.org")
     rich(victim)
     order = closed(place(make_event(), 2, email=victim.email))
-    orders.claim_for(victim)
+    accounts.claim_for(victim)
     db.session.commit()
     for payer_id in (None, other.id):
         with pytest.raises(DomainError) as refused:
@@ -97,7 +98,7 @@ def test_a_wallet_payment_that_was_not_started_is_cancelled_and_not_paid(app: Fl
 
 
 def test_a_cancel_whose_answer_was_lost_ends_as_cancelled(app: Flask, sandbox: Sandbox) -> None:
-    payment = payments.open_at_provider(place(make_event()))
+    payment = start.open_at_provider(place(make_event()))
     assert payment is not None
     order_id = payment.order_id
     sandbox.faults("timeout_after", rate=1, match={"method": "POST", "path": "/expire"}, times=1)
@@ -118,16 +119,16 @@ def test_a_refused_create_is_looked_for_on_one_page_while_a_buyer_waits(
     monkeypatch.setattr(stripe_adapter, "_PAGE", 2)
     event = make_event()
     for number in range(3):
-        payments.open_at_provider(place(event, form_token=f"t{number}"))
+        start.open_at_provider(place(event, form_token=f"t{number}"))
     order = place(event, form_token="refused")
     payment = order.payments[0]
     payment.params = {**payment.params, "line_items": []}
     db.session.commit()
     payment_id, began = payment.id, clock.now().timestamp()
-    payments.open_at_provider(order)
+    start.open_at_provider(order)
     asked = [call for call in sandbox.calls(began) if call["method"] == "GET"]
     payment = db.session.get_one(Payment, payment_id, populate_existing=True)
     assert (len(asked), payment.state) == (1, PaymentState.CREATED)
-    payments.reconcile(payment_id, door="sweep", patient=True)
+    asking.reconcile(payment_id, door="sweep", patient=True)
     payment = db.session.get_one(Payment, payment_id, populate_existing=True)
     assert payment.state is PaymentState.FAILED

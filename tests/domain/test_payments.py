@@ -8,9 +8,10 @@ import pytest
 from flask import Flask
 from sqlalchemy import func, select
 
-from domain import ledger, orders, payments, refunds
+from domain import ledger, orders, refunds
 from domain.errors import DomainError
-from domain.providers import RefundReport
+from domain.payments import settling, start
+from domain.providers.contract import RefundReport
 from extensions import db
 from models import (
     PAYMENT_NEXT,
@@ -41,9 +42,9 @@ PATHS: dict[PaymentState, tuple[str, ...]] = {
 }
 
 
-def settle(payment: Payment, state: str, **changes: Any) -> payments.Outcome:
+def settle(payment: Payment, state: str, **changes: Any) -> settling.Outcome:
     payment = db.session.get_one(Payment, payment.id, populate_existing=True)
-    return payments.settle(payment.id, report_on(payment, state, **changes), door="test")
+    return settling.settle(payment.id, report_on(payment, state, **changes), door="test")
 
 
 def stock() -> tuple[int, int]:
@@ -206,12 +207,12 @@ def test_the_wallet_pays_at_once_or_not_at_all(app: Flask) -> None:
     )
     db.session.commit()
     order = place(event, 2, user=user, provider="wallet")
-    payments.open_at_provider(order)
+    start.open_at_provider(order)
     assert ledger.wallet_of(user.id, "EUR").balance_minor == 1000
     assert len(order.tickets) == 2
     poor = place(event, 1, user=user, provider="wallet")
     with pytest.raises(ledger.InsufficientFunds):
-        payments.open_at_provider(poor)
+        start.open_at_provider(poor)
     assert ledger.wallet_of(user.id, "EUR").balance_minor == 1000
     poor = db.session.get_one(Order, poor.id, populate_existing=True)
     assert (poor.state, poor.tickets) == (OrderState.FAILED, [])

@@ -8,8 +8,10 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from domain import catalogue, payments, providers
+from domain import catalogue
 from domain.errors import DomainError
+from domain.payments import asking, start
+from domain.providers import registry
 from extensions import db
 from models import Event, Order, PaymentState, Role
 from tests.support.people import log_in, make_member, post
@@ -28,7 +30,7 @@ def minutes_of(order: Order) -> int:
 
 def test_who_makes_it_decides_else_the_event_else_the_setting(app: Flask, till: Till) -> None:
     event = make_event(providers=[till.name], capacity=20)
-    usual = providers.get(till.name).open_minutes
+    usual = registry.get(till.name).open_minutes
     assert minutes_of(place(event, provider=till.name)) == usual
     catalogue.update_event(event, poll_minutes=180)
     assert minutes_of(place(event, provider=till.name)) == 180
@@ -42,13 +44,13 @@ def test_the_provider_takes_the_least_and_the_most(
     app: Flask, sandbox: Sandbox, till: Till, minutes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order = place(make_event(providers=[till.name]), provider=till.name, poll_minutes=minutes)
-    payment = payments.open_at_provider(order)
+    payment = start.open_at_provider(order)
     assert payment is not None and payment.state is PaymentState.OPEN
     sandbox.advance((minutes - 1) * 60)
-    payments.reconcile(payment.id, door="test", patient=True)
+    asking.reconcile(payment.id, door="test", patient=True)
     assert db.session.get_one(type(payment), payment.id).state is PaymentState.OPEN
     sandbox.advance(120)
-    payments.reconcile(payment.id, door="test", patient=True)
+    asking.reconcile(payment.id, door="test", patient=True)
     assert db.session.get_one(type(payment), payment.id).state is PaymentState.EXPIRED
 
 

@@ -9,9 +9,9 @@ from flask import Flask
 from stripe import InvalidRequestError, StripeClient
 
 import config
-from domain import catalogue, money, orders, providers
+from domain import catalogue, money, orders
 from domain.errors import DomainError
-from domain.providers import stripe_amounts
+from domain.providers import registry, stripe_amounts
 from extensions import db
 from models import Order, Role, TicketType
 from tests.support.people import log_in, make_member, post
@@ -51,7 +51,7 @@ def test_a_price_below_the_smallest_is_refused_as_it_is_set_and_by_stripe(
 ) -> None:
     step = 100 if currency == "ISK" else 10 if currency == "KWD" else 1
     event = make_event(currency=currency, price_minor=least, providers=["stripe"])
-    assert providers.get("stripe").minimum_minor(currency) == least
+    assert registry.get("stripe").minimum_minor(currency) == least
     assert catalogue.price_span(event) == (least, money.MAX_MINOR)
     kind = event.ticket_types[0]
     catalogue.update_ticket_type(kind, price_minor=least)

@@ -12,8 +12,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from domain import clock, providers
-from domain.providers import Missing, Provider, ProviderError, calls
+from domain import clock
+from domain.providers import registry
+from domain.providers.contract import Missing, Provider, ProviderError
+from domain.providers.throttle import calls
 from tests.support.benches import BENCHES, Bench
 from tests.support.contract import AMOUNT, BY_ID, STATES, assert_about, opened, paid, purchase
 
@@ -21,7 +23,7 @@ from tests.support.contract import AMOUNT, BY_ID, STATES, assert_about, opened, 
 
 
 def test_every_adapter_is_tested_here() -> None:
-    assert set(providers.names()) - {"wallet"} <= set(BENCHES), "Add a bench to tests/support/benches.py."
+    assert set(registry.names()) - {"wallet"} <= set(BENCHES), "Add a bench to tests/support/benches.py."
 
 
 def test_an_adapter_has_all_of_the_contract(any_provider: Provider) -> None:
@@ -39,7 +41,7 @@ def test_an_adapter_says_what_it_can(any_provider: Provider) -> None:
 def test_an_adapter_introduces_itself(any_provider: Provider) -> None:
     assert isinstance(any_provider, Provider)
     assert any_provider.ready and any_provider.label and any_provider.account
-    assert any_provider is providers.get(any_provider.name)
+    assert any_provider is registry.get(any_provider.name)
     assert any_provider.livemode is False
     assert any_provider.supports("EUR")
     assert any_provider.minimum_minor("EUR") > 0

@@ -9,8 +9,9 @@ from datetime import timedelta
 
 import pytest
 
-from domain import clock, providers
-from domain.providers import Anothers, BadSignature, Doorbell, Missing, Provider, ProviderError
+from domain import clock
+from domain.providers import registry
+from domain.providers.contract import Anothers, BadSignature, Doorbell, Missing, Provider, ProviderError
 from tests.support.benches import Bench
 from tests.support.contract import CALLS, assert_about, opened, paid
 
@@ -140,9 +141,9 @@ def test_health_proves_the_connection_and_shows_no_secret(bench: Bench, provider
 
 
 def test_one_account_serves_all_where_none_is_connected(bench: Bench, provider: Provider) -> None:
-    assert providers.get(bench.name, provider.account) is provider
+    assert registry.get(bench.name, provider.account) is provider
     if not provider.connects:
-        assert providers.get(bench.name, "somebody else's") is provider
+        assert registry.get(bench.name, "somebody else's") is provider
 
 
 def test_an_adapter_speaks_for_its_account(bench: Bench, provider: Provider) -> None:
@@ -150,8 +151,8 @@ def test_an_adapter_speaks_for_its_account(bench: Bench, provider: Provider) -> 
         return
     account, _ = bench.connect()
     other, _ = bench.connect()
-    theirs = providers.get(bench.name, account)
-    assert theirs is providers.get(bench.name, account) and theirs.ready
+    theirs = registry.get(bench.name, account)
+    assert theirs is registry.get(bench.name, account) and theirs.ready
     assert {provider.account, account, other} > {account} and theirs.account == account
     made = opened(theirs)
     assert_about(made, theirs)
@@ -161,14 +162,14 @@ def test_an_adapter_speaks_for_its_account(bench: Bench, provider: Provider) -> 
     found = theirs.find("P-1", clock.now() - timedelta(minutes=1))
     assert found is not None and found.provider_id == made.provider_id
     # The same reference at another account is another payment.
-    assert opened(providers.get(bench.name, other)).provider_id != made.provider_id
+    assert opened(registry.get(bench.name, other)).provider_id != made.provider_id
 
 
 def test_a_refused_token_is_renewed_once(bench: Bench, provider: Provider) -> None:
     if not provider.connects:
         return
     account, tokens = bench.connect()
-    theirs = providers.get(bench.name, account)
+    theirs = registry.get(bench.name, account)
     made = opened(theirs).provider_id
     tokens.now = "stale"
     before = bench.received()
@@ -181,7 +182,7 @@ def test_a_token_that_stays_refused_is_no_last_word(bench: Bench, provider: Prov
     if not provider.connects:
         return
     account, tokens = bench.connect()
-    theirs = providers.get(bench.name, account)
+    theirs = registry.get(bench.name, account)
     made = opened(theirs).provider_id
     tokens.now = tokens.right = "never right"
     before = bench.received()
@@ -196,7 +197,7 @@ def test_a_broken_connection_asks_nobody(bench: Bench, provider: Provider) -> No
     if not provider.connects:
         return
     account, tokens = bench.connect()
-    theirs = providers.get(bench.name, account)
+    theirs = registry.get(bench.name, account)
     made = opened(theirs).provider_id
     tokens.broken = True
     before = bench.received()
@@ -204,7 +205,7 @@ def test_a_broken_connection_asks_nobody(bench: Bench, provider: Provider) -> No
         with pytest.raises(ProviderError) as refused:
             call(theirs, made)
         assert refused.value.code == "not_connected" and not refused.value.permanent, name
-    unknown = providers.get(bench.name, "nobody's account")
+    unknown = registry.get(bench.name, "nobody's account")
     with pytest.raises(ProviderError) as refused:
         unknown.fetch(made)
     assert refused.value.code == "not_connected" and bench.received() == before

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from domain import clock
-from domain.providers import Happening, Provider, ProviderError
+from domain.providers.contract import Happening, Provider, ProviderError
 from tests.support.benches import Bench
 from tests.support.contract import AMOUNT, opened, paid, purchase
 from tests.support.sandbox import Sandbox

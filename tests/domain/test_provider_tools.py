@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from domain import clock, providers
+from domain import clock
 from domain.errors import DomainError
-from domain.providers import BadSignature, Doorbell, Missing, ProviderError, Throttle
+from domain.providers import registry
 from domain.providers import wallet as wallet_adapter
+from domain.providers.contract import BadSignature, Doorbell, Missing, ProviderError
+from domain.providers.throttle import Throttle
 from tests.support.benches import StripeBench, fresh
 from tests.support.contract import assert_about, opened
 from tests.support.sandbox import Sandbox
@@ -79,7 +81,7 @@ def test_a_ring_that_is_not_genuine_is_refused(doorbell: StripeBench, signature:
 
 
 def test_a_wallet_payment_is_settled_as_it_starts(app: Flask) -> None:
-    wallet = providers.get("wallet")
+    wallet = registry.get("wallet")
     report = opened(wallet)
     assert wallet.immediate
     assert_about(report, wallet)
@@ -88,7 +90,7 @@ def test_a_wallet_payment_is_settled_as_it_starts(app: Flask) -> None:
 
 
 def test_a_wallet_payment_has_no_trace_outside_the_ledger(app: Flask) -> None:
-    wallet = providers.get("wallet")
+    wallet = registry.get("wallet")
     made = opened(wallet)
     assert wallet.find("P-1", clock.now()) is None
     assert wallet.pages(clock.now(), clock.now()) is None
@@ -110,19 +112,19 @@ def test_a_wallet_refund_has_succeeded(app: Flask) -> None:
 
 def test_an_unknown_provider_is_refused_in_words(app: Flask) -> None:
     with pytest.raises(DomainError) as refused:
-        providers.get("cowries")
+        registry.get("cowries")
     assert refused.value.code == "unknown_provider" and "cowries" in refused.value.message
 
 
 def test_adapters_are_kept_but_not_all_of_them(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     fresh(monkeypatch)
-    monkeypatch.setitem(providers._BUILDERS, "pebble", "tests.support.pebble")
-    first = providers.get("pebble", "shop-0")
-    for number in range(1, 2 * providers._MOST_KEPT):
-        providers.get("pebble", f"shop-{number}")
+    monkeypatch.setitem(registry._BUILDERS, "pebble", "tests.support.pebble")
+    first = registry.get("pebble", "shop-0")
+    for number in range(1, 2 * registry._MOST_KEPT):
+        registry.get("pebble", f"shop-{number}")
         # What is used again and again stays, with its place in line.
-        assert providers.get("pebble", "shop-0") is first
-    assert len(providers._kept) == providers._MOST_KEPT
+        assert registry.get("pebble", "shop-0") is first
+    assert len(registry._kept) == registry._MOST_KEPT
 
 
 def test_a_throttle_spaces_calls_and_refuses_to_wait_for_ever() -> None:

@@ -14,10 +14,11 @@ from flask import Flask
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 
-from domain import connections, fulfilment, links, locks, orders, payments, refunds
+from domain import connections, fulfilment, links, locks, orders, refunds
 from domain.errors import DomainError
 from domain.fulfilment import SoldOut
-from domain.payments import Outcome
+from domain.payments import asking, settling, start
+from domain.payments.settling import Outcome
 from extensions import db
 from models import (
     Connection,
@@ -52,7 +53,7 @@ def created(till: Till, quantity: int = 1) -> Payment:
 
 def open_payment(till: Till, quantity: int = 1) -> Payment:
     """A payment whose page at the provider is open."""
-    payment = payments.open_at_provider(created(till, quantity).order)
+    payment = start.open_at_provider(created(till, quantity).order)
     assert payment is not None and payment.state is PaymentState.OPEN
     assert payment.provider == till.name
     return payment
@@ -83,7 +84,7 @@ def test_a_start_made_by_many_at_once_opens_one_payment(app: Flask, sandbox: San
     results = at_once(
         app,
         SIDE_BY_SIDE,
-        lambda n: payments.finish_start(payment_id, door=f"door{n}", patient=n % 2 == 0),
+        lambda n: start.finish_start(payment_id, door=f"door{n}", patient=n % 2 == 0),
     )
     assert [r for r in results if isinstance(r, Exception)] == []
     (only,) = at_provider(sandbox)
@@ -96,7 +97,7 @@ def test_doors_that_settle_at_the_same_moment_credit_once(app: Flask, sandbox: S
     payment = open_payment(till, 2)
     sandbox.do(payment.provider_id or "", "pay")
     payment_id = payment.id
-    results = at_once(app, 20, lambda n: payments.reconcile(payment_id, door=f"door{n}"))
+    results = at_once(app, 20, lambda n: asking.reconcile(payment_id, door=f"door{n}"))
     assert [r for r in results if isinstance(r, Exception)] == []
     assert sum(r.changed for r in results if isinstance(r, Outcome)) == 1
     assert (count(Ticket), count(Transfer)) == (2, 1)
@@ -110,7 +111,7 @@ def test_without_the_row_lock_they_would_collide(
     sandbox.do(payment.provider_id or "", "pay")
     payment_id = payment.id
     take_the_lock_out(monkeypatch, 3)
-    results = at_once(app, 3, lambda n: payments.reconcile(payment_id, door=f"door{n}"))
+    results = at_once(app, 3, lambda n: asking.reconcile(payment_id, door=f"door{n}"))
     assert [r for r in results if isinstance(r, Exception)] != []
     assert (count(Ticket), count(Transfer)) == (2, 1)
 
@@ -201,12 +202,12 @@ def test_paid_and_closed_at_the_same_moment(app: Flask, sandbox: Sandbox, till: 
         if number == 0:
             sandbox.do(provider_id, "pay")
         else:
-            payments.reconcile(payment_id, door=f"door{number}", closing=True)
+            asking.reconcile(payment_id, door=f"door{number}", closing=True)
 
     # A buyer who is too late reads that the page is closed.
     refused = [r for r in at_once(app, SIDE_BY_SIDE, work) if isinstance(r, BaseException)]
     assert all(isinstance(r, AssertionError) and "409" in str(r) for r in refused)
-    payments.reconcile(payment_id, door="test")
+    asking.reconcile(payment_id, door="test")
     order = db.session.scalars(select(Order)).one()
     sold = at_provider(sandbox)[0]["status"] == "paid"
     assert (order.state.value, count(Ticket)) == (("completed", 1) if sold else ("cancelled", 0))
@@ -218,7 +219,7 @@ def paid(sandbox: Sandbox, till: Till) -> int:
     """A payment that has bought its ticket; its id."""
     payment = open_payment(till)
     sandbox.do(payment.provider_id or "", "pay")
-    payments.reconcile(payment.id, door="test")
+    asking.reconcile(payment.id, door="test")
     return payment.id
 
 
@@ -251,10 +252,10 @@ def test_two_words_that_contradict_each_other_at_the_same_moment(app: Flask) -> 
     """Of a paid and a closed report, whichever comes first, the money has its goods."""
     order = place(make_event())
     payment = order.payments[0]
-    payments.settle(payment.id, report_on(payment, "open"), door="test")
+    settling.settle(payment.id, report_on(payment, "open"), door="test")
     payment_id, paid, gone = payment.id, report_on(payment, "paid"), report_on(payment, "expired")
     results = at_once(
-        app, SIDE_BY_SIDE, lambda n: payments.settle(payment_id, gone if n % 2 else paid, door=f"door{n}")
+        app, SIDE_BY_SIDE, lambda n: settling.settle(payment_id, gone if n % 2 else paid, door=f"door{n}")
     )
     assert [r for r in results if isinstance(r, Exception)] == []
     order = db.session.scalars(select(Order)).one()
@@ -265,12 +266,12 @@ def test_two_words_that_contradict_each_other_at_the_same_moment(app: Flask) -> 
 
 def test_correcting_the_address_while_it_is_paid(app: Flask) -> None:
     payment = place(make_event()).payments[0]
-    payments.settle(payment.id, report_on(payment, "open"), door="test")
+    settling.settle(payment.id, report_on(payment, "open"), door="test")
     payment_id, order_id, report = payment.id, payment.order_id, report_on(payment, "paid")
 
     def work(number: int) -> None:
         if number % 2:
-            payments.settle(payment_id, report, door="test")
+            settling.settle(payment_id, report, door="test")
         else:
             orders.correct_email(db.session.get_one(Order, order_id), f"new{number}@example.org")
 

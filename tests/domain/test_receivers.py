@@ -8,8 +8,9 @@ import pytest
 from flask import Flask
 
 import config
-from domain import catalogue, clock, keyring, providers, receivers, selling
+from domain import catalogue, clock, keyring, receivers, selling
 from domain.errors import DomainError
+from domain.providers import registry
 from domain.selling import Sale
 from extensions import db
 from models import Connection, ConnectionState, Event, User
@@ -19,7 +20,7 @@ from tests.support.shop import make_event, make_user, place
 
 @pytest.fixture(autouse=True)
 def _pebble(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(providers._BUILDERS, "pebble", "tests.support.pebble")
+    monkeypatch.setitem(registry._BUILDERS, "pebble", "tests.support.pebble")
 
 
 def connected(
@@ -47,7 +48,7 @@ def organisers_event(**more: Any) -> tuple[User, Event]:
 
 def test_the_house_and_who_connects_nothing_are_paid_into_the_providers_own_account() -> None:
     assert receivers.receiver("pebble", None) == "shop-1"
-    assert receivers.receiver("stripe", 7) == providers.get("stripe").account
+    assert receivers.receiver("stripe", 7) == registry.get("stripe").account
 
 
 def test_an_organiser_is_paid_into_their_own_account_and_only_while_it_works() -> None:
@@ -100,7 +101,7 @@ def test_what_is_offered_keeps_the_events_order_and_takes_its_currency() -> None
     assert [p.name for p in receivers.offered(event)] == ["pebble", "stripe"]
     event.currency = "GBP"
     assert [p.name for p in receivers.offered(event)] == ["stripe"]
-    assert [p.account for p in receivers.offered(event)] == [providers.get("stripe").account]
+    assert [p.account for p in receivers.offered(event)] == [registry.get("stripe").account]
 
 
 def test_the_accounts_of_many_events_are_one_query_and_of_house_events_none() -> None:

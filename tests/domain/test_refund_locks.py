@@ -15,9 +15,10 @@ from psycopg.errors import LockNotAvailable
 from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 
-from domain import decisions, ledger, locks, payments, pockets, refunds, remains
+from domain import decisions, ledger, locks, pockets, refunds, remains
 from domain.errors import DomainError
-from domain.providers import DisputeReport, RefundReport
+from domain.payments import settling, start
+from domain.providers.contract import DisputeReport, RefundReport
 from domain.providers.stripe import StripeProvider
 from extensions import db
 from models import (
@@ -48,7 +49,7 @@ def other(app: Flask, database_url: str) -> Iterator[psycopg.Connection]:
 
 
 def settle(payment: Payment, state: str, **changes: Any) -> None:
-    payments.settle(payment.id, report_on(fresh(payment), state, **changes), door="test")
+    settling.settle(payment.id, report_on(fresh(payment), state, **changes), door="test")
 
 
 def fresh(payment: Payment) -> Payment:
@@ -69,7 +70,7 @@ def by_wallet() -> Payment:
     ledger.post(amount_minor=3000, currency="EUR", **gift)
     db.session.commit()
     order = place(make_event(), user=member, email=member.email, provider="wallet")
-    payment = payments.open_at_provider(order)
+    payment = start.open_at_provider(order)
     assert payment is not None and payment.state is PaymentState.PAID
     return payment
 
@@ -140,7 +141,7 @@ def _dispute() -> tuple[Callable[[], Any], str]:
     settle(payment, "paid", disputes=(claim,))
     lost = DisputeReport("dp_1", 2500, "EUR", "lost", "lost")
     told, payment_id = report_on(fresh(payment), "paid", disputes=(lost,)), payment.id
-    return lambda: payments.settle(payment_id, told, door="test"), "payments"
+    return lambda: settling.settle(payment_id, told, door="test"), "payments"
 
 
 def _decision() -> tuple[Callable[[], Any], str]:
@@ -231,10 +232,10 @@ def test_what_another_process_has_settled_is_not_settled_again(app: Flask) -> No
     told = report_on(fresh(payment), "paid")
     assert (payment.state, payment.order.state) == (PaymentState.OPEN, OrderState.PENDING_VERIFICATION)
     payment_id = payment.id
-    ours = beside(app, lambda: payments.settle(payment_id, told, door="webhook"))
+    ours = beside(app, lambda: settling.settle(payment_id, told, door="webhook"))
     ours.result(30)
     assert payment.state is PaymentState.OPEN
-    outcome = payments.settle(payment_id, told, door="success")
+    outcome = settling.settle(payment_id, told, door="success")
     assert (outcome.changed, outcome.error) == (False, None)
     assert len(db.session.scalars(select(Ticket.id)).all()) == 1
 

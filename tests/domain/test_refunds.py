@@ -11,9 +11,10 @@ from flask import Flask
 from sqlalchemy import func, select, update
 
 import config
-from domain import checks, decisions, ledger, payments, refunds
+from domain import checks, decisions, ledger, refunds
 from domain.errors import DomainError
-from domain.providers import DisputeReport, Missing, ProviderError, RefundReport
+from domain.payments import settling
+from domain.providers.contract import DisputeReport, Missing, ProviderError, RefundReport
 from domain.providers.stripe import StripeProvider
 from extensions import db
 from models import (
@@ -62,7 +63,7 @@ def desk(monkeypatch: pytest.MonkeyPatch) -> Desk:
 
 def settle(payment: Payment, state: str, **changes: Any) -> None:
     payment = db.session.get_one(Payment, payment.id, populate_existing=True)
-    payments.settle(payment.id, report_on(payment, state, **changes), door="test")
+    settling.settle(payment.id, report_on(payment, state, **changes), door="test")
 
 
 def paid(event: Event, **more: Any) -> Payment:

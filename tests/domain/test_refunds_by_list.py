@@ -11,9 +11,10 @@ import pytest
 from flask import Flask
 from sqlalchemy import select
 
-from domain import checks, clock, decisions, ledger, payments, recognising, refunds
+from domain import checks, clock, decisions, ledger, recognising, refunds
 from domain.errors import DomainError
-from domain.providers import ProviderError, RefundReport
+from domain.payments import asking
+from domain.providers.contract import ProviderError, RefundReport
 from extensions import db
 from models import Incident, Order, OrderState, Payment, Refund, RefundState
 from tests.domain.test_second_provider import again, alerts, later, paid
@@ -51,7 +52,7 @@ def follow_up(made: Refund, monkeypatch: pytest.MonkeyPatch) -> Refund:
 def mirrored(payment: Payment, monkeypatch: pytest.MonkeyPatch) -> list[Refund]:
     """The refunds after the payment was read again."""
     later(monkeypatch, 61)
-    payments.reconcile(payment.id, door="test")
+    asking.reconcile(payment.id, door="test")
     return again(payment).refunds
 
 

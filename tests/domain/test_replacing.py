@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from domain import clock, listing, orders, payments, starting, sweep
+from domain import clock, listing, orders, starting, sweep
 from domain.errors import DomainError
+from domain.payments import start
 from extensions import db
 from models import EventState, Order, OrderState, Payment, Role
 from tests.support.merchants import make_organiser, use_sumup
@@ -32,7 +33,7 @@ def told() -> list[tuple[int | None, str]]:
 
 def begun(**more: Any) -> Order:
     order = place(make_event(providers=["stripe", "sumup"], **more), 2)
-    assert payments.open_at_provider(order) is not None
+    assert start.open_at_provider(order) is not None
     return again(order)
 
 
@@ -79,7 +80,7 @@ def test_a_fees_order_that_nothing_took_the_place_of_is_told_once(
         event = make_event(f"gala-{number}", organiser_id=olga.id, state=EventState.DRAFT)
         use_sumup(environ, sandbox, listing_fee=Decimal("12.50"), listing_fee_currency="EUR")
         order = listing.publish(event, olga, "stripe")
-        assert order is not None and payments.open_at_provider(order) is not None
+        assert order is not None and start.open_at_provider(order) is not None
         order_id, before = order.id, len(told())
         # The fee is another one by now, so the order for the old one is closed.
         use_sumup(environ, sandbox, listing_fee=Decimal(20), listing_fee_currency="EUR")
@@ -102,7 +103,7 @@ def test_what_was_replaced_is_nobodys_mail(environ: dict[str, str], sandbox: San
     olga = make_organiser()
     event = make_event("gala", organiser_id=olga.id, state=EventState.DRAFT)
     fee = listing.publish(event, olga, "stripe")
-    assert fee is not None and payments.open_at_provider(fee) is not None
+    assert fee is not None and start.open_at_provider(fee) is not None
     use_sumup(environ, sandbox, listing_fee=Decimal(20), listing_fee_currency="EUR")
     assert listing.publish(event, olga, "stripe") is not None
     sweeps(sandbox)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from flask import Flask
 
-from domain import clock, payments, polling, sweep
+from domain import clock, polling, sweep
+from domain.payments import asking, start
 from extensions import db
 from models import OrderState, Payment, PaymentState
 from tests.support.sandbox import Sandbox
@@ -17,10 +18,10 @@ _TRANSACTIONS = {"path": "^/sumup/v2.1/"}
 @pytest.fixture
 def paid(app: Flask, sandbox: Sandbox) -> Payment:
     """A ticket that was paid through a provider that tells nobody of refunds made there."""
-    payment = payments.open_at_provider(place(make_event(providers=["sumup"])))
+    payment = start.open_at_provider(place(make_event(providers=["sumup"])))
     assert payment is not None and payment.provider_id is not None
     sandbox.do(payment.provider_id, "pay")
-    assert payments.reconcile(payment.id, door="success").state is PaymentState.PAID
+    assert asking.reconcile(payment.id, door="success").state is PaymentState.PAID
     return payment
 
 

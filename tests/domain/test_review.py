@@ -10,9 +10,10 @@ import pytest
 from flask import Flask
 from sqlalchemy import select
 
-from domain import checks, clock, decisions, fulfilment, ledger, payments, polling, starting
+from domain import checks, clock, decisions, fulfilment, ledger, polling, starting
 from domain.errors import DomainError
-from domain.providers import DisputeReport, ProviderError, RefundReport
+from domain.payments import settling
+from domain.providers.contract import DisputeReport, ProviderError, RefundReport
 from domain.providers.stripe import StripeProvider
 from extensions import db
 from models import (
@@ -30,9 +31,9 @@ from tests.support.people import mails
 from tests.support.shop import make_event, make_user, place, report_on
 
 
-def settle(payment: Payment, state: str, **changes: Any) -> payments.Outcome:
+def settle(payment: Payment, state: str, **changes: Any) -> settling.Outcome:
     payment = fresh(payment)
-    return payments.settle(payment.id, report_on(payment, state, **changes), door="test")
+    return settling.settle(payment.id, report_on(payment, state, **changes), door="test")
 
 
 def fresh(payment: Payment) -> Payment:
@@ -68,7 +69,7 @@ def test_deciding_about_a_second_payment_leaves_the_paid_order_alone(app: Flask)
     settle(second, "open", amount_minor=1)
     assert fresh(second).state is PaymentState.REVIEW
     admin = make_user("admin@example.org")
-    payments.decide(second.id, state=PaymentState.EXPIRED, actor_id=admin.id, note="It was never paid.")
+    settling.decide(second.id, state=PaymentState.EXPIRED, actor_id=admin.id, note="It was never paid.")
     assert state_of(order) is OrderState.COMPLETED
 
 
@@ -96,7 +97,7 @@ def test_an_outage_does_not_lose_the_reading_of_a_closed_payment(app: Flask) -> 
     payment.state_since = clock.now() - timedelta(days=2)
     payment.next_check_at = clock.now() - timedelta(minutes=1)
     db.session.commit()
-    payments.unanswered(payment.id, ProviderError("down", permanent=False), door="test")
+    settling.unanswered(payment.id, ProviderError("down", permanent=False), door="test")
     again = fresh(payment).next_check_at
     assert again is not None and again > clock.now()
 
@@ -108,7 +109,7 @@ def test_what_waits_for_a_decision_is_what_arrived(app: Flask) -> None:
     settle(payment, "open", amount_minor=100)
     for changes in ({}, {"amount_minor": 100}, {"currency": "USD"}, {"amount_minor": 2500}):
         told = report_on(fresh(payment), "paid", **changes)
-        payments.settle(payment.id, told, door="test")
+        settling.settle(payment.id, told, door="test")
         assert (incident().amount_minor, incident().currency) == (told.amount_minor, told.currency)
         assert ledger.balance(ledger.SUSPENSE, told.currency) == told.amount_minor
         other = "EUR" if told.currency == "USD" else "USD"
@@ -145,7 +146,7 @@ def test_money_that_went_back_before_it_was_confirmed_buys_nothing(app: Flask, b
     settle(payment, "paid", livemode=True)
     settle(payment, "paid", livemode=True, refunds=back)
     admin = make_user("admin@example.org")
-    payments.decide(payment.id, state=PaymentState.EXPIRED, actor_id=admin.id, note="A mistake")
+    settling.decide(payment.id, state=PaymentState.EXPIRED, actor_id=admin.id, note="A mistake")
     settle(payment, "paid", refunds=back)
     kinds = db.session.scalars(select(Incident.kind).order_by(Incident.id)).all()
     assert (kinds, fresh(payment).fulfilled) == (["mismatch", "given_back"], False)
@@ -160,7 +161,7 @@ def test_money_that_was_credited_before_it_was_confirmed_buys_nothing(app: Flask
     settle(payment, "open")
     settle(payment, "paid", livemode=True)
     admin = make_user("admin@example.org")
-    payments.decide(payment.id, state=PaymentState.EXPIRED, actor_id=admin.id, note="A mistake")
+    settling.decide(payment.id, state=PaymentState.EXPIRED, actor_id=admin.id, note="A mistake")
     decisions.resolve(incident().id, how="wallet", reason="They asked", actor_id=admin.id)
     settle(payment, "paid")
     assert db.session.scalars(select(Ticket.id)).all() == []
@@ -179,7 +180,7 @@ def test_nobody_is_told_that_nothing_was_charged_while_their_money_waits(app: Fl
     settle(payment, "open")
     settle(payment, "paid", reference="ORD-ANOTHER-1")
     admin = make_user("admin@example.org")
-    payments.decide(payment.id, state=PaymentState.FAILED, actor_id=admin.id, note="Gone")
+    settling.decide(payment.id, state=PaymentState.FAILED, actor_id=admin.id, note="Gone")
     assert db.session.scalar(select(OutboxMail).filter_by(kind="payment_failed")) is None
     assert incident().resolved_at is None
 
@@ -264,7 +265,7 @@ def test_a_decision_about_one_payment_leaves_what_another_is_paying_for(
     assert state_of(order) is OrderState.REVIEW
     if how == "close":
         admin = make_user("admin@example.org")
-        payments.decide(first.id, state=PaymentState.EXPIRED, actor_id=admin.id, note="It was never paid.")
+        settling.decide(first.id, state=PaymentState.EXPIRED, actor_id=admin.id, note="It was never paid.")
     else:
         made = RefundReport("re_1", 2500, "EUR", "succeeded")
         monkeypatch.setattr(StripeProvider, "refund", lambda *args, **more: made)

@@ -13,8 +13,11 @@ import pytest
 from flask import Flask
 
 import config
-from domain import pacing, providers
-from domain.providers import ProviderError, Throttle, room
+from domain import pacing
+from domain.providers import registry, room
+from domain.providers import throttle as throttling
+from domain.providers.contract import ProviderError
+from domain.providers.throttle import Throttle
 
 
 @pytest.fixture(autouse=True)
@@ -228,10 +231,10 @@ def test_the_adapters_share_by_account(app: Flask) -> None:
         asked.append(dict(lines))
         return 0.0
 
-    providers.share_by(note)
+    throttling.share_by(note)
     try:
         for name in ("stripe", "sumup"):
-            providers.get(name).health()
+            registry.get(name).health()
     finally:
         pacing.bind(config.get().redis_url)
     assert {name for lines in asked for name in lines} >= {"stripe:platform", "sumup:MKASSA01"}

@@ -10,9 +10,9 @@ from flask import Flask
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
-from domain import clock, ledger, letters, orders, payments, polling, sweep
+from domain import clock, ledger, letters, orders, polling, sweep
 from domain.errors import DomainError
-from domain.payments import settling
+from domain.payments import asking, settling, start
 from extensions import db
 from models import Order, OrderState, OutboxMail, Payment, PaymentState, StockState, TicketType
 from tests.domain.test_races import take_the_lock_out
@@ -55,13 +55,13 @@ def unanswered(sandbox: Sandbox) -> Order:
     """An order whose payment page the provider did not open: it was silent."""
     sandbox.faults("timeout_before", seconds=6, match=CREATES)
     order = place(make_event(), 2)
-    payment = payments.open_at_provider(order)
+    payment = start.open_at_provider(order)
     assert payment is not None and payment.state is PaymentState.CREATED
     return order
 
 
 def test_the_session_outlives_the_hold(app: Flask, sandbox: Sandbox) -> None:
-    payment = payments.open_at_provider(place(make_event()))
+    payment = start.open_at_provider(place(make_event()))
     assert payment is not None and payment.closes_at is not None and payment.expires_at is not None
     assert payment.closes_at == payment.created_at + timedelta(minutes=31) == payment.held_until
     assert abs(payment.expires_at - payment.closes_at - timedelta(minutes=60)) < timedelta(seconds=1)
@@ -70,7 +70,7 @@ def test_the_session_outlives_the_hold(app: Flask, sandbox: Sandbox) -> None:
 
 def test_when_the_hold_ends_the_session_is_closed_there(app: Flask, sandbox: Sandbox) -> None:
     order = place(make_event(), 2)
-    payment = payments.open_at_provider(order)
+    payment = start.open_at_provider(order)
     assert payment is not None
     sandbox.advance(30 * 60)
     sweep.run("test")
@@ -104,7 +104,7 @@ def test_an_outage_shorter_than_the_hold_costs_nobody_their_order(
     (payment,) = attempts(order)
     assert (payment.state, len(shown(sandbox)), held()) == (PaymentState.OPEN, 1, 2)
     sandbox.do(payment.provider_id or "", "pay")
-    payments.reconcile(payment.id, door="test")
+    asking.reconcile(payment.id, door="test")
     assert again(order).state is OrderState.COMPLETED and ended() == []
 
 
@@ -112,7 +112,7 @@ def test_a_fault_that_the_provider_keeps_gets_another_key(app: Flask, sandbox: S
     """Stripe repeats a 500 for as long as it keeps the key."""
     sandbox.faults("http_500", stored=True, times=1, match=CREATES)
     order = place(make_event(), 2)
-    payments.open_at_provider(order)
+    start.open_at_provider(order)
     sandbox.faults()
     sandbox.advance(60)
     sweep.run("test")
@@ -122,14 +122,14 @@ def test_a_fault_that_the_provider_keeps_gets_another_key(app: Flask, sandbox: S
     # Another attempt goes on, so nobody is told of an end; the order was never anything but on its way.
     assert (again(order).state, ended()) == (OrderState.PENDING_VERIFICATION, [])
     sandbox.do(new.provider_id or "", "pay")
-    payments.reconcile(new.id, door="test")
+    asking.reconcile(new.id, door="test")
     assert again(order).state is OrderState.COMPLETED
 
 
 def test_a_provider_that_only_faults_is_asked_as_long_as_the_hold_lives(app: Flask, sandbox: Sandbox) -> None:
     sandbox.faults("http_500", match=CREATES)
     order = place(make_event(), 2)
-    payments.open_at_provider(order)
+    start.open_at_provider(order)
     for _ in range(2):
         sandbox.advance(300)
         sweep.run("test")
@@ -147,7 +147,7 @@ def test_a_call_that_is_too_old_for_its_parameters_is_made_anew(app: Flask, sand
     """A person gave it more time than the stored call asks for."""
     order = unanswered(sandbox)
     admin = make_user("admin@example.org")
-    payments.extend(order.payments[0].id, 120, admin.id, "Their bank is slow.")
+    polling.extend(order.payments[0].id, 120, admin.id, "Their bank is slow.")
     sandbox.advance(80 * 60)
     sandbox.faults()
     sweep.run("test")
@@ -160,9 +160,9 @@ def test_a_call_that_is_too_old_for_its_parameters_is_made_anew(app: Flask, sand
 def test_what_was_made_is_found_before_anything_is_made_anew(app: Flask, sandbox: Sandbox) -> None:
     sandbox.faults("timeout_after", seconds=6, times=1, match=CREATES)
     order = place(make_event(), 2)
-    payments.open_at_provider(order)
+    start.open_at_provider(order)
     admin = make_user("admin@example.org")
-    payments.extend(order.payments[0].id, 24 * 60, admin.id, "Their bank is slow.")
+    polling.extend(order.payments[0].id, 24 * 60, admin.id, "Their bank is slow.")
     # The provider has forgotten the key by now; its list has not forgotten the session, which is over.
     sandbox.advance(23 * 3600 + 60)
     sweep.run("test")
@@ -177,12 +177,12 @@ def test_what_was_made_and_is_being_confirmed_is_found_when_the_hold_is_over(
     """Its answer was lost, its buyer went there all the same, and nobody looked for a day."""
     sandbox.faults("timeout_after", seconds=6, times=2, rate=1, match=CREATES)
     order = place(make_event(), 2)
-    payments.open_at_provider(order)
+    start.open_at_provider(order)
     sandbox.faults()
     (made,) = shown(sandbox)
     sandbox.do(made["id"], "pay_later")
     sandbox.advance(24 * 3600)
-    payments.refresh(again(order), door="order_page")
+    asking.refresh(again(order), door="order_page")
     (found,) = attempts(order)
     assert found.state is PaymentState.PROCESSING
     assert held() == 2
@@ -193,7 +193,7 @@ def test_what_is_refused_at_once_fails_in_our_words(app: Flask, sandbox: Sandbox
     payment = order.payments[0]
     payment.params = {**payment.params, "customer_email": "nobody"}
     db.session.commit()
-    payments.open_at_provider(order)
+    start.open_at_provider(order)
     (payment,) = attempts(order)
     assert (payment.state, again(order).state, held()) == (PaymentState.FAILED, OrderState.FAILED, 0)
     # Stripe's sentence is for the timeline and for staff.
@@ -216,7 +216,7 @@ def test_a_silent_provider_ends_nothing(app: Flask, sandbox: Sandbox) -> None:
     """Whether it has the session is not known, so the order is kept past its hold, and is found again."""
     sandbox.faults("timeout_after", seconds=6, times=1, match=CREATES)
     order = place(make_event(), 2)
-    payments.open_at_provider(order)
+    start.open_at_provider(order)
     (payment,) = attempts(order)
     sandbox.do(shown(sandbox)[0]["id"], "pay")
     sandbox.faults("http_500", match={"path": "^/stripe/"})
@@ -234,7 +234,7 @@ def test_a_silent_provider_ends_nothing(app: Flask, sandbox: Sandbox) -> None:
 
 def open_order(**more: Any) -> Order:
     order = place(make_event(**more), 2)
-    payments.open_at_provider(order)
+    start.open_at_provider(order)
     return again(order)
 
 
@@ -249,7 +249,7 @@ def test_who_cancels_on_the_page_gets_no_mail_and_others_do(app: Flask, sandbox:
 def test_an_empty_wallet_is_told_by_mail(app: Flask, sandbox: Sandbox) -> None:
     poor = place(make_event(), 1, user=make_user(), provider="wallet")
     with pytest.raises(ledger.InsufficientFunds):
-        payments.open_at_provider(poor)
+        start.open_at_provider(poor)
     ((kind, text),) = ended()
     assert kind == "payment_failed" and "not enough money in the wallet" in text
 

@@ -13,7 +13,7 @@ import pytest
 
 import config
 from domain import clock
-from domain.providers import LineItem, Missing, ProviderError
+from domain.providers.contract import LineItem, Missing, ProviderError
 from domain.providers.sumup import SumUpProvider
 from tests.support.sumup_wire import (
     AT,

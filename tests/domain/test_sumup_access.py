@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 import config
-from domain.providers import BadSignature, ProviderError, connecting
+from domain.providers import connecting
 from domain.providers import sumup as adapter
 from domain.providers.connecting import Owner, Refused
+from domain.providers.contract import BadSignature, ProviderError
 from domain.providers.sumup import SumUpProvider
 from domain.providers.sumup_oauth import SumUpConnector
 from tests.support.benches import Tokens

@@ -6,7 +6,8 @@ import pytest
 from flask import Flask
 from sqlalchemy import Select, func, select
 
-from domain import clock, health, lanes, outbox, overdue, payments, reading, refunds, sweep, wallet
+from domain import clock, health, lanes, outbox, overdue, reading, refunds, sweep, wallet
+from domain.payments import asking, settling, start
 from extensions import db
 from models import (
     MailState,
@@ -49,7 +50,7 @@ def test_a_sweep_whose_connection_the_database_ended_is_not_taken_for_a_whole_on
     app: Flask, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It left what was due undone: neither its heartbeat nor the invariants may count on it."""
-    payment = payments.open_at_provider(place(make_event()))
+    payment = start.open_at_provider(place(make_event()))
     assert payment is not None
     sandbox.advance(400)
     claim = lanes.claim
@@ -73,19 +74,19 @@ def test_a_sweep_that_went_on_with_its_next_row_after_a_connection_ended_is_not_
     app: Flask, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What keeps one row from keeping another waiting must not hide that one was left undone."""
-    payment = payments.open_at_provider(place(make_event()))
+    payment = start.open_at_provider(place(make_event()))
     assert payment is not None
     sandbox.do(payment.provider_id or "", "pay")
     sandbox.advance(400)
 
-    def ended(*_: object, **__: object) -> payments.Outcome:
+    def ended(*_: object, **__: object) -> settling.Outcome:
         end_backend(backend())
         db.session.execute(select(Payment.id))
         raise AssertionError("the connection has ended")
 
     with monkeypatch.context() as patch:
-        patch.setattr(payments, "settle", ended)
-        patch.setattr(payments, "reconcile", ended)
+        patch.setattr(settling, "settle", ended)
+        patch.setattr(asking, "reconcile", ended)
         cut = sweep.run("test")
     # The account is asked what happened as well, which settles the payment, too.
     assert cut.error == "The database ended the connection during: by id, what happened since"
@@ -99,8 +100,8 @@ def test_the_digest_of_what_expired_names_an_order_once(app: Flask) -> None:
 
     order = place(make_event())
     payment = order.payments[0]
-    payments.settle(payment.id, report_on(payment, "open"), door="test")
-    payments.settle(payment.id, report_on(payment, "expired"), door="test")
+    settling.settle(payment.id, report_on(payment, "open"), door="test")
+    settling.settle(payment.id, report_on(payment, "expired"), door="test")
     sweep.run("test")
     sweep.run("test")
     digests = db.session.scalars(select(OutboxMail).where(OutboxMail.key.startswith("expired:"))).all()
@@ -111,8 +112,8 @@ def test_the_digest_of_what_expired_names_an_order_once(app: Flask) -> None:
 
 def expired() -> Payment:
     payment = place(make_event(f"concert-{db.session.scalar(select(func.count(Order.id)))}")).payments[0]
-    payments.settle(payment.id, report_on(payment, "open"), door="test")
-    payments.settle(payment.id, report_on(payment, "expired"), door="test")
+    settling.settle(payment.id, report_on(payment, "open"), door="test")
+    settling.settle(payment.id, report_on(payment, "expired"), door="test")
     return db.session.get_one(Payment, payment.id)
 
 
@@ -151,7 +152,7 @@ def test_a_payment_read_from_the_list_that_was_refunded_meanwhile_is_mirrored_at
     event = make_event()
     placed = [place(event, form_token=f"t{number}") for number in range(3)]
     ids = [order.id for order in placed]
-    opened = [payments.open_at_provider(order) for order in placed]
+    opened = [start.open_at_provider(order) for order in placed]
     for payment in opened:
         assert payment is not None and payment.provider_id is not None
         sandbox.do(payment.provider_id, "pay")
@@ -175,7 +176,7 @@ def test_a_long_sweep_gives_way_to_mail(
     monkeypatch.setattr(lanes, "_GIVE_WAY_FOR", 60)
     event = make_event()
     for number in range(3):
-        payment = payments.open_at_provider(place(event, form_token=f"t{number}"))
+        payment = start.open_at_provider(place(event, form_token=f"t{number}"))
         assert payment is not None and payment.provider_id is not None
         sandbox.do(payment.provider_id, "pay")
     sandbox.advance(400)

@@ -15,9 +15,10 @@ from sqlalchemy import event, func, select
 
 import config
 from cli import payments_sweep
-from domain import catalogue, checks, clock, lanes, news, payments, polling, providers, reading, sweep
+from domain import catalogue, checks, clock, lanes, news, polling, reading, sweep
 from domain.errors import DomainError
-from domain.providers import Throttle
+from domain.providers import registry
+from domain.providers.throttle import Throttle
 from extensions import connect_redis, db, queue
 from models import OutboxMail, Payment, PaymentState, SweepRun
 from tests.domain.test_second_provider import connect, later, opened, sold
@@ -91,7 +92,7 @@ def test_every_account_has_its_turn(bank: PebbleBench, monkeypatch: pytest.Monke
 
 def test_the_limit_of_one_account_stalls_no_other(bank: PebbleBench, monkeypatch: pytest.MonkeyPatch) -> None:
     theirs = pending(bank, accounts=3, each=8)
-    slow = providers.get("pebble", "shop-2")
+    slow = registry.get("pebble", "shop-2")
     monkeypatch.setattr(slow, "_throttle", Throttle(4))
     seen = asked(bank, monkeypatch)
     sweep.run("test")
@@ -105,7 +106,7 @@ def test_a_broken_account_is_left_alone_and_the_others_are_read(
     any_bank: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     theirs = pending(any_bank, accounts=3, each=14)
-    monkeypatch.setattr(providers._credentials(any_bank.name, sorted(theirs)[1]), "broken", True)
+    monkeypatch.setattr(registry._credentials(any_bank.name, sorted(theirs)[1]), "broken", True)
     run = sweep.run("test")
     assert run.pending == 28 and 3 <= run.errors <= 3 + reading._THREADS
     states = db.session.execute(
@@ -120,7 +121,7 @@ def test_what_waits_for_a_broken_account_is_not_forgotten(
 ) -> None:
     """A few are asked about in each sweep, each time others; of none it is said that nobody thinks of it."""
     pending(bank, accounts=2, each=20)
-    monkeypatch.setattr(providers._credentials("pebble", "shop-3"), "broken", True)
+    monkeypatch.setattr(registry._credentials("pebble", "shop-3"), "broken", True)
     for _ in range(2):
         later(monkeypatch, 90)
         sweep.run("test")
@@ -208,7 +209,7 @@ def test_at_the_deadline_all_of_them_are_closed_in_their_turn(
     run = sweep.run("test")
     assert (run.verified, run.failed, run.pending, run.errors) == (1, 11, 0, 0)
     for account, its in theirs.items():
-        assert "open" not in {providers.get(any_bank.name, account).fetch(each).state for each in its}
+        assert "open" not in {registry.get(any_bank.name, account).fetch(each).state for each in its}
 
 
 def test_what_is_pending_for_long_is_told_once(bank: PebbleBench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,7 +231,7 @@ def test_what_was_stopped_is_not_asked_about_until_its_end(
     bank: PebbleBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (payment,) = pending(bank, accounts=1, each=1)["shop-2"]
-    payments.stop_polling(payment.id, "They pay at the door.", None)
+    polling.stop_polling(payment.id, "They pay at the door.", None)
     seen = asked(bank, monkeypatch)
     later(monkeypatch, 5)
     sweep.run("test")

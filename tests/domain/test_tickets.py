@@ -11,7 +11,7 @@ from flask import Flask
 from sqlalchemy.exc import IntegrityError
 
 import config
-from domain import tickets
+from domain import codes, tickets
 from domain.tickets import ClaimKind
 from extensions import db
 from models import LineKind, OrderLine, Ticket, TicketState, TicketType
@@ -50,7 +50,7 @@ def test_one_ticket_for_each_unit_numbered_from_one(app: Flask) -> None:
     ]
     assert [t.id for t in order.tickets] == [t.id for t in made]
     assert len({t.code for t in made}) == 3
-    assert all(len(t.code) == 8 and set(t.code) <= set(tickets.ALPHABET) for t in made)
+    assert all(len(t.code) == 8 and set(t.code) <= set(codes.ALPHABET) for t in made)
 
 
 def test_issuing_twice_is_refused_by_the_database(app: Flask) -> None:
@@ -218,12 +218,12 @@ def test_other_texts_are_not_tickets(typed: str) -> None:
 
 def test_no_two_characters_of_the_alphabet_look_alike() -> None:
     for alike in ("0OQD", "1IL", "2Z", "5S", "8B", "UV"):
-        assert sum(char in tickets.ALPHABET for char in alike) <= (2 if alike == "0OQD" else 1)
-    assert len(tickets.ALPHABET) == len(set(tickets.ALPHABET))
+        assert sum(char in codes.ALPHABET for char in alike) <= (2 if alike == "0OQD" else 1)
+    assert len(codes.ALPHABET) == len(set(codes.ALPHABET))
 
 
 def test_a_code_is_shown_in_two_groups() -> None:
-    assert tickets.show_code("7K2RM4XP") == "7K2R M4XP"
+    assert codes.show("7K2RM4XP") == "7K2R M4XP"
 
 
 def test_reading_needs_no_database(app: Flask) -> None:

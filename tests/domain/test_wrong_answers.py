@@ -11,9 +11,11 @@ from flask import Flask
 from sqlalchemy import select
 
 import config
-from domain import checks, doorbell, payments, providers, reading, refunds, sweep
+from domain import checks, doorbell, reading, refunds, sweep
 from domain.errors import DomainError
-from domain.providers import Anothers, Ring
+from domain.payments import asking, settling, start
+from domain.providers import contract, registry
+from domain.providers.contract import Anothers, Ring
 from extensions import db
 from models import (
     Incident,
@@ -33,7 +35,7 @@ Pair = tuple[Payment, Payment]
 
 def opened(number: int, provider: str) -> Payment:
     event = make_event(f"concert-{number}", providers=[provider])
-    payment = payments.open_at_provider(place(event, form_token=f"t{number}"))
+    payment = start.open_at_provider(place(event, form_token=f"t{number}"))
     assert payment is not None and payment.provider_id is not None
     return payment
 
@@ -50,7 +52,7 @@ def pair(app: Flask, environ: dict[str, str], sandbox: Sandbox, request: pytest.
 
 def mix_up(sandbox: Sandbox, other: Payment, **rule: Any) -> None:
     """From now on what is asked about a payment is answered with `other`."""
-    providers.get(other.provider).fetch(other.provider_id or "")
+    registry.get(other.provider).fetch(other.provider_id or "")
     sandbox.faults("mixed_up", **rule)
 
 
@@ -70,7 +72,7 @@ def told(payment: Payment) -> list[str]:
 
 
 def by_success(payment: Payment) -> None:
-    payments.returned(payment.order, payment.provider_id or payment.reference)
+    asking.returned(payment.order, payment.provider_id or payment.reference)
 
 
 def by_ring(payment: Payment) -> None:
@@ -79,7 +81,7 @@ def by_ring(payment: Payment) -> None:
 
 
 def by_recheck(payment: Payment) -> None:
-    outcome = payments.reconcile(payment.id, door="recheck", patient=True)
+    outcome = asking.reconcile(payment.id, door="recheck", patient=True)
     assert outcome.verdict == "error" and isinstance(outcome.error, Anothers)
 
 
@@ -117,7 +119,7 @@ def test_an_answer_about_another_payment_is_none(
 
 def test_after_the_other_was_settled_it_stays_as_it_is(pair: Pair, sandbox: Sandbox) -> None:
     ours, other = pair
-    payments.reconcile(other.id, door="test")
+    asking.reconcile(other.id, door="test")
     before = (other.received_minor, other.charge_id, other.order.state)
     mix_up(sandbox, other)
     by_recheck(ours)
@@ -135,7 +137,7 @@ def test_the_answer_to_another_s_create_is_none(
     _, other = pair
     sandbox.faults("mixed_up", match={"method": "POST"})
     order = place(make_event("concert-2", providers=[other.provider]), form_token="t2")
-    ours = payments.open_at_provider(order)
+    ours = start.open_at_provider(order)
     assert ours is not None
     nothing_kept(ours, PaymentState.CREATED)
     assert (ours.provider_id, ours.url, len(told(ours))) == (None, None, 1)
@@ -143,17 +145,17 @@ def test_the_answer_to_another_s_create_is_none(
     sandbox.advance(60)
     sweep.run("test")
     assert ours.state is PaymentState.OPEN and ours.url
-    report = providers.get(ours.provider).fetch(ours.provider_id or "")
+    report = registry.get(ours.provider).fetch(ours.provider_id or "")
     assert report.reference == ours.reference
 
 
 def test_the_answer_to_another_s_close_is_none(pair: Pair, sandbox: Sandbox) -> None:
     """At its end ours is read, closed and read again: the last reading is another's."""
     ours, other = pair
-    payments.reconcile(other.id, door="test")
+    asking.reconcile(other.id, door="test")
     sandbox.advance(3 * 3600)
-    fetch, seen = providers.get(ours.provider).fetch, []
-    adapter = type(providers.get(ours.provider))
+    fetch, seen = registry.get(ours.provider).fetch, []
+    adapter = type(registry.get(ours.provider))
 
     def close(self: Any, provider_id: str, key: str, **more: Any) -> Any:
         seen.append(provider_id)
@@ -162,7 +164,7 @@ def test_the_answer_to_another_s_close_is_none(pair: Pair, sandbox: Sandbox) -> 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(adapter, "close", close)
         patch.setattr(adapter, "fetch", lambda self, provider_id, **more: report_on(ours, "open"))
-        payments.reconcile(ours.id, door="sweep")
+        asking.reconcile(ours.id, door="sweep")
     assert len(seen) == 1 and ours.state is PaymentState.OPEN
     assert (ours.received_minor, ours.charge_id, len(told(ours))) == (None, None, 1)
 
@@ -177,7 +179,7 @@ def test_a_page_of_the_list_brings_each_its_own(
     for payment in theirs[1:]:
         sandbox.do(payment.provider_id or "", "pay")
     sandbox.advance(400)
-    adapter = type(providers.get("stripe"))
+    adapter = type(registry.get("stripe"))
     # Pages are read in a thread, which touches no database.
     pages: Any = adapter.pages
     ours_there, other_there = ours.provider_id, other.provider_id
@@ -202,14 +204,14 @@ def test_one_charge_pays_once(app: Flask, first: bool) -> None:
     """Where all but the charge is right, and that is another's."""
     ours, other = (place(make_event(f"c{n}"), form_token=f"t{n}").payments[0] for n in range(2))
     for payment in (ours, other):
-        payments.settle(payment.id, report_on(payment, "open"), door="test")
+        settling.settle(payment.id, report_on(payment, "open"), door="test")
     if first:
-        payments.settle(other.id, report_on(other, "paid", charge_id="ch_1"), door="test")
+        settling.settle(other.id, report_on(other, "paid", charge_id="ch_1"), door="test")
     wrong = report_on(ours, "paid", charge_id="ch_1", charge_for="" if first else other.reference)
-    outcome = payments.settle(ours.id, wrong, door="test")
+    outcome = settling.settle(ours.id, wrong, door="test")
     assert isinstance(outcome.error, Anothers) and ours.state is PaymentState.OPEN
     assert (ours.received_minor, ours.charge_id, len(told(ours))) == (None, None, 1)
-    payments.settle(other.id, report_on(other, "paid", charge_id="ch_1"), door="test")
+    settling.settle(other.id, report_on(other, "paid", charge_id="ch_1"), door="test")
     assert (other.state, len(other.order.tickets)) == (PaymentState.PAID, 1)
     assert db.session.scalars(select(Incident)).all() == [] and checks.look() == []
 
@@ -218,15 +220,15 @@ def test_one_charge_pays_once(app: Flask, first: bool) -> None:
 def test_another_s_refunds_and_disputes_are_not_ours(app: Flask, kind: str) -> None:
     ours, other = (place(make_event(f"c{n}"), form_token=f"t{n}").payments[0] for n in range(2))
     back: dict[str, Any] = (
-        {"refunds": (providers.RefundReport("re_1", 500, "EUR", "succeeded"),)}
+        {"refunds": (contract.RefundReport("re_1", 500, "EUR", "succeeded"),)}
         if kind == "refund"
-        else {"disputes": (providers.DisputeReport("dp_1", 500, "EUR", "open", "needs_response"),)}
+        else {"disputes": (contract.DisputeReport("dp_1", 500, "EUR", "open", "needs_response"),)}
     )
     for payment in (ours, other):
-        payments.settle(payment.id, report_on(payment, "open"), door="test")
-        payments.settle(payment.id, report_on(payment, "paid"), door="test")
-    payments.settle(other.id, report_on(other, "paid", **back), door="test")
-    outcome = payments.settle(ours.id, report_on(ours, "paid", **back), door="test")
+        settling.settle(payment.id, report_on(payment, "open"), door="test")
+        settling.settle(payment.id, report_on(payment, "paid"), door="test")
+    settling.settle(other.id, report_on(other, "paid", **back), door="test")
+    outcome = settling.settle(ours.id, report_on(ours, "paid", **back), door="test")
     assert isinstance(outcome.error, Anothers) and len(told(ours)) == 1
     assert (ours.state, ours.refunds, ours.disputes) == (PaymentState.PAID, [], [])
     assert len(other.refunds) + len(other.disputes) == 1 and checks.look() == []
@@ -236,8 +238,8 @@ def test_another_s_refunds_and_disputes_are_not_ours(app: Flask, kind: str) -> N
 def test_what_else_differs_is_for_a_person(app: Flask, changes: dict[str, Any]) -> None:
     """The id is right, so that it is about this payment: as before it waits in the money inbox."""
     payment = place(make_event()).payments[0]
-    payments.settle(payment.id, report_on(payment, "open"), door="test")
-    assert payments.settle(payment.id, report_on(payment, "paid", **changes), door="test").verdict == "review"
+    settling.settle(payment.id, report_on(payment, "open"), door="test")
+    assert settling.settle(payment.id, report_on(payment, "paid", **changes), door="test").verdict == "review"
     assert len(db.session.scalars(select(Incident)).all()) == 1
 
 
@@ -245,10 +247,10 @@ def test_a_refund_whose_answer_was_another_s_is_followed_up(pair: Pair, sandbox:
     ours, other = pair
     sandbox.do(ours.provider_id or "", "pay")
     for payment in pair:
-        payments.reconcile(payment.id, door="test")
+        asking.reconcile(payment.id, door="test")
     refunds.request(other.id, 700, actor_id=None, reason="Ill")
     sandbox.faults("mixed_up")
-    if providers.get(ours.provider).keeps_refund_keys:
+    if registry.get(ours.provider).keeps_refund_keys:
         refund = refunds.request(ours.id, 500, actor_id=None, reason="Ill")
         assert (refund.state, refund.provider_id) == (RefundState.CREATED, None)
         sandbox.faults()
@@ -269,8 +271,8 @@ def test_a_ring_about_nothing_we_know_is_not_answered_with_ours(
     """The money of a payment that we have is not told once more as money that nobody knows."""
     ours = opened(0, "stripe")
     sandbox.do(ours.provider_id or "", "pay")
-    payments.reconcile(ours.id, door="test")
-    provider = providers.get("stripe")
+    asking.reconcile(ours.id, door="test")
+    provider = registry.get("stripe")
     told = replace(provider.fetch(ours.provider_id or ""), provider_id="cs_test_unknown")
     monkeypatch.setattr(type(provider), "fetch", lambda *_, **__: told)
     site = config.get().public_url

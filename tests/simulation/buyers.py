@@ -12,8 +12,9 @@ from functools import partial
 
 from sqlalchemy import select
 
-from domain import agents, orders, payments, topups
+from domain import agents, orders, topups
 from domain.errors import DomainError
+from domain.payments import asking, settling, start
 from extensions import db
 from models import Agent, Event, Order, PaymentState, User
 from tests.simulation import doors
@@ -59,7 +60,7 @@ def _onward(
     case = Case(order.id, order.code, order.secret, user_id, top_up, ways=ways)
     if order.total_minor:
         try:
-            payment = payments.open_at_provider(order)
+            payment = start.open_at_provider(order)
         except DomainError:
             # The page says that the wallet has too little; the order stays, and can be paid otherwise.
             return case
@@ -188,7 +189,7 @@ def reviewed(world: World, number: int) -> Life:
         then = "decline"
     known = yield Act("look at the payment", partial(doors.payment_of, case.order_id))
     if known.value is not None:
-        decision = partial(payments.decide, state=state, actor_id=world.admin_id, note="looked at it")
+        decision = partial(settling.decide, state=state, actor_id=world.admin_id, note="looked at it")
         for _ in range(3):
             decided = yield Act(f"decide {state}", lambda: decision(known.value[0]).state)
             if not decided.died:
@@ -282,7 +283,7 @@ def _pay(world: World, case: Case) -> Steps:
 def _link(case: Case) -> str:
     """The link that the order page shows."""
     order = orders.find(case.code, case.secret)
-    payment = payments.active(order)
+    payment = asking.active(order)
     return payment.provider_id or "" if payment is not None and payment.state is PaymentState.OPEN else ""
 
 

@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 from sqlalchemy import func, select
 
-from domain import doorbell, orders, payments, sweep, topups
+from domain import doorbell, lookup, orders, sweep, topups
+from domain.payments import asking
 from extensions import db
 from models import Order, Payment, User
 
@@ -30,7 +31,7 @@ DOORS = (
 def success(code: str, secret: str, session_id: str) -> None:
     """The provider sends the buyer back."""
     order = orders.find(code, secret)
-    payments.returned(order, session_id)
+    asking.returned(order, session_id)
     orders.find(code, secret)
 
 
@@ -41,13 +42,13 @@ def wallet_success(user_id: int, session_id: str) -> None:
 
 def order_page(code: str, secret: str) -> None:
     """The order page is loaded, or its JSON: it asks as it loads, and shows what it has learnt."""
-    payments.refresh(orders.find(code, secret), door="order_page")
+    asking.refresh(orders.find(code, secret), door="order_page")
     orders.find(code, secret)
 
 
 def cancel_page(code: str, secret: str) -> None:
     """The buyer goes back to the shop without paying."""
-    payments.refresh(orders.find(code, secret), door="cancel")
+    asking.refresh(orders.find(code, secret), door="cancel")
 
 
 def told_on_return(session: str) -> str:
@@ -64,15 +65,15 @@ def provider_of(session: str) -> str:
 
 def recheck(payment_id: int, actor_id: int) -> str:
     """An admin presses the button. What went wrong in the asking, or ""."""
-    error = payments.reconcile(payment_id, door="recheck", actor_id=actor_id).error
+    error = asking.reconcile(payment_id, door="recheck", actor_id=actor_id).error
     return "" if error is None else error.code
 
 
 def verify(code: str) -> None:
     """An operator types the command."""
-    payment = payments.by_code(code)
+    payment = lookup.by_code(code)
     if payment is not None:
-        payments.reconcile(payment.id, door="command", patient=True)
+        asking.reconcile(payment.id, door="command", patient=True)
 
 
 def run_sweep(*, everything: bool = False) -> None:

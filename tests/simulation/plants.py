@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from domain import fulfilment, lanes, locks, outbox, payments, providers, refunds
+from domain import fulfilment, lanes, locks, outbox, refunds
 from domain.errors import DomainError
-from domain.payments import settling
-from domain.providers import ProviderError, sumup
+from domain.payments import asking, settling
+from domain.providers import registry, sumup
+from domain.providers.contract import ProviderError
 from domain.providers.stripe import StripeProvider
 from domain.providers.sumup_line import Line
 from extensions import db
@@ -80,47 +81,46 @@ def random_idempotency_key(patch: Patch) -> None:
 
 def unknown_is_failed(patch: Patch) -> None:
     """A call that is not answered means that the payment failed."""
-    for place in (payments, settling):
-        patch.setattr(place, "unanswered", _fails)
+    patch.setattr(settling, "unanswered", _fails)
 
 
-def _fails(payment_id: int, error: ProviderError, *, door: str) -> payments.Outcome:
+def _fails(payment_id: int, error: ProviderError, *, door: str) -> settling.Outcome:
     """In place of `payments.unanswered`: the payment is closed for it."""
 
-    def work() -> payments.Outcome:
+    def work() -> settling.Outcome:
         payment, order = locks.payment_and_order(payment_id)
         if payment.is_active:
             settling._close(order, payment, PaymentState.FAILED, str(error), "", door=door, actor_id=None)
-        return payments.Outcome(payment_id, payment.state, True, error)
+        return settling.Outcome(payment_id, payment.state, True, error)
 
     return locks.in_one_transaction(work)
 
 
 def hold_released_early(patch: Patch) -> None:
     """Stock is given back when we want to close a payment, before the provider has said its last word."""
-    original = payments.reconcile
+    original = asking.reconcile
 
-    def reconcile(payment_id: int, *, closing: bool = False, **more: Any) -> payments.Outcome:
+    def reconcile(payment_id: int, *, closing: bool = False, **more: Any) -> settling.Outcome:
         if closing:
             _, order = locks.payment_and_order(payment_id)
             fulfilment.release(order)
             db.session.commit()
         return original(payment_id, closing=closing, **more)
 
-    patch.setattr(payments, "reconcile", reconcile)
+    patch.setattr(asking, "reconcile", reconcile)
 
 
 def doorbell_done_too_soon(patch: Patch) -> None:
     """An event is marked as done as it comes in, and then acted on."""
-    original = payments.reconcile
+    original = asking.reconcile
 
-    def reconcile(payment_id: int, *, ring_id: int | None = None, **more: Any) -> payments.Outcome:
+    def reconcile(payment_id: int, *, ring_id: int | None = None, **more: Any) -> settling.Outcome:
         if ring_id is not None:
-            payments.mark_done(ring_id, "received")
+            settling.mark_done(ring_id, "received")
             db.session.commit()
         return original(payment_id, **more)
 
-    patch.setattr(payments, "reconcile", reconcile)
+    patch.setattr(asking, "reconcile", reconcile)
 
 
 def mail_sent_before_sending(patch: Patch) -> None:
@@ -145,7 +145,7 @@ def refund_without_intent(patch: Patch) -> None:
         ids = sorted(more.get("void_ticket_ids", ()))
         refund_id = refunds._intend(payment_id, amount_minor, actor_id, reason, ids)
         refund = db.session.get_one(Refund, refund_id)
-        provider = providers.get(refund.payment.provider)
+        provider = registry.get(refund.payment.provider)
         session = refund.payment.provider_id or ""
         try:
             report = provider.refund(session, amount_minor, refund.idempotency_key)
@@ -205,12 +205,11 @@ def refused_access_is_failed(patch: Patch) -> None:
     """Who may not ask takes the payment for a failed one."""
     original = settling.unanswered
 
-    def unanswered(payment_id: int, error: ProviderError, *, door: str) -> payments.Outcome:
+    def unanswered(payment_id: int, error: ProviderError, *, door: str) -> settling.Outcome:
         refused = error.code in ("unauthorised", "not_connected")
         return (_fails if refused else original)(payment_id, error, door=door)
 
-    for place in (payments, settling):
-        patch.setattr(place, "unanswered", unanswered)
+    patch.setattr(settling, "unanswered", unanswered)
 
 
 def refund_repeated_without_a_key(patch: Patch) -> None:

@@ -6,7 +6,8 @@ from functools import partial
 
 from sqlalchemy import func, select
 
-from domain import cancelling, decisions, payments, refunds, remains
+from domain import cancelling, decisions, refunds, remains
+from domain.payments import settling
 from extensions import db
 from models import Event, Incident, Payment, PaymentState, Refund, RefundState, Ticket, TicketState
 from tests.simulation import doors, sellers
@@ -133,7 +134,7 @@ def _decide(world: World) -> None:
             Act(
                 f"decide {state}",
                 lambda: (
-                    payments.decide(
+                    settling.decide(
                         payment_id, state=state, actor_id=world.admin_id, note="looked at it"
                     ).state
                 ),

@@ -28,7 +28,7 @@ from sqlalchemy.exc import OperationalError
 
 import config
 import extensions
-from domain import agents, checks, clock, credentials, documents, locks, outbox, payments, reading
+from domain import agents, checks, clock, credentials, documents, locks, lookup, outbox, reading
 from domain.errors import DomainError
 from domain.payments import settling
 from domain.providers import sumup_line
@@ -343,7 +343,7 @@ class World(Fate):
             self._meanwhile(f"sweep during {point}", doors.run_sweep)
 
     def _recheck_session(self, provider_id: str) -> None:
-        payment = payments.by_provider_id(doors.provider_of(provider_id), provider_id)
+        payment = lookup.by_provider_id(doors.provider_of(provider_id), provider_id)
         if payment is not None:
             doors.recheck(payment.id, self.admin_id)
 

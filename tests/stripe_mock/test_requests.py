@@ -36,7 +36,8 @@ from stripe.params import checkout as checkout_types
 from werkzeug import Request, Response
 from werkzeug.serving import make_server
 
-from domain import clock, providers
+from domain import clock
+from domain.providers import contract, registry
 from tests.support.contract import purchase
 from tests.support.sandbox import Sandbox, free_port
 
@@ -108,12 +109,12 @@ def sent(app: Flask, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> list[
         return real(client, method, url, headers, post_data)
 
     monkeypatch.setattr(stripe.RequestsClient, "request", record)
-    adapter = providers.get("stripe")
+    adapter = registry.get("stripe")
     began = clock.now()
     made = adapter.create(adapter.params(purchase(adapter)), "key-1").provider_id
     other = adapter.create(adapter.params(purchase(adapter, "P-2")), "key-2").provider_id
     sandbox.do(other, "decline")
-    assert isinstance(adapter, providers.Retraces) and adapter.declines(adapter.fetch(other))
+    assert isinstance(adapter, contract.Retraces) and adapter.declines(adapter.fetch(other))
     sandbox.do(made, "pay")
     adapter.fetch(made, thorough=True)
     assert adapter.find("P-1", began) is not None

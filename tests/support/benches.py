@@ -17,10 +17,10 @@ import pytest
 from stripe import WebhookSignature
 
 import config
-from domain import providers
-from domain.providers import Provider, ProviderError, Report
+from domain.providers import registry
 from domain.providers import stripe as stripe_adapter
 from domain.providers import sumup as sumup_adapter
+from domain.providers.contract import Provider, ProviderError, Report
 from tests.support import pebble
 from tests.support.sandbox import Sandbox
 
@@ -69,7 +69,7 @@ class Bench(Protocol):
 
     def provider(self) -> Provider:
         """The adapter, as the domain gets it."""
-        return providers.get(self.name)
+        return registry.get(self.name)
 
     def unready(self) -> Provider:
         """The adapter as it is where nothing is configured."""
@@ -79,7 +79,7 @@ class Bench(Protocol):
 
     def live(self) -> Provider:
         """The adapter as it is where the money is real."""
-        build = import_module(providers._BUILDERS[self.name]).build
+        build = import_module(registry._BUILDERS[self.name]).build
         live: Provider = build(
             replace(config.get(), stripe_secret_key="sk_live_bench", stripe_publishable_key="pk_live_bench")
         )
@@ -124,14 +124,14 @@ class Bench(Protocol):
 
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """Adapters are made anew for a bench, and forgotten with it."""
-    monkeypatch.setattr(providers, "_kept", OrderedDict())
+    monkeypatch.setattr(registry, "_kept", OrderedDict())
 
 
 def speak(monkeypatch: pytest.MonkeyPatch, account: str, tokens: Tokens) -> None:
     """Let `tokens` be what Kassa knows of a connected account."""
-    others = providers._credentials
+    others = registry._credentials
     monkeypatch.setattr(
-        providers, "_credentials", lambda name, wanted: tokens if wanted == account else others(name, wanted)
+        registry, "_credentials", lambda name, wanted: tokens if wanted == account else others(name, wanted)
     )
 
 
@@ -310,7 +310,7 @@ class PebbleBench(Bench):
         self.monkeypatch = monkeypatch
         fresh(monkeypatch)
         monkeypatch.setattr(pebble, "BANK", self.bank)
-        monkeypatch.setitem(providers._BUILDERS, self.name, "tests.support.pebble")
+        monkeypatch.setitem(registry._BUILDERS, self.name, "tests.support.pebble")
 
     def unready(self) -> Provider:
         return pebble.PebbleProvider(self.bank, pebble.OurToken(""), "shop-1", livemode=False)

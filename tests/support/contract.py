@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from domain import clock
-from domain.providers import LineItem, Provider, Purchase, Report
+from domain.providers.contract import LineItem, Provider, Purchase, Report
 from tests.support.benches import Bench
 
 # Words a report may say.

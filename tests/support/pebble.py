@@ -16,7 +16,8 @@ from typing import Any
 
 from config import Settings
 from domain import clock, money
-from domain.providers import (
+from domain.providers import room
+from domain.providers.contract import (
     Anothers,
     BadSignature,
     Credentials,
@@ -27,11 +28,9 @@ from domain.providers import (
     RefundReport,
     Report,
     Ring,
-    Throttle,
     Told,
-    calls,
-    room,
 )
+from domain.providers.throttle import Throttle, calls
 
 # --- Pebble's side: what would be on the other end of the wire ------------------------------------------
 

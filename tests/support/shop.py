@@ -8,8 +8,9 @@ from typing import Any
 
 from sqlalchemy import select
 
-from domain import clock, orders, payments
-from domain.providers import Report
+from domain import clock, orders
+from domain.payments import settling
+from domain.providers.contract import Report
 from extensions import db
 from models import Event, EventState, Order, Payment, Role, TicketType, User
 
@@ -89,7 +90,7 @@ def settled(order: Order, *states: str, **changes: Any) -> Order:
     """The order after its payment went through `states`, as the provider tells it."""
     for state in states:
         payment = db.session.scalars(select(Payment).filter_by(order_id=order.id)).one()
-        payments.settle(payment.id, report_on(payment, state, **changes), door="test")
+        settling.settle(payment.id, report_on(payment, state, **changes), door="test")
     # What was asked just now is not asked again, so the page shows what the test made.
     payment = db.session.scalars(select(Payment).filter_by(order_id=order.id)).one()
     payment.last_polled_at = clock.now() + timedelta(hours=1)

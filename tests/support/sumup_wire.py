@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from domain.providers import LineItem, Purchase
+from domain.providers.contract import LineItem, Purchase
 from tests.support.wire import Wire
 
 CHECKOUT_ID = "4e425463-3e1b-431d-83fa-1e51c2925e99"
