@@ -19,9 +19,11 @@ import extensions
 import logs
 from blueprints import assets, front, gate
 from blueprints.visitor import wants_json
-from domain import addresses, blocked, capacity, credentials, money, pacing, rendering
+from domain import addresses, blocking, money, rendering
+from domain.connections import credentials
 from domain.errors import DomainError, NotFound
-from domain.providers import registry, room
+from domain.office import database_connections
+from domain.providers import bulkhead, registry, shared_rate
 
 BLUEPRINTS = (
     *("shop", "payments", "wallet", "account", "setup", "door"),
@@ -38,7 +40,7 @@ def create_app(settings: config.Settings | None = None) -> Flask:
     app.config.update(_flask_settings(settings))
     # Nobody waits for a connection where there is one a thread; so long at most, where there is not.
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
-        "pool_size": capacity.JOBS_POOL if _is_command() else capacity.web_pool(),
+        "pool_size": database_connections.JOBS_POOL if _is_command() else database_connections.web_pool(),
         "max_overflow": 0,
         "pool_recycle": 1800,
         "pool_timeout": 10,
@@ -48,8 +50,8 @@ def create_app(settings: config.Settings | None = None) -> Flask:
     )
     logs.watch(app)
     app.before_request(_new_nonce)
-    app.before_request(room.enter_web)
-    app.teardown_request(lambda error: room.leave_web())
+    app.before_request(bulkhead.enter_web)
+    app.teardown_request(lambda error: bulkhead.leave_web())
     front.register(app)
     gate.register(app)
     _bind(app, settings)
@@ -134,7 +136,7 @@ def _bind(app: Flask, settings: config.Settings) -> None:
     extensions.mail.init_app(app)
     extensions.bootstrap.init_app(app)
     extensions.queue.bind(settings.redis_url)
-    pacing.bind(settings.redis_url)
+    shared_rate.bind(settings.redis_url)
     with app.app_context():
         credentials.use(extensions.db.engine)
 
@@ -209,18 +211,18 @@ _BUSY = (
 
 def _database_error(error: SQLAlchemyError) -> Response:
     """What the database cannot do now it can in a moment: a provider rings again, a person tries again."""
-    if not blocked.passes(error):
+    if not blocking.passes(error):
         raise error
-    blocked.forget()
+    blocking.forget()
     kind = type(getattr(error, "orig", None) or error).__name__
     structlog.get_logger(__name__).warning("database_busy", error=kind, path=logs.safe_path(request.path))
     try:
         response = make_response(_error_page(503, _BUSY, "busy"))
     except SQLAlchemyError:
         # Not even who is logged in can be read.
-        blocked.forget()
+        blocking.forget()
         response = Response(_BUSY, 503, content_type="text/plain; charset=utf-8")
-    response.headers["Retry-After"] = str(blocked.RETRY_AFTER)
+    response.headers["Retry-After"] = str(blocking.RETRY_AFTER)
     return response
 
 

@@ -14,25 +14,15 @@ from flask.cli import AppGroup, with_appcontext
 
 import config
 import worker as time_edge
-from domain import (
-    accounts,
-    addresses,
-    adjusting,
-    backfill,
-    blocked,
-    connections,
-    demo,
-    doctor,
-    lookup,
-    money,
-    office,
-    outbox,
-    polling,
-    refunds,
-    sweep,
-)
+from domain import addresses, blocking, money
+from domain.connections import linked_accounts
 from domain.errors import DomainError
-from domain.payments import asking
+from domain.ledger import adjustments
+from domain.office import backfill, demo, doctor, overview
+from domain.payments import lookup, poll_schedule, reconciling, refunds
+from domain.people import accounts
+from domain.post import outbox
+from domain.sweep import sweeping
 from models import Payment
 
 payments_group = AppGroup("payments", help="Ask the providers about payments, and send money back.")
@@ -45,7 +35,7 @@ payments_group = AppGroup("payments", help="Ask the providers about payments, an
 )
 def payments_sweep(verbose: bool, everything: bool) -> None:
     """Verify what is due and deliver what is owed. Needs no Redis; made for cron too."""
-    run = sweep.run("command", tell=click.echo, verbose=verbose, everything=everything)
+    run = sweeping.run("command", tell=click.echo, verbose=verbose, everything=everything)
     if run.errors:
         click.echo(f"{run.errors} could not be read; they are asked about again in the next sweep.", err=True)
 
@@ -55,7 +45,7 @@ def payments_sweep(verbose: bool, everything: bool) -> None:
 def payments_verify(code: str) -> None:
     """Ask the provider about one order (ORD-…), payment reference or provider id, and settle what it says."""
     payment = _payment(code)
-    outcome = asking.reconcile(payment.id, door="command", patient=True)
+    outcome = reconciling.reconcile(payment.id, door="command", patient=True)
     payment = _payment(code)
     amount = money.show(payment.amount_minor, payment.currency)
     click.echo(f"Order {payment.order.code}: {outcome.verdict}")
@@ -70,8 +60,8 @@ def payments_verify(code: str) -> None:
 @payments_group.command("pending")
 def payments_pending() -> None:
     """List the newest payments without a final word, with how they were polled."""
-    for payment in office.payments().rows:
-        seen = office.polled(payment)
+    for payment in overview.payments().rows:
+        seen = overview.polled(payment)
         polls = "polled" if seen.needed else "not polled"
         click.echo(
             f"{payment.order.code}: {payment.provider} {payment.state}, {polls}, {payment.poll_count} polls, "
@@ -87,7 +77,7 @@ def payments_stop(code: str, reason: str) -> None:
     """Stop polling a payment until it closes; then it is read once more."""
     payment = _payment(code)
     with _words_of_the_domain():
-        polling.stop_polling(payment.id, reason, None, door="command")
+        poll_schedule.stop_polling(payment.id, reason, None, door="command")
     click.echo(f"Payment {payment.reference} is read next when it closes.")
 
 
@@ -99,7 +89,7 @@ def payments_extend(code: str, minutes: int, note: str) -> None:
     """Give an unpaid payment MINUTES more before it is closed, and go on polling it."""
     payment = _payment(code)
     with _words_of_the_domain():
-        polling.extend(payment.id, minutes, None, note, door="command")
+        poll_schedule.extend(payment.id, minutes, None, note, door="command")
     minutes = _payment(code).max_poll_duration_minutes
     click.echo(f"Payment {payment.reference} is polled for {minutes} minutes in all.")
 
@@ -211,8 +201,8 @@ def wallet_deduct(email: str, amount: str, reason: str, key: str | None) -> None
 
 def _adjust(email: str, amount: str, reason: str, key: str | None, *, takes: bool) -> None:
     with _words_of_the_domain():
-        user = adjusting.member(email)
-        done = adjusting.adjust(user, amount, reason, takes=takes, key=key or uuid4().hex)
+        user = adjustments.member(email)
+        done = adjustments.adjust(user, amount, reason, takes=takes, key=key or uuid4().hex)
     click.echo(done.words)
 
 
@@ -224,7 +214,7 @@ connections_group = AppGroup("connections", help="The accounts that organisers h
 @connections_group.command("list")
 def connections_list() -> None:
     """List the connected accounts, the broken ones first, with the payments that wait for them."""
-    for seen in connections.for_admins():
+    for seen in linked_accounts.for_admins():
         if seen.row is not None:
             waiting = f", {seen.waiting} payments wait" if seen.waiting else ""
             whose = f"{seen.row.account} {addresses.shown(seen.row.user.email)}"
@@ -234,7 +224,7 @@ def connections_list() -> None:
 @connections_group.command("rotate")
 def connections_rotate() -> None:
     """Encrypt every stored token anew under the first of TOKEN_KEYS. Fails if any cannot be read."""
-    done = connections.rotate()
+    done = linked_accounts.rotate()
     click.echo(f"{done.done} connections are under the first key.")
     if done.unreadable:
         raise click.ClickException(
@@ -264,7 +254,7 @@ def doctor_command(as_json: bool, pid: int | None) -> None:
     """Say in words what is wrong with this installation, and how to mend it. Fails if anything is."""
     if pid is not None:
         with _words_of_the_domain():
-            blocked.end(pid)
+            blocking.end(pid)
         click.echo(f"Connection {pid} was closed, and its transaction undone.")
         return
     found = doctor.findings(job.id for job in time_edge.periodic())

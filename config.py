@@ -108,7 +108,7 @@ class Settings:
     token_keys: tuple[str, ...] = field(repr=False)
     # Organisers
     house_account_for_organisers: bool
-    # In whole and decimal units of its currency, as it is set; domain/listing.py has it in minor units.
+    # In whole and decimal units of its currency, as it is set; orders/publishing.py has it in minor units.
     listing_fee: Decimal
     listing_fee_currency: str
     # Mail

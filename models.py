@@ -379,7 +379,7 @@ class Order(Base):
     total_minor: Mapped[int] = mapped_column(BigInteger)
     state: Mapped[OrderState] = mapped_column(_enum(OrderState), default=OrderState.PENDING)
     stock_state: Mapped[StockState] = mapped_column(_enum(StockState), default=StockState.NONE)
-    # Why it ended unpaid, for staff; and by which of our codes (domain/reasons.py), for the buyer.
+    # Why it ended unpaid, for staff; and by which of our codes (providers/failure_reasons.py), for the buyer.
     failure_reason: Mapped[str] = mapped_column(String(300), default="")
     failure_code: Mapped[str] = mapped_column(String(40), default="", server_default="")
     client_address: Mapped[str] = mapped_column(String(45), default="")
@@ -527,13 +527,13 @@ class Payment(Base):
     returned_at: Mapped[datetime | None] = mapped_column(Time)
     # Since when a person wants it closed, whether or not its provider has answered yet.
     cancel_asked_at: Mapped[datetime | None] = mapped_column(Time)
-    # Since when it is to be closed for another in its place; NULL once that is done: see domain/replacing.py.
+    # Since when it is to be closed for another in its place; NULL once that is done (replacements.py).
     replacing_since: Mapped[datetime | None] = mapped_column(Time)
     created_at: Mapped[datetime] = mapped_column(Time)
     # When the hold ends: what is open still is read, closed at the provider, and read again. The provider's
     # page may live longer (`expires_at`).
     closes_at: Mapped[datetime | None] = mapped_column(Time)
-    # Since when the call that opens it may have reached a connected account: see domain/opening.py.
+    # Since when the call that opens it may have reached a connected account: see payments/never_opened.py.
     asked_at: Mapped[datetime | None] = mapped_column(Time)
     state_since: Mapped[datetime] = mapped_column(Time)
     paid_at: Mapped[datetime | None] = mapped_column(Time)
@@ -907,7 +907,7 @@ class Agent(Base):
     description: Mapped[str] = mapped_column(String(500), default="")
     price_minor: Mapped[int] = mapped_column(BigInteger)
     currency: Mapped[str] = mapped_column(String(3))
-    # Which built-in service runs it: a name in domain/agents.py.
+    # Which built-in service runs it: a name in domain/ledger/agents.py.
     service: Mapped[str] = mapped_column(String(50))
     active: Mapped[bool] = mapped_column(Boolean, default=True)
     folded: Mapped[str | None] = mapped_column(Text)
@@ -1075,7 +1075,7 @@ class SweepRun(Base):
 
 
 class AccountCursor(Base):
-    """How far an account at a provider was asked what happened there: see domain/news.py."""
+    """How far an account at a provider was asked what happened there: see domain/sweep/account_history.py."""
 
     __tablename__ = "account_cursors"
 
@@ -1092,7 +1092,7 @@ class AccountCursor(Base):
 
 
 class CheckRun(Base):
-    """One run of the invariants of `domain/checks.py`, with what did not hold."""
+    """One run of the invariants of `domain/office/invariants.py`, with what did not hold."""
 
     __tablename__ = "check_runs"
 

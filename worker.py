@@ -22,9 +22,12 @@ from rq_scheduler import Scheduler
 from sqlalchemy.exc import SQLAlchemyError
 
 import config
-from domain import backfill, cancelling, capacity, checks, heartbeat, outbox
-from domain import moved_events as told_of_moves
-from domain import sweep as sweeping
+from domain import heartbeat
+from domain.office import backfill, database_connections, invariants
+from domain.orders import event_cancellation
+from domain.orders import moved_events as told_of_moves
+from domain.post import outbox
+from domain.sweep import sweeping
 from extensions import connect_redis, queue
 
 P = ParamSpec("P")
@@ -94,7 +97,7 @@ def deliver_mail() -> None:
 @_job
 def cancelled_events() -> None:
     """Tell the buyers of cancelled events, and pay them back; the sweep does what this job did not."""
-    cancelling.look_after()
+    event_cancellation.look_after()
 
 
 @_job
@@ -106,7 +109,7 @@ def moved_events() -> None:
 @_job
 def check_invariants() -> None:
     """Run the invariants over the live data."""
-    checks.run()
+    invariants.run()
 
 
 @_job
@@ -166,7 +169,7 @@ def run_clock() -> None:
 
 def _compare_connections() -> None:
     with current_app.app_context():
-        capacity.warn_at_start()
+        database_connections.warn_at_start()
 
 
 def _sweep_at_start(app: Flask) -> None:

@@ -15,8 +15,11 @@ from sqlalchemy import inspect, select
 from werkzeug.test import TestResponse
 
 from bench.client import Dashboard
-from domain import catalogue, door, outbox, tickets
+from domain.catalogue import events
+from domain.door import staff
 from domain.payments import settling
+from domain.post import outbox
+from domain.tickets import issuing
 from extensions import db
 from models import Order, Payment
 from tests.support import shop
@@ -63,7 +66,7 @@ def _purchases(app: Flask, slug: str, sandbox: Dashboard) -> dict[str, int]:
 def _purchase(app: Flask, slug: str, quantity: int, sandbox: Dashboard) -> tuple[int, int]:
     """Buy as a browser does: the queries of its requests, and those of delivering the mails."""
     client, address = app.test_client(), f"/events/{slug}"
-    type_id = catalogue.event(slug).ticket_types[0].id
+    type_id = events.event(slug).ticket_types[0].id
     db.session.remove()
     with recorded() as statements:
         page = _get(app, client, address).text
@@ -95,7 +98,7 @@ def _hidden(page: str, name: str) -> str:
 
 def _settle(slug: str, quantity: int) -> int:
     with recorded() as placing:
-        order_id = identity(shop.place(catalogue.event(slug), quantity))
+        order_id = identity(shop.place(events.event(slug), quantity))
     # Reading the row that the made-up report is about stands for the provider, and is not counted.
     payment = db.session.scalars(select(Payment).filter_by(order_id=order_id)).one()
     payment_id, report = payment.id, shop.report_on(payment, "paid")
@@ -115,12 +118,12 @@ def identity(order: Order) -> int:
 
 def _scan(app: Flask, slug: str) -> int:
     """A scan over HTTP, with what finds out who scans."""
-    order = shop.place(catalogue.event(slug), 2)
+    order = shop.place(events.event(slug), 2)
     payment_id = order.payments[0].id
     settling.settle(payment_id, shop.report_on(order.payments[0], "paid"), door="bench")
     order = db.session.get_one(Order, db.session.get_one(Payment, payment_id).order_id)
-    texts = [tickets.qr_text(ticket, order.code) for ticket in order.tickets]
-    made, pin = door.make_pass(catalogue.event(slug), "Count", None)
+    texts = [issuing.qr_text(ticket, order.code) for ticket in order.tickets]
+    made, pin = staff.make_pass(events.event(slug), "Count", None)
     address, client = f"/door/{made.token}", app.test_client()
     db.session.remove()
     entry = {"csrf_token": _hidden(_get(app, client, f"{address}/").text, "csrf_token"), "pin": pin}

@@ -8,7 +8,8 @@ from typing import Any
 from flask import Flask
 from sqlalchemy import func, insert, select, text, update
 
-from domain import clock, keyring
+from domain import clock
+from domain.security import keyring
 from extensions import db, queue
 from models import (
     Connection,

@@ -23,9 +23,13 @@ from app import create_app
 from bench import counting, filling
 from bench.client import at_once
 from bench.counting import identity
-from domain import catalogue, clock, documents, door, sweep, tickets
+from domain import clock
+from domain.catalogue import events
+from domain.door import staff
 from domain.payments import settling
 from domain.providers import throttle
+from domain.sweep import sweeping
+from domain.tickets import documents, issuing
 from extensions import db
 from models import Event, EventState, Order, Payment
 from tests.support import shop
@@ -96,7 +100,7 @@ def _serve(env: dict[str, str], log: Path, pipe: Connection) -> None:
 def _event(app: Flask, slug: str, capacity: int, kinds: int = 1) -> dict[str, Any]:
     """A published event; its ticket types' ids, cheapest first."""
     starts_at = clock.now() + timedelta(days=30)
-    event = catalogue.create_event(
+    event = events.create_event(
         title=slug.capitalize(),
         slug=slug,
         description="An evening of songs from the islands.\n\nDoors open half an hour before.",
@@ -109,13 +113,13 @@ def _event(app: Flask, slug: str, capacity: int, kinds: int = 1) -> dict[str, An
         state=EventState.PUBLISHED,
     )
     for number, name in enumerate(["Standard", "Reduced", "Family"][:kinds]):
-        catalogue.add_ticket_type(event, name=name, price_minor=2500 + 500 * number, capacity=capacity)
-    return {"id": event.id, "types": [kind.id for kind in catalogue.event(slug).ticket_types]}
+        events.add_ticket_type(event, name=name, price_minor=2500 + 500 * number, capacity=capacity)
+    return {"id": event.id, "types": [kind.id for kind in events.event(slug).ticket_types]}
 
 
 def _order(slug: str, quantity: int) -> int:
     """One order, placed and settled as paid, on the thread's own connection; its id."""
-    order_id = identity(shop.place(catalogue.event(slug), quantity))
+    order_id = identity(shop.place(events.event(slug), quantity))
     payment = db.session.scalars(select(Payment).filter_by(order_id=order_id)).one()
     outcome = settling.settle(payment.id, shop.report_on(payment, "paid"), door="bench")
     assert outcome.verdict == "verified", outcome
@@ -140,14 +144,14 @@ def _codes(app: Flask, slug: str, orders: int, each: int) -> list[str]:
     texts = []
     for _ in range(orders):
         order = db.session.get_one(Order, _order(slug, each))
-        texts += [tickets.qr_text(ticket, order.code) for ticket in order.tickets]
+        texts += [issuing.qr_text(ticket, order.code) for ticket in order.tickets]
         db.session.remove()
     return texts
 
 
 def _door_pass(app: Flask, slug: str) -> tuple[str, str]:
     """A way in for a scanner: token and PIN."""
-    made, pin = door.make_pass(catalogue.event(slug), "Bench", None)
+    made, pin = staff.make_pass(events.event(slug), "Bench", None)
     return made.token, pin
 
 
@@ -183,7 +187,7 @@ def _yardstick(app: Flask, slug: str, times: int) -> float:
 def _sweep(app: Flask) -> dict[str, float]:
     """One sweep: what it found, its provider calls, and its seconds."""
     calls, began = throttle.calls.total, time.perf_counter()
-    run = sweep.run("command")
+    run = sweeping.run("command")
     wall = time.perf_counter() - began
     found = {"found": run.found, "pending": run.pending, "errors": run.errors}
     return {**found, "calls": throttle.calls.total - calls, "wall": wall}

@@ -13,7 +13,7 @@ from werkzeug.wrappers import Response
 
 import extensions
 from blueprints.visitor import signed_in, wants_json
-from domain import logins
+from domain.security import logins
 from models import Role, User
 
 P = ParamSpec("P")

@@ -9,8 +9,10 @@ from werkzeug.wrappers import Response
 
 from blueprints import access
 from blueprints.visitor import signed_in
-from domain import accounts, addresses, links
+from domain import addresses
 from domain.errors import DomainError, NotFound
+from domain.people import accounts
+from domain.security import one_time_links
 from models import LinkPurpose, User
 
 bp = Blueprint("account", __name__, url_prefix="/account")
@@ -78,7 +80,7 @@ def mailed() -> str:
 @bp.get("/confirm/<token>")
 def confirm_form(token: str) -> str | tuple[str, int]:
     try:
-        link = links.look(token, links.TO_CONFIRM)
+        link = one_time_links.look(token, one_time_links.TO_CONFIRM)
     except DomainError as error:
         return _link_gone(error, url_for(".login"))
     return _page("confirm", {"email": link.user.email})
@@ -87,7 +89,7 @@ def confirm_form(token: str) -> str | tuple[str, int]:
 @bp.post("/confirm/<token>")
 def confirm(token: str) -> tuple[str, int] | Response:
     try:
-        email = links.look(token, links.TO_CONFIRM).user.email
+        email = one_time_links.look(token, one_time_links.TO_CONFIRM).user.email
     except DomainError as error:
         return _link_gone(error, url_for(".login"))
     try:
@@ -174,7 +176,7 @@ def mail_reset() -> tuple[str, int] | Response:
 @bp.get("/reset/<token>")
 def reset_form(token: str) -> str | tuple[str, int]:
     try:
-        link = links.look(token, links.TO_CHOOSE_A_PASSWORD)
+        link = one_time_links.look(token, one_time_links.TO_CHOOSE_A_PASSWORD)
     except DomainError as error:
         return _link_gone(error, url_for(".forgot"))
     return _page("reset", {"email": link.user.email, "first_admin": _is_first_admin(link.purpose)})
@@ -183,7 +185,7 @@ def reset_form(token: str) -> str | tuple[str, int]:
 @bp.post("/reset/<token>")
 def reset(token: str) -> tuple[str, int] | Response:
     try:
-        link = links.look(token, links.TO_CHOOSE_A_PASSWORD)
+        link = one_time_links.look(token, one_time_links.TO_CHOOSE_A_PASSWORD)
         onward = "/admin/setup" if _is_first_admin(link.purpose) else url_for(".index")
         user = accounts.reset(token, _typed("password"))
     except DomainError as error:

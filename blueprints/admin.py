@@ -18,25 +18,17 @@ from blueprints import records, refunding
 from blueprints.access import role_required
 from blueprints.refunding import checked, payment_of
 from blueprints.visitor import signed_in
-from domain import (
-    addresses,
-    decisions,
-    house,
-    incidents,
-    jobs,
-    ledger,
-    money,
-    office,
-    organisers,
-    outbox,
-    polling,
-    remains,
-)
-from domain import door as doors
-from domain import orders as orders_domain
-from domain import polling as poll_rules
+from domain import addresses, jobs, money
+from domain.catalogue import house_account as house
+from domain.door import staff as doors
 from domain.errors import DomainError
-from domain.payments import asking, settling
+from domain.ledger import transfers
+from domain.office import overview
+from domain.orders import placing as orders_domain
+from domain.payments import incident_decisions, incidents, poll_schedule, reconciling, refundable, settling
+from domain.payments import poll_schedule as poll_rules
+from domain.people import organisers
+from domain.post import outbox
 from models import MailState, OrderState, OrganiserState, PaymentState, Role
 
 bp = Blueprint("admin", __name__, url_prefix="/admin")
@@ -94,7 +86,7 @@ class ApproveForm(FlaskForm):
 
 
 class ResolveForm(FlaskForm):
-    how = SelectField(choices=[(way, way) for way in decisions.WAYS])
+    how = SelectField(choices=[(way, way) for way in incident_decisions.WAYS])
     reason = TextAreaField(validators=[DataRequired("Say why."), Length(max=1000)])
 
 
@@ -133,20 +125,20 @@ def _me() -> int:
 
 @bp.get("/")
 def index() -> str:
-    return render_template("admin/desk.html", desk=office.dashboard())
+    return render_template("admin/desk.html", desk=overview.dashboard())
 
 
 @bp.get("/orders")
 def orders() -> str:
     words, state = request.args.get("q", "")[:200], _chosen(OrderState)
-    found = office.orders(words, state, request.args.get("before", type=int))
+    found = overview.orders(words, state, request.args.get("before", type=int))
     return render_template("admin/orders.html", found=found, words=words, state=state, states=OrderState)
 
 
 @bp.get("/orders/<code>")
 def order(code: str) -> str:
-    found = office.order_file(code)
-    left = {payment.id: remains.refundable_minor(payment) for payment in found.order.payments}
+    found = overview.order_file(code)
+    left = {payment.id: refundable.refundable_minor(payment) for payment in found.order.payments}
     return render_template(
         "admin/order.html",
         file=found,
@@ -155,8 +147,8 @@ def order(code: str) -> str:
         plain=money.plain,
         kinds=incidents.KINDS,
         may_become=[s for s in PaymentState if s not in (PaymentState.CREATED, PaymentState.REVIEW)],
-        polled={payment.id: office.polled(payment) for payment in found.order.payments},
-        most_minutes=polling.MOST_MINUTES,
+        polled={payment.id: overview.polled(payment) for payment in found.order.payments},
+        most_minutes=poll_schedule.MOST_MINUTES,
     )
 
 
@@ -170,19 +162,19 @@ def recheck(code: str) -> Response:
 
     def do() -> tuple[str, str]:
         payment = _payment(code, request.form.get("payment_id", type=int))
-        return _OUTCOMES[asking.reconcile(payment, door="recheck", actor_id=_me()).verdict]
+        return _OUTCOMES[reconciling.reconcile(payment, door="recheck", actor_id=_me()).verdict]
 
     return _act(do, _page_of(code))
 
 
 def _payment(code: str, payment_id: int | None) -> int:
-    return payment_of(office.order_file(code).order, payment_id)
+    return payment_of(overview.order_file(code).order, payment_id)
 
 
 @bp.post("/orders/<code>/resend")
 def resend(code: str) -> Response:
     def do() -> tuple[str, str]:
-        found = office.order_file(code).order
+        found = overview.order_file(code).order
         orders_domain.resend(found, door="admin", actor_id=_me())
         return "success", f"The tickets are on their way to {addresses.shown(found.email)}."
 
@@ -192,7 +184,7 @@ def resend(code: str) -> Response:
 @bp.post("/orders/<code>/refund")
 def refund(code: str) -> str | Response:
     """Send all or part of a payment back, and void the tickets that were chosen: shown first, then done."""
-    order = office.order_file(code).order
+    order = overview.order_file(code).order
     return refunding.refund(
         order, actor_id=_me(), door="admin", page=_page_of(code), frame="admin/frame.html"
     )
@@ -220,7 +212,7 @@ def approve(code: str) -> Response:
         form = ApproveForm()
         checked(form)
         payment_id = _payment(code, form.payment_id.data)
-        decisions.approve(payment_id, note=_text(form.note), actor_id=_me())
+        incident_decisions.approve(payment_id, note=_text(form.note), actor_id=_me())
         return "success", "Approved: the goods are handed over, and the buyer gets a mail."
 
     return _act(do, _page_of(code))
@@ -256,7 +248,7 @@ def extend(code: str) -> Response:
 @bp.post("/orders/<code>/cancel")
 def cancel(code: str) -> Response:
     def do() -> tuple[str, str]:
-        found = orders_domain.cancel(office.order_file(code).order, door="admin", actor_id=_me())
+        found = orders_domain.cancel(overview.order_file(code).order, door="admin", actor_id=_me())
         if found.state is OrderState.CANCELLED:
             return "success", "The order is cancelled and its tickets are on sale again."
         return "info", f"The order is {found.state} now."
@@ -270,8 +262,8 @@ def cancel(code: str) -> Response:
 @bp.get("/payments")
 def pending() -> str:
     state = _chosen(PaymentState)
-    found = office.payments(state, request.args.get("before", type=int))
-    polled = {payment.id: office.polled(payment) for payment in found.rows}
+    found = overview.payments(state, request.args.get("before", type=int))
+    polled = {payment.id: overview.polled(payment) for payment in found.rows}
     return render_template(
         "admin/payments.html", found=found, polled=polled, state=state, states=PaymentState
     )
@@ -280,15 +272,15 @@ def pending() -> str:
 @bp.get("/incidents")
 def inbox() -> str:
     decided = request.args.get("decided") == "1"
-    found = office.incidents(decided=decided, before=request.args.get("before", type=int))
+    found = overview.incidents(decided=decided, before=request.args.get("before", type=int))
     return render_template("admin/incidents.html", found=found, decided=decided, kinds=incidents.KINDS)
 
 
 @bp.get("/incidents/<int:incident_id>")
 def incident(incident_id: int) -> str:
-    found = office.incident(incident_id)
+    found = overview.incident(incident_id)
     return render_template(
-        "admin/incident.html", incident=found, kinds=incidents.KINDS, ways=decisions.ways(found)
+        "admin/incident.html", incident=found, kinds=incidents.KINDS, ways=incident_decisions.ways(found)
     )
 
 
@@ -299,7 +291,9 @@ def resolve(incident_id: int) -> Response:
     def do() -> tuple[str, str]:
         form = ResolveForm()
         checked(form)
-        found = decisions.resolve(incident_id, how=form.how.data, reason=_text(form.reason), actor_id=_me())
+        found = incident_decisions.resolve(
+            incident_id, how=form.how.data, reason=_text(form.reason), actor_id=_me()
+        )
         return "success", f"Decided: {found.resolution}."
 
     return _act(do, url_for("admin.incident", incident_id=incident_id))
@@ -328,7 +322,7 @@ def organiser(organiser_id: int) -> str:
         "admin/organiser.html",
         organiser=found,
         events=events,
-        held=ledger.held_for(found.user_id),
+        held=transfers.held_for(found.user_id),
         everybody=config.get().house_account_for_organisers,
     )
 
@@ -363,14 +357,14 @@ def decide_organiser(organiser_id: int) -> Response:
 
 @bp.get("/events/<slug>/door")
 def door(slug: str) -> str:
-    event = office.event(slug)
+    event = overview.event(slug)
     return render_template("admin/door.html", event=event, passes=doors.passes(event), made=None, pin="")
 
 
 @bp.post("/events/<slug>/door")
 def make_pass(slug: str) -> str | Response:
     """Make a link and PIN for the staff of one door. The PIN is shown on this answer and never again."""
-    event = office.event(slug)
+    event = overview.event(slug)
     try:
         made, pin = doors.make_pass(event, request.form.get("label", ""), signed_in())
     except DomainError as error:
@@ -385,7 +379,7 @@ def make_pass(slug: str) -> str | Response:
 @bp.post("/events/<slug>/door/<int:pass_id>/revoke")
 def revoke_pass(slug: str, pass_id: int) -> Response:
     def do() -> tuple[str, str]:
-        doors.revoke(office.event(slug), pass_id)
+        doors.revoke(overview.event(slug), pass_id)
         return "success", "The link no longer opens the door."
 
     return _act(do, url_for("admin.door", slug=slug))
@@ -401,7 +395,7 @@ def sweeps() -> str:
     except DomainError as error:
         failed, scheduled, problem = [], [], error.message
     return render_template(
-        "admin/sweeps.html", sweeps=office.sweeps(), failed=failed, scheduled=scheduled, problem=problem
+        "admin/sweeps.html", sweeps=overview.sweeps(), failed=failed, scheduled=scheduled, problem=problem
     )
 
 
@@ -417,7 +411,7 @@ def requeue(job_id: str) -> Response:
 @bp.get("/mail")
 def mail() -> str:
     state = _chosen(MailState)
-    found = office.mails(state, request.args.get("before", type=int))
+    found = overview.mails(state, request.args.get("before", type=int))
     return render_template("admin/mail.html", found=found, state=state, states=MailState)
 
 
@@ -459,7 +453,7 @@ def provider_debug() -> Response | str:
 
 
 def _provider_page(name: str) -> Response | str:
-    found = office.connection(name)
+    found = overview.connection(name)
     if request.accept_mimetypes.best_match(["text/html", "application/json"]) == "application/json":
         return jsonify(
             ready=found.ready,

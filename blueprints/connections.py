@@ -7,7 +7,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from blueprints import visitor
 from blueprints.access import members_only, role_required
-from domain import connections
+from domain.connections import linked_accounts
 from domain.errors import DomainError
 from extensions import limiter
 from models import Role
@@ -33,7 +33,7 @@ bp.after_request(visitor.not_kept)
 @members_only
 def begin(provider: str) -> str:
     """The account's state, with the button that begins; the provider itself is asked after the POST."""
-    return render_template("organiser/connection.html", seen=connections.look(visitor.member(), provider))
+    return render_template("organiser/connection.html", seen=linked_accounts.look(visitor.member(), provider))
 
 
 @bp.post(_PAGE)
@@ -41,7 +41,7 @@ def begin(provider: str) -> str:
 @limiter.limit("30 per hour", key_func=visitor.member_key)
 def leave(provider: str) -> BaseResponse:
     try:
-        url, session[_STATE] = connections.authorize_url(visitor.member(), provider)
+        url, session[_STATE] = linked_accounts.authorize_url(visitor.member(), provider)
     except DomainError as error:
         return _back(provider, error.message, "warning")
     return redirect(url, 303)
@@ -53,7 +53,7 @@ def leave(provider: str) -> BaseResponse:
 def done(provider: str) -> BaseResponse:
     """The provider sends the organiser here, with a code, or with a no."""
     try:
-        made = connections.finish(
+        made = linked_accounts.finish(
             visitor.member(),
             provider,
             expected=session.pop(_STATE, ""),
@@ -70,7 +70,7 @@ def done(provider: str) -> BaseResponse:
 @members_only
 def end(provider: str) -> BaseResponse:
     try:
-        connections.disconnect(visitor.member().id, provider)
+        linked_accounts.disconnect(visitor.member().id, provider)
     except DomainError as error:
         return _back(provider, error.message, "warning")
     return _back(provider, "The account is disconnected. Nothing new is sold through it.", "success")
@@ -84,4 +84,4 @@ def _back(provider: str, words: str, category: str) -> BaseResponse:
 @admin_bp.get("")
 @role_required(Role.ADMIN)
 def everyone() -> str:
-    return render_template("admin/connections.html", shown=connections.for_admins())
+    return render_template("admin/connections.html", shown=linked_accounts.for_admins())

@@ -30,11 +30,13 @@ from werkzeug.wrappers import Response as BaseResponse
 import config
 from blueprints.access import ask_to_log_in, role_required
 from blueprints.visitor import signed_in, wants_json
-from domain import clock, codes, documents, door, frames, scans
-from domain.door import Doorkeeper
+from domain import clock, codes
+from domain.door import check_in, qr_reader, staff
+from domain.door.check_in import Scan
+from domain.door.staff import Doorkeeper
 from domain.errors import DomainError
 from domain.rendering import when
-from domain.scans import Scan
+from domain.tickets import documents
 from extensions import limiter
 from models import DoorPass, Role, User, Verdict
 
@@ -91,7 +93,7 @@ def _give_address(endpoint: str, values: dict[str, Any]) -> None:
 def _guard() -> BaseResponse | None:
     """Let nobody past who is not at this door; a link without its PIN leads to the form that asks for it."""
     if "token" in g.door_address:
-        g.door_pass = door.open_pass(g.door_address["token"])
+        g.door_pass = staff.open_pass(g.door_address["token"])
         g.keeper = _entered(g.door_pass)
         if g.keeper is None and request.endpoint not in ("door.page", "door.enter"):
             return _not_entered()
@@ -100,7 +102,7 @@ def _guard() -> BaseResponse | None:
         if user is None:
             return ask_to_log_in()
         try:
-            g.keeper = door.by_user(user, g.door_address["slug"])
+            g.keeper = staff.by_user(user, g.door_address["slug"])
         except DomainError as error:
             if error.code == "not_your_door":
                 abort(403)
@@ -123,7 +125,7 @@ def _entered(door_pass: DoorPass) -> Doorkeeper | None:
     """Who typed this pass's PIN on this phone."""
     try:
         said = _signer().loads(request.cookies.get(_COOKIE, ""))
-        return door.by_pass(door_pass, str(said["name"])) if said["pass"] == door_pass.id else None
+        return staff.by_pass(door_pass, str(said["name"])) if said["pass"] == door_pass.id else None
     except (BadSignature, KeyError, TypeError):
         return None
 
@@ -145,7 +147,7 @@ def _door_key() -> str:
 def enter() -> BaseResponse | tuple[str, int]:
     name = request.form.get("name", "")
     try:
-        door.enter(g.door_pass.token, request.form.get("pin", ""), name)
+        staff.enter(g.door_pass.token, request.form.get("pin", ""), name)
     except DomainError as error:
         return _entry_page(name, error.message), 429 if error.code == "too_many_pins" else 400
     response = redirect(url_for("door.page"), 303)
@@ -185,7 +187,7 @@ def page() -> str:
 def check() -> str | tuple[str, int]:
     """A code that was typed, or a name that was chosen, by a browser without JavaScript."""
     try:
-        result = scans.scan(g.keeper, request.form.get("scan_id", ""), request.form.get("code", ""))
+        result = check_in.scan(g.keeper, request.form.get("scan_id", ""), request.form.get("code", ""))
     except DomainError as error:
         return _door_page(problem=error.message), 400
     return _door_page(result)
@@ -195,21 +197,21 @@ def check() -> str | tuple[str, int]:
 @limiter.limit(_SCANS, key_func=_door_key)
 def scan() -> Response:
     asked = _json("scan_id", "text")
-    return _told(scans.scan(g.keeper, asked["scan_id"], asked["text"]))
+    return _told(check_in.scan(g.keeper, asked["scan_id"], asked["text"]))
 
 
 @_at_a_door("/frame", "POST")
 @limiter.limit(_FRAMES, key_func=_door_key)
 def frame() -> Response:
     """The text in a camera's picture, null where there is none; what it is worth, `scan` tells."""
-    return jsonify(text=frames.read(request.get_data()))
+    return jsonify(text=qr_reader.read(request.get_data()))
 
 
 @_at_a_door("/admit-rest", "POST")
 @limiter.limit(_SCANS, key_func=_door_key)
 def admit_rest() -> BaseResponse:
     asked = _json("of", "scan_id") if request.is_json else request.form
-    number = scans.admit_rest(g.keeper, asked.get("of", ""), asked.get("scan_id", ""))
+    number = check_in.admit_rest(g.keeper, asked.get("of", ""), asked.get("scan_id", ""))
     return _done(f"{number} more of this order let in.", number)
 
 
@@ -217,27 +219,27 @@ def admit_rest() -> BaseResponse:
 @limiter.limit(_SCANS, key_func=_door_key)
 def undo() -> BaseResponse:
     asked = _json("scan_id") if request.is_json else request.form
-    number = scans.undo(g.keeper, asked.get("scan_id", ""))
+    number = check_in.undo(g.keeper, asked.get("scan_id", ""))
     return _done(f"Undone: {number} {'ticket' if number == 1 else 'tickets'} can be used again.", number)
 
 
 @_at_a_door("/count.json", "GET")
 def count() -> Response:
-    return jsonify(_count(scans.count(g.keeper.event)))
+    return jsonify(_count(check_in.count(g.keeper.event)))
 
 
 @_at_a_door("/search", "GET")
 @limiter.limit("120 per minute", key_func=_door_key)
 def search() -> str:
     words = request.args.get("q", "").strip()[:100]
-    found = scans.search(g.keeper.event, words)
+    found = check_in.search(g.keeper.event, words)
     return render_template("door/search.html", keeper=g.keeper, words=words, found=found, **_helpers())
 
 
 @_at_a_door("/list", "GET")
 @limiter.limit("30 per minute", key_func=_door_key)
 def door_list() -> str:
-    guests = scans.door_list(g.keeper.event)
+    guests = check_in.door_list(g.keeper.event)
     return render_template("door/list.html", keeper=g.keeper, guests=guests, now=clock.now(), **_helpers())
 
 
@@ -248,10 +250,10 @@ def _door_page(result: Scan | None = None, problem: str = "") -> str:
         keeper=g.keeper,
         result=result,
         problem=problem,
-        count=result.count if result is not None else scans.count(g.keeper.event),
-        recent=scans.recent(g.keeper),
+        count=result.count if result is not None else check_in.count(g.keeper.event),
+        recent=check_in.recent(g.keeper),
         by_pass="token" in g.door_address,
-        manages=user is not None and door.may_manage(user, g.keeper.event),
+        manages=user is not None and staff.may_manage(user, g.keeper.event),
         **_helpers(),
     )
 
@@ -285,13 +287,13 @@ def _told(result: Scan) -> Response:
     )
 
 
-def _count(numbers: scans.Count) -> dict[str, int]:
+def _count(numbers: check_in.Count) -> dict[str, int]:
     return {"admitted": numbers.admitted, "total": numbers.total}
 
 
 def _done(words: str, number: int) -> BaseResponse:
     if request.is_json:
-        return jsonify(number=number, words=words, count=_count(scans.count(g.keeper.event)))
+        return jsonify(number=number, words=words, count=_count(check_in.count(g.keeper.event)))
     flash(words, "success")
     return redirect(url_for("door.page"), 303)
 
@@ -302,7 +304,7 @@ def _done(words: str, number: int) -> BaseResponse:
 @bp.get("/")
 @role_required(Role.DOOR, Role.ORGANISER)
 def index() -> str:
-    return render_template("door/index.html", events=door.events_for(_member()), may_manage=door.may_manage)
+    return render_template("door/index.html", events=staff.events_for(_member()), may_manage=staff.may_manage)
 
 
 @bp.get("/events/<slug>/passes")
@@ -316,7 +318,7 @@ def passes() -> str:
 def make_pass() -> str | tuple[str, int]:
     _managing()
     try:
-        made, pin = door.make_pass(g.keeper.event, request.form.get("label", ""), _member())
+        made, pin = staff.make_pass(g.keeper.event, request.form.get("label", ""), _member())
     except DomainError as error:
         return _passes_page(problem=error.message), 400
     return _passes_page(made, pin)
@@ -325,7 +327,7 @@ def make_pass() -> str | tuple[str, int]:
 @bp.post("/events/<slug>/passes/<int:pass_id>/revoke")
 def revoke_pass(pass_id: int) -> BaseResponse:
     _managing()
-    door.revoke(g.keeper.event, pass_id)
+    staff.revoke(g.keeper.event, pass_id)
     flash("That link to the door no longer works.", "success")
     return redirect(url_for("door.passes"), 303)
 
@@ -334,11 +336,11 @@ def _passes_page(made: DoorPass | None = None, pin: str = "", problem: str = "")
     return render_template(
         "door/passes.html",
         event=g.keeper.event,
-        passes=door.passes(g.keeper.event),
+        passes=staff.passes(g.keeper.event),
         made=made,
         pin=pin,
         problem=problem,
-        link=door.url,
+        link=staff.url,
         qr=documents.qr_data_uri,
         now=clock.now(),
     )
@@ -352,5 +354,5 @@ def _member() -> User:
 
 
 def _managing() -> None:
-    if not door.may_manage(_member(), g.keeper.event):
+    if not staff.may_manage(_member(), g.keeper.event):
         abort(403)

@@ -17,7 +17,7 @@ from flask import Flask, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.routing import IntegerConverter
 
-from domain import frames
+from domain.door import qr_reader
 from domain.errors import DomainError
 
 MOST_BYTES = 256 * 1024
@@ -37,7 +37,7 @@ LARGER = {
     "records_events.create_view": PICTURE_BYTES,
     "records_events.edit_view": PICTURE_BYTES,
     # A little more than is read, so that the reader says what a frame may have.
-    "door.frame": 2 * frames.MAX_BYTES,
+    "door.frame": 2 * qr_reader.MAX_BYTES,
 }
 
 

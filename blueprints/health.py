@@ -25,7 +25,9 @@ from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
 import config
-from domain import capacity, health, measures, outbox
+from domain.office import database_connections, health
+from domain.office import metrics as business
+from domain.post import outbox
 from models import Role
 
 bp = Blueprint("health", __name__)
@@ -43,7 +45,7 @@ SECONDS = Histogram(
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
     registry=None,
 )
-# What this module measures by itself; the rest is domain/measures.py's.
+# What this module measures by itself; the rest is domain/office/metrics.py's.
 REQUEST_METRICS = ("kassa_http_requests_total", "kassa_http_request_seconds")
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _DELIVERY_SECONDS = 30
@@ -66,7 +68,7 @@ def register(app: Flask) -> None:
 def watch_sweeps(app: Flask) -> None:
     """Look whether sweeps go on; if they stopped, send that one alert from here: the worker may be dead."""
     with app.app_context():
-        capacity.warn_at_start()
+        database_connections.warn_at_start()
         try:
             key = health.alarm.look()
             if key is not None:
@@ -120,11 +122,11 @@ def _may_measure() -> bool:
 
 
 class _Business(Collector):
-    """The numbers of domain/measures.py as Prometheus gauges."""
+    """The numbers of domain/office/metrics.py as Prometheus gauges."""
 
     def collect(self) -> Iterable[Metric]:
-        samples = measures.read()
-        for metric in measures.METRICS:
+        samples = business.read()
+        for metric in business.METRICS:
             family = GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
             for sample in samples:
                 if sample.metric is metric:

@@ -7,8 +7,10 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from blueprints import order_page, visitor
 from blueprints.access import members_only, role_required
-from domain import listing, organisers, receivers
+from domain.catalogue import payees
 from domain.errors import DomainError
+from domain.orders import publishing
+from domain.people import organisers
 from extensions import limiter
 from models import Role
 
@@ -32,9 +34,9 @@ def pay(slug: str) -> str:
     return render_template(
         "organiser/publish.html",
         event=event,
-        offer=listing.offer(event, visitor.member()),
+        offer=publishing.offer(event, visitor.member()),
         may_waive=visitor.is_admin(),
-        lacks_a_way=receivers.lacks_a_way(event),
+        lacks_a_way=payees.lacks_a_way(event),
     )
 
 
@@ -44,7 +46,7 @@ def pay(slug: str) -> str:
 def publish(slug: str) -> BaseResponse:
     event = organisers.event_for(visitor.member(), slug)
     try:
-        order = listing.publish(
+        order = publishing.publish(
             event,
             visitor.member(),
             request.form.get("provider") or None,
@@ -64,7 +66,7 @@ def publish(slug: str) -> BaseResponse:
 def waive(slug: str) -> BaseResponse:
     event = organisers.event_for(visitor.member(), slug)
     try:
-        listing.waive(event, visitor.member(), request.form.get("reason", ""))
+        publishing.waive(event, visitor.member(), request.form.get("reason", ""))
     except DomainError as error:
         flash(error.message, "warning")
         return redirect(url_for("listing.pay", slug=slug), 303)
@@ -78,7 +80,9 @@ def waive(slug: str) -> BaseResponse:
 @admin_bp.get("")
 @role_required(Role.ADMIN)
 def waiting() -> str:
-    return render_template("admin/listings.html", waiting=listing.waiting(), decisions=listing.DECISIONS)
+    return render_template(
+        "admin/listings.html", waiting=publishing.waiting(), decisions=publishing.DECISIONS
+    )
 
 
 @admin_bp.post("/<int:event_id>")
@@ -86,7 +90,7 @@ def waiting() -> str:
 def decide(event_id: int) -> BaseResponse:
     how, reason = request.form.get("how", ""), request.form.get("reason", "")
     try:
-        event = listing.decide(event_id, how, reason=reason, actor_id=visitor.member().id)
+        event = publishing.decide(event_id, how, reason=reason, actor_id=visitor.member().id)
     except DomainError as error:
         flash(error.message, "warning")
     else:

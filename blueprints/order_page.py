@@ -12,10 +12,14 @@ from flask import Blueprint, Flask, Response, flash, jsonify, redirect, render_t
 from werkzeug.wrappers import Response as BaseResponse
 
 from blueprints.visitor import order_key, signed_in
-from domain import catalogue, clock, codes, documents, orders, paying_again, reasons, tickets, whereabouts
+from domain import clock, codes
+from domain.catalogue import events
+from domain.catalogue.availability import say_span
 from domain.errors import DomainError
-from domain.payments import asking, start
-from domain.selling import say_span
+from domain.orders import paying_again, placing
+from domain.payments import reconciling, starting, unplaced_money
+from domain.providers import failure_reasons
+from domain.tickets import documents, issuing
 from extensions import limiter
 from models import LineKind, Order, OrderState, Payment, PaymentState, Ticket, TicketState, User
 
@@ -60,16 +64,16 @@ def show(code: str, secret: str) -> str:
     payment = _latest(order)
     face = _face(order, payment)
     event = order.event if order.sells_tickets else None
-    ways = catalogue.ways_to_pay(event, _payer(order)) if face == "closed" and event is not None else ()
+    ways = events.ways_to_pay(event, _payer(order)) if face == "closed" and event is not None else ()
     return render_template(
         "shop/order.html",
         order=order,
         payment=payment,
         face=face,
-        why=reasons.words(order.failure_code),
-        refused=reasons.words(payment.reason_code) if payment is not None else "",
+        why=failure_reasons.words(order.failure_code),
+        refused=failure_reasons.words(payment.reason_code) if payment is not None else "",
         ways=ways,
-        notes=whereabouts.notes(order),
+        notes=unplaced_money.notes(order),
         again=paying_again.offer(order) if face == "closed" and event is not None else None,
         now=clock.now(),
         version=_version(order, payment),
@@ -77,7 +81,7 @@ def show(code: str, secret: str) -> str:
         is_fee=order.is_listing_fee,
         span=say_span(order.event) if order.event is not None else "",
         type_names=_type_names(order),
-        qr=lambda ticket: documents.qr_data_uri(tickets.qr_text(ticket, order.code), scale=4),
+        qr=lambda ticket: documents.qr_data_uri(issuing.qr_text(ticket, order.code), scale=4),
         show_code=codes.show,
     )
 
@@ -114,7 +118,7 @@ def check(code: str, secret: str) -> BaseResponse:
 @bp.post(f"{_PAGE}/pay")
 @limiter.limit("30 per minute", key_func=order_key)
 def pay(code: str, secret: str) -> BaseResponse:
-    order = orders.find(code, secret)
+    order = placing.find(code, secret)
     try:
         payer = _payer(order)
         paid_for, payment = paying_again.pay(
@@ -132,9 +136,9 @@ def pay(code: str, secret: str) -> BaseResponse:
 @bp.post(f"{_PAGE}/cancel")
 @limiter.limit("30 per minute", key_func=order_key)
 def cancel(code: str, secret: str) -> BaseResponse:
-    order = orders.find(code, secret)
+    order = placing.find(code, secret)
     try:
-        orders.cancel(order, door="order_page")
+        placing.cancel(order, door="order_page")
     except DomainError as error:
         # That it is being cancelled still is what the page itself says.
         if error.code not in ("cancelling", "provider_silent"):
@@ -145,9 +149,9 @@ def cancel(code: str, secret: str) -> BaseResponse:
 @bp.post(f"{_PAGE}/email")
 @limiter.limit("10 per hour", key_func=order_key)
 def correct_email(code: str, secret: str) -> BaseResponse:
-    order = orders.find(code, secret)
+    order = placing.find(code, secret)
     try:
-        orders.correct_email(order, request.form.get("email", ""))
+        placing.correct_email(order, request.form.get("email", ""))
     except DomainError as error:
         flash(error.message, "error")
     else:
@@ -158,9 +162,9 @@ def correct_email(code: str, secret: str) -> BaseResponse:
 @bp.post(f"{_PAGE}/resend")
 @limiter.limit("5 per hour", key_func=order_key)
 def resend(code: str, secret: str) -> BaseResponse:
-    order = orders.find(code, secret)
+    order = placing.find(code, secret)
     try:
-        orders.resend(order, door="order_page")
+        placing.resend(order, door="order_page")
     except DomainError as error:
         flash(error.message, "error")
     else:
@@ -171,7 +175,7 @@ def resend(code: str, secret: str) -> BaseResponse:
 @bp.get(f"{_PAGE}/tickets.pdf")
 @limiter.limit("60 per minute", key_func=order_key)
 def tickets_pdf(code: str, secret: str) -> BaseResponse:
-    order = orders.find(code, secret)
+    order = placing.find(code, secret)
     if not _admitting(order):
         flash("There are no tickets to print.", "error")
         return _back(order)
@@ -180,7 +184,7 @@ def tickets_pdf(code: str, secret: str) -> BaseResponse:
 
 @bp.get(f"{_PAGE}/event.ics")
 def calendar(code: str, secret: str) -> Response:
-    order = orders.find(code, secret)
+    order = placing.find(code, secret)
     return attachment(documents.calendar(order), "text/calendar; charset=utf-8", f"{order.code}.ics")
 
 
@@ -188,7 +192,7 @@ def onward(order: Order) -> str:
     """Where the buyer goes after ordering: to the provider's page, or to the order's where there is none."""
     if order.total_minor:
         try:
-            payment = start.open_at_provider(order)
+            payment = starting.open_at_provider(order)
         except DomainError as error:
             flash(error.message, "error")
         else:
@@ -212,9 +216,9 @@ def attachment(data: bytes, content_type: str, filename: str) -> Response:
 
 def _checked(code: str, secret: str) -> Order:
     """The order as the payment provider knows it now."""
-    order = orders.find(code, secret, whole=True)
-    asked = asking.refresh(order, door="order_page")
-    return orders.find(code, secret, whole=True) if asked else order
+    order = placing.find(code, secret, whole=True)
+    asked = reconciling.refresh(order, door="order_page")
+    return placing.find(code, secret, whole=True) if asked else order
 
 
 def _payer(order: Order) -> User | None:
@@ -286,5 +290,5 @@ def _ticket_json(ticket: Ticket, order: Order, names: dict[int, str]) -> dict[st
         "holder": ticket.holder,
         "state": ticket.state,
         "checked_in_at": ticket.checked_in_at.isoformat() if ticket.checked_in_at is not None else None,
-        "qr": tickets.qr_text(ticket, order.code) if valid else None,
+        "qr": issuing.qr_text(ticket, order.code) if valid else None,
     }

@@ -40,9 +40,14 @@ from blueprints.event_forms import (
     type_values,
 )
 from blueprints.visitor import signed_in
-from domain import addresses, cancelling, catalogue, ledger, listing, organisers, programme, receivers, sales
+from domain import addresses
+from domain.catalogue import events, payees, takings
 from domain.errors import DomainError, NotFound
-from domain.organisers import FIELDS
+from domain.ledger import transfers
+from domain.office import organiser_events
+from domain.orders import event_cancellation, publishing
+from domain.people import organisers
+from domain.people.organisers import FIELDS
 from models import Role, TicketType, User
 
 bp = Blueprint("organiser", __name__, url_prefix="/organiser")
@@ -188,13 +193,13 @@ class EventForm(EventFields):
 
 def _offer_ways(form: EventForm, owner: int | None) -> None:
     """The form's ways to pay, and whose accounts they are."""
-    form.providers.choices = programme.ways(owner)
-    form.providers.description = programme.say_ways(owner)
+    form.providers.choices = organiser_events.ways(owner)
+    form.providers.description = organiser_events.say_ways(owner)
 
 
 @bp.get("/")
 def index() -> str:
-    return render_template("organiser/index.html", desk=programme.desk(me()), fee=listing.fee())
+    return render_template("organiser/index.html", desk=organiser_events.desk(me()), fee=publishing.fee())
 
 
 @bp.route("/events/new", methods=["GET", "POST"])
@@ -202,10 +207,10 @@ def new_event() -> Page:
     form, owner = EventForm(), None if me().role is Role.ADMIN else me().id
     _offer_ways(form, owner)
     if not form.is_submitted():
-        form.providers.data = programme.preselected(owner) if owner is not None else []
+        form.providers.data = organiser_events.preselected(owner) if owner is not None else []
         form.timezone.data, form.currency.data = config.get().timezone, config.get().currency
     elif form.validate():
-        made = by_rule(lambda: programme.create(me(), event_values(form)), form)
+        made = by_rule(lambda: organiser_events.create(me(), event_values(form)), form)
         if made:
             flash("The event is saved as a draft. Add its tickets next.", "success")
             return redirect(url_for(".event", slug=made.slug), 303)
@@ -218,12 +223,12 @@ def event() -> str:
     return render_template(
         "organiser/event.html",
         event=g.event,
-        sales=sales.of_event(g.event),
-        steps=programme.steps(g.event),
-        fee=listing.due(g.event),
-        lacks_a_way=receivers.lacks_a_way(g.event),
-        held=ledger.held_for(g.event.organiser_id) if g.event.organiser_id is not None else {},
-        refunding=cancelling.progress(g.event) if g.event.state == "cancelled" else None,
+        sales=takings.of_event(g.event),
+        steps=organiser_events.steps(g.event),
+        fee=publishing.due(g.event),
+        lacks_a_way=payees.lacks_a_way(g.event),
+        held=transfers.held_for(g.event.organiser_id) if g.event.organiser_id is not None else {},
+        refunding=event_cancellation.progress(g.event) if g.event.state == "cancelled" else None,
     )
 
 
@@ -235,7 +240,7 @@ def edit_event() -> Page:
     def save() -> bool:
         values = event_values(form)
         values["slug"] = values["slug"] or g.event.slug
-        programme.change(g.event, values, moves=bool(form.moves.data))
+        organiser_events.change(g.event, values, moves=bool(form.moves.data))
         return True
 
     if form.validate_on_submit() and by_rule(save, form):
@@ -248,7 +253,7 @@ def edit_event() -> Page:
 @bp.post("/events/<slug>/duplicate")
 def duplicate() -> Response:
     try:
-        made = catalogue.duplicate_event(g.event)
+        made = events.duplicate_event(g.event)
     except DomainError as error:
         flash(error.message, "danger")
         return redirect(event_page(), 303)
@@ -259,7 +264,7 @@ def duplicate() -> Response:
 @bp.post("/events/<slug>/delete")
 def delete_event() -> Response:
     try:
-        catalogue.delete_event(g.event)
+        events.delete_event(g.event)
     except DomainError as error:
         flash(error.message, "danger")
         return redirect(event_page(), 303)
@@ -269,7 +274,9 @@ def delete_event() -> Response:
 
 @bp.get("/events/<slug>/cancel")
 def cancelling_page() -> str:
-    return render_template("organiser/cancel.html", event=g.event, progress=cancelling.progress(g.event))
+    return render_template(
+        "organiser/cancel.html", event=g.event, progress=event_cancellation.progress(g.event)
+    )
 
 
 @bp.post("/events/<slug>/cancel")
@@ -277,7 +284,7 @@ def cancel() -> Response:
     refund = request.form.get("refund") == "yes"
 
     def do() -> str:
-        cancelling.cancel(g.event, refund=refund, actor_id=me().id)
+        event_cancellation.cancel(g.event, refund=refund, actor_id=me().id)
         return "The event is cancelled." + (" Its buyers are being paid back." if refund else "")
 
     return act(do, event_page())
@@ -289,12 +296,12 @@ def cancel() -> Response:
 @bp.route("/events/<slug>/types/new", methods=["GET", "POST"])
 def new_type() -> Page:
     form = TicketTypeFields()
-    form.price.description = catalogue.price_words(g.event)
+    form.price.description = events.price_words(g.event)
     if not form.is_submitted():
         form.position.data = len(g.event.ticket_types)
 
     def save() -> TicketType:
-        return catalogue.add_ticket_type(g.event, **type_values(form, g.event))
+        return events.add_ticket_type(g.event, **type_values(form, g.event))
 
     if form.validate_on_submit() and by_rule(save, form):
         flash("The ticket is added.", "success")
@@ -307,10 +314,10 @@ def new_type() -> Page:
 def edit_type(type_id: int) -> Page:
     kind = _type(type_id)
     form = TicketTypeFields(data=shown_type(kind))
-    form.price.description = catalogue.price_words(g.event)
+    form.price.description = events.price_words(g.event)
 
     def save() -> TicketType:
-        return catalogue.update_ticket_type(kind, **type_values(form, g.event))
+        return events.update_ticket_type(kind, **type_values(form, g.event))
 
     if form.validate_on_submit() and by_rule(save, form):
         flash("The ticket is saved.", "success")
@@ -322,7 +329,7 @@ def edit_type(type_id: int) -> Page:
 @bp.post("/events/<slug>/types/<int:type_id>/delete")
 def delete_type(type_id: int) -> Response:
     def do() -> str:
-        catalogue.delete_ticket_type(_type(type_id))
+        events.delete_ticket_type(_type(type_id))
         return "The ticket is gone."
 
     return act(do, event_page())

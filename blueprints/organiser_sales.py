@@ -13,7 +13,10 @@ from wtforms.validators import DataRequired, InputRequired, Length
 from blueprints import refunding
 from blueprints.event_forms import by_rule, text
 from blueprints.organiser import Page, act, bp, me
-from domain import addresses, attendees, money, office, orders, remains
+from domain import addresses, money
+from domain.office import attendees, overview
+from domain.orders import placing
+from domain.payments import refundable
 from models import Order, OrderState
 
 # --- Attendees ------------------------------------------------------------------------------------------
@@ -43,7 +46,7 @@ def order_list() -> str:
         state = OrderState(request.args.get("state", ""))
     except ValueError:
         state = None
-    found = office.orders(words, state, request.args.get("before", type=int), event_id=g.event.id)
+    found = overview.orders(words, state, request.args.get("before", type=int), event_id=g.event.id)
     return render_template(
         "organiser/orders.html", event=g.event, found=found, words=words, state=state, states=OrderState
     )
@@ -51,8 +54,8 @@ def order_list() -> str:
 
 @bp.get("/events/<slug>/orders/<code>")
 def order(code: str) -> str:
-    found = office.order_file(code, event_id=g.event.id)
-    left = {payment.id: remains.refundable_minor(payment) for payment in found.order.payments}
+    found = overview.order_file(code, event_id=g.event.id)
+    left = {payment.id: refundable.refundable_minor(payment) for payment in found.order.payments}
     return render_template(
         "organiser/order.html",
         event=g.event,
@@ -64,7 +67,7 @@ def order(code: str) -> str:
 
 
 def _order(code: str) -> Order:
-    return office.order_file(code, event_id=g.event.id).order
+    return overview.order_file(code, event_id=g.event.id).order
 
 
 def _order_page(code: str) -> str:
@@ -75,7 +78,7 @@ def _order_page(code: str) -> str:
 def resend(code: str) -> BaseResponse:
     def do() -> str:
         found = _order(code)
-        orders.resend(found, door="organiser", actor_id=me().id)
+        placing.resend(found, door="organiser", actor_id=me().id)
         return f"The tickets are on their way to {addresses.shown(found.email)}."
 
     return act(do, _order_page(code))
@@ -103,7 +106,7 @@ def withdraw(code: str) -> BaseResponse:
     def do() -> str:
         refunding.checked(form)
         chosen, reason = form.tickets.data or (), text(form.reason)
-        number = orders.withdraw(_order(code), chosen, reason=reason, door="organiser", actor_id=me().id)
+        number = placing.withdraw(_order(code), chosen, reason=reason, door="organiser", actor_id=me().id)
         return f"{number} {'ticket is' if number == 1 else 'tickets are'} not valid any more."
 
     return act(do, _order_page(code))
@@ -128,7 +131,7 @@ def guests() -> Page:
     ]
 
     def invite() -> Order:
-        return orders.place_guests(
+        return placing.place_guests(
             g.event,
             form.ticket_type_id.data or 0,
             form.quantity.data or 0,
@@ -147,6 +150,6 @@ def guests() -> Page:
             )
             return redirect(url_for("organiser.guests", slug=g.event.slug), 303)
     token = text(form.form_token) or secrets.token_urlsafe(16)
-    found = office.orders("", None, request.args.get("before", type=int), event_id=g.event.id, guests=True)
+    found = overview.orders("", None, request.args.get("before", type=int), event_id=g.event.id, guests=True)
     page = render_template("organiser/guests.html", event=g.event, form=form, found=found, token=token)
     return (page, 400) if form.is_submitted() else page

@@ -6,8 +6,8 @@ from flask import Blueprint, Flask, flash, redirect, request, url_for
 from werkzeug.wrappers import Response
 
 from blueprints.visitor import order_key
-from domain import doorbell, orders
-from domain.payments import asking
+from domain.orders import placing
+from domain.payments import reconciling, webhooks
 from extensions import csrf, limiter
 
 bp = Blueprint("payments", __name__)
@@ -17,17 +17,17 @@ bp = Blueprint("payments", __name__)
 @limiter.limit("300 per minute", key_func=order_key)
 def success(code: str, secret: str) -> Response:
     """The provider sends the buyer here: ask it at once whether the money arrived, then show the order."""
-    order = orders.find(code, secret)
-    asking.returned(order, request.args.get("session_id", ""))
+    order = placing.find(code, secret)
+    reconciling.returned(order, request.args.get("session_id", ""))
     return redirect(url_for("order.show", code=code, secret=secret), 303)
 
 
 @bp.get("/pay/cancel/<code>/<secret>")
 def cancel(code: str, secret: str) -> Response:
     """The buyer came back without paying: nothing is lost, the same session can be resumed."""
-    order = orders.find(code, secret)
-    asking.came_back_unpaid(order)
-    asking.refresh(order, door="cancel")
+    order = placing.find(code, secret)
+    reconciling.came_back_unpaid(order)
+    reconciling.refresh(order, door="cancel")
     kept = " Your tickets are kept for you while the clock below runs." if order.sells_tickets else ""
     flash(f"You have not paid yet.{kept}", "info")
     return redirect(url_for("order.show", code=code, secret=secret), 303)
@@ -39,7 +39,7 @@ def cancel(code: str, secret: str) -> Response:
 def webhook(provider: str) -> tuple[str, int]:
     """A provider's doorbell. The body is never believed: the payment it names is read from the API."""
     headers = {name.lower(): value for name, value in request.headers.items()}
-    return "", doorbell.ring(provider, request.get_data(), headers, address=request.remote_addr or "")
+    return "", webhooks.ring(provider, request.get_data(), headers, address=request.remote_addr or "")
 
 
 def register(app: Flask) -> None:

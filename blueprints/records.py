@@ -28,8 +28,13 @@ from blueprints import event_forms
 from blueprints.access import ask_to_log_in
 from blueprints.event_forms import EventFields, TicketTypeFields, by_rule, text, type_values
 from blueprints.visitor import is_admin, signed_in
-from domain import accounts, agents, catalogue, folding, listing, money, office, pages, programme
+from domain import folding, money
+from domain.catalogue import events
 from domain.errors import DomainError
+from domain.ledger import agents
+from domain.office import organiser_events, overview, site_texts
+from domain.orders import publishing
+from domain.people import accounts
 from models import Agent, DoorPass, Event, EventState, Page, Role, TicketType, User
 
 _SHORT = "d MMM y, HH:mm"
@@ -219,8 +224,8 @@ class EventView(_Records):
 
     def prepared(self, form: FlaskForm, row: Event | None) -> FlaskForm:
         owner = row.organiser_id if row is not None else None
-        form.providers.choices = programme.ways(owner)
-        form.providers.description = programme.say_ways(owner)
+        form.providers.choices = organiser_events.ways(owner)
+        form.providers.description = organiser_events.say_ways(owner)
         # Cancelling has a page of its own, which tells the buyers; a fee that went back sets "review".
         states = dict.fromkeys((EventState.DRAFT, EventState.PUBLISHED))
         if row is not None:
@@ -231,15 +236,15 @@ class EventView(_Records):
         return form
 
     def make(self, form: EventForm) -> Event:
-        return catalogue.create_event(**self._values(form))
+        return events.create_event(**self._values(form))
 
     def change(self, row: Event, form: EventForm) -> None:
         values = self._values(form)
         values["slug"] = values["slug"] or row.slug
-        listing.change_record(row, moves=bool(form.moves.data), **values)
+        publishing.change_record(row, moves=bool(form.moves.data), **values)
 
     def remove(self, row: Event) -> None:
-        catalogue.delete_event(row)
+        events.delete_event(row)
 
     def _values(self, form: EventForm) -> dict[str, Any]:
         return event_forms.event_values(form) | {"state": EventState(form.state.data)}
@@ -263,25 +268,25 @@ class TicketTypeView(_Records):
         return event_forms.shown_type(row)
 
     def prepared(self, form: FlaskForm, row: TicketType | None) -> FlaskForm:
-        events = [row.event] if row is not None else office.events()
-        form.event_id.choices = [(event.id, f"{event.title} ({event.currency})") for event in events]
+        offered = [row.event] if row is not None else overview.events()
+        form.event_id.choices = [(event.id, f"{event.title} ({event.currency})") for event in offered]
         asked = request.args.get("event_id", type=int)
         if row is None and not form.is_submitted() and asked is not None:
             form.event_id.data = asked
-        chosen = [event for event in events if row is not None or event.id == asked]
+        chosen = [event for event in offered if row is not None or event.id == asked]
         if chosen:
-            form.price.description = catalogue.price_words(chosen[0])
+            form.price.description = events.price_words(chosen[0])
         return form
 
     def make(self, form: TicketTypeForm) -> TicketType:
-        event = next(event for event in office.events() if event.id == form.event_id.data)
-        return catalogue.add_ticket_type(event, **type_values(form, event))
+        event = next(event for event in overview.events() if event.id == form.event_id.data)
+        return events.add_ticket_type(event, **type_values(form, event))
 
     def change(self, row: TicketType, form: TicketTypeForm) -> None:
-        catalogue.update_ticket_type(row, **type_values(form, row.event))
+        events.update_ticket_type(row, **type_values(form, row.event))
 
     def remove(self, row: TicketType) -> None:
-        catalogue.delete_ticket_type(row)
+        events.delete_ticket_type(row)
 
 
 class UserView(_Records):
@@ -359,11 +364,11 @@ class PageView(_Records):
     can_create = False
 
     def get_list(self, *arguments: Any, **named: Any) -> Any:
-        pages.keep_all()
+        site_texts.keep_all()
         return super().get_list(*arguments, **named)
 
     def change(self, row: Page, form: PageForm) -> None:
-        pages.write(row.slug, title=text(form.title), body=text(form.body))
+        site_texts.write(row.slug, title=text(form.title), body=text(form.body))
 
 
 def _door_link(view: object, context: object, row: DoorPass, name: str) -> str:

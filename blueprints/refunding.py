@@ -8,9 +8,10 @@ from werkzeug.wrappers import Response
 from wtforms import IntegerField, SelectMultipleField, StringField
 from wtforms.validators import DataRequired, Length
 
-from domain import money, refund_plans, refunds
+from domain import money
 from domain.errors import DomainError
-from domain.refund_plans import Plan
+from domain.payments import refund_plans, refunds
+from domain.payments.refund_plans import Plan
 from models import Order, RefundState
 
 

@@ -11,8 +11,10 @@ from werkzeug.wrappers import Response
 import config
 from blueprints.access import role_required
 from blueprints.visitor import signed_in
-from domain import accounts, doctor, outbox
 from domain.errors import DomainError
+from domain.office import doctor
+from domain.people import accounts
+from domain.post import outbox
 from models import Role
 
 bp = Blueprint("setup", __name__, url_prefix="/admin/setup")

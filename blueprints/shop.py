@@ -12,11 +12,16 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from blueprints import order_page
 from blueprints.visitor import signed_in
-from domain import addresses, catalogue, documents, money, orders, organisers, pages, pictures
+from domain import addresses, money
+from domain.catalogue import events, pictures
+from domain.catalogue.availability import Selling, say_span
+from domain.catalogue.prices import PriceChanged, tag
 from domain.errors import DomainError
-from domain.fulfilment import SoldOut
-from domain.prices import PriceChanged, tag
-from domain.selling import Selling, say_span
+from domain.office import site_texts
+from domain.orders import placing
+from domain.payments.fulfilment import SoldOut
+from domain.people import organisers
+from domain.tickets import documents
 from extensions import limiter
 from models import Event
 
@@ -38,7 +43,7 @@ def register(app: Flask) -> None:
 
 @bp.get("/")
 def index() -> str:
-    return render_template("shop/index.html", listings=catalogue.upcoming())
+    return render_template("shop/index.html", listings=events.upcoming())
 
 
 @bp.get("/events/<slug>")
@@ -46,7 +51,7 @@ def event(slug: str) -> Response:
     found = _visible(slug)
     user = signed_in()
     typed = {"name": user.name, "email": addresses.shown(user.email)} if user is not None else {}
-    return _event_page(found, catalogue.selling(found), typed, {}, 200)
+    return _event_page(found, events.selling(found), typed, {}, 200)
 
 
 def _email_key() -> str:
@@ -62,7 +67,7 @@ def _was_made(response: Response) -> bool:
 @limiter.limit(_BUYS_BY_EMAIL, key_func=_email_key, deduct_when=_was_made)
 def buy(slug: str) -> BaseResponse:
     found = _visible(slug)
-    selling = catalogue.selling(found)
+    selling = events.selling(found)
     if not selling.is_open:
         return _event_page(found, selling, request.form, {}, 409)
     errors = _buyer_errors(request.form)
@@ -70,7 +75,7 @@ def buy(slug: str) -> BaseResponse:
     if errors:
         return _event_page(found, selling, request.form, errors, 400)
     try:
-        order = orders.place(
+        order = placing.place(
             found,
             quantities,
             name=request.form["name"],
@@ -116,7 +121,7 @@ def find() -> str:
 def send_links() -> tuple[str, int] | BaseResponse:
     typed = request.form.get("email", "").strip()
     try:
-        orders.mail_links(typed)
+        placing.mail_links(typed)
     except DomainError as error:
         return render_template("shop/find.html", typed=typed, error=error.message), 400
     flash(
@@ -128,13 +133,13 @@ def send_links() -> tuple[str, int] | BaseResponse:
 
 @bp.get("/<any(terms, privacy, contact):slug>")
 def page(slug: str) -> str:
-    return render_template("shop/page.html", page=pages.read(slug))
+    return render_template("shop/page.html", page=site_texts.read(slug))
 
 
 def _visible(slug: str) -> Event:
     """The event at this address; a draft only for those who run it."""
-    found, user = catalogue.event(slug, drafts=True), signed_in()
-    return found if user is not None and organisers.may_manage(user, found) else catalogue.published(found)
+    found, user = events.event(slug, drafts=True), signed_in()
+    return found if user is not None and organisers.may_manage(user, found) else events.published(found)
 
 
 def _event_page(
@@ -144,7 +149,7 @@ def _event_page(
         "shop/event.html",
         event=event,
         selling=selling,
-        ways=catalogue.ways_to_pay(event, signed_in()) if selling.costs_money else (),
+        ways=events.ways_to_pay(event, signed_in()) if selling.costs_money else (),
         typed=typed,
         errors=errors,
         span=say_span(event),
@@ -158,7 +163,7 @@ def _event_page(
 def _buyer_errors(form: MultiDict[str, str]) -> dict[str, str]:
     """What is wrong with who buys, by field, all of it at once."""
     errors: dict[str, str] = {}
-    for field, check in (("name", orders.clean_name), ("email", addresses.normal)):
+    for field, check in (("name", placing.clean_name), ("email", addresses.normal)):
         try:
             check(form.get(field, ""))
         except DomainError as error:
@@ -194,7 +199,7 @@ def _refused(slug: str, error: DomainError) -> Response:
     found = _visible(slug)
     errors = {_FIELDS.get(error.code, "form"): error.message}
     status = 409 if isinstance(error, SoldOut | PriceChanged) else 400
-    return _event_page(found, catalogue.selling(found), request.form, errors, status)
+    return _event_page(found, events.selling(found), request.form, errors, status)
 
 
 def _order_token() -> str | None:

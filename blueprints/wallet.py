@@ -10,10 +10,11 @@ from werkzeug.wrappers import Response as BaseResponse
 import config
 from blueprints import order_page, visitor
 from blueprints.access import members_only
-from domain import agents, topups, wallet
+from domain.catalogue.prices import PriceChanged, tag
 from domain.errors import DomainError
-from domain.ledger import InsufficientFunds
-from domain.prices import PriceChanged, tag
+from domain.ledger import agents, wallet
+from domain.ledger.transfers import InsufficientFunds
+from domain.orders import top_ups
 from extensions import limiter
 from models import Agent
 
@@ -43,7 +44,7 @@ def index() -> str:
         purses=wallet.purses(member),
         history=wallet.history(member, before_id=int(before) if _is_id(before) else None),
         paged=_is_id(before),
-        unfinished=topups.unfinished(member),
+        unfinished=top_ups.unfinished(member),
     )
 
 
@@ -63,9 +64,9 @@ def topup() -> str:
 @limiter.limit("60 per hour", key_func=visitor.member_key)
 def start_topup() -> BaseResponse | tuple[str, int]:
     try:
-        order = topups.start_top_up(
+        order = top_ups.start_top_up(
             visitor.member(),
-            topups.chosen_amount(request.form.get("amount", "")),
+            top_ups.chosen_amount(request.form.get("amount", "")),
             provider=request.form.get("provider") or None,
             form_token=request.form.get("form_token", ""),
             client_address=request.remote_addr or "",
@@ -79,11 +80,11 @@ def _topup_page(problem: str = "") -> str:
     settings = config.get()
     return render_template(
         "wallet/topup.html",
-        choices=list(zip(settings.topup_amounts, topups.amounts(), strict=True)),
-        ways=topups.ways(),
+        choices=list(zip(settings.topup_amounts, top_ups.amounts(), strict=True)),
+        ways=top_ups.ways(),
         purse=wallet.purses(visitor.member())[0],
-        closed="" if settings.sales_open else topups.closed_words(),
-        unfinished=topups.unfinished(visitor.member()),
+        closed="" if settings.sales_open else top_ups.closed_words(),
+        unfinished=top_ups.unfinished(visitor.member()),
         problem=problem,
         form_token=secrets.token_urlsafe(16),
     )
@@ -92,14 +93,14 @@ def _topup_page(problem: str = "") -> str:
 @bp.get("/top-up/success/")
 @limiter.limit("120 per minute", key_func=visitor.member_key)
 def topup_success() -> BaseResponse:
-    back = topups.confirm_top_up(visitor.member(), request.args.get("session_id", ""))
+    back = top_ups.confirm_top_up(visitor.member(), request.args.get("session_id", ""))
     flash(back.words, "warning" if back.is_problem else "success")
     return redirect(url_for("wallet.index"), 303)
 
 
 @bp.get("/top-up/cancel/")
 def topup_cancel() -> BaseResponse:
-    flash(topups.cancelled_words(visitor.member()), "info")
+    flash(top_ups.cancelled_words(visitor.member()), "info")
     return redirect(url_for("wallet.topup"), 303)
 
 

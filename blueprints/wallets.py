@@ -10,8 +10,8 @@ from werkzeug.wrappers import Response
 import config
 from blueprints.access import role_required
 from blueprints.visitor import member, not_kept
-from domain import adjusting, wallet
 from domain.errors import DomainError
+from domain.ledger import adjustments, wallet
 from models import Role
 
 bp = Blueprint("wallets", __name__, url_prefix="/admin/wallets")
@@ -35,7 +35,7 @@ def index() -> str | Response:
     email = request.args.get("email", "").strip()
     if email:
         try:
-            found = adjusting.member(email)
+            found = adjustments.member(email)
         except DomainError as error:
             flash(error.message, "warning")
         else:
@@ -51,10 +51,10 @@ def of(user_id: int) -> str:
 
 @bp.post("/<int:user_id>")
 def adjust(user_id: int) -> str | Response | tuple[str, int]:
-    user = adjusting.by_id(user_id)
+    user = adjustments.by_id(user_id)
     form = request.form
     try:
-        done = adjusting.adjust(
+        done = adjustments.adjust(
             user,
             form.get("amount", ""),
             form.get("reason", ""),
@@ -69,12 +69,12 @@ def adjust(user_id: int) -> str | Response | tuple[str, int]:
 
 
 def _page(user_id: int, problem: str = "") -> str:
-    user = adjusting.by_id(user_id)
+    user = adjustments.by_id(user_id)
     return render_template(
         "admin/wallet.html",
         user=user,
         purses=wallet.purses(user),
-        made=adjusting.made_to(user),
+        made=adjustments.made_to(user),
         currency=config.get().wallet_currency,
         problem=problem,
         typed=request.form,

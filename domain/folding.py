@@ -2,7 +2,7 @@
 
 What is searched lies folded in a column `folded`, written here as the row is. PostgreSQL's own ways to fold
 are extensions, which not every server has. A row without one (NULL) is of an earlier version: it is searched
-as it is until `domain/backfill.py` comes by.
+as it is until `domain/office/backfill.py` comes by.
 """
 
 from __future__ import annotations

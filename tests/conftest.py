@@ -23,7 +23,7 @@ from werkzeug.test import TestResponse
 
 import config
 from app import create_app
-from domain import credentials
+from domain.connections import credentials
 from extensions import db
 from tests.support import tables
 from tests.support.sandbox import Sandbox, start_sandbox

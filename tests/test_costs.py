@@ -8,8 +8,9 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from domain import outbox, sweep
-from domain.payments import settling, start
+from domain.payments import settling, starting
+from domain.post import outbox
+from domain.sweep import sweeping
 from extensions import db
 from models import Event, Payment
 from tests.support.queries import recorded
@@ -73,7 +74,7 @@ def test_a_purchase_over_http(client: FlaskClient, sandbox: Sandbox, quantity: i
 def test_provider_calls_of_a_sweep(client: FlaskClient, sandbox: Sandbox) -> None:
     event = make_event(capacity=1000)
     for _ in range(30):
-        start.open_at_provider(place(db.session.get_one(Event, event.id)))
-    run = sweep.run("command")
+        starting.open_at_provider(place(db.session.get_one(Event, event.id)))
+    run = sweeping.run("command")
     # One for all of them; and what happened since: Stripe's three lists and SumUp's one.
     assert (run.found, run.pending, run.provider_calls) == (30, 30, 1 + 4)

@@ -18,7 +18,7 @@ from flask import Flask
 import config
 import worker
 from blueprints.health import REQUEST_METRICS
-from domain import demo, health, measures
+from domain.office import demo, health, metrics
 from sandbox.stripe import cards
 from tests.support.sandbox import Sandbox
 
@@ -95,8 +95,8 @@ def test_every_job_is_documented(app: Flask) -> None:
 
 def test_every_metric_is_documented() -> None:
     documented = table("Metrics")
-    assert documented == [*(metric.name for metric in measures.METRICS), *REQUEST_METRICS]
-    for metric in measures.METRICS:
+    assert documented == [*(metric.name for metric in metrics.METRICS), *REQUEST_METRICS]
+    for metric in metrics.METRICS:
         assert f"| `{metric.name}` | {', '.join(metric.labels)}" in OPERATING.replace("|  |", "| |")
 
 

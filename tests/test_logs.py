@@ -16,9 +16,11 @@ from flask.testing import FlaskClient
 
 import config
 import logs
-from domain import clock, outbox, sweep
-from domain.payments import asking, settling, start
+from domain import clock
+from domain.payments import reconciling, settling, starting
+from domain.post import outbox
 from domain.providers import registry
+from domain.sweep import sweeping
 from extensions import db
 from models import Event
 from tests.support.people import log_in, make_member
@@ -205,7 +207,7 @@ def test_each_question_has_a_line(
 ) -> None:
     """The payment, what the provider said in its own words, the amount, and the door."""
     order = place(make_event(providers=[till.name]), provider=till.name)
-    payment = start.open_at_provider(order)
+    payment = starting.open_at_provider(order)
     assert payment is not None and payment.provider_id is not None
     told = sandbox.do(payment.provider_id, "pay")
     client.get(told["success_url"].removeprefix("http://localhost"))
@@ -219,13 +221,13 @@ def test_each_question_has_a_line(
         assert (line["payment"], line["amount_minor"], line["currency"]) == (payment.reference, 2500, "EUR")
     assert ("paid" in paid["status"].lower(), "paid" in opened["status"].lower().split("/")) == (True, False)
     sandbox.faults("http_500", match={"path": till.api})
-    asking.reconcile(payment.id, door="command")
+    reconciling.reconcile(payment.id, door="command")
     silent = [line for line in lines(capsys.readouterr().out) if line["event"] == tag]
     assert [(line["status"], line["door"]) for line in silent] == [("no answer", "command")]
     assert silent[0]["error"]
     config.use(replace(config.get(), development=False))
     sandbox.faults()
-    asking.reconcile(payment.id, door="command")
+    reconciling.reconcile(payment.id, door="command")
     assert [line["event"] for line in lines(capsys.readouterr().out) if "status" in line] == ["asked"]
 
 
@@ -234,9 +236,9 @@ def test_a_sweep_s_questions_have_lines(
 ) -> None:
     event_id = make_event(providers=[till.name]).id
     for _ in range(4):
-        start.open_at_provider(place(db.session.get_one(Event, event_id), provider=till.name))
+        starting.open_at_provider(place(db.session.get_one(Event, event_id), provider=till.name))
     capsys.readouterr()
-    sweep.run("command")
+    sweeping.run("command")
     asked = [line for line in lines(capsys.readouterr().out) if line["event"].endswith("asked")]
     # A list is one question about many.
     listed = registry.get(till.name).pages(clock.now(), clock.now()) is not None

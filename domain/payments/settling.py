@@ -12,30 +12,26 @@ from typing import Any
 from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
 
-from domain import (
-    alerts,
-    clock,
+from domain import clock, locks, timeline
+from domain.errors import DomainError
+from domain.ledger import transfers
+from domain.payments import (
+    creating,
     declines,
     fulfilment,
     incidents,
-    ledger,
-    locks,
-    mirroring,
-    opening,
-    outbox,
-    questions,
-    reasons,
-    remains,
-    starting,
-    suspicion,
-    timeline,
+    never_opened,
+    question_log,
+    refundable,
+    reversals,
+    suspicious_patterns,
 )
-from domain.errors import DomainError
-from domain.matching import check_whose, mismatch, state_told, taken
-from domain.polling import ASK_AGAIN, after_silence, is_stuck, is_unreadable, next_check
-from domain.providers import registry, room
+from domain.payments.poll_schedule import ASK_AGAIN, after_silence, is_stuck, is_unreadable, next_check
+from domain.payments.report_matching import check_whose, mismatch, state_told, taken
+from domain.post import alerts, outbox
+from domain.providers import bulkhead, failure_reasons, registry
 from domain.providers.contract import Anothers, Missing, ProviderError, Report
-from domain.reasons import Reason
+from domain.providers.failure_reasons import Reason
 from extensions import db, queue
 from models import (
     PAYMENT_ACTIVE,
@@ -117,7 +113,7 @@ def settle(
             mark_done(ring_id, f"{before} -> {payment.state}")
         return Outcome(payment_id, payment.state, payment.state is not before)
 
-    questions.answered(payment_id, report, door=door, latency=latency)
+    question_log.answered(payment_id, report, door=door, latency=latency)
     try:
         outcome = locks.in_one_transaction(work)
     except Anothers as error:
@@ -185,7 +181,7 @@ def _apply(
         why, code = _why(payment, report, state)
         _close(order, payment, state, why, code, door=door, actor_id=actor_id, data=seen, quietly=quietly)
     if payment.state is PaymentState.PAID:
-        mirroring.mirror(order, payment, report, door=door)
+        reversals.mirror(order, payment, report, door=door)
 
 
 _OPENED = {
@@ -241,16 +237,18 @@ def _paid(
     )
     provider = registry.get(payment.provider, payment.account)
     source = (
-        payment.account if provider.immediate else ledger.provider_account(payment.provider, payment.account)
+        payment.account
+        if provider.immediate
+        else transfers.provider_account(payment.provider, payment.account)
     )
     if incidents.holds_money(payment):
         # It arrived while the payment was in review, and a person has taken it out since.
         incidents.hold_money("settled", order, payment, report)
-        source = ledger.SUSPENSE
+        source = transfers.SUSPENSE
     why_not = fulfilment.why_not(order, report.paid_at or payment.paid_at)
     if order.state in _HAS_GOODS:
         why_not = "double_payment"
-    elif source == ledger.SUSPENSE and remains.is_gone(payment):
+    elif source == transfers.SUSPENSE and refundable.is_gone(payment):
         why_not = "given_back"
     elif ended and not why_not:
         # A person ended it while the bank was confirming: a person says what becomes of it now.
@@ -287,7 +285,7 @@ def _close(
     """
     if payment.state is PaymentState.PROCESSING and state is PaymentState.FAILED:
         # A bank that refuses what it was to confirm is an attempt that failed.
-        data = {**(data or {}), suspicion.ATTEMPT: payment.reference}
+        data = {**(data or {}), suspicious_patterns.ATTEMPT: payment.reference}
     _enter(payment, state)
     payment.reason, payment.reason_code = reason[:300], code
     payment.url = None
@@ -310,7 +308,7 @@ def _close(
     if not quietly:
         _owe_the_end(order, payment)
     if state is PaymentState.FAILED:
-        suspicion.look(order)
+        suspicious_patterns.look(order)
     fulfilment.release(order)
 
 
@@ -362,7 +360,7 @@ def _paid_in_review(order: Order, payment: Payment, report: Report, what: str, *
         incidents.correct(order, payment, report)
     elif not payment.fulfilled:
         incidents.open_incident("mismatch", order, payment, report, door=door, what=what)
-    mirroring.mirror(order, payment, report, door=door)
+    reversals.mirror(order, payment, report, door=door)
 
 
 def unanswered(payment_id: int, error: ProviderError, *, door: str) -> Outcome:
@@ -370,7 +368,7 @@ def unanswered(payment_id: int, error: ProviderError, *, door: str) -> Outcome:
 
     Somebody is told of an answer about another payment, too: see `Anothers`.
     """
-    if error.code == room.NO_ROOM:
+    if error.code == bulkhead.NO_ROOM:
         # Nobody was asked, so there is nothing to write down.
         return Outcome(payment_id, db.session.get_one(Payment, payment_id).state, False, error)
 
@@ -391,7 +389,7 @@ def unanswered(payment_id: int, error: ProviderError, *, door: str) -> Outcome:
         if isinstance(error, Anothers):
             told = alerts.wrong_answer(order, payment, str(error))
             outbox.alert(*told, key=f"anothers:{payment.id}", critical=True)
-        questions.unanswered(payment, error, door=door)
+        question_log.unanswered(payment, error, door=door)
         return Outcome(payment_id, payment.state, False, error)
 
     return locks.in_one_transaction(work)
@@ -417,7 +415,7 @@ def give_up(
             return Outcome(payment_id, payment.state, False)
         asked = payment.cancel_asked_at is not None
         end, what = (PaymentState.CANCELLED, "") if asked else (state, code)
-        told = why or reasons.words(code)
+        told = why or failure_reasons.words(code)
         _close(order, payment, end, told, what, door=door, actor_id=None, quietly=quietly)
         return Outcome(payment_id, payment.state, True)
 
@@ -438,7 +436,7 @@ def replace(payment_id: int, door: str, why: str) -> int | None:
         payment, order = locks.payment_and_order(payment_id)
         wanted = payment.state is PaymentState.CREATED and payment.cancel_asked_at is None
         tried = sum(other.reason_code == Reason.NOT_OPENED for other in order.payments)
-        if not wanted or opening.is_over(payment) or tried >= _MOST_ANEW:
+        if not wanted or never_opened.is_over(payment) or tried >= _MOST_ANEW:
             return None
         db.session.expire(order, ["payments"])
         _enter(payment, PaymentState.FAILED)
@@ -446,7 +444,7 @@ def replace(payment_id: int, door: str, why: str) -> int | None:
         try:
             # The old one first: an order has one active payment at a time.
             db.session.flush()
-            fresh = starting.prepare_anew(order, payment)
+            fresh = creating.prepare_anew(order, payment)
         except DomainError:
             db.session.rollback()
             return None

@@ -1,7 +1,7 @@
 """The contract between Kassa and a provider whose accounts organisers connect: OAuth, in Kassa's words.
 
 A provider that `connects` has a module `<name>_oauth` with `build(settings)`. It only speaks HTTP: who may
-connect, how tokens are kept and when they are renewed is `domain/connections.py` and `domain/credentials.py`.
+connect, how tokens are kept and when they are renewed is told by the wing `domain/connections/`.
 """
 
 from __future__ import annotations

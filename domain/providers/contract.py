@@ -141,7 +141,7 @@ class DisputeReport:
 
 @dataclass(frozen=True)
 class Decline:
-    """An attempt to pay that was refused. `code` is one of domain/reasons.py, `words` the provider's own.
+    """An attempt to pay that was refused. `code` is one of failure_reasons.py, `words` the provider's own.
 
     `name` tells one attempt from the next (a charge, a transaction); "" where the provider names none.
     """

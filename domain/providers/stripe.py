@@ -19,7 +19,7 @@ from stripe import StripeClient
 
 from config import STRIPE_OUTLIVES_MINUTES, Settings
 from domain import clock
-from domain.providers import room, stripe_amounts, stripe_history
+from domain.providers import bulkhead, stripe_amounts, stripe_history
 from domain.providers.contract import (
     Anothers,
     BadSignature,
@@ -326,7 +326,7 @@ class StripeProvider:
         """Take a place under the limit, count the call, and turn what the SDK raises into a ProviderError."""
         if not self.ready:
             raise ProviderError("Stripe has no secret key.", permanent=False, code="not_configured")
-        with room.place(self.name, self.account):
+        with bulkhead.place(self.name, self.account):
             self._throttle.wait(60 if patient else 3, kind)
             calls.add()
             try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from domain.reasons import Reason
+from domain.providers.failure_reasons import Reason
 
 # Stripe's codes, of which a decline's own is the more exact. Those that warn of fraud (stolen_card and the
 # like) are not here: whoever holds such a card reads no more than that the bank refused it.

@@ -41,8 +41,8 @@ from domain.providers.contract import (
     before_asking,
     told_name,
 )
+from domain.providers.failure_reasons import Reason
 from domain.providers.sumup_line import ApiKey, Conflict, Line, answered
-from domain.reasons import Reason
 
 CURRENCIES = frozenset(
     ["BRL", "CHF", "CLP", "COP", "CZK", "DKK", "EUR", "GBP", "HUF", "NOK", "PLN", "RON", "SEK", "USD"]

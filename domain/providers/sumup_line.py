@@ -19,7 +19,7 @@ import pydantic
 from sumup import Sumup
 from sumup.errors import APIConnectionError, APIError, APITimeoutError, SumupError
 
-from domain.providers import room
+from domain.providers import bulkhead
 from domain.providers.contract import Credentials, Missing, ProviderError, before_asking
 from domain.providers.throttle import Throttle, calls
 
@@ -30,7 +30,7 @@ Ask = Callable[[Sumup, Mapping[str, str]], T]
 # A read is tried so often where the caller can wait: payments.LEASE is for chains of such.
 _ATTEMPTS = 2
 # Waiting a second mends none of these.
-_NOT_AGAIN = ("not_configured", "not_connected", "unauthorised", "forbidden", "throttled", room.NO_ROOM)
+_NOT_AGAIN = ("not_configured", "not_connected", "unauthorised", "forbidden", "throttled", bulkhead.NO_ROOM)
 _UNREADABLE = (pydantic.ValidationError, ValueError, TypeError, KeyError, ArithmeticError, RecursionError)
 
 
@@ -90,7 +90,7 @@ class Line:
         return self._authorised(ask, patient, writes=True)
 
     def _authorised(self, ask: Ask[T], patient: bool, *, writes: bool) -> T:
-        with room.place("sumup", self._account):
+        with bulkhead.place("sumup", self._account):
             return self._with_token(ask, patient, writes=writes)
 
     def _with_token(self, ask: Ask[T], patient: bool, *, writes: bool) -> T:

@@ -18,7 +18,7 @@ import httpx
 from sumup import Sumup
 
 from config import Settings
-from domain.providers import room
+from domain.providers import bulkhead
 from domain.providers.connecting import Owner, Refused, Tokens
 from domain.providers.contract import ProviderError
 from domain.providers.sumup_line import API, answered, client
@@ -101,7 +101,7 @@ class SumUpConnector:
 
     def _ask(self, access_token: str, ask: Callable[[Sumup, Mapping[str, str]], T]) -> T:
         calls.add()
-        with room.place("sumup", "connecting"), answered():
+        with bulkhead.place("sumup", "connecting"), answered():
             return ask(client(self._base, False, os.getpid()), {"Authorization": f"Bearer {access_token}"})
 
     def _tokens(self, form: Mapping[str, str]) -> Tokens:
@@ -109,7 +109,7 @@ class SumUpConnector:
             raise ProviderError("SumUp has no app to connect to.", permanent=False, code="not_configured")
         calls.add()
         secret = {"client_id": self._client_id, "client_secret": self._client_secret}
-        with room.place("sumup", "connecting"):
+        with bulkhead.place("sumup", "connecting"):
             try:
                 answer = httpx.post(
                     f"{self._base}/token", data={**form, **secret}, timeout=_TIMEOUT, verify=_trusted()

@@ -12,7 +12,9 @@ from flask.testing import FlaskClient
 
 import config
 from blueprints import access, visitor
-from domain import accounts, clock, logins
+from domain import clock
+from domain.people import accounts
+from domain.security import logins
 from models import Role
 from tests.support.people import PASSWORD, log_in, mailed_link, mails, make_member, post
 from tests.support.queries import recorded

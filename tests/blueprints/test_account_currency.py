@@ -6,8 +6,9 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from domain import catalogue, organisers
+from domain.catalogue import events
 from domain.errors import DomainError
+from domain.people import organisers
 from extensions import db
 from models import Event, EventState, Role, User
 from tests.support.merchants import connect
@@ -59,11 +60,11 @@ def test_where_other_ways_are_open_only_they_are_offered(olga: User, browser: Fl
     connect(olga)
     assert post(browser, "/organiser/events/new", **TYPED).status_code == 303
     event = db.session.query(Event).one()
-    catalogue.add_ticket_type(event, name="Seat", price_minor=2500, capacity=5)
+    events.add_ticket_type(event, name="Seat", price_minor=2500, capacity=5)
     assert post(browser, "/organiser/events/summer-gala/publish").status_code == 303
     assert state_of("summer-gala") is EventState.PUBLISHED
     event = db.session.query(Event).one()
-    assert [way.name for way in catalogue.ways_to_pay(event)] == ["stripe"]
+    assert [way.name for way in events.ways_to_pay(event)] == ["stripe"]
     with pytest.raises(DomainError, match="not set up for this event"):
         place(event, provider="sumup")
 
@@ -78,7 +79,7 @@ def test_an_account_that_is_connected_later_is_compared_when_it_is_published(
     page = "/organiser/events/gala/publish"
     assert WORDS in browser.get(page).text
     with pytest.raises(DomainError, match="takes EUR only"):
-        catalogue.update_event(event, state=EventState.PUBLISHED)
+        events.update_event(event, state=EventState.PUBLISHED)
     assert state_of("gala") is EventState.DRAFT
 
 

@@ -13,8 +13,9 @@ from flask.testing import FlaskClient
 from rq import Queue, SimpleWorker
 
 import config
-from domain import clock, office, paging
-from domain.payments import asking, settling, start
+from domain import clock, paging
+from domain.office import overview
+from domain.payments import reconciling, settling, starting
 from extensions import db, queue
 from models import (
     Agent,
@@ -78,7 +79,7 @@ def boss(app: Flask) -> FlaskClient:
 def opened(quantity: int = 2) -> tuple[Order, Payment]:
     """An order whose payment is open at the sandbox."""
     order = place(make_event(), quantity)
-    payment = start.open_at_provider(order)
+    payment = starting.open_at_provider(order)
     assert payment is not None and payment.provider_id is not None
     return order, payment
 
@@ -86,7 +87,7 @@ def opened(quantity: int = 2) -> tuple[Order, Payment]:
 def paid(sandbox: Sandbox, quantity: int = 2) -> tuple[Order, Payment]:
     order, payment = opened(quantity)
     sandbox.do(str(payment.provider_id), "pay")
-    asking.reconcile(payment.id, door="test")
+    reconciling.reconcile(payment.id, door="test")
     return fresh(Order, order.id), fresh(Payment, payment.id)
 
 
@@ -97,7 +98,7 @@ def fresh(kind: type[T], row_id: object) -> T:
 
 def mismatch() -> Incident:
     order = place(make_event("other"), 1)
-    payment = asking.active(order)
+    payment = reconciling.active(order)
     assert payment is not None
     settling.settle(payment.id, report_on(payment, "open"), door="test")
     settling.settle(payment.id, report_on(payment, "paid", amount_minor=100), door="test")
@@ -201,7 +202,7 @@ def test_lists_go_on_by_keyset(boss: FlaskClient, monkeypatch: pytest.MonkeyPatc
     seen: list[str] = []
     before: int | None = None
     for _ in range(3):
-        found = office.orders(before=before)
+        found = overview.orders(before=before)
         seen += [order.code for order in found.rows]
         before = found.more
     assert seen == codes[::-1]

@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from domain.payments import asking, settling, start
+from domain.payments import reconciling, settling, starting
 from extensions import db
 from models import Order, OrderState, Payment, PaymentState, Role, TimelineEntry
 from tests.support.people import log_in, make_member, post
@@ -41,7 +41,7 @@ def boss(app: Flask) -> FlaskClient:
 
 def opened() -> Payment:
     """A payment that is open at the sandbox."""
-    payment = start.open_at_provider(place(make_event(), 2))
+    payment = starting.open_at_provider(place(make_event(), 2))
     assert payment is not None
     return payment
 
@@ -53,7 +53,7 @@ def fresh(kind: type[T], row_id: object) -> T:
 
 def in_review() -> Payment:
     """A payment of which the provider says that less arrived than was asked for."""
-    payment = asking.active(place(make_event("other"), 1))
+    payment = reconciling.active(place(make_event("other"), 1))
     assert payment is not None
     settling.settle(payment.id, report_on(payment, "open"), door="test")
     settling.settle(payment.id, report_on(payment, "paid", amount_minor=100), door="test")
@@ -75,7 +75,7 @@ def told(what: str) -> TimelineEntry:
 
 def test_the_poll_data_is_shown(boss: FlaskClient, sandbox: Sandbox) -> None:
     payment = opened()
-    asking.reconcile(payment.id, door="test")
+    reconciling.reconcile(payment.id, door="test")
     html = boss.get(f"/admin/orders/{payment.order.code}").text
     for words in WORDS:
         assert words in html
@@ -89,7 +89,7 @@ def test_the_poll_data_is_shown(boss: FlaskClient, sandbox: Sandbox) -> None:
 def test_a_payment_that_is_final_was_polled_until_then(boss: FlaskClient, sandbox: Sandbox) -> None:
     payment = opened()
     sandbox.do(str(payment.provider_id), "pay")
-    asking.reconcile(payment.id, door="test")
+    reconciling.reconcile(payment.id, door="test")
     done = fresh(Payment, payment.id)
     done.polling_started_at = done.state_since - timedelta(minutes=7)
     db.session.commit()
@@ -114,7 +114,7 @@ def test_what_nobody_answers_about_is_closed_by_hand(boss: FlaskClient, sandbox:
     sandbox.faults("http_500")
     for _ in range(3):
         assert "Close this payment" not in boss.get(f"/admin/orders/{payment.order.code}").text
-        asking.reconcile(payment.id, door="test")
+        reconciling.reconcile(payment.id, door="test")
     sandbox.faults()
     assert "Close this payment" in boss.get(f"/admin/orders/{payment.order.code}").text
     html = act(boss, payment, "decide", state="expired", note="The account is gone.")
@@ -163,7 +163,7 @@ def test_giving_it_longer(boss: FlaskClient, sandbox: Sandbox) -> None:
 def test_what_is_final_is_refused_in_words(boss: FlaskClient, sandbox: Sandbox) -> None:
     payment = opened()
     sandbox.do(str(payment.provider_id), "pay")
-    asking.reconcile(payment.id, door="test")
+    reconciling.reconcile(payment.id, door="test")
     assert "not waited for any more" in act(boss, payment, "stop-polling", reason="Why")
     assert "not waited for any more" in act(boss, payment, "extend", minutes="5", note="Why")
     assert "waits to be approved" in act(boss, payment, "approve", note="Why")

@@ -15,7 +15,7 @@ from PIL import Image
 from werkzeug.test import TestResponse
 
 from blueprints import assets
-from domain import catalogue
+from domain.catalogue import events
 from tests.support.shop import make_event
 
 PHONE = {"Accept-Encoding": "gzip, deflate, br, zstd"}
@@ -45,7 +45,7 @@ def linked(page: str) -> set[str]:
 
 def test_a_phone_s_first_visit_of_an_event(client: FlaskClient) -> None:
     event = make_event("show")
-    catalogue.set_picture(event, photo())
+    events.set_picture(event, photo())
     page = client.get("/events/show", headers=PHONE)
     parts = {address: client.get(address, headers=PHONE) for address in linked(page.text)}
     assert len(parts) >= 5 and any("/pictures/" in address for address in parts)

@@ -8,8 +8,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from domain import connections
-from domain.payments import asking
+from domain.connections import linked_accounts
+from domain.payments import reconciling
 from extensions import db
 from models import Connection, ConnectionState, Event, EventState, Payment, Role, User
 from tests.support.merchants import allow, connect, query, use_sumup
@@ -136,9 +136,9 @@ def test_an_admin_decides_about_an_event_whose_fee_went_back(
     post(client, "/organiser/events/gala/publish", provider="stripe")
     payment = db.session.query(Payment).one()
     sandbox.do(str(payment.provider_id), "pay")
-    asking.reconcile(payment.id, door="success")
+    reconciling.reconcile(payment.id, door="success")
     sandbox.do(str(payment.provider_id), "refund", amount_minor=1250)
-    asking.reconcile(payment.id, door="success")
+    reconciling.reconcile(payment.id, door="success")
     boss = app.test_client()
     make_member("boss@example.org", Role.ADMIN)
     log_in(boss, "boss@example.org")
@@ -146,4 +146,4 @@ def test_an_admin_decides_about_an_event_whose_fee_went_back(
     event_id = db.session.query(Event.id).scalar()
     post(boss, f"/admin/listings/{event_id}", page="/admin/listings", how="publish", reason="Ours")
     assert db.session.get_one(Event, event_id).state is EventState.PUBLISHED
-    assert connections.of(olga.id, "sumup") is None
+    assert linked_accounts.of(olga.id, "sumup") is None

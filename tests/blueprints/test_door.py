@@ -17,7 +17,9 @@ from sqlalchemy import func, select
 from werkzeug.exceptions import Forbidden, TooManyRequests
 from werkzeug.test import TestResponse
 
-from domain import clock, codes, documents, door, frames, scans, tickets
+from domain import clock, codes
+from domain.door import check_in, qr_reader, staff
+from domain.tickets import documents, issuing
 from extensions import db
 from models import CheckIn, DoorPass, Event, Order, Role, Ticket
 from tests.support.people import log_in, make_member, post
@@ -63,7 +65,7 @@ def concert(order: Order) -> Event:
 
 @pytest.fixture
 def door_pass(concert: Event) -> tuple[DoorPass, str]:
-    return door.make_pass(concert, "North door", None)
+    return staff.make_pass(concert, "North door", None)
 
 
 @pytest.fixture
@@ -80,7 +82,7 @@ def enter(client: FlaskClient, made: DoorPass, pin: str, name: str = "Dora") -> 
 
 
 def qr(ticket: Ticket) -> str:
-    return tickets.qr_text(ticket, ticket.order.code)
+    return issuing.qr_text(ticket, ticket.order.code)
 
 
 # --- Getting in -----------------------------------------------------------------------------------------
@@ -122,7 +124,7 @@ def test_nothing_at_a_door_opens_without_its_pin(app: Flask, phone: Phone, order
 
 
 def test_a_pass_opens_its_own_event_only(phone: Phone) -> None:
-    made, _ = door.make_pass(make_event("other"), "Other door", None)
+    made, _ = staff.make_pass(make_event("other"), "Other door", None)
     assert 'name="pin"' in phone.client.get(f"/door/{made.token}/").text
     # Even with the first pass's cookie carried over by hand.
     cookie = phone.client.get_cookie("kassa_door", path=phone.base)
@@ -136,7 +138,7 @@ def test_a_pass_opens_its_own_event_only(phone: Phone) -> None:
 def test_a_pass_that_ended_closes_every_phone(phone: Phone, concert: Event, order: Order) -> None:
     phone.scan(qr(order.tickets[0]))
     made = db.session.scalars(select(DoorPass)).one()
-    door.revoke(concert, made.id)
+    staff.revoke(concert, made.id)
     assert phone.client.get(phone.base).status_code == 404
     answer = phone.send("scan", scan_id=str(uuid4()), text=qr(order.tickets[1]))
     assert answer.status_code == 404
@@ -224,7 +226,7 @@ def test_what_a_phone_is_told(phone: Phone, order: Order) -> None:
     assert phone.scan(qr(order.tickets[1])[:-1] + "1")["verdict"] == "forged"
     other = place(make_event("other", price_minor=0))
     assert phone.scan(qr(other.tickets[0]))["verdict"] == "wrong_event"
-    tickets.void(order.tickets[1:2], "Refunded")
+    issuing.void(order.tickets[1:2], "Refunded")
     db.session.commit()
     assert phone.scan(qr(order.tickets[1]))["verdict"] == "void"
     assert phone.client.get(phone.base + "count.json").get_json() == {"admitted": 1, "total": 2}
@@ -295,8 +297,8 @@ def test_frames_that_are_no_frames(phone: Phone) -> None:
     Image.new("L", (320, 240), 128).save(blank, "JPEG")
     assert phone.frame(blank.getvalue()).get_json() == {"text": None}
     assert phone.frame(b"nothing").status_code == 400
-    assert phone.frame(b"\xff" * (frames.MAX_BYTES * 3)).status_code == 413
-    large = phone.frame(b"\xff" * (frames.MAX_BYTES + 1))
+    assert phone.frame(b"\xff" * (qr_reader.MAX_BYTES * 3)).status_code == 413
+    large = phone.frame(b"\xff" * (qr_reader.MAX_BYTES + 1))
     assert (large.status_code, large.get_json()["error"]) == (400, "frame_too_large")
 
 
@@ -364,11 +366,11 @@ def test_over_events_are_not_listed(client: FlaskClient, concert: Event) -> None
     make_member(role=Role.DOOR)
     log_in(client)
     assert "Concert" in client.get("/door/").text
-    concert.starts_at = clock.now() - door.GOOD_AFTER_END * 3
-    concert.ends_at = clock.now() - door.GOOD_AFTER_END * 2
+    concert.starts_at = clock.now() - staff.GOOD_AFTER_END * 3
+    concert.ends_at = clock.now() - staff.GOOD_AFTER_END * 2
     db.session.commit()
     assert "Concert" not in client.get("/door/").text
-    assert scans.count(concert).total == 3
+    assert check_in.count(concert).total == 3
 
 
 # --- Refusals that a script can read --------------------------------------------------------------------
@@ -391,6 +393,6 @@ def test_every_refusal_of_a_script_is_json(
 
     monkeypatch.setattr(phone.client.application, "testing", False)
     for fault, status in ((Forbidden(), 403), (TooManyRequests(), 429), (RuntimeError("ours"), 500)):
-        monkeypatch.setattr(frames, "read", Mock(side_effect=fault))
+        monkeypatch.setattr(qr_reader, "read", Mock(side_effect=fault))
         monkeypatch.setattr("blueprints.door._json", Mock(side_effect=fault))
         assert told(phone.base, status, **token)

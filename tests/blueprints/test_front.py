@@ -13,7 +13,7 @@ from werkzeug.test import TestResponse
 
 import config
 from app import create_app
-from domain import credentials
+from domain.connections import credentials
 from extensions import db
 from tests.conftest import Browser
 from tests.support import production

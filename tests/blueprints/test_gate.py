@@ -16,7 +16,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 
 from blueprints import gate
-from domain import door
+from domain.door import staff
 from extensions import db
 from models import Event, Role, User
 from tests.support.people import log_in, make_member
@@ -152,7 +152,7 @@ def crowded(admin: FlaskClient) -> Event:
     """An event with everything that a page may be about."""
     boss = db.session.scalars(select(User).filter_by(email="boss@example.org")).one()
     event = make_event("spray", price_minor=0)
-    door.make_pass(event, "Main", boss)
+    staff.make_pass(event, "Main", boss)
     place(event)
     settled(place(make_event("paid")), "open", "paid")
     return event
@@ -161,7 +161,7 @@ def crowded(admin: FlaskClient) -> Event:
 def addresses(app: Flask, event: Event) -> Iterator[tuple[str, str, str]]:
     """Every rule of the site, an address of it that there is, and a method."""
     order = place(event)
-    door_pass, _ = door.make_pass(event, "Spray", db.session.scalars(select(User)).first())
+    door_pass, _ = staff.make_pass(event, "Spray", db.session.scalars(select(User)).first())
     parts = {
         "slug": event.slug, "code": order.code, "secret": order.secret, "type_id": event.ticket_types[0].id,
         "token": door_pass.token, "export_type": "csv", "filename": "app.css", "provider": "stripe",

@@ -16,8 +16,9 @@ from sqlalchemy.exc import OperationalError
 
 import config
 from blueprints.health import REQUEST_METRICS, watch_sweeps
-from domain import clock, health, heartbeat, measures
-from domain.payments import asking, start
+from domain import clock, heartbeat
+from domain.office import health, metrics
+from domain.payments import reconciling, starting
 from extensions import db, queue
 from models import CheckRun, Event, Incident, MailState, OutboxMail, Role, SweepRun
 from tests.support.people import log_in, make_member
@@ -134,7 +135,7 @@ def test_what_degrades(client: FlaskClient) -> None:
 
 def numbers(client: FlaskClient) -> dict[str, float]:
     """Every sample by its name and labels."""
-    measures._Kept.until = 0.0
+    metrics._Kept.until = 0.0
     text = client.get("/metrics").text
     return {
         sample.name
@@ -165,7 +166,7 @@ def test_metrics_count_requests_by_endpoint_not_by_path(client: FlaskClient) -> 
 
 def test_every_metric_is_there(client: FlaskClient) -> None:
     text = client.get("/metrics").text
-    for name in (*REQUEST_METRICS, *(metric.name for metric in measures.METRICS)):
+    for name in (*REQUEST_METRICS, *(metric.name for metric in metrics.METRICS)):
         assert f"# HELP {name} " in text or f"# HELP {name.removesuffix('_total')}" in text
 
 
@@ -253,7 +254,7 @@ def test_it_looks_at_most_once_a_minute(app: Flask) -> None:
 
 def test_the_share_of_sweeps_that_worked(app: Flask) -> None:
     def share() -> list[float]:
-        return [each.number for each in measures.read(fresh=True) if each.metric is measures.SWEEPS_WORKED]
+        return [each.number for each in metrics.read(fresh=True) if each.metric is metrics.SWEEPS_WORKED]
 
     assert share() == []
     for ago in (1, 2, 3):
@@ -271,20 +272,20 @@ def test_the_share_of_sweeps_that_worked(app: Flask) -> None:
 
 def test_the_time_from_payment_to_tickets(app: Flask, sandbox: Sandbox, till: Till) -> None:
     def waited() -> dict[str, float]:
-        found = measures.read(fresh=True)
-        return {each.values[0]: each.number for each in found if each.metric is measures.TO_TICKETS}
+        found = metrics.read(fresh=True)
+        return {each.values[0]: each.number for each in found if each.metric is metrics.TO_TICKETS}
 
     assert waited() == {}
     event_id = make_event(providers=[till.name], capacity=20).id
     for minutes in (0, 0, 4):
         order = place(db.session.get_one(Event, event_id), provider=till.name)
-        payment = start.open_at_provider(order)
+        payment = starting.open_at_provider(order)
         assert payment is not None and payment.provider_id is not None
         sandbox.do(payment.provider_id, "pay")
         if minutes:
             # They closed the tab, and a sweep found them.
             sandbox.advance(minutes * 60)
-        asking.reconcile(payment.id, door="test")
+        reconciling.reconcile(payment.id, door="test")
     told = waited()
     assert set(told) == {"0.5", "0.95", "1"}
     assert told["0.5"] < 30 and 240 <= told["1"] < 300

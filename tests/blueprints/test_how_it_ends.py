@@ -9,10 +9,13 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import select
 
-from domain import clock, ledger, orders, polling, sweep
+from domain import clock
 from domain.errors import DomainError
-from domain.payments import settling, start
+from domain.ledger import transfers
+from domain.orders import placing
+from domain.payments import poll_schedule, settling, starting
 from domain.providers import registry
+from domain.sweep import sweeping
 from extensions import db
 from models import Incident, Order, OrderState, Payment, PaymentState, Role, StockState, TimelineEntry, User
 from tests.support.people import log_in, mails, make_member, post
@@ -22,7 +25,7 @@ from tests.support.tills import Till
 
 
 def opened(till: Till) -> Payment:
-    payment = start.open_at_provider(place(make_event(providers=[till.name]), 2))
+    payment = starting.open_at_provider(place(make_event(providers=[till.name]), 2))
     assert payment is not None and payment.state is PaymentState.OPEN
     return payment
 
@@ -110,13 +113,13 @@ def test_a_cancellation_without_an_answer_is_made_good(
     assert "We are cancelling this order" in said and "has not confirmed" in said
     assert order_of(payment).stock_state is StockState.HELD and "Continue to payment" not in said
     with pytest.raises(DomainError) as being:
-        orders.pay_again(payment.order_id, till.name, payer_id=None)
+        placing.pay_again(payment.order_id, till.name, payer_id=None)
     assert being.value.code == "cancelling"
     with pytest.raises(DomainError, match="no more time"):
-        polling.extend(payment.id, 30, None, "Please.")
+        poll_schedule.extend(payment.id, 30, None, "Please.")
     sandbox.faults()
     sandbox.advance(60)
-    sweep.run("test")
+    sweeping.run("test")
     order = order_of(payment)
     assert (order.state, order.stock_state) == (OrderState.CANCELLED, StockState.RELEASED)
     assert again(payment).state is PaymentState.CANCELLED
@@ -133,12 +136,12 @@ def test_a_cancellation_that_is_refused_says_so(
     adapter = type(registry.get(till.name))
     monkeypatch.setattr(adapter, "close", lambda self, provider_id, key, **more: self.fetch(provider_id))
     with pytest.raises(DomainError) as said:
-        orders.cancel(order_of(payment), door="order_page")
+        placing.cancel(order_of(payment), door="order_page")
     assert said.value.code == "cancelling"
     assert "We are cancelling this order" in client.get(address(order_of(payment))).text
     monkeypatch.undo()
     sandbox.advance(60)
-    sweep.run("test")
+    sweeping.run("test")
     assert order_of(payment).state is OrderState.CANCELLED
 
 
@@ -146,24 +149,24 @@ def test_paid_before_the_cancellation_wins(client: FlaskClient, sandbox: Sandbox
     payment = opened(till)
     sandbox.faults("http_500", match={"path": till.api})
     with pytest.raises(DomainError):
-        orders.cancel(order_of(payment), door="order_page")
+        placing.cancel(order_of(payment), door="order_page")
     sandbox.faults()
     sandbox.do(payment.provider_id or "", "pay")
     sandbox.advance(60)
-    sweep.run("test")
+    sweeping.run("test")
     assert order_of(payment).state is OrderState.COMPLETED
 
 
 def test_what_was_never_opened_is_cancelled_as_well(client: FlaskClient, sandbox: Sandbox) -> None:
     sandbox.faults("http_500", match={"path": "^/stripe/"})
     order = place(make_event(), 2)
-    payment = start.open_at_provider(order)
+    payment = starting.open_at_provider(order)
     assert payment is not None and payment.state is PaymentState.CREATED
     with pytest.raises(DomainError):
-        orders.cancel(order, door="order_page")
+        placing.cancel(order, door="order_page")
     sandbox.faults()
     sandbox.advance(60)
-    sweep.run("test")
+    sweeping.run("test")
     assert order_of(payment).state is OrderState.CANCELLED and sandbox.get("payments") == []
 
 
@@ -207,7 +210,7 @@ def test_a_payment_stuck_at_a_bank_is_ended_by_a_person(client: FlaskClient) -> 
     incident = db.session.scalars(select(Incident)).one()
     assert (incident.kind, incident.amount_minor) == ("late_money", 5000)
     assert (order_of(payment).state, order_of(payment).tickets) == (OrderState.REVIEW, [])
-    assert ledger.balance(ledger.SUSPENSE, "EUR") == 5000
+    assert transfers.balance(transfers.SUSPENSE, "EUR") == 5000
 
 
 def test_a_bank_gets_its_time(client: FlaskClient) -> None:
@@ -226,13 +229,13 @@ def test_an_open_page_without_an_address_is_asked_for_again(
 ) -> None:
     without_address(monkeypatch, till)
     order = place(make_event(providers=[till.name]), 2)
-    payment = start.open_at_provider(order)
+    payment = starting.open_at_provider(order)
     assert payment is not None and payment.state is PaymentState.CREATED
     assert "The payment page did not answer" in client.get(address(order)).text
     assert "no address" in again(payment).last_error
     monkeypatch.undo()
     sandbox.advance(60)
-    sweep.run("test")
+    sweeping.run("test")
     assert (again(payment).state, len(sandbox.get("payments"))) == (PaymentState.OPEN, 1)
     assert "Continue to payment" in client.get(address(order)).text
 
@@ -242,11 +245,11 @@ def test_a_page_that_never_has_an_address_fails_in_words(
 ) -> None:
     without_address(monkeypatch, till)
     order = place(make_event(providers=[till.name]), 2)
-    payment = start.open_at_provider(order)
+    payment = starting.open_at_provider(order)
     assert payment is not None
     for _ in range(4):
         sandbox.advance(60)
-        sweep.run("test")
+        sweeping.run("test")
     order = order_of(payment)
     assert (order.state, order.stock_state) == (OrderState.FAILED, StockState.RELEASED)
     assert len(mails("payment_failed")) == 1

@@ -15,8 +15,10 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import DBAPIError
 
 import extensions
-from domain import blocked, doctor, health, sweep
-from domain.payments import start
+from domain import blocking
+from domain.office import doctor, health
+from domain.payments import starting
+from domain.sweep import sweeping
 from extensions import db
 from models import Event, Order, OrderState, Payment, PaymentState, Role, Ticket, WebhookEvent
 from tests.support.people import log_in, make_member
@@ -67,7 +69,7 @@ def test_a_ring_is_to_come_again(
 ) -> None:
     """Whatever is held, the provider hears 503, the event is not done, and the buyer's page says so, too."""
     order = place(make_event(providers=[till.name]), provider=till.name)
-    payment = start.open_at_provider(order)
+    payment = starting.open_at_provider(order)
     assert payment is not None and payment.provider_id is not None
     sandbox.do(payment.provider_id, "pay")
     path = address(order)
@@ -92,17 +94,17 @@ def test_a_ring_is_to_come_again(
 def test_a_sweep_goes_past_what_is_held(app: Flask, stranger: psycopg.Connection, sandbox: Sandbox) -> None:
     event, other = make_event(), make_event("other")
     for sold in (event, event, event, event, other):
-        payment = start.open_at_provider(place(db.session.get_one(Event, sold.id)))
+        payment = starting.open_at_provider(place(db.session.get_one(Event, sold.id)))
         assert payment is not None and payment.provider_id is not None
         sandbox.do(payment.provider_id, "pay")
     stranger.execute("UPDATE orders SET name = name WHERE event_id = %s", (event.id,))
-    run = sweep.run("command")
+    run = sweeping.run("command")
     # Each of the four is met twice: as due, and in what happened at the account. No duty failed.
     assert (run.verified, run.errors) == (1, 8)
     stranger.rollback()
     db.session.execute(update(Payment).values(leased_until=None))
     db.session.commit()
-    assert sweep.run("command").verified == 4
+    assert sweeping.run("command").verified == 4
     assert {p.state for p in db.session.scalars(select(Payment))} == {PaymentState.PAID}
 
 
@@ -110,10 +112,10 @@ def test_it_is_named_with_the_command_that_ends_it(
     client: FlaskClient, stranger: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_event()
-    assert blocked.hung() == []
+    assert blocking.hung() == []
     stranger.execute("UPDATE ticket_types SET name = name")
-    assert blocked.hung() == []
-    monkeypatch.setattr(blocked, "HUNG_SECONDS", 0.0)
+    assert blocking.hung() == []
+    monkeypatch.setattr(blocking, "HUNG_SECONDS", 0.0)
     told = client.get("/healthz").get_json()
     pid = stranger.info.backend_pid
     assert told["status"] == "degraded"
@@ -132,7 +134,7 @@ def test_it_is_named_with_the_command_that_ends_it(
     assert done.exit_code == 0, done.output
     with pytest.raises(psycopg.OperationalError):
         stranger.execute("SELECT 1")
-    assert blocked.hung() == []
+    assert blocking.hung() == []
     assert "left alone" in runner.invoke(args=command[1].split()).output
 
 
@@ -189,7 +191,7 @@ def test_who_is_cut_off_reads_words_though_nothing_can_be_read(
 def test_what_passes_and_what_is_a_fault_of_ours(error: type[psycopg.Error], passes: bool) -> None:
     raised = DBAPIError.instance("SELECT 1", {}, error("said so"), psycopg.Error)
     assert isinstance(raised, DBAPIError)
-    assert blocked.passes(raised) is passes
+    assert blocking.passes(raised) is passes
 
 
 def test_no_file_is_read_from_an_open_transaction(client: FlaskClient, database_url: str) -> None:

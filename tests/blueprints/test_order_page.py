@@ -8,7 +8,9 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import select
 
-from domain import catalogue, clock, orders
+from domain import clock
+from domain.catalogue import events
+from domain.orders import placing
 from extensions import db
 from models import (
     Event,
@@ -80,7 +82,7 @@ def test_paid_shows_the_tickets_once_and_for_all(client: FlaskClient) -> None:
 def test_a_cancelled_event_is_said_to_those_with_tickets(client: FlaskClient) -> None:
     order = settled(place(make_event()), "open", "paid")
     assert order.event is not None
-    catalogue.cancel_event(order.event)
+    events.cancel_event(order.event)
     assert "This event was cancelled" in client.get(address(order)).text
 
 
@@ -162,7 +164,7 @@ def test_refunded_in_part_and_in_full(client: FlaskClient) -> None:
 
 
 def test_a_top_up_leads_to_the_wallet(client: FlaskClient) -> None:
-    order = orders.place_top_up(make_member(), 5000)
+    order = placing.place_top_up(make_member(), 5000)
     assert "to pay" in client.get(address(settled(order, "open"))).text
     page = client.get(address(settled(order, "paid"))).text
     assert "in your wallet" in page

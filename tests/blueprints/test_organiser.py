@@ -12,8 +12,10 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from domain import accounts, cancelling, clock, organisers, spreadsheets
-from domain.payments import asking, settling, start
+from domain import clock, spreadsheets
+from domain.orders import event_cancellation
+from domain.payments import reconciling, settling, starting
+from domain.people import accounts, organisers
 from extensions import db
 from models import Event, EventState, Order, OrderState, Role, TicketState, TicketType
 from tests.support.people import log_in, mails, make_member, post
@@ -203,15 +205,15 @@ def test_a_copy_is_an_unsold_draft_a_week_later(olga: FlaskClient, client: Flask
 def test_a_cancelled_event_shows_how_far_its_refunds_are(olga: FlaskClient, sandbox: Sandbox) -> None:
     event = hers()
     order = place(event, 2)
-    payment = start.open_at_provider(order)
+    payment = starting.open_at_provider(order)
     assert payment is not None
     sandbox.do(str(payment.provider_id), "pay")
-    asking.reconcile(payment.id, door="test")
+    reconciling.reconcile(payment.id, door="test")
     page = "/organiser/events/gala/cancel"
     assert "1 order was paid for" in olga.get(page).text
     post(olga, page, refund="yes")
     assert "0 of 1 paid orders are paid back; 1 waiting" in olga.get("/organiser/events/gala").text
-    cancelling.refund_due()
+    event_cancellation.refund_due()
     assert "1 of 1 paid orders are paid back" in olga.get("/organiser/events/gala").text
     assert post(olga, "/organiser/events/gala/edit", **form()).status_code == 400
     assert db.session.get_one(Order, order.id).state is OrderState.REFUNDED
@@ -259,10 +261,10 @@ def test_no_cell_is_a_formula(cell: str) -> None:
 def test_an_order_is_resent_and_refunded(olga: FlaskClient, sandbox: Sandbox) -> None:
     event = hers()
     order = place(event, 2)
-    payment = start.open_at_provider(order)
+    payment = starting.open_at_provider(order)
     assert payment is not None
     sandbox.do(str(payment.provider_id), "pay")
-    asking.reconcile(payment.id, door="test")
+    reconciling.reconcile(payment.id, door="test")
     page = f"/organiser/events/gala/orders/{order.code}"
     assert "fulfilled" in olga.get(page).text
     assert order.code in olga.get("/organiser/events/gala/orders?q=ada@example.org").text

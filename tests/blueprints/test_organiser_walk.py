@@ -13,7 +13,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.routing import Rule
 
-from domain import accounts, door, organisers
+from domain.door import staff
+from domain.people import accounts, organisers
 from models import Event, Role
 from tests.support.people import log_in, make_member
 from tests.support.shop import make_event, place
@@ -45,7 +46,7 @@ def theirs(app: Flask) -> Event:
     owner = make_member("owner@example.org", Role.ORGANISER)
     organisers.edit(owner, {"name": "Owner", "contact_email": "owner@example.org"})
     event = make_event("theirs", price_minor=0, organiser_id=owner.id)
-    door.make_pass(event, "Main", owner)
+    staff.make_pass(event, "Main", owner)
     place(event)
     return event
 

@@ -13,8 +13,11 @@ from sqlalchemy import func, select
 from werkzeug.test import TestResponse
 
 import config
-from domain import agents, catalogue, clock, orders, wallet
-from domain.payments import settling, start
+from domain import clock
+from domain.catalogue import events
+from domain.ledger import agents, wallet
+from domain.orders import placing
+from domain.payments import settling, starting
 from extensions import db
 from models import Event, Order, OrderState, Payment, Role, TicketType, User, WalletHold
 from tests.support.people import log_in, make_member, post
@@ -38,7 +41,7 @@ def count(table: type[Order] | type[WalletHold]) -> int:
 
 
 def reprice(event: Event, price_minor: int) -> None:
-    catalogue.update_ticket_type(event.ticket_types[0], price_minor=price_minor)
+    events.update_ticket_type(event.ticket_types[0], price_minor=price_minor)
 
 
 @pytest.fixture
@@ -77,9 +80,9 @@ def test_a_price_that_changed_while_the_page_was_open_takes_nothing(
 
 def test_a_price_that_changed_of_what_is_not_ordered_stops_nobody(client: FlaskClient) -> None:
     event = make_event()
-    other = catalogue.add_ticket_type(event, name="Child", price_minor=900, capacity=5)
+    other = events.add_ticket_type(event, name="Child", price_minor=900, capacity=5)
     form = fields_of(client.get(f"/events/{event.slug}").text) | typed(event)
-    catalogue.update_ticket_type(other, price_minor=1000)
+    events.update_ticket_type(other, price_minor=1000)
     assert client.post(f"/events/{event.slug}", data=form).status_code == 303
 
 
@@ -228,7 +231,7 @@ def test_paying_again_obeys_the_limit_and_the_times_of_sale(
     order = given_up(event)
     stale = fields_of(client.get(address(order)).text)
     values = {k: clock.now() + v if isinstance(v, timedelta) else v for k, v in change.items()}
-    catalogue.update_ticket_type(event.ticket_types[0], price_minor=price_minor, **values)
+    events.update_ticket_type(event.ticket_types[0], price_minor=price_minor, **values)
     page = client.get(address(order)).text
     assert words in page
     assert f'action="{address(order)}/pay"' not in page
@@ -241,7 +244,7 @@ def test_paying_again_obeys_the_limit_and_the_times_of_sale(
 def test_a_sale_of_the_whole_event_that_begins_later_stops_an_old_order(client: FlaskClient) -> None:
     event = make_event()
     order = given_up(event)
-    catalogue.update_event(event, sales_open_at=clock.now() + timedelta(days=1))
+    events.update_event(event, sales_open_at=clock.now() + timedelta(days=1))
     assert "Tickets go on sale on" in client.get(address(order)).text
     pay(
         client, order, provider="stripe", csrf_token=fields_of(client.get("/tickets/find").text)["csrf_token"]
@@ -252,9 +255,9 @@ def test_a_sale_of_the_whole_event_that_begins_later_stops_an_old_order(client: 
 def test_who_changes_the_way_to_pay_keeps_the_price_of_the_hold(client: FlaskClient) -> None:
     event = make_event(providers=["stripe", "sumup"])
     order = place(event, 2, provider="stripe")
-    start.open_at_provider(order)
-    catalogue.update_ticket_type(event.ticket_types[0], price_minor=3000, per_order_limit=1)
-    payment = orders.pay_again(order.id, "sumup", payer_id=None)
+    starting.open_at_provider(order)
+    events.update_ticket_type(event.ticket_types[0], price_minor=3000, per_order_limit=1)
+    payment = placing.pay_again(order.id, "sumup", payer_id=None)
     assert payment is not None
     assert (payment.provider, payment.amount_minor, payment.order_id) == ("sumup", 5000, order.id)
 
@@ -334,8 +337,8 @@ def test_an_old_fee_is_not_paid_on_its_orders_page(
     config.use(config.load(environ | {"LISTING_FEE": "10", "LISTING_FEE_CURRENCY": "EUR"}))
     olga = make_user("olga@example.org", Role.ORGANISER)
     event = make_event(organiser_id=olga.id, state="draft")
-    order = orders.place_listing_fee(event, olga, 1000, "EUR", provider="stripe", form_token="fee")
-    orders.cancel(order, door="test")
+    order = placing.place_listing_fee(event, olga, 1000, "EUR", provider="stripe", form_token="fee")
+    placing.cancel(order, door="test")
     config.use(config.load(environ | {"LISTING_FEE": "20", "LISTING_FEE_CURRENCY": "EUR"}))
     answer = post(client, f"{address(order)}/pay", page="/tickets/find", provider="stripe")
     assert "The listing fee is €20.00 now" in client.get(answer.headers["Location"]).text

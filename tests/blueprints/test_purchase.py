@@ -14,8 +14,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import func, select
 
-from domain import decisions, orders, refunds, sweep
-from domain.payments import asking
+from domain.orders import placing
+from domain.payments import incident_decisions, reconciling, refunds
+from domain.sweep import sweeping
 from extensions import db
 from models import (
     EventState,
@@ -100,7 +101,7 @@ def test_pay_and_close_the_tab_then_the_sweep_finds_it(
     payment = started(client, till=till)
     sandbox.do(payment.provider_id or "", "pay")
     lines: list[str] = []
-    run = sweep.run("command", tell=lines.append)
+    run = sweeping.run("command", tell=lines.append)
     order = newest_order()
     assert (order.state, len(order.tickets)) == (OrderState.COMPLETED, 1)
     assert f"Order {order.code}: verified" in lines
@@ -125,7 +126,7 @@ def test_a_decline_leaves_the_order_payable(client: FlaskClient, sandbox: Sandbo
 def test_who_cancels_after_a_decline_has_cancelled(client: FlaskClient, sandbox: Sandbox, till: Till) -> None:
     payment = started(client, till=till)
     sandbox.do(payment.provider_id or "", "decline")
-    orders.cancel(newest_order(), door="order_page")
+    placing.cancel(newest_order(), door="order_page")
     order = newest_order()
     assert (order.state, order.failure_reason) == (OrderState.CANCELLED, "")
     # They have read it on the page, so no mail says it again.
@@ -139,7 +140,7 @@ def test_who_pays_in_another_way_reads_of_no_failure(
     (other,) = (name for name in ("stripe", "sumup") if name != till.name)
     first = started(client, till=till, providers=[till.name, other])
     sandbox.do(first.provider_id or "", "decline")
-    orders.pay_again(first.order_id, other, payer_id=None)
+    placing.pay_again(first.order_id, other, payer_id=None)
     second = newest_payment()
     assert (second.provider, second.state) == (other, PaymentState.OPEN)
     assert second.order.state is OrderState.PENDING_VERIFICATION
@@ -160,11 +161,11 @@ def test_a_delayed_method_waits_for_the_banks_word(
     assert "Payment received, your bank is still confirming." in page
     assert newest_payment().state is PaymentState.PROCESSING
     sandbox.advance(3 * 86400)
-    sweep.run("command")
+    sweeping.run("command")
     assert newest_order().state is OrderState.PENDING_VERIFICATION
     sandbox.do(provider_id, end)
     sandbox.advance(3600)
-    sweep.run("command")
+    sweeping.run("command")
     assert newest_order().state.value == state
 
 
@@ -173,7 +174,7 @@ def test_an_abandoned_session_expires_and_its_tickets_are_sold_again(
 ) -> None:
     started(client, till=till, capacity=1)
     sandbox.advance(till.open_seconds)
-    sweep.run("command")
+    sweeping.run("command")
     order = newest_order()
     assert (order.state, order.payments[0].state) == (OrderState.EXPIRED, PaymentState.EXPIRED)
     assert db.session.scalars(select(TicketType.held)).one() == 0
@@ -187,11 +188,11 @@ def test_the_stock_is_given_back_only_when_the_provider_says_so(
     sandbox.do(payment.provider_id or "", "pay")
     sandbox.advance(till.open_seconds)
     sandbox.faults("http_500", rate=1, match={"path": till.api})
-    sweep.run("command")
+    sweeping.run("command")
     assert newest_order().state is OrderState.PENDING_VERIFICATION
     assert db.session.scalars(select(TicketType.held)).one() == 1
     sandbox.faults()
-    sweep.run("command")
+    sweeping.run("command")
     assert newest_order().state is OrderState.COMPLETED
 
 
@@ -226,7 +227,7 @@ def test_a_start_whose_answer_was_lost_is_finished_by_the_sweep(
     assert newest_payment().state is PaymentState.CREATED
     sandbox.faults()
     sandbox.advance(30)
-    sweep.run("command")
+    sweeping.run("command")
     payment = newest_payment()
     assert payment.state is PaymentState.OPEN
     assert len(sandbox.get("payments")) == 1
@@ -255,7 +256,7 @@ def test_a_payment_changed_at_the_provider_waits_for_a_person(
     order = newest_order()
     assert (order.state, order.tickets) == (OrderState.REVIEW, [])
     assert count(Incident) == 1
-    sweep.run("command")
+    sweeping.run("command")
     (alert,) = [m for m in sandbox.mail("alerts@example.org") if "CRITICAL" in m["subject"]]
     assert order.code in alert["subject"]
 
@@ -269,7 +270,7 @@ def test_nobody_who_paid_reads_that_nothing_was_charged(
     sandbox.do(payment.provider_id or "", "tamper", set={"currency": "USD"})
     assert "did not match" in come_back(client, sandbox, payment)
     db.session.rollback()
-    decisions.resolve(
+    incident_decisions.resolve(
         db.session.scalars(select(Incident.id)).one(), how="dismiss", reason="Settled there", actor_id=None
     )
     order = newest_order()
@@ -378,7 +379,7 @@ def test_money_whose_record_was_lost_is_told(client: FlaskClient, sandbox: Sandb
     assert ring(client, json.dumps(body)).status_code == 200
     incident = db.session.scalars(select(Incident)).one()
     assert (incident.kind, incident.amount_minor, incident.order_id) == ("unknown_payment", 2500, None)
-    sweep.run("command")
+    sweeping.run("command")
     assert "CRITICAL" in sandbox.mail("alerts@example.org")[0]["subject"]
 
 
@@ -388,7 +389,7 @@ def test_money_whose_record_was_lost_is_told(client: FlaskClient, sandbox: Sandb
 def paid(client: FlaskClient, sandbox: Sandbox, till: Till, quantity: int = 2) -> Payment:
     payment = started(client, quantity, till)
     sandbox.do(payment.provider_id or "", "pay")
-    asking.reconcile(payment.id, door="test")
+    reconciling.reconcile(payment.id, door="test")
     return newest_payment()
 
 
@@ -422,7 +423,7 @@ def test_a_refund_whose_answer_was_lost_is_made_once(
     assert refund.state is (RefundState.CREATED if till is STRIPE else RefundState.SUCCEEDED)
     sandbox.faults()
     sandbox.advance(120)
-    sweep.run("command")
+    sweeping.run("command")
     assert db.session.get_one(Refund, refund.id, populate_existing=True).state is RefundState.SUCCEEDED
     assert newest_order().state is OrderState.REFUNDED
     assert sandbox.get(f"payments/{payment.provider_id}")["refunded_minor"] == 5000
@@ -438,7 +439,7 @@ def test_a_refund_whose_answer_was_lost_a_day_ago_is_still_made_once(
     refunds.request(payment.id, 2500, actor_id=None, reason="one cannot come")
     sandbox.faults()
     sandbox.advance(25 * 3600)
-    sweep.run("command")
+    sweeping.run("command")
     assert db.session.scalars(select(Refund.state)).one() is RefundState.SUCCEEDED
     assert sandbox.get(f"payments/{session}")["refunded_minor"] == 2500
 
@@ -449,23 +450,23 @@ def test_what_is_done_in_the_dashboard_is_found_later(
     payment = paid(client, sandbox, till)
     sandbox.do(payment.provider_id or "", "refund", amount_minor=5000)
     sandbox.advance(3700)
-    sweep.run("command")
+    sweeping.run("command")
     assert newest_order().state is OrderState.REFUNDED
 
 
 def test_a_dispute_suspends_and_a_won_one_restores(client: FlaskClient, sandbox: Sandbox, till: Till) -> None:
     payment = paid(client, sandbox, till)
     sandbox.do(payment.provider_id or "", "dispute")
-    asking.reconcile(payment.id, door="test")
+    reconciling.reconcile(payment.id, door="test")
     assert {ticket.state for ticket in newest_order().tickets} == {TicketState.SUSPENDED}
     sandbox.do(payment.provider_id or "", "dispute_won")
-    asking.reconcile(payment.id, door="test")
+    reconciling.reconcile(payment.id, door="test")
     assert {ticket.state for ticket in newest_order().tickets} == {TicketState.VALID}
 
 
 def test_a_sweep_leaves_a_record(client: FlaskClient, sandbox: Sandbox, till: Till) -> None:
     started(client, till=till)
-    sweep.run("command")
+    sweeping.run("command")
     run = db.session.scalars(select(SweepRun)).one()
     assert (run.found, run.pending, run.verified) == (1, 1, 0)
     assert run.finished_at is not None
@@ -474,7 +475,7 @@ def test_a_sweep_leaves_a_record(client: FlaskClient, sandbox: Sandbox, till: Ti
 def test_expired_and_paid_again(client: FlaskClient, sandbox: Sandbox, till: Till) -> None:
     started(client, till=till)
     sandbox.advance(till.open_seconds)
-    sweep.run("command")
+    sweeping.run("command")
     order = newest_order()
     page = client.get(f"/o/{order.code}/{order.secret}")
     assert page.status_code == 200

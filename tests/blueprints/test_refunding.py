@@ -12,8 +12,8 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 from werkzeug.test import TestResponse
 
-from domain import orders, refunds
-from domain.payments import asking, start
+from domain.orders import placing
+from domain.payments import reconciling, refunds, starting
 from extensions import db
 from models import Order, OrderState, Payment, Refund, RefundState, Role, Ticket, TicketState, TicketType
 from tests.support.people import log_in, make_member, post
@@ -34,10 +34,10 @@ def boss(app: Flask) -> FlaskClient:
 
 def paid(sandbox: Sandbox, quantity: int = 2) -> Order:
     """Tickets of 12.00, paid."""
-    payment = start.open_at_provider(place(make_event(price_minor=1200), quantity))
+    payment = starting.open_at_provider(place(make_event(price_minor=1200), quantity))
     assert payment is not None and payment.provider_id is not None
     sandbox.do(payment.provider_id, "pay")
-    asking.reconcile(payment.id, door="test")
+    reconciling.reconcile(payment.id, door="test")
     return fresh(payment.order)
 
 
@@ -161,10 +161,12 @@ def test_tickets_of_several_prices_cost_what_they_cost(boss: FlaskClient, sandbo
     event.ticket_types.append(TicketType(name="Baby", price_minor=0, capacity=5, position=2))
     db.session.commit()
     wanted = {kind.id: 1 for kind in event.ticket_types}
-    payment = start.open_at_provider(orders.place(event, wanted, name="Ada Buyer", email="ada@example.org"))
+    payment = starting.open_at_provider(
+        placing.place(event, wanted, name="Ada Buyer", email="ada@example.org")
+    )
     assert payment is not None and payment.provider_id is not None
     sandbox.do(payment.provider_id, "pay")
-    asking.reconcile(payment.id, door="test")
+    reconciling.reconcile(payment.id, door="test")
     order = fresh(payment.order)
     child, baby = (next(t for t in order.tickets if t.ticket_type.name == name) for name in ("Child", "Baby"))
     shown = ask(boss, order, tickets=[str(child.id), str(baby.id)])
@@ -182,7 +184,7 @@ def test_a_refund_that_failed_after_all_is_corrected_on_the_order_s_page(
     refunds.request(payment.id, 2400, actor_id=None, reason="Ill")
     assert "You were paid back" in client.get(address(order)).text
     sandbox.do(payment.provider_id or "", "refund_fail")
-    asking.reconcile(payment.id, door="test")
+    reconciling.reconcile(payment.id, door="test")
     assert db.session.scalars(select(Refund.state)).one() is RefundState.FAILED
     text = words(client.get(address(order)))
     assert "The refund of €24.00 that we wrote to you about did not get through" in text

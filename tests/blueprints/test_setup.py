@@ -12,8 +12,9 @@ from sqlalchemy.exc import OperationalError
 
 import config
 from blueprints.setup import _FirstRequest
-from domain import accounts, doctor
-from domain.doctor import Finding
+from domain.office import doctor
+from domain.office.doctor import Finding
+from domain.people import accounts
 from models import Role
 from tests.support.people import log_in, make_member, post
 
@@ -91,7 +92,7 @@ def test_a_test_mail_goes_to_who_asked_for_it(
         sent.append(address)
         return "Sent."
 
-    monkeypatch.setattr("domain.outbox.send_test", send)
+    monkeypatch.setattr("domain.post.outbox.send_test", send)
     assert post(client, "/admin/setup/mail", page="/admin/setup").location == "/admin/setup"
     assert sent == ["boss@example.org"]
     assert "Sent." in client.get("/admin/setup").text

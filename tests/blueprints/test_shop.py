@@ -19,7 +19,10 @@ from werkzeug.test import TestResponse
 import config
 from app import create_app
 from blueprints import visitor
-from domain import catalogue, clock, ledger, outbox
+from domain import clock
+from domain.catalogue import events
+from domain.ledger import transfers
+from domain.post import outbox
 from extensions import db, limiter, network, queue
 from models import (
     Event,
@@ -139,7 +142,7 @@ def test_without_a_provider_nothing_that_costs_is_sold(client: FlaskClient, app:
 def test_the_event_page_costs_at_most_three_queries(client: FlaskClient) -> None:
     event = make_event(capacity=1)
     for number in range(6):
-        catalogue.add_ticket_type(event, name=f"Kind {number}", price_minor=1000, capacity=5)
+        events.add_ticket_type(event, name=f"Kind {number}", price_minor=1000, capacity=5)
     place(event)
     db.session.remove()
     with recorded() as seen:
@@ -177,7 +180,7 @@ def test_the_calendar_file_of_an_event(client: FlaskClient) -> None:
 def test_a_picture_is_kept_by_browsers_for_good(client: FlaskClient) -> None:
     out = BytesIO()
     Image.new("RGB", (64, 36), "red").save(out, "PNG")
-    picture = catalogue.set_picture(make_event(), out.getvalue())
+    picture = events.set_picture(make_event(), out.getvalue())
     assert picture is not None
     path = f"/pictures/{picture.sha256}"
     assert path in client.get("/").text
@@ -271,10 +274,10 @@ def test_a_free_order_is_complete_at_once(client: FlaskClient) -> None:
 
 
 def _give(user: User, amount_minor: int) -> None:
-    ledger.post(
+    transfers.post(
         key="gift",
-        debit=ledger.PLATFORM,
-        credit=ledger.wallet_of(user.id, "EUR").account,
+        debit=transfers.PLATFORM,
+        credit=transfers.wallet_of(user.id, "EUR").account,
         amount_minor=amount_minor,
         currency="EUR",
         kind="adjustment",
@@ -294,7 +297,7 @@ def test_a_member_pays_from_the_wallet(client: FlaskClient) -> None:
     order = newest_order()
     assert answer.headers["Location"] == address(order)
     assert (order.state, order.user_id) == (OrderState.COMPLETED, user.id)
-    assert ledger.balance(f"wallet:{user.id}", "EUR") == 1000
+    assert transfers.balance(f"wallet:{user.id}", "EUR") == 1000
 
 
 def test_a_wallet_with_too_little_says_so_and_another_way_is_open(client: FlaskClient) -> None:
@@ -307,7 +310,7 @@ def test_a_wallet_with_too_little_says_so_and_another_way_is_open(client: FlaskC
     assert 'role="alert"' in page
     assert "Try again" in page
     assert newest_order().state is OrderState.FAILED
-    assert ledger.balance(f"wallet:{user.id}", "EUR") == 2500
+    assert transfers.balance(f"wallet:{user.id}", "EUR") == 2500
 
 
 @pytest.fixture

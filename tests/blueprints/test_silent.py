@@ -13,8 +13,8 @@ from flask.testing import FlaskClient
 from sqlalchemy import update
 
 import config
-from domain.payments import start
-from domain.providers import registry, room
+from domain.payments import starting
+from domain.providers import bulkhead, registry
 from extensions import db
 from models import Event, Payment, PaymentState
 from tests.support.sandbox import Sandbox
@@ -25,7 +25,7 @@ from tests.support.web import buy, newest_order, newest_payment, path_of
 
 @pytest.fixture(autouse=True)
 def nobody_asked_yet(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "_accounts", {})
+    monkeypatch.setattr(bulkhead, "_accounts", {})
 
 
 class Server:
@@ -62,7 +62,7 @@ def open_pages(till: Till, number: int) -> list[str]:
     paths = []
     for _ in range(number):
         order = place(db.session.get_one(Event, event.id), provider=till.name)
-        start.open_at_provider(order)
+        starting.open_at_provider(order)
         paths.append(f"{address(order)}.json")
     db.session.rollback()
     return paths
@@ -105,11 +105,11 @@ def test_without_the_limit_they_would(sandbox: Sandbox, server: Server) -> None:
     assert slowest_livez(server, paths, 1) > 1.5
 
 
-def occupied(till: Till) -> room._Account:
+def occupied(till: Till) -> bulkhead._Account:
     """Somebody has waited for the till's account for some seconds, and there is room for one."""
     adapter = registry.get(till.name)
-    busy = room._Account([time.monotonic() - 3])
-    room._accounts[(adapter.name, adapter.account)] = busy
+    busy = bulkhead._Account([time.monotonic() - 3])
+    bulkhead._accounts[(adapter.name, adapter.account)] = busy
     return busy
 
 
@@ -130,11 +130,11 @@ def test_who_buys_without_room_is_served_later(client: FlaskClient, sandbox: San
 
 def test_who_comes_back_asks_in_a_pause(client: FlaskClient, sandbox: Sandbox, till: Till) -> None:
     order = place(make_event(providers=[till.name]), provider=till.name)
-    payment = start.open_at_provider(order)
+    payment = starting.open_at_provider(order)
     assert payment is not None and payment.provider_id is not None
     told = sandbox.do(payment.provider_id, "pay")
     busy = occupied(till)
-    busy.began, busy.silent, busy.resumes_at = [], room.SILENT, time.monotonic() + 60
+    busy.began, busy.silent, busy.resumes_at = [], bulkhead.SILENT, time.monotonic() + 60
     assert client.get(f"{address(order)}.json").get_json()["payment_state"] == "open"
     assert client.get(path_of(told["success_url"])).status_code == 303
     assert client.get(f"{address(order)}.json").get_json()["payment_state"] == "paid"
@@ -143,7 +143,7 @@ def test_who_comes_back_asks_in_a_pause(client: FlaskClient, sandbox: Sandbox, t
 
 
 def test_a_ring_without_room_comes_again(client: FlaskClient, sandbox: Sandbox, till: Till) -> None:
-    payment = start.open_at_provider(place(make_event(providers=[till.name]), provider=till.name))
+    payment = starting.open_at_provider(place(make_event(providers=[till.name]), provider=till.name))
     assert payment is not None and payment.provider_id is not None
     sandbox.do(payment.provider_id, "pay")
     busy = occupied(till)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from flask import Flask
 
-from domain.payments import asking, start
+from domain.payments import reconciling, starting
 from extensions import db
 from models import Agent, Refund, Role
 from tests.support.people import log_in, make_member, post
@@ -16,10 +16,10 @@ from tests.support.shop import make_event, place
 @pytest.mark.parametrize("amount", ["1,000", "1.000", "", "1e1", "١٠"])
 def test_the_refund_command_guesses_nothing(app: Flask, sandbox: Sandbox, amount: str) -> None:
     order = place(make_event())
-    payment = start.open_at_provider(order)
+    payment = starting.open_at_provider(order)
     assert payment is not None and payment.provider_id is not None
     sandbox.do(payment.provider_id, "pay")
-    asking.reconcile(payment.id, door="test")
+    reconciling.reconcile(payment.id, door="test")
     code = order.code
     told = app.test_cli_runner().invoke(
         args=["payments", "refund", code, "--amount", amount, "--reason", "Asked for"]

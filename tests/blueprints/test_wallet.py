@@ -13,8 +13,9 @@ from flask.testing import FlaskClient
 from sqlalchemy import event, func, select
 
 import config
-from domain import agents, money, wallet
-from domain.payments import asking
+from domain import money
+from domain.ledger import agents, wallet
+from domain.payments import reconciling
 from extensions import db
 from models import HoldState, Order, Payment, PaymentState, Transfer, User, Wallet, WalletHold
 from tests.support.people import log_in, make_member, post
@@ -314,7 +315,7 @@ def test_who_never_comes_back_is_credited_and_told_so_later(
     session_id = start(client)
     sandbox.do(session_id, "pay")
     payment = db.session.scalars(select(Payment)).one()
-    assert asking.reconcile(payment.id, door="sweep").state is PaymentState.PAID
+    assert reconciling.reconcile(payment.id, door="sweep").state is PaymentState.PAID
     assert balance(member) == 5000
     # Whoever comes back at last hears that the money is there, and nothing of who found it first.
     assert "in your wallet now" in come_back(client, session_id)

@@ -10,7 +10,8 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 
 import config
-from domain import checks, wallet
+from domain.ledger import wallet
+from domain.office import invariants
 from extensions import db
 from models import Role, Transfer, User
 from tests.support.people import log_in, make_member, post
@@ -63,7 +64,7 @@ def test_by_page(boss: FlaskClient, ada: int) -> None:
         ("adjustment", 1250, admin),
         ("adjustment", 250, admin),
     ]
-    assert checks.look() == []
+    assert invariants.look() == []
 
 
 @pytest.mark.parametrize(

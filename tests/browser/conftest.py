@@ -27,7 +27,8 @@ from playwright.sync_api import Browser, sync_playwright
 
 import config
 from app import create_app
-from domain import credentials, demo
+from domain.connections import credentials
+from domain.office import demo
 from extensions import db
 from tests.browser.camera import Camera
 from tests.browser.house import House

@@ -11,7 +11,7 @@ from typing import Any
 from flask import Flask
 from sqlalchemy import select
 
-from domain import outbox
+from domain.post import outbox
 from extensions import db
 from models import Order, Payment
 from tests.support.sandbox import Sandbox

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from domain import catalogue
+from domain.catalogue import events
 from tests.browser.house import House
 from tests.browser.visitor import Visitor
 from tests.support.people import PASSWORD, make_member
@@ -17,7 +17,7 @@ Visit = Callable[..., Visitor]
 
 
 def test_a_guest_becomes_a_member_and_finds_the_order(house: House, visit: Visit) -> None:
-    order = place(catalogue.event("open-rehearsal"), 2, name="Mona Member", email="mona@example.org")
+    order = place(events.event("open-rehearsal"), 2, name="Mona Member", email="mona@example.org")
     assert order.user_id is None
     mona = visit()
     mona.go("/account/login")

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import expect
 
-from domain import demo, sweep
+from domain.office import demo
+from domain.sweep import sweeping
 from tests.browser.house import House
 from tests.browser.visitor import DESK, PHONE, Visitor
 
@@ -121,7 +122,7 @@ def test_records_are_edited_under_the_policy(visit: Visit) -> None:
 
 
 def test_the_rest_of_the_back_office(visit: Visit) -> None:
-    sweep.run("command")
+    sweeping.run("command")
     admin = admin_of(visit)
     for page in ("payments", "sweeps", "mail", "stripe", "setup", "events/open-rehearsal/door"):
         admin.go(f"/admin/{page}")

@@ -8,7 +8,10 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import expect
 
-from domain import accounts, catalogue, demo, moved_events
+from domain.catalogue import events
+from domain.office import demo
+from domain.orders import moved_events
+from domain.people import accounts
 from extensions import db
 from models import Event, TicketType
 from tests.browser.house import House
@@ -22,7 +25,7 @@ Visit = Callable[..., Visitor]
 def reprice(event_id: int, price_minor: int) -> None:
     db.session.rollback()
     kind = db.session.query(TicketType).filter_by(event_id=event_id).one()
-    catalogue.update_ticket_type(kind, price_minor=price_minor)
+    events.update_ticket_type(kind, price_minor=price_minor)
 
 
 def test_nobody_pays_another_price_than_they_saw(house: House, visit: Visit) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from domain import accounts
+from domain.people import accounts
 from models import Role
 from tests.browser.visitor import DESK, PHONE, Visitor
 from tests.support.people import PASSWORD

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 import requests
 
-from domain import catalogue, demo
+from domain.catalogue import events
+from domain.office import demo
 from tests.browser.conftest import OWNER
 from tests.browser.house import House
 from tests.browser.visitor import Visitor
@@ -51,7 +52,7 @@ def test_what_is_typed_without_https_leads_to_it(house: House, visit: Visit) -> 
 
 def test_an_order_s_link_leaves_by_no_referer(house: House, visit: Visit) -> None:
     """Neither to the provider, nor to us: not even the forms of the page say where they were sent from."""
-    order = place(catalogue.event("open-rehearsal"), 1, email="ref@example.org")
+    order = place(events.event("open-rehearsal"), 1, email="ref@example.org")
     house.front.asked.clear()
     guest = visit()
     told: list[str | None] = []

@@ -8,8 +8,10 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import expect
 
-from domain import catalogue, demo, door
 from domain import codes as short_codes
+from domain.catalogue import events
+from domain.door import staff
+from domain.office import demo
 from models import Order
 from tests.browser.camera import Camera
 from tests.browser.house import House
@@ -23,13 +25,13 @@ EVENT = "open-rehearsal"
 
 def guests(house: House, email: str, count: int) -> tuple[Order, list[str]]:
     """An order of free tickets, and its codes as they are printed."""
-    order = place(catalogue.event(EVENT), count, name="Dora Guest", email=email)
+    order = place(events.event(EVENT), count, name="Dora Guest", email=email)
     return order, [short_codes.show(ticket.code) for ticket in order.tickets]
 
 
 def enter(visit: Visit, *, javascript: bool = True) -> Visitor:
     """Somebody who has typed the PIN of a new pass."""
-    made, pin = door.make_pass(catalogue.event(EVENT), "North door", None)
+    made, pin = staff.make_pass(events.event(EVENT), "North door", None)
     keeper = visit(javascript=javascript)
     keeper.go(f"/door/{made.token}/")
     keeper.page.get_by_label("Your name").fill("Ned")

@@ -12,7 +12,11 @@ import pytest
 from playwright.sync_api import expect
 from sqlalchemy import select
 
-from domain import accounts, cancelling, clock, demo, sweep
+from domain import clock
+from domain.office import demo
+from domain.orders import event_cancellation
+from domain.people import accounts
+from domain.sweep import sweeping
 from extensions import db
 from models import Payment, PaymentState, Role
 from tests.browser.house import House
@@ -91,7 +95,7 @@ def pay_and_vanish(guest: Visitor, email: str, *broken: str) -> Payment:
 
 def run_sweep() -> None:
     db.session.rollback()
-    sweep.run("test", everything=True)
+    sweeping.run("test", everything=True)
     db.session.rollback()
 
 
@@ -209,7 +213,7 @@ def test_refund_guest_list_and_the_end(house: House, visit: Visit) -> None:
     organiser.press("Cancel the event")
     organiser.see(re.compile("paid back"))
     db.session.rollback()
-    cancelling.refund_due()
+    event_cancellation.refund_due()
     organiser.page.reload()
     organiser.see(re.compile("1 of 1 paid orders are paid back"))
     organiser.look("organiser-cancelled")

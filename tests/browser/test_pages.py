@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import expect
 
-from domain import catalogue
+from domain.catalogue import events
 from tests.browser.house import House
 from tests.browser.visitor import Visitor
 from tests.support.shop import place
@@ -24,7 +24,7 @@ def test_the_operators_texts(visit: Visit, page: str) -> None:
 
 
 def test_lost_tickets_are_found_by_mail(house: House, visit: Visit) -> None:
-    order = place(catalogue.event("open-rehearsal"), 1, email="lost@example.org")
+    order = place(events.event("open-rehearsal"), 1, email="lost@example.org")
     loser = visit()
     loser.go("/tickets/find")
     loser.page.get_by_label("E-mail").fill("lost@example.org")

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import expect
 
 from domain import codes as short_codes
-from domain import tickets
+from domain.tickets import issuing
 from tests.browser import camera
 from tests.browser.house import House
 from tests.browser.visitor import DECLINED_CARD, Visitor
@@ -43,8 +43,8 @@ def test_two_tickets_bought_seen_downloaded_and_mailed(house: House, visit: Visi
     assert len(set(codes)) == 2
 
     for code, picture in zip(codes, guest.page.locator(".admit-qr").all(), strict=True):
-        claim = tickets.read(camera.read(picture.screenshot()))
-        assert claim.kind is tickets.ClaimKind.GENUINE
+        claim = issuing.read(camera.read(picture.screenshot()))
+        assert claim.kind is issuing.ClaimKind.GENUINE
         assert short_codes.show(claim.code) == code
 
     with guest.page.expect_download() as downloading:

@@ -14,7 +14,7 @@ from typing import Any
 import redis
 import requests
 
-from domain.payments import asking
+from domain.payments import reconciling
 from tests.chaos.instance import Instance, Killer, as_json
 
 PATIENCE = 300.0
@@ -68,7 +68,7 @@ def run(
         trouble[0].join()
     outcome.killed = dict(Counter(killer.killed))
     if hurry:
-        instance.control("clock", {"advance_seconds": asking.LEASE.total_seconds()})
+        instance.control("clock", {"advance_seconds": reconciling.LEASE.total_seconds()})
     _heal(instance, outcome)
     _compare(instance, outcome)
     return outcome

@@ -9,8 +9,7 @@ import pytest
 from flask import Flask
 
 import config
-from domain import pacing
-from domain.providers import registry
+from domain.providers import registry, shared_rate
 from domain.providers import sumup as adapter
 from domain.providers.contract import Provider
 from domain.providers.sumup import SumUpProvider
@@ -46,11 +45,11 @@ def any_provider(
 @pytest.fixture
 def patient_redis(app: Flask, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A Redis that may take its time, as on a machine that does much else: it is not taken to be away."""
-    monkeypatch.setattr(pacing, "_SECONDS", 5.0)
-    pacing.bind(config.get().redis_url)
+    monkeypatch.setattr(shared_rate, "_SECONDS", 5.0)
+    shared_rate.bind(config.get().redis_url)
     yield
     monkeypatch.undo()
-    pacing.bind(config.get().redis_url)
+    shared_rate.bind(config.get().redis_url)
 
 
 # --- SumUp on a wire ------------------------------------------------------------------------------------

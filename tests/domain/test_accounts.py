@@ -13,8 +13,10 @@ from flask import Flask
 from sqlalchemy import func, select
 
 import config
-from domain import accounts, attempts, clock, links, logins, passwords
+from domain import clock
 from domain.errors import DomainError, NotFound
+from domain.people import accounts
+from domain.security import logins, one_time_links, passwords, rate_limits
 from extensions import connect_redis, db, queue
 from models import LinkPurpose, Login, OneTimeLink, Role, User
 from tests.support.people import PASSWORD, mails, make_member, token_in
@@ -175,7 +177,7 @@ def test_looking_at_a_link_does_not_use_it(app: Flask) -> None:
     registered()
     token = token_in("confirm_address")
     for _ in range(3):
-        links.look(token, links.TO_CONFIRM)
+        one_time_links.look(token, one_time_links.TO_CONFIRM)
     assert accounts.confirm(token, PASSWORD).confirmed_at is not None
 
 
@@ -192,7 +194,7 @@ def test_a_link_is_for_its_purpose(app: Flask) -> None:
     accounts.request_reset(user.email)
     with pytest.raises(NotFound):
         accounts.confirm(token_in("reset_password"), PASSWORD)
-    connecting = links.token(user, LinkPurpose.CONNECT)
+    connecting = one_time_links.token(user, LinkPurpose.CONNECT)
     db.session.commit()
     for other in (connecting, "made-up"):
         with pytest.raises(NotFound):
@@ -216,14 +218,14 @@ def test_links_expire(
     good: dict[str, float],
     gone: dict[str, float],
 ) -> None:
-    token = links.make(make_member(), purpose).rsplit("/", 1)[1]
+    token = one_time_links.make(make_member(), purpose).rsplit("/", 1)[1]
     db.session.commit()
     with monkeypatch.context() as patch:
         later(patch, **good)
-        assert links.look(token, {purpose}).purpose is purpose
+        assert one_time_links.look(token, {purpose}).purpose is purpose
     later(monkeypatch, **gone)
     with refusal("link_expired"):
-        links.use(token, {purpose})
+        one_time_links.use(token, {purpose})
 
 
 def test_of_many_uses_at_once_one_wins(app: Flask) -> None:
@@ -409,7 +411,7 @@ def test_a_reset_opens_a_stopped_account(limited: Flask) -> None:
 
 
 def test_a_network_is_stopped_by_its_failures_alone(limited: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attempts.LOGIN_NETWORK, "amount", 5)
+    monkeypatch.setattr(rate_limits.LOGIN_NETWORK, "amount", 5)
     make_member()
     for _ in range(8):
         accounts.authenticate("ann@example.org", PASSWORD, client_address="2001:db8::1")
@@ -435,7 +437,7 @@ def test_limits_go_on_without_redis(limited: Flask, monkeypatch: pytest.MonkeyPa
     fail(10)
     with refusal("too_many_attempts"):
         accounts.authenticate("ann@example.org", PASSWORD)
-    accounts.reset(links.make(user, LinkPurpose.RESET).rsplit("/", 1)[1], "a new password")
+    accounts.reset(one_time_links.make(user, LinkPurpose.RESET).rsplit("/", 1)[1], "a new password")
 
 
 def test_mails_of_a_kind_are_three_an_hour(limited: Flask, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,13 @@ import pytest
 from flask import Flask
 
 import config
-from domain import accounts, addresses, agents, clock, mailing, orders, passwords
+from domain import addresses, clock
 from domain.errors import DomainError
+from domain.ledger import agents
+from domain.orders import placing
+from domain.people import accounts
+from domain.post import transport
+from domain.security import passwords
 from extensions import db
 from models import Order, OutboxMail, Role, User
 from tests.support.people import PASSWORD, log_in, make_member
@@ -146,13 +151,13 @@ def test_guest_orders_of_any_spelling_are_the_member_s(app: Flask) -> None:
 @pytest.mark.parametrize("typed", ["info@straße.de", STRASSE])
 def test_links_are_mailed_to_the_one_who_bought(app: Flask, typed: str) -> None:
     place(make_event(), email="info@straße.de")
-    orders.mail_links(typed)
+    placing.mail_links(typed)
     assert db.session.query(OutboxMail).filter_by(kind="order_links").one().to == STRASSE
 
 
 def test_a_corrected_address_is_kept_in_its_form(app: Flask) -> None:
     order = place(make_event())
-    orders.correct_email(order, "INFO@straße.de")
+    placing.correct_email(order, "INFO@straße.de")
     assert db.session.get_one(Order, order.id).email == STRASSE
     told = [mail.to for mail in db.session.query(OutboxMail).filter_by(kind="order_received")]
     assert sorted(told) == ["ada@example.org", STRASSE]
@@ -199,8 +204,8 @@ def test_settings_are_brought_into_the_form(app: Flask) -> None:
         "Kasse <kasse@xn--strae-oqa.de>",
     )
     config.use(made)
-    letter = mailing.Letter(STRASSE, "Hello", "x", "x", "<a@example.org>", clock.now())
-    message = mailing.compose(letter)
+    letter = transport.Letter(STRASSE, "Hello", "x", "x", "<a@example.org>", clock.now())
+    message = transport.compose(letter)
     assert str(message["Reply-To"]) == "hilfe@xn--strae-oqa.de"
     assert message["From"].addresses[0].addr_spec == "kasse@xn--strae-oqa.de"
 

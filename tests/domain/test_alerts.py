@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 import pytest
 from flask import Flask
 
-from domain import alerts
-from domain.alerts import Alert
+from domain.post import alerts
+from domain.post.alerts import Alert
 from models import Order, Payment
 
 

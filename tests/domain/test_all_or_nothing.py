@@ -17,8 +17,10 @@ from PIL import Image
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
-from domain import cancelling, catalogue, demo, listing, posters
+from domain.catalogue import events
 from domain.errors import DomainError
+from domain.office import demo, posters
+from domain.orders import event_cancellation, publishing
 from extensions import db
 from models import Event, EventState, Picture, Role, TicketType
 from tests.support.people import log_in, mails, make_member, post
@@ -94,10 +96,10 @@ def test_a_seed_that_dies_half_way_is_finished_by_the_next(
     monkeypatch.setattr(posters, "draw", draw)
     demo.seed()
     demo.seed()
-    events = db.session.scalars(select(Event)).all()
-    assert len(events) == 7
-    assert all(e.picture_id and e.ticket_types and e.state is EventState.PUBLISHED for e in events)
-    visited = catalogue.event("lighthouse-walk").ticket_types[0]
+    made = db.session.scalars(select(Event)).all()
+    assert len(made) == 7
+    assert all(e.picture_id and e.ticket_types and e.state is EventState.PUBLISHED for e in made)
+    visited = events.event("lighthouse-walk").ticket_types[0]
     assert (visited.sold, visited.capacity) == (12, 12)
 
 
@@ -115,7 +117,7 @@ def test_an_event_whose_picture_is_refused_is_not_there(client: FlaskClient, bos
     good = BytesIO()
     Image.new("RGB", (8, 8)).save(good, "PNG")
     assert post(client, new, **_form(None, picture=(BytesIO(good.getvalue()), "x.png"))).status_code < 400
-    assert catalogue.event("gala", drafts=True).picture is not None
+    assert events.event("gala", drafts=True).picture is not None
 
 
 def test_a_change_whose_picture_is_refused_changes_nothing(client: FlaskClient, boss: int) -> None:
@@ -153,22 +155,22 @@ def test_no_rule_is_gone_round_by_another_way_in(app: Flask) -> None:
     off = EventState.CANCELLED
     now: dict[str, Any] = {"starts_at": event.starts_at, "ends_at": event.ends_at, "state": off}
     with pytest.raises(DomainError, match="Cancel it on the page"):
-        catalogue.update_event(event, state=off)
+        events.update_event(event, state=off)
     with pytest.raises(DomainError, match="Cancel it on the page"):
-        listing.change_record(event, state=off)
+        publishing.change_record(event, state=off)
     with pytest.raises(DomainError, match="Cancel it on the page"):
-        catalogue.create_event(title="X", currency="EUR", **now)
+        events.create_event(title="X", currency="EUR", **now)
     assert db.session.get_one(Event, event.id, populate_existing=True).state is EventState.PUBLISHED
 
 
 def test_what_was_cancelled_stays_so(app: Flask) -> None:
     """Its buyers were told. A record that shows it as it is can still be saved."""
     event = make_event()
-    cancelling.cancel(event, refund=False, actor_id=make_user("boss@example.org", Role.ADMIN).id)
+    event_cancellation.cancel(event, refund=False, actor_id=make_user("boss@example.org", Role.ADMIN).id)
     for state in (EventState.PUBLISHED, EventState.DRAFT, EventState.REVIEW):
         with pytest.raises(DomainError, match="stays cancelled"):
-            catalogue.update_event(event, state=state)
-    catalogue.update_event(event, state=EventState.CANCELLED, description="Sorry")
+            events.update_event(event, state=state)
+    events.update_event(event, state=EventState.CANCELLED, description="Sorry")
     assert mails("event_cancelled") == []
 
 
@@ -181,18 +183,18 @@ def test_only_two_pages_set_the_state(app: Flask) -> None:
         for path in (ROOT / folder).rglob("*.py")
         if writes.search(path.read_text(encoding="utf-8"))
     }
-    assert found == {"domain/catalogue.py", "domain/listing.py"}
+    assert found == {"domain/catalogue/events.py", "domain/orders/publishing.py"}
 
 
 # --- A capacity that changes while somebody buys -----------------------------------------------------------
 
 
 def _alone(kind: TicketType) -> None:
-    catalogue.update_ticket_type(kind, capacity=5)
+    events.update_ticket_type(kind, capacity=5)
 
 
 def _with_its_event(kind: TicketType) -> None:
-    catalogue.change_both(kind.event, {}, kind, {"capacity": 5})
+    events.change_both(kind.event, {}, kind, {"capacity": 5})
 
 
 LOWER = pytest.mark.parametrize("lower", [_alone, _with_its_event])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from flask import Flask
 
-from domain import checks, sweep
-from domain.payments import settling, start
+from domain.office import invariants
+from domain.payments import settling, starting
+from domain.sweep import sweeping
 from extensions import db
 from models import Incident, OrderState, Payment, PaymentState
 from tests.support.merchants import use_sumup
@@ -20,9 +21,9 @@ def named(app: Flask, environ: dict[str, str], sandbox: Sandbox) -> tuple[Paymen
     """A payment that is open, and one whose create was lost; SumUp finds the first under the other's name."""
     use_sumup(environ, sandbox)
     event = make_event(providers=["sumup"])
-    honest = start.open_at_provider(place(event))
+    honest = starting.open_at_provider(place(event))
     sandbox.faults("http_500", rate=1, seed=1, match={"method": "POST", "path": "/v0.1/checkouts"})
-    lost = start.open_at_provider(place(event))
+    lost = starting.open_at_provider(place(event))
     assert honest is not None and lost is not None and lost.state is PaymentState.CREATED
     sandbox.do(honest.provider_id or "", "tamper", set={"reference": lost.reference})
     return honest, lost
@@ -40,7 +41,7 @@ def test_the_sweep_finds_another_payment_under_an_unopened_ones_name(
     sandbox.do(honest.provider_id or "", "pay")
     sandbox.advance(60)
     for _ in range(2):
-        run = sweep.run("test")
+        run = sweeping.run("test")
         assert run.errors == 1
         sandbox.advance(400)
     assert (lost.state, lost.provider_id, lost.url) == (PaymentState.CREATED, None, None)
@@ -50,33 +51,33 @@ def test_the_sweep_finds_another_payment_under_an_unopened_ones_name(
     assert db.session.query(Incident).filter_by(payment_id=lost.id).all() == []
     subjects = [mail.context["subject"] for mail in mails("alert")]
     assert sum(lost.order.code in subject and "Wrong Answer" in subject for subject in subjects) == 1
-    assert checks.look() == []
+    assert invariants.look() == []
 
 
 def test_it_is_opened_as_soon_as_the_name_is_free(named: tuple[Payment, Payment], sandbox: Sandbox) -> None:
     honest, lost = named
     sandbox.advance(60)
-    sweep.run("test")
+    sweeping.run("test")
     assert lost.state is PaymentState.CREATED
     sandbox.do(honest.provider_id or "", "tamper", set={"reference": honest.reference})
     sandbox.faults()
     sandbox.advance(400)
-    sweep.run("test")
+    sweeping.run("test")
     assert again(lost).state is PaymentState.OPEN
     assert lost.provider_id not in (None, honest.provider_id)
-    assert checks.look() == []
+    assert invariants.look() == []
 
 
 def test_past_its_end_a_person_can_close_it(named: tuple[Payment, Payment], sandbox: Sandbox) -> None:
     _, lost = named
     for _ in range(3):
         sandbox.advance(3600)
-        sweep.run("test")
+        sweeping.run("test")
     assert lost.state is PaymentState.CREATED
     admin = make_user("boss@example.org")
     settling.decide(lost.id, state=PaymentState.FAILED, actor_id=admin.id, note="Never opened")
     assert again(lost).order.state is OrderState.FAILED
-    assert checks.look() == []
+    assert invariants.look() == []
 
 
 def test_the_page_of_such_an_order_still_waits(

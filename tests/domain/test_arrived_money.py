@@ -13,9 +13,12 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 
 import config
-from domain import checks, clock, decisions, ledger, listing, refunds, starting
+from domain import clock
 from domain.errors import DomainError
-from domain.payments import settling, start
+from domain.ledger import transfers
+from domain.office import invariants
+from domain.orders import publishing
+from domain.payments import creating, incident_decisions, refunds, settling, starting
 from domain.providers.contract import RefundReport
 from domain.providers.stripe import StripeProvider
 from extensions import db
@@ -94,10 +97,10 @@ def test_late_money_is_told_and_so_is_how_it_ended(
         db.session.commit()
     made = RefundReport("re_1", 2500, "EUR", "succeeded")
     monkeypatch.setattr(StripeProvider, "refund", lambda *args, **more: made)
-    decisions.resolve(incident().id, how=how, reason="I looked at it.", actor_id=None)
+    incident_decisions.resolve(incident().id, how=how, reason="I looked at it.", actor_id=None)
     assert subjects(payment.order) == ["money_arrived", then]
     assert says in client.get(address(payment.order)).text
-    assert checks.look() == []
+    assert invariants.look() == []
 
 
 def test_what_the_setting_decides_is_said_at_once(app: Flask) -> None:
@@ -123,15 +126,15 @@ def test_only_the_house_s_money_is_credited_to_a_wallet(
     waits = incident()
     ours = whose == "house"
     assert mail.context["how"] == ("wallet" if ours else "person")
-    assert ("wallet" in decisions.ways(waits)) is ours
-    decisions.decide_late_money()
+    assert ("wallet" in incident_decisions.ways(waits)) is ours
+    incident_decisions.decide_late_money()
     assert (db.session.get_one(Incident, waits.id).resolution == "wallet") is ours
     if not ours:
         with pytest.raises(DomainError) as refused:
-            decisions.resolve(waits.id, how="wallet", reason="They asked", actor_id=None)
+            incident_decisions.resolve(waits.id, how="wallet", reason="They asked", actor_id=None)
         assert refused.value.code == "not_in_the_house"
-    assert ledger.wallet_of(member.id, "EUR").balance_minor == 2500 * ours
-    assert checks.look() == []
+    assert transfers.wallet_of(member.id, "EUR").balance_minor == 2500 * ours
+    assert invariants.look() == []
 
 
 def test_a_second_payment_shows_beside_the_tickets(client: FlaskClient) -> None:
@@ -140,7 +143,7 @@ def test_a_second_payment_shows_beside_the_tickets(client: FlaskClient) -> None:
     settle(first, "open")
     settle(first, "expired")
     order = db.session.get_one(Order, order.id, populate_existing=True)
-    starting.prepare(order, "stripe")
+    creating.prepare(order, "stripe")
     db.session.commit()
     second = order.payments[1]
     settle(second, "open")
@@ -167,7 +170,7 @@ def test_a_review_without_money_that_is_dismissed_ends_the_order_with_a_mail(app
     payment = place(make_event()).payments[0]
     settle(payment, "open")
     settle(payment, "open", amount_minor=2400)
-    decisions.resolve(incident().id, how="dismiss", reason="Nobody paid.", actor_id=None)
+    incident_decisions.resolve(incident().id, how="dismiss", reason="Nobody paid.", actor_id=None)
     assert subjects(payment.order) == ["order_cancelled"]
     assert fresh(payment).state is PaymentState.CANCELLED
     settle(payment, "expired", amount_minor=2400)
@@ -195,7 +198,7 @@ def test_who_pays_when_the_event_is_over_has_no_worthless_ticket(
     assert len(db.session.scalars(select(Ticket.id)).all()) == buys
     if not buys:
         assert incident().kind == mails("money_arrived")[0].context["kind"] == "event_over"
-    assert {violation.code for violation in checks.look()} <= {"mail_is_sent_or_failed"}
+    assert {violation.code for violation in invariants.look()} <= {"mail_is_sent_or_failed"}
 
 
 @pytest.mark.parametrize("name", ["stripe", "sumup"])
@@ -222,7 +225,7 @@ def olga(app: Flask) -> User:
 
 def fee(event: Event, olga: User) -> Payment:
     """An order for the event's fee, its page open."""
-    order = listing.publish(event, olga, "stripe")
+    order = publishing.publish(event, olga, "stripe")
     assert order is not None
     payment = order.payments[-1]
     settle(payment, "open")
@@ -236,7 +239,7 @@ def test_a_fee_that_was_not_needed_waits_for_a_person(olga: User, before: str) -
     late = fee(event, olga)
     settle(late, "expired")
     if before == "waived":
-        listing.waive(event, make_user("boss@example.org", Role.ADMIN), "A friend of the house")
+        publishing.waive(event, make_user("boss@example.org", Role.ADMIN), "A friend of the house")
     else:
         config.use(replace(config.get(), listing_fee=Decimal("10.00")))
         settle(fee(event, olga), "paid")
@@ -248,12 +251,12 @@ def test_a_fee_that_was_not_needed_waits_for_a_person(olga: User, before: str) -
     settle(late, "paid")
     waits = incident()
     assert (waits.kind, waits.amount_minor, fresh(late).fulfilled) == ("fee_again", 1250, False)
-    assert ledger.balance(ledger.SUSPENSE, "EUR") == 1250
+    assert transfers.balance(transfers.SUSPENSE, "EUR") == 1250
     assert [mail.context["kind"] for mail in mails("money_arrived")] == ["fee_again"]
     with pytest.raises(DomainError) as refused:
-        decisions.resolve(waits.id, how="issue", reason="Why not", actor_id=None)
+        incident_decisions.resolve(waits.id, how="issue", reason="Why not", actor_id=None)
     assert refused.value.code == "fee_not_needed"
-    assert checks.look() == []
+    assert invariants.look() == []
 
 
 # --- Wallets --------------------------------------------------------------------------------------------
@@ -263,17 +266,17 @@ def test_a_wallet_that_paid_for_a_cancelled_event_gets_back_what_it_gave(app: Fl
     """The event is cancelled between the order and its payment. What went back had come out of the wallet."""
     member = make_user()
     gift: Any = {"key": "gift", "debit": "platform", "credit": f"wallet:{member.id}", "kind": "adjustment"}
-    ledger.post(amount_minor=3000, currency="EUR", **gift)
+    transfers.post(amount_minor=3000, currency="EUR", **gift)
     db.session.commit()
     event = make_event()
     order = place(event, user=member, email=member.email, provider="wallet")
     event.state = EventState.CANCELLED
     db.session.commit()
-    payment = start.open_at_provider(order)
+    payment = starting.open_at_provider(order)
     assert payment is not None and incident().kind == "event_cancelled"
-    assert ledger.wallet_of(member.id, "EUR").balance_minor == 500
-    decisions.resolve(incident().id, how="refund", reason="It is off.", actor_id=None)
-    assert ledger.wallet_of(member.id, "EUR").balance_minor == 3000
-    assert ledger.balance(ledger.SUSPENSE, "EUR") == 0
+    assert transfers.wallet_of(member.id, "EUR").balance_minor == 500
+    incident_decisions.resolve(incident().id, how="refund", reason="It is off.", actor_id=None)
+    assert transfers.wallet_of(member.id, "EUR").balance_minor == 3000
+    assert transfers.balance(transfers.SUSPENSE, "EUR") == 0
     assert db.session.get_one(Order, order.id, populate_existing=True).state is OrderState.REFUNDED
-    assert refunds.refundable_minor(fresh(payment)) == 0 and checks.look() == []
+    assert refunds.refundable_minor(fresh(payment)) == 0 and invariants.look() == []

@@ -12,11 +12,14 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 
 import worker
-from domain import cancelling, catalogue, clock, orders, refunds, sweep
+from domain import clock
+from domain.catalogue import events
 from domain.errors import DomainError
-from domain.letters import compose
-from domain.payments import asking, start
+from domain.orders import event_cancellation, placing
+from domain.payments import reconciling, refunds, starting
+from domain.post.mail_kinds import compose
 from domain.providers import registry
+from domain.sweep import sweeping
 from extensions import db
 from models import (
     Connection,
@@ -47,10 +50,10 @@ def bought(sandbox: Sandbox, event: Event, *numbers: int, **more: Any) -> list[O
     made = []
     for number in numbers:
         order = place(event, number, **more)
-        payment = start.open_at_provider(order)
+        payment = starting.open_at_provider(order)
         assert payment is not None
         sandbox.do(str(payment.provider_id), "pay")
-        asking.reconcile(payment.id, door="test")
+        reconciling.reconcile(payment.id, door="test")
         made.append(order)
     db.session.expire_all()
     return made
@@ -65,17 +68,17 @@ def refunded_at_provider(sandbox: Sandbox) -> int:
 def test_everybody_is_paid_back_once(sandbox: Sandbox, boss: int, till: Till) -> None:
     event = make_event(providers=[till.name])
     made = bought(sandbox, event, 1, 2, 3)
-    free = orders.place_guests(
+    free = placing.place_guests(
         event, event.ticket_types[0].id, 1, name="G", email="g@example.org", actor_id=boss
     )
     refunds.request(made[1].payments[0].id, 2500, actor_id=boss, reason="One is ill")
-    before = cancelling.progress(event)
+    before = event_cancellation.progress(event)
     assert (before.paid, before.done, before.waiting) == (3, 0, 3)
-    cancelling.cancel(event, refund=True, actor_id=boss)
-    assert cancelling.refund_due() == 3
-    assert cancelling.refund_due() == 0
+    event_cancellation.cancel(event, refund=True, actor_id=boss)
+    assert event_cancellation.refund_due() == 3
+    assert event_cancellation.refund_due() == 0
     db.session.expire_all()
-    after = cancelling.progress(event)
+    after = event_cancellation.progress(event)
     assert (after.paid, after.done, after.under_way, after.failed, after.waiting) == (3, 3, 0, 0, 0)
     assert [order.state for order in made] == [OrderState.REFUNDED] * 3
     assert [refund.amount_minor for refund in db.session.query(Refund).order_by(Refund.id)] == [
@@ -103,19 +106,19 @@ def test_everybody_with_a_ticket_is_told_once(
 ) -> None:
     monkeypatch.setattr(worker, "_app", lambda: app)
     event, other = make_event(), make_event("goes-on", price_minor=0)
-    free = catalogue.add_ticket_type(event, name="Free", price_minor=0, capacity=9).id
+    free = events.add_ticket_type(event, name="Free", price_minor=0, capacity=9).id
     bought(sandbox, event, 1)
-    orders.place(event, {free: 2}, name="Fay", email="free@example.org")
+    placing.place(event, {free: 2}, name="Fay", email="free@example.org")
     place(other, email="elsewhere@example.org")
-    orders.place_guests(event, free, 2, name="Gus", email="gus@example.org", actor_id=boss)
-    left = orders.place_guests(event, free, 1, name="Liz", email="left@example.org", actor_id=boss)
-    orders.withdraw(left, [left.tickets[0].id], reason="Ill", door="test", actor_id=boss)
+    placing.place_guests(event, free, 2, name="Gus", email="gus@example.org", actor_id=boss)
+    left = placing.place_guests(event, free, 1, name="Liz", email="left@example.org", actor_id=boss)
+    placing.withdraw(left, [left.tickets[0].id], reason="Ill", door="test", actor_id=boss)
     # Somebody who has not paid yet has nothing to come with.
     place(event, email="unpaid@example.org")
-    cancelling.cancel(event, refund=True, actor_id=boss)
+    event_cancellation.cancel(event, refund=True, actor_id=boss)
     for _ in range(2):
         worker.cancelled_events()
-    sweep.run("test")
+    sweeping.run("test")
     said = told()
     assert set(said) == {"ada@example.org", "free@example.org", "gus@example.org"}
     assert "sent back the way you paid it" in said["ada@example.org"]
@@ -130,9 +133,9 @@ def test_they_are_told_by_whichever_page_it_is_cancelled(sandbox: Sandbox, boss:
     place(past, email="was-there@example.org")
     past.starts_at, past.ends_at = clock.now() - timedelta(hours=3), clock.now() - timedelta(hours=1)
     db.session.commit()
-    catalogue.cancel_event(event)
-    catalogue.cancel_event(past)
-    sweep.run("test")
+    events.cancel_event(event)
+    events.cancel_event(past)
+    sweeping.run("test")
     (words,) = told().values()
     assert "You will hear what happens to what you paid" in words
 
@@ -140,8 +143,8 @@ def test_they_are_told_by_whichever_page_it_is_cancelled(sandbox: Sandbox, boss:
 def test_the_sweep_does_it_where_no_worker_does(sandbox: Sandbox, boss: int) -> None:
     event = make_event()
     (order,) = bought(sandbox, event, 2)
-    cancelling.cancel(event, refund=True, actor_id=boss)
-    sweep.run("command")
+    event_cancellation.cancel(event, refund=True, actor_id=boss)
+    sweeping.run("command")
     db.session.expire_all()
     assert order.state is OrderState.REFUNDED
     assert {ticket.state for ticket in order.tickets} == {TicketState.VOID}
@@ -150,49 +153,49 @@ def test_the_sweep_does_it_where_no_worker_does(sandbox: Sandbox, boss: int) -> 
 def test_without_the_wish_nothing_goes_back(sandbox: Sandbox, boss: int) -> None:
     event = make_event()
     with pytest.raises(DomainError, match="Cancel the event first"):
-        cancelling.refund_everybody(event, actor_id=boss)
+        event_cancellation.refund_everybody(event, actor_id=boss)
     (order,) = bought(sandbox, event, 1)
-    cancelling.cancel(event, refund=False, actor_id=boss)
-    assert cancelling.refund_due() == 0
+    event_cancellation.cancel(event, refund=False, actor_id=boss)
+    assert event_cancellation.refund_due() == 0
     assert order.state is OrderState.COMPLETED
-    cancelling.refund_everybody(event, actor_id=boss)
-    assert cancelling.refund_due() == 1
+    event_cancellation.refund_everybody(event, actor_id=boss)
+    assert event_cancellation.refund_due() == 1
     with pytest.raises(DomainError, match="stays cancelled"):
-        catalogue.update_event(event, state=EventState.PUBLISHED)
+        events.update_event(event, state=EventState.PUBLISHED)
 
 
 def test_two_at_once_pay_back_once(app: Flask, sandbox: Sandbox, boss: int, till: Till) -> None:
     event = make_event(providers=[till.name])
     made = bought(sandbox, event, 1, 1, 1, 1)
-    cancelling.cancel(event, refund=True, actor_id=boss)
+    event_cancellation.cancel(event, refund=True, actor_id=boss)
 
     def run(_: int) -> int:
         with app.app_context():
-            return cancelling.refund_due()
+            return event_cancellation.refund_due()
 
     with ThreadPoolExecutor(3) as pool:
         assert sum(pool.map(run, range(3))) == len(made)
     db.session.expire_all()
     assert db.session.query(Refund).count() == len(made)
-    assert cancelling.progress(event).done == len(made)
+    assert event_cancellation.progress(event).done == len(made)
 
 
 def test_what_failed_is_shown_and_tried_again_only_when_asked(sandbox: Sandbox, boss: int) -> None:
     event = make_event()
     (order,) = bought(sandbox, event, 1)
-    cancelling.cancel(event, refund=True, actor_id=boss)
-    cancelling.refund_due()
+    event_cancellation.cancel(event, refund=True, actor_id=boss)
+    event_cancellation.refund_due()
     sandbox.do(str(order.payments[0].provider_id), "refund_fail")
     db.session.rollback()
     payment = db.session.get_one(Payment, order.payments[0].id)
-    asking.reconcile(payment.id, door="test")
+    reconciling.reconcile(payment.id, door="test")
     db.session.expire_all()
-    assert cancelling.progress(event).failed == 1
-    assert cancelling.refund_due() == 0
-    cancelling.refund_everybody(event, actor_id=boss)
-    assert cancelling.refund_due() == 1
+    assert event_cancellation.progress(event).failed == 1
+    assert event_cancellation.refund_due() == 0
+    event_cancellation.refund_everybody(event, actor_id=boss)
+    assert event_cancellation.refund_due() == 1
     db.session.expire_all()
-    assert cancelling.progress(event).done == 1
+    assert event_cancellation.progress(event).done == 1
 
 
 def test_a_silent_provider_is_left_alone_and_asked_later_under_the_same_key(
@@ -200,16 +203,16 @@ def test_a_silent_provider_is_left_alone_and_asked_later_under_the_same_key(
 ) -> None:
     event = make_event(capacity=100, providers=[till.name])
     bought(sandbox, event, *[1] * 5)
-    cancelling.cancel(event, refund=True, actor_id=boss)
+    event_cancellation.cancel(event, refund=True, actor_id=boss)
     sandbox.faults("http_500", match={"path": till.refunds})
-    assert cancelling.refund_due() == 3
+    assert event_cancellation.refund_due() == 3
     sandbox.faults()
     sandbox.advance(301)
     db.session.expire_all()
-    assert cancelling.progress(event).under_way == 3
-    sweep.run("command")
+    assert event_cancellation.progress(event).under_way == 3
+    sweeping.run("command")
     db.session.expire_all()
-    progress = cancelling.progress(event)
+    progress = event_cancellation.progress(event)
     # Where the provider keeps no keys, the three are not asked for again: their sum is waited for.
     again = registry.get(till.name).keeps_refund_keys
     assert (progress.done, progress.under_way) == ((5, 0) if again else (2, 3))
@@ -220,13 +223,13 @@ def test_a_provider_that_does_not_even_tell_a_sum_is_left_alone(sandbox: Sandbox
     """Where the sum that went back is asked for before each refund, that question is the first to fail."""
     event = make_event(capacity=100, providers=["sumup"])
     bought(sandbox, event, *[1] * 5)
-    cancelling.cancel(event, refund=True, actor_id=boss)
+    event_cancellation.cancel(event, refund=True, actor_id=boss)
     before = len(sandbox.calls())
     sandbox.faults("http_500", match={"path": SUMUP.api})
-    assert cancelling.refund_due() == 0
+    assert event_cancellation.refund_due() == 0
     assert len(sandbox.calls()) - before == 3
     sandbox.faults()
-    assert cancelling.refund_due() == 5
+    assert event_cancellation.refund_due() == 5
 
 
 # --- An account that cannot be spoken for ---------------------------------------------------------------
@@ -241,7 +244,7 @@ def olgas(environ: dict[str, str], sandbox: Sandbox, boss: int) -> Event:
     event = make_event(organiser_id=olga.id, capacity=100, providers=["sumup", "stripe"])
     bought(sandbox, event, *[1] * 4, provider="sumup")
     bought(sandbox, event, *[1] * 2, provider="stripe")
-    cancelling.cancel(event, refund=True, actor_id=boss)
+    event_cancellation.cancel(event, refund=True, actor_id=boss)
     return event
 
 
@@ -256,7 +259,7 @@ def alerts_about_refunds() -> list[OutboxMail]:
 def test_an_account_that_is_silent_keeps_no_other_waiting(sandbox: Sandbox, olgas: Event) -> None:
     sandbox.faults("http_500", match={"path": SUMUP.api})
     before = asked_of_sumup(sandbox)
-    assert cancelling.refund_due() == 2
+    assert event_cancellation.refund_due() == 2
     assert asked_of_sumup(sandbox) - before == 3
     # It may answer again in a minute.
     assert alerts_about_refunds() == []
@@ -270,7 +273,7 @@ def test_a_person_hears_once_a_day_of_money_that_cannot_go_back(
     connection.access_expires_at = clock.now() - timedelta(minutes=1)
     db.session.commit()
     for _ in range(2):
-        sweep.run("test")
+        sweeping.run("test")
     told = alerts_about_refunds()
     assert len(told) == 1
     text = told[0].context["text"]
@@ -279,14 +282,14 @@ def test_a_person_hears_once_a_day_of_money_that_cannot_go_back(
     ).all()
     assert len(codes) == 4 and all(code in text for code in codes) and "4 orders were not paid back" in text
     assert "not connected any more" in text
-    progress = cancelling.progress(db.session.get_one(Event, olgas.id))
+    progress = event_cancellation.progress(db.session.get_one(Event, olgas.id))
     assert (progress.done, progress.waiting, progress.unreachable) == (2, 4, 4)
     log_in(client, "boss@example.org")
     page = client.get(f"/organiser/events/{olgas.slug}").text
     assert "4 of them were paid into an account that is not connected any more" in page
     tomorrow = clock.now() + timedelta(days=1)
     monkeypatch.setattr(clock, "now", lambda: tomorrow)
-    cancelling.refund_due()
+    event_cancellation.refund_due()
     assert len(alerts_about_refunds()) == 2
 
 
@@ -296,6 +299,6 @@ def test_what_passes_by_itself_is_told_where_it_does_not(
     sandbox.faults("http_500", match={"path": SUMUP.api})
     later = clock.now() + timedelta(hours=7)
     monkeypatch.setattr(clock, "now", lambda: later)
-    cancelling.refund_due()
+    event_cancellation.refund_due()
     (told,) = alerts_about_refunds()
     assert "3 orders were not paid back" in told.context["text"]

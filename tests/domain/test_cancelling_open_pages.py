@@ -12,9 +12,11 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 import extensions
-from domain import cancelling, clock, decisions, orders, sweep
-from domain.letters import compose
-from domain.payments import asking, start
+from domain import clock
+from domain.orders import event_cancellation, placing
+from domain.payments import incident_decisions, reconciling, starting
+from domain.post.mail_kinds import compose
+from domain.sweep import sweeping
 from extensions import db
 from models import Event, Incident, Order, OrderState, Payment, PaymentState, Refund, RefundState, Role
 from tests.support.people import log_in, mails, make_member, post
@@ -30,7 +32,7 @@ def boss(app: Flask) -> int:
 
 def begun(event: Event, email: str = "ada@example.org") -> Payment:
     """An order whose page at the provider is open."""
-    payment = start.open_at_provider(place(event, email=email))
+    payment = starting.open_at_provider(place(event, email=email))
     assert payment is not None and payment.state is PaymentState.OPEN
     return payment
 
@@ -51,13 +53,13 @@ def test_open_pages_are_closed_at_the_provider_and_their_buyers_told(
     event = make_event(providers=[till.name])
     payment, other = begun(event), begun(make_event("goes-on", providers=[till.name]), "other@example.org")
     never = place(event, email="created@example.org").payments[0]
-    assert cancelling.progress(event).open == 2
-    cancelling.cancel(event, refund=False, actor_id=boss)
-    cancelling.look_after()
+    assert event_cancellation.progress(event).open == 2
+    event_cancellation.cancel(event, refund=False, actor_id=boss)
+    event_cancellation.look_after()
     assert (now(payment).state, payment.order.state) == (PaymentState.CANCELLED, OrderState.CANCELLED)
     assert now(never).state is PaymentState.CANCELLED
     assert now(other).state is PaymentState.OPEN
-    assert cancelling.progress(event).open == 0
+    assert event_cancellation.progress(event).open == 0
     # Nobody can pay on the provider's page any more.
     with pytest.raises(AssertionError, match="409"):
         sandbox.do(payment.provider_id or "", "pay")
@@ -66,7 +68,7 @@ def test_open_pages_are_closed_at_the_provider_and_their_buyers_told(
         assert subject == "Cancelled: Concert"
         assert "does not take place" in text and "nothing was charged" in text
         assert "pay now" not in text
-    cancelling.look_after()
+    event_cancellation.look_after()
     assert len(mails("order_cancelled")) == 2
 
 
@@ -75,8 +77,8 @@ def test_paid_before_its_page_is_closed_goes_back(sandbox: Sandbox, boss: int, t
     event = make_event(providers=[till.name])
     payment = begun(event)
     sandbox.do(payment.provider_id or "", "pay")
-    cancelling.cancel(event, refund=True, actor_id=boss)
-    cancelling.look_after()
+    event_cancellation.cancel(event, refund=True, actor_id=boss)
+    event_cancellation.look_after()
     assert sandbox.get("payments")[0]["refunded_minor"] == 2500
     (refund,) = db.session.query(Refund).all()
     assert (refund.amount_minor, refund.actor_id) == (2500, boss)
@@ -87,10 +89,10 @@ def test_paid_before_its_page_is_closed_goes_back(sandbox: Sandbox, boss: int, t
         boss,
     )
     assert now(payment).order.state is OrderState.REFUNDED
-    progress = cancelling.progress(event)
+    progress = event_cancellation.progress(event)
     assert (progress.paid, progress.done, progress.waiting) == (1, 1, 0)
     assert words_to("ada@example.org", "refund")
-    cancelling.look_after()
+    event_cancellation.look_after()
     assert db.session.query(Refund).count() == 1
 
 
@@ -98,14 +100,14 @@ def test_what_a_bank_confirms_afterwards_goes_back(sandbox: Sandbox, boss: int) 
     event = make_event()
     payment = begun(event)
     sandbox.do(payment.provider_id or "", "pay_later")
-    asking.reconcile(payment.id, door="test")
-    cancelling.cancel(event, refund=True, actor_id=boss)
-    cancelling.look_after()
-    assert (now(payment).state, cancelling.progress(event).open) == (PaymentState.PROCESSING, 1)
+    reconciling.reconcile(payment.id, door="test")
+    event_cancellation.cancel(event, refund=True, actor_id=boss)
+    event_cancellation.look_after()
+    assert (now(payment).state, event_cancellation.progress(event).open) == (PaymentState.PROCESSING, 1)
     sandbox.do(payment.provider_id or "", "complete_later")
     sandbox.advance(3600)
-    sweep.run("command")
-    sweep.run("command")
+    sweeping.run("command")
+    sweeping.run("command")
     assert now(payment).order.state is OrderState.REFUNDED
     assert sandbox.get("payments")[0]["refunded_minor"] == 2500
 
@@ -114,14 +116,14 @@ def test_what_a_bank_confirms_after_the_day_of_the_event_goes_back(sandbox: Sand
     starts = clock.now() + timedelta(hours=2)
     payment = begun(make_event(starts_at=starts, ends_at=starts + timedelta(hours=2)))
     sandbox.do(payment.provider_id or "", "pay_later")
-    asking.reconcile(payment.id, door="test")
+    reconciling.reconcile(payment.id, door="test")
     event = payment.order.event
     assert event is not None
-    cancelling.cancel(event, refund=True, actor_id=boss)
+    event_cancellation.cancel(event, refund=True, actor_id=boss)
     sandbox.advance(3 * 86400)
     sandbox.do(payment.provider_id or "", "complete_later")
     for _ in range(2):
-        sweep.run("command")
+        sweeping.run("command")
     assert now(payment).order.state is OrderState.REFUNDED
     assert sandbox.get("payments")[0]["refunded_minor"] == 2500
 
@@ -131,19 +133,19 @@ def test_what_waits_in_the_inbox_goes_back_when_everybody_is_refunded(sandbox: S
     event = make_event()
     payment = begun(event)
     sandbox.do(payment.provider_id or "", "pay")
-    cancelling.cancel(event, refund=False, actor_id=boss)
-    cancelling.look_after()
+    event_cancellation.cancel(event, refund=False, actor_id=boss)
+    event_cancellation.look_after()
     assert db.session.query(Refund).count() == 0
     assert now(payment).order.state is OrderState.REVIEW
-    progress = cancelling.progress(event)
+    progress = event_cancellation.progress(event)
     assert (progress.paid, progress.waiting) == (1, 1)
-    cancelling.refund_everybody(event, actor_id=boss)
+    event_cancellation.refund_everybody(event, actor_id=boss)
     # A provider that is silent meanwhile is asked again, under the same key.
     sandbox.faults("http_500", match={"path": "refunds"})
-    cancelling.look_after()
+    event_cancellation.look_after()
     sandbox.faults()
     sandbox.advance(301)
-    sweep.run("command")
+    sweeping.run("command")
     (refund,) = db.session.query(Refund).all()
     assert (refund.state, now(payment).order.state) == (RefundState.SUCCEEDED, OrderState.REFUNDED)
 
@@ -153,14 +155,14 @@ def test_what_a_person_has_credited_to_a_wallet_stays_there(sandbox: Sandbox, bo
     event = make_event()
     payment = begun(event)
     sandbox.do(payment.provider_id or "", "pay")
-    cancelling.cancel(event, refund=False, actor_id=boss)
-    cancelling.look_after()
+    event_cancellation.cancel(event, refund=False, actor_id=boss)
+    event_cancellation.look_after()
     (incident,) = db.session.query(Incident).all()
-    decisions.resolve(incident.id, how="wallet", reason="As agreed", actor_id=boss)
-    cancelling.refund_everybody(event, actor_id=boss)
-    cancelling.look_after()
+    incident_decisions.resolve(incident.id, how="wallet", reason="As agreed", actor_id=boss)
+    event_cancellation.refund_everybody(event, actor_id=boss)
+    event_cancellation.look_after()
     assert db.session.query(Refund).count() == 0
-    assert cancelling.progress(event).waiting == 0
+    assert event_cancellation.progress(event).waiting == 0
 
 
 def test_a_silent_provider_is_left_alone_and_closed_by_the_next_sweep(
@@ -168,12 +170,12 @@ def test_a_silent_provider_is_left_alone_and_closed_by_the_next_sweep(
 ) -> None:
     event = make_event(providers=[till.name])
     made = [begun(event, f"b{number}@example.org") for number in range(5)]
-    cancelling.cancel(event, refund=False, actor_id=boss)
+    event_cancellation.cancel(event, refund=False, actor_id=boss)
     sandbox.faults("http_500", match={"path": till.api})
-    assert cancelling.close_pages() == 0
+    assert event_cancellation.close_pages() == 0
     sandbox.faults()
     sandbox.advance(301)
-    sweep.run("command")
+    sweeping.run("command")
     assert {now(payment).state for payment in made} == {PaymentState.CANCELLED}
 
 
@@ -195,18 +197,18 @@ def test_one_row_that_is_held_or_broken_keeps_no_other_from_its_end(
     held, gone, last = (begun(event, f"b{number}@example.org") for number in range(3))
     bought = begun(make_event("sold"), "bought@example.org")
     sandbox.do(bought.provider_id or "", "pay")
-    asking.reconcile(bought.id, door="test")
+    reconciling.reconcile(bought.id, door="test")
     gone.provider = "removed"
     db.session.commit()
     other.execute("SELECT id FROM orders WHERE id = %s FOR UPDATE", [held.order_id])
-    cancelling.cancel(event, refund=False, actor_id=boss)
-    cancelling.cancel(db.session.get_one(Event, bought.order.event_id), refund=True, actor_id=boss)
-    cancelling.look_after()
+    event_cancellation.cancel(event, refund=False, actor_id=boss)
+    event_cancellation.cancel(db.session.get_one(Event, bought.order.event_id), refund=True, actor_id=boss)
+    event_cancellation.look_after()
     states = [now(payment).state for payment in (held, gone, last)]
     assert states == [PaymentState.OPEN, PaymentState.OPEN, PaymentState.CANCELLED]
     assert now(bought).order.state is OrderState.REFUNDED
     other.rollback()
-    cancelling.look_after()
+    event_cancellation.look_after()
     assert now(held).state is PaymentState.CANCELLED
 
 
@@ -218,15 +220,15 @@ def test_one_refund_that_cannot_be_made_keeps_no_other_from_it(
     held, last = (begun(event, f"b{number}@example.org") for number in range(2))
     for payment in (held, last):
         sandbox.do(payment.provider_id or "", "pay")
-        asking.reconcile(payment.id, door="test")
-    cancelling.cancel(event, refund=True, actor_id=boss)
+        reconciling.reconcile(payment.id, door="test")
+    event_cancellation.cancel(event, refund=True, actor_id=boss)
     other.execute("SELECT id FROM orders WHERE id = %s FOR UPDATE", [held.order_id])
-    cancelling.look_after()
+    event_cancellation.look_after()
     states = [now(payment).order.state for payment in (held, last)]
     assert states == [OrderState.COMPLETED, OrderState.REFUNDED]
     assert [mail.to for mail in mails("event_cancelled")] == ["b1@example.org"]
     other.rollback()
-    cancelling.look_after()
+    event_cancellation.look_after()
     assert now(held).order.state is OrderState.REFUNDED
     assert len(mails("event_cancelled")) == 2
 
@@ -239,11 +241,11 @@ def test_one_duty_that_fails_keeps_no_other_from_being_done(
     def broken() -> int:
         raise RuntimeError("a row that nobody has foreseen")
 
-    monkeypatch.setattr(cancelling, "tell_holders", broken)
-    monkeypatch.setattr(cancelling, "close_pages", broken)
-    monkeypatch.setattr(cancelling, "refund_due", lambda: done.append("money"))
+    monkeypatch.setattr(event_cancellation, "tell_holders", broken)
+    monkeypatch.setattr(event_cancellation, "close_pages", broken)
+    monkeypatch.setattr(event_cancellation, "refund_due", lambda: done.append("money"))
     with pytest.raises(ExceptionGroup, match="2 of 3"):
-        cancelling.look_after()
+        event_cancellation.look_after()
     assert done == ["money"]
 
 
@@ -251,10 +253,10 @@ def test_an_order_for_the_fee_of_a_cancelled_event_is_not_its_buyers(sandbox: Sa
     """Only what buys tickets is closed: a listing fee is between its organiser and the platform."""
     olga = make_user("olga@example.org", Role.ORGANISER)
     event = make_event(organiser_id=olga.id)
-    fee = orders.place_listing_fee(event, olga, 1000, "EUR", provider="stripe", form_token="fee")
-    start.open_at_provider(fee)
-    cancelling.cancel(event, refund=True, actor_id=boss)
-    cancelling.look_after()
+    fee = placing.place_listing_fee(event, olga, 1000, "EUR", provider="stripe", form_token="fee")
+    starting.open_at_provider(fee)
+    event_cancellation.cancel(event, refund=True, actor_id=boss)
+    event_cancellation.look_after()
     order = db.session.get_one(Order, fee.id, populate_existing=True)
     assert order.payments[0].state is PaymentState.OPEN
 
@@ -264,11 +266,11 @@ def test_the_organisers_page_tells_what_is_still_open(client: FlaskClient, sandb
     log_in(client, "owner@example.org")
     payment = begun(make_event())
     sandbox.do(payment.provider_id or "", "pay_later")
-    asking.reconcile(payment.id, door="test")
+    reconciling.reconcile(payment.id, door="test")
     page = "/organiser/events/concert"
     assert "1 payment is still open" in client.get(f"{page}/cancel").text
     post(client, f"{page}/cancel", refund="no")
-    cancelling.look_after()
+    event_cancellation.look_after()
     assert "1 payment is not closed yet" in client.get(page).text
     # Whoever has paid by a slow bank is paid back, too, if that is wished before the money arrives.
     post(client, f"{page}/cancel", page=page, refund="yes")

@@ -15,9 +15,12 @@ from PIL import Image
 from sqlalchemy import select
 
 import config
-from domain import catalogue, clock, demo, ledger, money, pictures, receivers
+from domain import clock, money
+from domain.catalogue import events, payees, pictures
+from domain.catalogue.availability import Sale
 from domain.errors import DomainError, NotFound
-from domain.selling import Sale
+from domain.ledger import transfers
+from domain.office import demo
 from extensions import db
 from models import Event, EventState, Order, Picture, TicketType, User
 from tests.support.sandbox import free_port
@@ -54,7 +57,7 @@ def _png(width: int = 400, height: int = 300, kind: str = "PNG", mode: str = "RG
     ],
 )
 def test_an_event_sells_by_its_state(app: Flask, changes: dict[str, Any], state: Sale, words: str) -> None:
-    selling = catalogue.selling(make_event(**changes))
+    selling = events.selling(make_event(**changes))
     assert selling.state is state
     assert words in selling.words
 
@@ -68,20 +71,20 @@ def test_an_event_sells_inside_its_window_and_before_its_end(app: Flask) -> None
         now + timedelta(days=2): Sale.CLOSED,
         event.ends_at: Sale.PAST,
     }
-    assert {at: catalogue.selling(event, at).state for at in times} == times
+    assert {at: events.selling(event, at).state for at in times} == times
 
 
 def test_not_yet_says_when_in_the_event_s_own_time(app: Flask) -> None:
     opens_at = clock.now().replace(hour=10, minute=0) + timedelta(days=1)
     event = make_event(sales_open_at=opens_at, timezone="Asia/Tokyo")
-    assert "at 19:00" in catalogue.selling(event).words
+    assert "at 19:00" in events.selling(event).words
 
 
 def test_a_type_s_own_window_decides_for_it_alone(app: Flask) -> None:
     event = make_event()
     opens_at = clock.now() + timedelta(days=1)
-    catalogue.add_ticket_type(event, name="Late", price_minor=900, capacity=5, sales_open_at=opens_at)
-    selling = catalogue.selling(event)
+    events.add_ticket_type(event, name="Late", price_minor=900, capacity=5, sales_open_at=opens_at)
+    selling = events.selling(event)
     assert [kind.state for kind in selling.types] == [Sale.OPEN, Sale.NOT_YET]
     assert selling.is_open
     assert selling.types[1].words.startswith("On sale from ")
@@ -90,9 +93,9 @@ def test_a_type_s_own_window_decides_for_it_alone(app: Flask) -> None:
 
 def test_the_last_tickets_are_held_then_sold(app: Flask) -> None:
     event = make_event(capacity=2)
-    assert catalogue.selling(event).types[0].words == "2 left"
+    assert events.selling(event).types[0].words == "2 left"
     order = place(event, 2)
-    held = catalogue.selling(event)
+    held = events.selling(event)
     assert held.state is Sale.ALL_HELD
     closes_at = order.payments[0].closes_at
     assert closes_at is not None
@@ -100,47 +103,47 @@ def test_the_last_tickets_are_held_then_sold(app: Flask) -> None:
     assert "Try again at " in held.words or "Try again on " in held.words
     kind = event.ticket_types[0]
     kind.held, kind.sold = 0, 2
-    assert catalogue.selling(event).state is Sale.SOLD_OUT
+    assert events.selling(event).state is Sale.SOLD_OUT
 
 
 def test_a_hold_that_is_overdue_promises_no_time(app: Flask) -> None:
     event = make_event(capacity=1)
     place(event)
     later = clock.now() + timedelta(hours=2)
-    assert "in a few minutes" in catalogue.selling(event, later).words
+    assert "in a few minutes" in events.selling(event, later).words
 
 
 def test_no_more_than_the_limit_or_what_is_left(app: Flask) -> None:
-    assert catalogue.selling(make_event(capacity=50, limit=4)).types[0].most == 4
-    assert catalogue.selling(make_event("small", capacity=3, limit=4)).types[0].most == 3
+    assert events.selling(make_event(capacity=50, limit=4)).types[0].most == 4
+    assert events.selling(make_event("small", capacity=3, limit=4)).types[0].most == 3
 
 
 def test_without_a_provider_only_free_tickets_sell(app: Flask) -> None:
     no_sumup = replace(config.get(), sumup_api_key="", sumup_client_id="", sumup_client_secret="")
     config.use(replace(no_sumup, stripe_secret_key=""))
     event = make_event()
-    assert catalogue.selling(event).state is Sale.PAYMENTS_OFF
-    assert config.get().support_email in catalogue.selling(event).words
-    assert catalogue.ways_to_pay(event) == ()
-    catalogue.add_ticket_type(event, name="Free", price_minor=0, capacity=5)
-    selling = catalogue.selling(event)
+    assert events.selling(event).state is Sale.PAYMENTS_OFF
+    assert config.get().support_email in events.selling(event).words
+    assert events.ways_to_pay(event) == ()
+    events.add_ticket_type(event, name="Free", price_minor=0, capacity=5)
+    selling = events.selling(event)
     assert selling.is_open
     assert not selling.costs_money
 
 
 def test_an_event_without_ticket_types_waits(app: Flask) -> None:
-    event = catalogue.create_event(**_values(state=EventState.PUBLISHED))
-    assert catalogue.selling(event).state is Sale.NOTHING
+    event = events.create_event(**_values(state=EventState.PUBLISHED))
+    assert events.selling(event).state is Sale.NOTHING
 
 
 # --- Ways to pay ----------------------------------------------------------------------------------------
 
 
 def _give(user: User, amount_minor: int, currency: str) -> None:
-    wallet = ledger.wallet_of(user.id, currency)
-    ledger.post(
+    wallet = transfers.wallet_of(user.id, currency)
+    transfers.post(
         key=f"gift:{user.id}:{currency}",
-        debit=ledger.PLATFORM,
+        debit=transfers.PLATFORM,
         credit=wallet.account,
         amount_minor=amount_minor,
         currency=currency,
@@ -151,15 +154,15 @@ def _give(user: User, amount_minor: int, currency: str) -> None:
 
 def test_the_wallet_is_offered_to_whom_it_can_help(app: Flask) -> None:
     event, user = make_event(price_minor=2500, providers=["stripe"]), make_user()
-    assert [way.name for way in catalogue.ways_to_pay(event)] == ["stripe"]
-    assert [way.name for way in catalogue.ways_to_pay(event, user)] == ["stripe"]
+    assert [way.name for way in events.ways_to_pay(event)] == ["stripe"]
+    assert [way.name for way in events.ways_to_pay(event, user)] == ["stripe"]
     _give(user, 2499, "EUR")
-    assert [way.name for way in catalogue.ways_to_pay(event, user)] == ["stripe"]
+    assert [way.name for way in events.ways_to_pay(event, user)] == ["stripe"]
     _give(user, 9000, "AED")
-    assert [way.name for way in catalogue.ways_to_pay(event, user)] == ["stripe"]
+    assert [way.name for way in events.ways_to_pay(event, user)] == ["stripe"]
     rich = make_user("rich@example.org")
     _give(rich, 2500, "EUR")
-    ways = catalogue.ways_to_pay(event, rich)
+    ways = events.ways_to_pay(event, rich)
     assert [(way.name, way.balance_minor) for way in ways] == [("stripe", None), ("wallet", 2500)]
 
 
@@ -174,34 +177,34 @@ def test_the_list_has_what_is_published_and_not_over_the_next_first(app: Flask) 
     make_event("cancelled", state=EventState.CANCELLED)
     make_event("over", starts_at=now - timedelta(days=2), ends_at=now - timedelta(days=1))
     make_event("running", starts_at=now - timedelta(hours=1))
-    assert [listing.event.slug for listing in catalogue.upcoming()] == ["running", "sooner", "later"]
+    assert [listing.event.slug for listing in events.upcoming()] == ["running", "sooner", "later"]
 
 
 def test_the_list_tells_the_lowest_price_that_can_be_had(app: Flask) -> None:
     event = make_event(price_minor=2500)
-    cheap = catalogue.add_ticket_type(event, name="Cheap", price_minor=900, capacity=5)
-    assert (catalogue.upcoming()[0].from_minor, catalogue.upcoming()[0].one_price) == (900, False)
+    cheap = events.add_ticket_type(event, name="Cheap", price_minor=900, capacity=5)
+    assert (events.upcoming()[0].from_minor, events.upcoming()[0].one_price) == (900, False)
     cheap.sold = 5
     db.session.commit()
-    assert (catalogue.upcoming()[0].from_minor, catalogue.upcoming()[0].one_price) == (2500, True)
+    assert (events.upcoming()[0].from_minor, events.upcoming()[0].one_price) == (2500, True)
 
 
 def test_a_draft_is_not_found_but_by_those_who_may_see_it(app: Flask) -> None:
     make_event(state=EventState.DRAFT)
     with pytest.raises(NotFound):
-        catalogue.event("concert")
+        events.event("concert")
     with pytest.raises(NotFound):
-        catalogue.event("another")
-    assert catalogue.event("concert", drafts=True).slug == "concert"
+        events.event("another")
+    assert events.event("concert", drafts=True).slug == "concert"
 
 
 # --- Events ---------------------------------------------------------------------------------------------
 
 
 def test_a_slug_is_made_from_the_title_and_is_free(app: Flask) -> None:
-    slugs = [catalogue.create_event(**_values()).slug for _ in range(3)]
+    slugs = [events.create_event(**_values()).slug for _ in range(3)]
     assert slugs == ["ete-au-theatre", "ete-au-theatre-2", "ete-au-theatre-3"]
-    assert catalogue.create_event(**_values(title="音楽会")).slug == "event"
+    assert events.create_event(**_values(title="音楽会")).slug == "event"
 
 
 @pytest.mark.parametrize(
@@ -223,7 +226,7 @@ def test_a_slug_is_made_from_the_title_and_is_free(app: Flask) -> None:
 def test_an_event_that_cannot_be_is_refused_in_words(app: Flask, changes: dict[str, Any], code: str) -> None:
     make_event("taken")
     with pytest.raises(DomainError) as refused:
-        catalogue.create_event(**_values(**changes))
+        events.create_event(**_values(**changes))
     assert refused.value.code == code
     assert refused.value.message
     db.session.rollback()
@@ -233,19 +236,19 @@ def test_an_event_that_cannot_be_is_refused_in_words(app: Flask, changes: dict[s
 def test_it_ends_after_it_starts_and_closes_after_it_opens(app: Flask) -> None:
     now = clock.now()
     with pytest.raises(DomainError, match="end after it starts"):
-        catalogue.create_event(**_values(ends_at=now))
+        events.create_event(**_values(ends_at=now))
     window = {"sales_open_at": now + timedelta(days=1), "sales_close_at": now}
     with pytest.raises(DomainError, match="close after they open"):
-        catalogue.create_event(**_values(**window))
+        events.create_event(**_values(**window))
 
 
 def test_the_currency_is_fixed_by_the_first_order(app: Flask) -> None:
     event = make_event()
-    catalogue.update_event(event, currency="gbp")
+    events.update_event(event, currency="gbp")
     assert event.currency == "GBP"
     place(event)
     with pytest.raises(DomainError, match="stays GBP") as refused:
-        catalogue.update_event(event, currency="EUR", title="Another")
+        events.update_event(event, currency="EUR", title="Another")
     assert refused.value.code == "currency"
     db.session.expire_all()
     assert (event.currency, event.title) == ("GBP", "Concert")
@@ -255,25 +258,25 @@ def test_an_event_with_orders_cannot_hide_or_vanish_but_be_cancelled(app: Flask)
     event = make_event()
     place(event)
     with pytest.raises(DomainError, match="need this page"):
-        catalogue.update_event(event, state=EventState.DRAFT)
+        events.update_event(event, state=EventState.DRAFT)
     with pytest.raises(DomainError, match="stays on record"):
-        catalogue.delete_event(event)
+        events.delete_event(event)
     with pytest.raises(DomainError, match="stays on record"):
-        catalogue.delete_ticket_type(event.ticket_types[0])
-    assert catalogue.cancel_event(event).state is EventState.CANCELLED
+        events.delete_ticket_type(event.ticket_types[0])
+    assert events.cancel_event(event).state is EventState.CANCELLED
     assert db.session.query(Order).count() == 1
 
 
 def test_what_nobody_ordered_can_be_deleted_with_its_picture(app: Flask) -> None:
     event = make_event()
-    catalogue.set_picture(event, _png())
-    catalogue.delete_event(event)
+    events.set_picture(event, _png())
+    events.delete_event(event)
     assert [db.session.query(table).count() for table in (Event, TicketType, Picture)] == [0, 0, 0]
 
 
 def test_an_unknown_column_is_the_programmer_s_mistake(app: Flask) -> None:
     with pytest.raises(TypeError, match="id"):
-        catalogue.update_event(make_event(), id=7)
+        events.update_event(make_event(), id=7)
 
 
 # --- Ticket types ---------------------------------------------------------------------------------------
@@ -283,9 +286,9 @@ def test_the_capacity_never_falls_below_what_is_sold_and_held(app: Flask) -> Non
     event = make_event(capacity=10)
     place(event, 3)
     kind = event.ticket_types[0]
-    assert catalogue.update_ticket_type(kind, capacity=3).capacity == 3
+    assert events.update_ticket_type(kind, capacity=3).capacity == 3
     with pytest.raises(DomainError, match="cannot be below 3: 0 are sold and 3 held"):
-        catalogue.update_ticket_type(kind, capacity=2)
+        events.update_ticket_type(kind, capacity=2)
     db.session.expire_all()
     assert kind.capacity == 3
 
@@ -306,7 +309,7 @@ def test_a_ticket_type_that_cannot_be_is_refused(app: Flask, changes: dict[str, 
     event = make_event()
     values: dict[str, Any] = {"name": "Seat", "price_minor": 1000, "capacity": 5} | changes
     with pytest.raises(DomainError) as refused:
-        catalogue.add_ticket_type(event, **values)
+        events.add_ticket_type(event, **values)
     assert refused.value.code == code
     db.session.rollback()
     assert db.session.query(TicketType).count() == 1
@@ -315,14 +318,14 @@ def test_a_ticket_type_that_cannot_be_is_refused(app: Flask, changes: dict[str, 
 def test_a_price_fits_its_currency_also_when_that_changes(app: Flask) -> None:
     event = make_event(price_minor=1234, currency="EUR")
     with pytest.raises(DomainError, match="end the amount with a zero"):
-        catalogue.update_event(event, currency="KWD")
-    assert catalogue.update_event(event, currency="USD").currency == "USD"
+        events.update_event(event, currency="KWD")
+    assert events.update_event(event, currency="USD").currency == "USD"
 
 
 def test_ticket_types_keep_the_order_they_were_made_in(app: Flask) -> None:
-    event = catalogue.create_event(**_values())
+    event = events.create_event(**_values())
     for name in ("Adult", "Child", "Dog"):
-        catalogue.add_ticket_type(event, name=name, price_minor=0, capacity=1)
+        events.add_ticket_type(event, name=name, price_minor=0, capacity=1)
     db.session.expire_all()
     assert [kind.name for kind in event.ticket_types] == ["Adult", "Child", "Dog"]
 
@@ -333,7 +336,7 @@ def test_ticket_types_keep_the_order_they_were_made_in(app: Flask) -> None:
 @pytest.mark.parametrize(("kind", "mode"), [("PNG", "RGBA"), ("PNG", "P"), ("JPEG", "CMYK"), ("WEBP", "RGB")])
 def test_a_picture_is_drawn_anew_and_smaller(app: Flask, kind: str, mode: str) -> None:
     event = make_event()
-    picture = catalogue.set_picture(event, _png(3200, 800, kind, mode))
+    picture = events.set_picture(event, _png(3200, 800, kind, mode))
     assert picture is not None
     assert (picture.width, picture.height, picture.content_type) == (1600, 400, "image/jpeg")
     with Image.open(BytesIO(pictures.find(picture.sha256).data)) as kept:
@@ -348,7 +351,7 @@ def test_a_picture_is_drawn_anew_and_smaller(app: Flask, kind: str, mode: str) -
 def test_what_is_not_a_picture_is_refused(app: Flask, data: bytes) -> None:
     event = make_event()
     with pytest.raises(DomainError) as refused:
-        catalogue.set_picture(event, data)
+        events.set_picture(event, data)
     assert refused.value.code == "picture"
 
 
@@ -387,12 +390,12 @@ def test_a_large_picture_is_made_smaller_piece_by_piece() -> None:
 
 def test_a_picture_goes_when_no_event_shows_it(app: Flask) -> None:
     one, two = make_event("one"), make_event("two")
-    catalogue.set_picture(one, _png(10, 10))
-    catalogue.set_picture(two, _png(10, 10))
+    events.set_picture(one, _png(10, 10))
+    events.set_picture(two, _png(10, 10))
     assert db.session.query(Picture).count() == 1
-    catalogue.set_picture(one, _png(20, 10))
+    events.set_picture(one, _png(20, 10))
     assert db.session.query(Picture).count() == 2
-    catalogue.set_picture(two, None)
+    events.set_picture(two, None)
     assert db.session.scalars(select(Picture.width)).all() == [20]
 
 
@@ -404,20 +407,20 @@ def test_the_demo_is_made_once_and_has_a_full_house(app: Flask) -> None:
     counts = [db.session.query(table).count() for table in (User, Event, TicketType, Order, Picture)]
     demo.seed()
     assert [db.session.query(table).count() for table in (User, Event, TicketType, Order, Picture)] == counts
-    listings = {listing.event.slug: listing for listing in catalogue.upcoming()}
+    listings = {listing.event.slug: listing for listing in events.upcoming()}
     assert listings["lighthouse-walk"].state is Sale.SOLD_OUT
     assert listings["lantern-night"].state is Sale.OPEN
     assert len({listing.event.currency for listing in listings.values()}) >= 4
     organiser = listings["pier-session"].event.organiser
     assert organiser is not None and organiser.name == "Pier Nine Sessions"
     owner = listings["pier-session"].event.organiser_id
-    assert receivers.receiver("sumup", owner) == "MPIERNIN"
+    assert payees.receiver("sumup", owner) == "MPIERNIN"
 
 
 def test_the_demo_is_made_beside_a_silent_sandbox(app: Flask) -> None:
     config.use(replace(config.get(), sumup_api_base=f"http://127.0.0.1:{free_port()}/sumup"))
     demo.seed()
-    listings = {listing.event.slug: listing for listing in catalogue.upcoming()}
+    listings = {listing.event.slug: listing for listing in events.upcoming()}
     assert listings["pier-session"].state is Sale.OPEN
     assert listings["pier-session"].event.organiser_id is None
 

@@ -9,8 +9,10 @@ import pytest
 from flask import Flask
 from sqlalchemy import select
 
-from domain import checks, clock, health, incidents, ledger
-from domain.payments import asking, settling
+from domain import clock
+from domain.ledger import transfers
+from domain.office import health, invariants
+from domain.payments import incidents, reconciling, settling
 from extensions import db
 from models import CheckRun, Order, OutboxMail, Payment, SweepRun, TimelineEntry
 from tests.support.shop import make_event, make_user, place, report_on
@@ -19,7 +21,7 @@ from tests.support.shop import make_event, make_user, place, report_on
 def sold(app: Flask) -> Order:
     """A paid order of two tickets."""
     order = place(make_event(), 2)
-    payment = asking.active(order)
+    payment = reconciling.active(order)
     assert payment is not None
     settling.settle(payment.id, report_on(payment, "open"), door="test")
     settling.settle(payment.id, report_on(payment, "paid"), door="test")
@@ -27,7 +29,7 @@ def sold(app: Flask) -> Order:
 
 
 def broken() -> set[str]:
-    return {violation.code for violation in checks.look()}
+    return {violation.code for violation in invariants.look()}
 
 
 def by_hand(statement: str, **values: object) -> None:
@@ -45,7 +47,7 @@ def test_honest_data_holds(app: Flask) -> None:
     place(make_event("other"), 1)
     place(make_event("free", price_minor=0), 1)
     user = make_user()
-    ledger.post(
+    transfers.post(
         key="gift",
         debit="platform",
         credit=f"wallet:{user.id}",
@@ -54,7 +56,7 @@ def test_honest_data_holds(app: Flask) -> None:
         kind="adjustment",
     )
     db.session.commit()
-    assert checks.look() == []
+    assert invariants.look() == []
 
 
 @pytest.mark.parametrize(
@@ -89,7 +91,7 @@ def test_each_notices_what_it_guards(app: Flask, code: str, statement: str) -> N
 
 def test_a_wallet_must_be_the_sum_of_its_transfers(app: Flask) -> None:
     user = make_user()
-    ledger.post(
+    transfers.post(
         key="gift",
         debit="platform",
         credit=f"wallet:{user.id}",
@@ -105,7 +107,7 @@ def test_a_wallet_must_be_the_sum_of_its_transfers(app: Flask) -> None:
 
 def test_a_payment_that_sweeps_pass_over_is_noticed(app: Flask) -> None:
     order = place(make_event(), 1)
-    payment = asking.active(order)
+    payment = reconciling.active(order)
     assert payment is not None
     now = clock.now()
     db.session.add(SweepRun(trigger="test", started_at=now, finished_at=now, error=""))
@@ -117,7 +119,7 @@ def test_a_payment_that_sweeps_pass_over_is_noticed(app: Flask) -> None:
 
 def test_money_in_the_inbox_is_placed(app: Flask) -> None:
     order = place(make_event(), 1)
-    payment = asking.active(order)
+    payment = reconciling.active(order)
     assert payment is not None
     settling.settle(payment.id, report_on(payment, "open"), door="test")
     settling.settle(payment.id, report_on(payment, "paid", amount_minor=1), door="test")
@@ -130,8 +132,8 @@ def test_money_in_the_inbox_is_placed(app: Flask) -> None:
 def test_a_cause_is_alerted_once_and_each_new_one_again(app: Flask) -> None:
     first, second = sold(app), make_user()
     by_hand("UPDATE ticket_types SET sold = 0")
-    assert [violation.code for violation in checks.run().violations] == ["stock_adds_up"]
-    checks.run()
+    assert [violation.code for violation in invariants.run().violations] == ["stock_adds_up"]
+    invariants.run()
     (alert,) = alerts()
     assert alert.context["subject"] == "[Kassa CRITICAL] Invariant violated: stock_adds_up"
     assert "ticket_type:" in alert.context["text"]
@@ -141,7 +143,7 @@ def test_a_cause_is_alerted_once_and_each_new_one_again(app: Flask) -> None:
         user=second.id,
         now=clock.now(),
     )
-    checks.run()
+    invariants.run()
     assert len(alerts()) == 2
     runs = db.session.scalars(select(CheckRun).order_by(CheckRun.id)).all()
     assert [len(run.violations) for run in runs] == [1, 1, 2]
@@ -153,9 +155,9 @@ def test_what_breaks_again_is_alerted_again(app: Flask) -> None:
     for _ in range(2):
         by_hand("UPDATE ticket_types SET sold = 0")
         for _ in range(2):
-            checks.run()
+            invariants.run()
         by_hand("UPDATE ticket_types SET sold = 2")
-        assert checks.run().violations == []
+        assert invariants.run().violations == []
     assert len(alerts()) == 2
 
 
@@ -165,35 +167,35 @@ def test_what_ran_out_of_time_is_unknown_and_no_violation(
     """It is told once, as what it is; and a cause that was known before is not new after it."""
     sold(app)
     by_hand("UPDATE ticket_types SET sold = 0")
-    checks.run()
-    stock = next(invariant for invariant in checks.INVARIANTS if invariant.code == "stock_adds_up")
+    invariants.run()
+    stock = next(invariant for invariant in invariants.INVARIANTS if invariant.code == "stock_adds_up")
     with monkeypatch.context() as slow:
         query = f"SELECT q.* FROM ({stock.query}) q, pg_sleep(3)"
-        slow.setattr(checks, "INVARIANTS", (replace(stock, query=query),))
-        slow.setattr(checks, "SECONDS", 1)
+        slow.setattr(invariants, "INVARIANTS", (replace(stock, query=query),))
+        slow.setattr(invariants, "SECONDS", 1)
         for _ in range(2):
-            assert checks.run() == checks.Answers([], ["stock_adds_up"])
-        assert checks.look() == []
+            assert invariants.run() == invariants.Answers([], ["stock_adds_up"])
+        assert invariants.look() == []
         seen = health.report().checks["invariants"]
         assert seen.state == health.OK and seen.words.endswith("Not asked in time: stock_adds_up.")
     subjects = [alert.context["subject"] for alert in alerts()]
     assert subjects[1:] == ["[Kassa Alert] Invariants Not Checked: stock_adds_up"]
-    assert [violation.code for violation in checks.run().violations] == ["stock_adds_up"]
+    assert [violation.code for violation in invariants.run().violations] == ["stock_adds_up"]
     assert len(alerts()) == 2
     assert health.report().checks["invariants"].words.startswith("Violated")
 
 
 def test_old_runs_are_forgotten(app: Flask) -> None:
-    db.session.add(CheckRun(at=clock.now() - checks.KEEP - timedelta(days=1), violations=[]))
+    db.session.add(CheckRun(at=clock.now() - invariants.KEEP - timedelta(days=1), violations=[]))
     db.session.commit()
-    checks.run()
+    invariants.run()
     assert db.session.query(CheckRun).count() == 1
 
 
 def test_looking_changes_nothing(app: Flask) -> None:
     sold(app)
     before = (db.session.query(TimelineEntry).count(), db.session.query(Payment).count(), len(alerts()))
-    checks.look()
+    invariants.look()
     assert (
         db.session.query(TimelineEntry).count(),
         db.session.query(Payment).count(),

@@ -15,12 +15,16 @@ import pytest
 from flask import Flask
 from sqlalchemy import inspect, select
 
-from domain import clock, connections, credentials, keyring, ledger, polling, refunds, sweep
+from domain import clock
+from domain.connections import credentials, linked_accounts
 from domain.errors import DomainError
-from domain.payments import asking, settling, start
+from domain.ledger import transfers
+from domain.payments import poll_schedule, reconciling, refunds, settling, starting
 from domain.providers import registry
 from domain.providers.connecting import Owner, Tokens
 from domain.providers.contract import ProviderError
+from domain.security import keyring
+from domain.sweep import sweeping
 from extensions import db
 from models import (
     Connection,
@@ -116,7 +120,7 @@ def refused(row: Connection) -> str:
 def open_order(row: Connection) -> int:
     """A payment into the account that is open at the provider; its id."""
     order = place(events(row), provider="sumup")
-    payment = start.open_at_provider(order)
+    payment = starting.open_at_provider(order)
     assert payment is not None and payment.state is PaymentState.OPEN
     assert payment.account == row.account
     return payment.id
@@ -154,13 +158,13 @@ def test_an_account_is_connected_with_its_name_and_its_tokens_are_sealed(connect
 
 
 def test_the_state_is_bound_to_browser_and_person_and_works_once(olga: User) -> None:
-    url, state = connections.authorize_url(olga, "sumup")
+    url, state = linked_accounts.authorize_url(olga, "sumup")
     assert query(url)["redirect_uri"] == "http://localhost/organiser/connect/sumup/done"
     assert query(url)["state"] == state
     told = allow(url, ACCOUNT)
 
     def finish(user: User, expected: str) -> Connection:
-        return connections.finish(user, "sumup", expected=expected, state=state, code=told["code"])
+        return linked_accounts.finish(user, "sumup", expected=expected, state=state, code=told["code"])
 
     other = make_organiser("other@example.org")
     for user, expected in ((olga, ""), (olga, "another browser's"), (other, state)):
@@ -174,38 +178,38 @@ def test_the_state_is_bound_to_browser_and_person_and_works_once(olga: User) -> 
 
 
 def test_a_state_grows_old(olga: User, sandbox: Sandbox) -> None:
-    url, state = connections.authorize_url(olga, "sumup")
+    url, state = linked_accounts.authorize_url(olga, "sumup")
     told = allow(url, ACCOUNT)
     sandbox.advance(31 * 60)
     with pytest.raises(DomainError) as stale:
-        connections.finish(olga, "sumup", expected=state, state=state, code=told["code"])
+        linked_accounts.finish(olga, "sumup", expected=state, state=state, code=told["code"])
     assert stale.value.code == "state_stale"
 
 
 def test_a_no_a_used_code_and_a_silent_provider_are_said_in_words(olga: User, sandbox: Sandbox) -> None:
-    url, state = connections.authorize_url(olga, "sumup")
+    url, state = linked_accounts.authorize_url(olga, "sumup")
     with pytest.raises(DomainError, match="did not let") as no:
-        connections.finish(olga, "sumup", expected=state, state=state, code="", refusal="access_denied")
+        linked_accounts.finish(olga, "sumup", expected=state, state=state, code="", refusal="access_denied")
     assert no.value.code == "not_allowed"
-    uri = connections.redirect_uri("sumup")
-    code = allow(connections.authorize_url(olga, "sumup")[0], ACCOUNT)["code"]
+    uri = linked_accounts.redirect_uri("sumup")
+    code = allow(linked_accounts.authorize_url(olga, "sumup")[0], ACCOUNT)["code"]
     with pytest.raises(DomainError) as elsewhere:
-        connections.connect(olga.id, "sumup", code, f"{uri}/")
+        linked_accounts.connect(olga.id, "sumup", code, f"{uri}/")
     assert elsewhere.value.code == "code_refused"
-    connections.connect(olga.id, "sumup", code, uri)
+    linked_accounts.connect(olga.id, "sumup", code, uri)
     with pytest.raises(DomainError) as used:
-        connections.connect(olga.id, "sumup", code, uri)
+        linked_accounts.connect(olga.id, "sumup", code, uri)
     assert used.value.code == "code_refused"
     sandbox.faults("http_500", rate=1, seed=1, match={"path": "/token"})
-    code = allow(connections.authorize_url(olga, "sumup")[0], ACCOUNT)["code"]
+    code = allow(linked_accounts.authorize_url(olga, "sumup")[0], ACCOUNT)["code"]
     with pytest.raises(DomainError, match="did not answer") as silent:
-        connections.connect(olga.id, "sumup", code, uri)
+        linked_accounts.connect(olga.id, "sumup", code, uri)
     assert silent.value.code == "provider_silent"
 
 
 def test_only_approved_organisers_connect(app: Flask) -> None:
     with pytest.raises(DomainError) as refusal:
-        connections.authorize_url(make_user(), "sumup")
+        linked_accounts.authorize_url(make_user(), "sumup")
     assert refusal.value.code == "not_an_organiser"
 
 
@@ -214,7 +218,7 @@ def test_an_account_is_one_organisers_until_they_end_it(connected: Connection, o
     with pytest.raises(DomainError) as taken:
         connect(other)
     assert taken.value.code == "account_taken"
-    connections.disconnect(olga.id, "sumup")
+    linked_accounts.disconnect(olga.id, "sumup")
     theirs = connect(other)
     assert theirs.id == connected.id and fresh(connected).user_id == other.id
 
@@ -222,7 +226,7 @@ def test_an_account_is_one_organisers_until_they_end_it(connected: Connection, o
 def test_the_platforms_own_account_is_nobodys(olga: User) -> None:
     own = Owner(registry.get("sumup").account)
     with pytest.raises(DomainError) as taken:
-        connections._keep(olga.id, "sumup", Tokens("a", "r", timedelta(hours=1)), own)
+        linked_accounts._keep(olga.id, "sumup", Tokens("a", "r", timedelta(hours=1)), own)
     db.session.rollback()
     assert taken.value.code == "account_taken"
 
@@ -230,7 +234,7 @@ def test_the_platforms_own_account_is_nobodys(olga: User) -> None:
 def test_connecting_again_revives_the_row_and_another_account_ends_it(
     connected: Connection, olga: User
 ) -> None:
-    connections.disconnect(olga.id, "sumup")
+    linked_accounts.disconnect(olga.id, "sumup")
     assert fresh(connected).state is ConnectionState.DISCONNECTED and connected.ended_at is not None
     again = connect(olga)
     assert again.id == connected.id and again.generation == 1
@@ -269,7 +273,7 @@ def test_a_refused_token_is_renewed_once_and_the_call_goes_through(
     payment_id = open_order(connected)
     sandbox.post(f"merchants/{ACCOUNT}", {"do": "revoke_access"})
     before = token_calls(sandbox)
-    assert asking.reconcile(payment_id, door="command").error is None
+    assert reconciling.reconcile(payment_id, door="command").error is None
     assert token_calls(sandbox) == before + 1
 
 
@@ -331,14 +335,14 @@ def test_a_process_that_dies_before_its_commit_costs_a_reconnect_and_no_payment(
     assert fresh(connected).leased_until is not None and connected.generation == 0
     # While the lease runs nobody asks; then the old refresh token turns out to be worth nothing.
     sandbox.advance(60)
-    outcome = asking.reconcile(payment_id, door="sweep")
+    outcome = reconciling.reconcile(payment_id, door="sweep")
     assert outcome.error is not None and outcome.error.code == "not_connected"
     assert outcome.state is PaymentState.OPEN
     assert fresh(connected).state is ConnectionState.BROKEN
     provider_id = db.session.get_one(Payment, payment_id).provider_id
     sandbox.do(str(provider_id), "pay")
     connect(olga)
-    assert asking.reconcile(payment_id, door="sweep").state is PaymentState.PAID
+    assert reconciling.reconcile(payment_id, door="sweep").state is PaymentState.PAID
 
 
 def test_where_the_old_refresh_token_stays_good_such_a_death_costs_nothing(
@@ -363,7 +367,7 @@ def test_a_broken_connection_is_told_once_and_mended_by_connecting_again(
     sandbox.post(f"merchants/{ACCOUNT}", {"do": "revoke"})
     age(connected)
     for _ in range(3):
-        outcome = asking.reconcile(payment_id, door="sweep")
+        outcome = reconciling.reconcile(payment_id, door="sweep")
         assert outcome.state is PaymentState.OPEN and outcome.error is not None
     row = fresh(connected)
     assert row.state is ConnectionState.BROKEN and row.refresh_token == ""
@@ -377,7 +381,7 @@ def test_a_broken_connection_is_told_once_and_mended_by_connecting_again(
     provider_id = db.session.get_one(Payment, payment_id).provider_id
     sandbox.do(str(provider_id), "pay")
     connect(olga)
-    assert asking.reconcile(payment_id, door="sweep").state is PaymentState.PAID
+    assert reconciling.reconcile(payment_id, door="sweep").state is PaymentState.PAID
     sandbox.post(f"merchants/{ACCOUNT}", {"do": "revoke"})
     age(fresh(connected))
     assert refused(connected) == "not_connected"
@@ -393,7 +397,7 @@ def test_a_person_may_close_what_nobody_can_be_asked_about_any_more(
     sandbox.post(f"merchants/{ACCOUNT}", {"do": "revoke"})
     sandbox.advance(121 * 60)
     for _ in range(3):
-        sweep.run("test")
+        sweeping.run("test")
     admin = make_user("admin@example.org", Role.ADMIN)
     for state in (PaymentState.PAID, PaymentState.OPEN, PaymentState.REVIEW):
         with pytest.raises(DomainError):
@@ -405,7 +409,7 @@ def test_a_person_may_close_what_nobody_can_be_asked_about_any_more(
     # A sweep lets go of all that was read before it.
     connect(db.session.query(User).filter_by(role=Role.ORGANISER).one())
     sandbox.advance(3601)
-    sweep.run("test")
+    sweeping.run("test")
     assert db.session.get_one(Payment, payment_id, populate_existing=True).fulfilled
 
 
@@ -457,17 +461,17 @@ def test_the_tokens_of_an_ended_connection_stay_until_its_last_payment_is_final(
     connected: Connection, olga: User, sandbox: Sandbox
 ) -> None:
     payment_id = open_order(connected)
-    connections.disconnect(olga.id, "sumup")
-    assert connections.forget_ended() == 0
+    linked_accounts.disconnect(olga.id, "sumup")
+    assert linked_accounts.forget_ended() == 0
     provider_id = db.session.get_one(Payment, payment_id).provider_id
     sandbox.do(str(provider_id), "pay")
     sandbox.advance(600)
-    sweep.run("test")
+    sweeping.run("test")
     assert db.session.get_one(Payment, payment_id).state is PaymentState.PAID
     assert fresh(connected).refresh_token, "it is read again after an hour and a day"
     for _ in range(2):
         sandbox.advance(25 * 3600)
-        sweep.run("test")
+        sweeping.run("test")
     row = fresh(connected)
     assert (row.refresh_token, row.access_token) == ("", "")
     assert refused(row) == "not_connected" and mails("connection_broken") == []
@@ -478,23 +482,23 @@ def test_a_merchant_who_connects_another_account_keeps_what_is_under_way_at_the_
 ) -> None:
     """Each payment is asked about, and given back, by the tokens of the account that it goes to."""
     event = events(connected)
-    first, lost = (start.open_at_provider(place(event, form_token=f"t{n}")) for n in range(2))
+    first, lost = (starting.open_at_provider(place(event, form_token=f"t{n}")) for n in range(2))
     assert first is not None and lost is not None
     first_id, lost_id = first.id, lost.id
     another = connect(olga, "MLANTERN")
-    second = start.open_at_provider(place(event, form_token="t3"))
+    second = starting.open_at_provider(place(event, form_token="t3"))
     assert second is not None and second.account == another.account == "MLANTERN"
     assert (first.account, fresh(connected).state) == (ACCOUNT, ConnectionState.DISCONNECTED)
     second_id = second.id
     for payment_id in (first_id, second_id):
         sandbox.do(str(db.session.get_one(Payment, payment_id).provider_id), "pay")
     sandbox.advance(3600)
-    sweep.run("test")
+    sweeping.run("test")
     states = [db.session.get_one(Payment, n).state for n in (first_id, second_id, lost_id)]
     assert states == [PaymentState.PAID, PaymentState.PAID, PaymentState.OPEN]
     assert refunds.request(first_id, 2500, actor_id=None, reason="Ill").state is RefundState.SUCCEEDED
-    assert ledger.balance(ledger.provider_account("sumup", ACCOUNT), "EUR") == 0
-    assert ledger.balance(ledger.provider_account("sumup", "MLANTERN"), "EUR") == -2500
+    assert transfers.balance(transfers.provider_account("sumup", ACCOUNT), "EUR") == 0
+    assert transfers.balance(transfers.provider_account("sumup", "MLANTERN"), "EUR") == -2500
 
 
 def test_who_ends_a_connection_here_and_then_there_is_not_asked_to_connect_again(
@@ -503,11 +507,11 @@ def test_who_ends_a_connection_here_and_then_there_is_not_asked_to_connect_again
     """What is left to be read is final: it is asked about ever more seldom, and then no more."""
     payment_id = open_order(connected)
     sandbox.do(str(db.session.get_one(Payment, payment_id).provider_id), "pay")
-    assert asking.reconcile(payment_id, door="test").state is PaymentState.PAID
-    connections.disconnect(olga.id, "sumup")
+    assert reconciling.reconcile(payment_id, door="test").state is PaymentState.PAID
+    linked_accounts.disconnect(olga.id, "sumup")
     sandbox.post(f"merchants/{ACCOUNT}", {"do": "revoke"})
     sandbox.advance(3601)
-    sweep.run("test")
+    sweeping.run("test")
     assert mails("connection_broken") == [] and fresh(connected).refresh_token == ""
     with pytest.raises(DomainError, match="is not connected any more") as refused:
         refunds.request(payment_id, 2500, actor_id=None, reason="Ill")
@@ -515,30 +519,30 @@ def test_who_ends_a_connection_here_and_then_there_is_not_asked_to_connect_again
     payment, now = db.session.get_one(Payment, payment_id, populate_existing=True), clock.now()
     for calls, wait in ((1, timedelta(minutes=15)), (12, timedelta(hours=6))):
         payment.error_count = calls
-        assert polling.after_silence(payment, now, permanent=False) == now + wait
+        assert poll_schedule.after_silence(payment, now, permanent=False) == now + wait
     late = payment.state_since + timedelta(days=15)
-    assert polling.after_silence(payment, late, permanent=False) is None
+    assert poll_schedule.after_silence(payment, late, permanent=False) is None
 
 
 def test_a_lost_key_of_an_ended_connection_is_told_once(
     connected: Connection, olga: User, environ: dict[str, str], sandbox: Sandbox
 ) -> None:
     payment_id = open_order(connected)
-    connections.disconnect(olga.id, "sumup")
+    linked_accounts.disconnect(olga.id, "sumup")
     use_sumup(environ, sandbox, secret_key="another secret altogether")
     credentials.use(db.engine)
     for _ in range(3):
-        outcome = asking.reconcile(payment_id, door="sweep")
+        outcome = reconciling.reconcile(payment_id, door="sweep")
         assert outcome.error is not None and outcome.state is PaymentState.OPEN
     assert len(mails("connection_broken")) == 1 == len(mails("alert"))
     assert fresh(connected).refresh_token
     use_sumup(environ, sandbox)
-    assert asking.reconcile(payment_id, door="sweep").error is None
+    assert reconciling.reconcile(payment_id, door="sweep").error is None
 
 
 def test_an_ended_connection_sells_nothing(connected: Connection, olga: User) -> None:
     event = events(connected)
-    connections.disconnect(olga.id, "sumup")
+    linked_accounts.disconnect(olga.id, "sumup")
     with pytest.raises(DomainError) as off:
         place(event, provider="sumup")
     assert off.value.code == "payments_off"
@@ -565,9 +569,9 @@ def test_keys_are_rotated_and_lost_ones_break_nothing_for_good(
     assert len(mails("connection_broken")) == 1
     result = app.test_cli_runner().invoke(args=["connections", "rotate"])
     assert result.exit_code == 1 and ACCOUNT in result.output
-    assert connections.summary().unreadable == (f"sumup {ACCOUNT}",)
+    assert linked_accounts.summary().unreadable == (f"sumup {ACCOUNT}",)
     use_sumup(environ, sandbox, token_keys=("a third key of some length", "new key of some length"))
-    connections.tend()
+    linked_accounts.tend()
     assert fresh(connected).state is ConnectionState.CONNECTED
     assert credentials_of(connected).token() == token
 

@@ -11,12 +11,14 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import select
 
-from domain import letters, reasons, suspicion, sweep
-from domain.payments import asking, settling, start
+from domain.payments import reconciling, settling, starting, suspicious_patterns
+from domain.post import mail_kinds
+from domain.providers import failure_reasons
 from domain.providers.contract import Decline, Report
+from domain.providers.failure_reasons import Reason
 from domain.providers.stripe import StripeProvider
 from domain.providers.stripe_reasons import why
-from domain.reasons import Reason
+from domain.sweep import sweeping
 from extensions import db
 from models import Order, OrderState, OutboxMail, Payment, PaymentState, TimelineEntry
 from tests.support.sandbox import Sandbox
@@ -29,7 +31,7 @@ SIX = 6
 
 def opened(till_name: str = "stripe", form_token: str = "x") -> Payment:
     event = make_event(f"event-{form_token}", providers=[till_name])
-    payment = start.open_at_provider(place(event, form_token=form_token))
+    payment = starting.open_at_provider(place(event, form_token=form_token))
     assert payment is not None and payment.state is PaymentState.OPEN
     return payment
 
@@ -55,11 +57,11 @@ def test_six_declines_of_one_card_are_six(app: Flask, sandbox: Sandbox, till: Ti
     for _ in range(SIX):
         sandbox.do(payment.provider_id or "", "decline")
         if read == "each":
-            asking.reconcile(payment.id, door="test")
+            reconciling.reconcile(payment.id, door="test")
     for _ in range(2):
-        asking.reconcile(payment.id, door="test")
+        reconciling.reconcile(payment.id, door="test")
     entries = refused(payment)
-    assert len({entry.data[suspicion.ATTEMPT] for entry in entries}) == len(entries) == SIX
+    assert len({entry.data[suspicious_patterns.ATTEMPT] for entry in entries}) == len(entries) == SIX
     assert patterns() == ["order"]
     assert (again(payment).state, again(payment).reason_code) == (PaymentState.OPEN, Reason.CARD_REFUSED)
 
@@ -69,7 +71,7 @@ def test_what_is_known_costs_no_call(app: Flask, sandbox: Sandbox, monkeypatch: 
     several = [opened(form_token=f"t{n}") for n in range(3)]
     for payment in several:
         sandbox.do(payment.provider_id or "", "decline")
-    sweep.run("test")
+    sweeping.run("test")
     assert [len(refused(payment)) for payment in several] == [1, 1, 1]
     real = StripeProvider.declines
     asked: list[str] = []
@@ -79,13 +81,13 @@ def test_what_is_known_costs_no_call(app: Flask, sandbox: Sandbox, monkeypatch: 
         return real(self, report, **more)
 
     monkeypatch.setattr(StripeProvider, "declines", counted)
-    asking.reconcile(several[0].id, door="test")
+    reconciling.reconcile(several[0].id, door="test")
     sandbox.advance(300)
-    sweep.run("test")
+    sweeping.run("test")
     assert asked == []
     sandbox.do(several[0].provider_id or "", "decline")
     sandbox.advance(300)
-    sweep.run("test")
+    sweeping.run("test")
     assert [len(refused(payment)) for payment in several] == [2, 1, 1]
     assert asked == [several[0].reference]
 
@@ -108,15 +110,15 @@ def test_attempts_without_a_charge_are_told_apart_by_their_rings(
     payment = opened()
     first = not_authenticated(payment)
     # It is read before it rings, and rings twice; that is one attempt.
-    asking.reconcile(payment.id, door="test")
+    reconciling.reconcile(payment.id, door="test")
     for _ in range(2):
         assert ring(client, first).status_code == 200
-        asking.reconcile(payment.id, door="test")
+        reconciling.reconcile(payment.id, door="test")
     assert len(refused(payment)) == 1
     second = not_authenticated(payment)
     for body in (second, first):
         assert ring(client, body).status_code == 200
-    asking.reconcile(payment.id, door="test")
+    reconciling.reconcile(payment.id, door="test")
     assert len(refused(payment)) == 2
     assert again(payment).reason_code == Reason.NOT_CONFIRMED
     # A refused card among them is another one.
@@ -132,24 +134,24 @@ def test_a_decline_is_why_it_failed(client: FlaskClient, sandbox: Sandbox, till:
         payment = opened(till.name, form_token=f"t{number}")
         sandbox.do(payment.provider_id or "", "decline")
         if seen:
-            asking.reconcile(payment.id, door="test")
+            reconciling.reconcile(payment.id, door="test")
         sandbox.advance(till.open_seconds)
-        sweep.run("test")
+        sweeping.run("test")
         order = db.session.get_one(Order, payment.order_id, populate_existing=True)
         assert (order.state, order.failure_code) == (OrderState.FAILED, Reason.CARD_REFUSED)
         assert len(refused(payment)) == 1
-        said = reasons.words(Reason.CARD_REFUSED)
+        said = failure_reasons.words(Reason.CARD_REFUSED)
         page = client.get(address(order)).text
         assert "The payment did not go through" in page and said in page and order.failure_reason not in page
         query = select(OutboxMail).filter_by(kind="payment_failed", order_id=order.id)
-        mail = letters.compose(db.session.scalars(query).one()).text
+        mail = mail_kinds.compose(db.session.scalars(query).one()).text
         assert said in mail and order.failure_reason not in mail
 
 
 def test_nobody_tried_is_expired(app: Flask, sandbox: Sandbox, till: Till) -> None:
     payment = opened(till.name)
     sandbox.advance(till.open_seconds)
-    sweep.run("test")
+    sweeping.run("test")
     order = db.session.get_one(Order, payment.order_id, populate_existing=True)
     assert (order.state, order.failure_code) == (OrderState.EXPIRED, "")
 
@@ -161,8 +163,8 @@ def test_a_thief_reads_no_more_than_anybody() -> None:
         )
     assert why({"code": "card_declined", "decline_code": "insufficient_funds"})[0] is Reason.NO_FUNDS
     assert why({"failure_code": "expired_card", "outcome": None})[0] is Reason.CARD_EXPIRED
-    assert all(reasons.words(reason) for reason in Reason)
-    assert reasons.words("") == reasons.words("of a version to come") == ""
+    assert all(failure_reasons.words(reason) for reason in Reason)
+    assert failure_reasons.words("") == failure_reasons.words("of a version to come") == ""
 
 
 def test_fifteen_from_one_address_are_told(app: Flask) -> None:

@@ -9,9 +9,11 @@ import pytest
 from flask import Flask
 from sqlalchemy import select
 
-from domain import checks, decisions, incidents, ledger, refunds, sales
+from domain.catalogue import takings
 from domain.errors import DomainError
-from domain.payments import asking, settling, start
+from domain.ledger import transfers
+from domain.office import invariants
+from domain.payments import incident_decisions, incidents, reconciling, refunds, settling, starting
 from domain.providers.contract import DisputeReport, RefundReport
 from domain.providers.stripe import StripeProvider
 from extensions import db
@@ -52,7 +54,7 @@ def tickets() -> list[TicketState]:
 
 def kept() -> int:
     """What the provider's account keeps by the ledger."""
-    return -ledger.balance("provider:stripe:platform", "EUR")
+    return -transfers.balance("provider:stripe:platform", "EUR")
 
 
 def state_of(payment: Payment) -> OrderState:
@@ -83,7 +85,7 @@ def test_an_inquiry_moves_nothing_and_a_dispute_under_its_id_does_once(app: Flas
         "[Kassa Alert] Bank Asks About a Payment",
         "[Kassa Alert] Payment Disputed",
     ]
-    assert checks.look() == []
+    assert invariants.look() == []
 
 
 @pytest.mark.parametrize("end", [replace(ASKS, state="won", status="warning_closed"), closed(TAKES, "lost")])
@@ -96,7 +98,7 @@ def test_an_inquiry_that_is_closed_leaves_all_as_it_was(app: Flask, end: Dispute
     lost = end.state == "lost"
     assert (kept(), tickets()) == ((0, [VOID] * 2) if lost else (5000, [VALID] * 2))
     assert fresh(payment).disputes[0].closed_at is not None
-    assert checks.look() == []
+    assert invariants.look() == []
 
 
 def test_what_is_lost_shows_on_the_order_in_the_totals_and_in_a_mail(app: Flask) -> None:
@@ -108,11 +110,11 @@ def test_what_is_lost_shows_on_the_order_in_the_totals_and_in_a_mail(app: Flask)
     assert (state_of(payment), tickets()) == (OrderState.REFUNDED, [VOID] * 2)
     event = payment.order.event
     assert event is not None
-    (money,) = sales.of_event(event).money
+    (money,) = takings.of_event(event).money
     assert (money.taken_minor, money.disputed_minor, money.lost_minor, money.net_minor) == (5000, 0, 5000, 0)
     (mail,) = mails("dispute_lost")
     assert (mail.to, mail.context["amount_minor"]) == ("ada@example.org", 5000)
-    assert waiting() == [] and checks.look() == []
+    assert waiting() == [] and invariants.look() == []
 
 
 @pytest.mark.parametrize("ends", ["won", "lost"])
@@ -130,7 +132,7 @@ def test_a_refund_in_the_dashboard_beside_a_partial_dispute(app: Flask, ends: st
     else:
         assert (kept(), tickets(), state_of(payment)) == (0, [VOID] * 2, OrderState.REFUNDED)
         assert waiting() == []
-    assert checks.look() == []
+    assert invariants.look() == []
 
 
 def test_a_part_that_was_lost_leaves_a_decision_about_the_rest(app: Flask) -> None:
@@ -140,9 +142,9 @@ def test_a_part_that_was_lost_leaves_a_decision_about_the_rest(app: Flask) -> No
     assert (kept(), tickets()) == (2500, [VOID] * 2)
     assert waiting() == [("kept_without_goods", 2500)]
     incident = db.session.scalars(select(Incident)).one()
-    decisions.resolve(incident.id, how="dismiss", reason="They agreed to it.", actor_id=None)
+    incident_decisions.resolve(incident.id, how="dismiss", reason="They agreed to it.", actor_id=None)
     settle(payment, disputes=(closed(HALF, "lost"),))
-    assert waiting() == [] and checks.look() == []
+    assert waiting() == [] and invariants.look() == []
 
 
 def test_more_that_went_back_than_came_is_recorded_and_an_incident(app: Flask) -> None:
@@ -155,10 +157,10 @@ def test_more_that_went_back_than_came_is_recorded_and_an_incident(app: Flask) -
     assert (kept(), waiting()) == (-2500, [("given_back_too_much", 2500)])
     incident = db.session.scalars(select(Incident)).one()
     with pytest.raises(DomainError):
-        decisions.resolve(incident.id, how="refund", reason="No.", actor_id=None)
-    decisions.resolve(incident.id, how="dismiss", reason="The bank has it.", actor_id=None)
+        incident_decisions.resolve(incident.id, how="refund", reason="No.", actor_id=None)
+    incident_decisions.resolve(incident.id, how="dismiss", reason="The bank has it.", actor_id=None)
     settle(payment, refunds=back, disputes=(closed(TAKES, "lost"),))
-    assert waiting() == [] and checks.look() == []
+    assert waiting() == [] and invariants.look() == []
 
 
 def test_money_in_review_that_a_bank_took_is_placed_by_any_decision(app: Flask) -> None:
@@ -169,22 +171,22 @@ def test_money_in_review_that_a_bank_took_is_placed_by_any_decision(app: Flask) 
     settle(payment, reference="ORD-ANOTHER-1", disputes=(closed(TAKES, "lost"),))
     incident = db.session.scalars(select(Incident)).one()
     admin = make_user("admin@example.org")
-    decisions.resolve(incident.id, how="refund", reason="Give it back.", actor_id=admin.id)
+    incident_decisions.resolve(incident.id, how="refund", reason="Give it back.", actor_id=admin.id)
     assert (fresh(payment).state, state_of(payment)) == ("paid", OrderState.REFUNDED)
     settle(payment, reference="ORD-ANOTHER-1", disputes=(closed(TAKES, "lost"),))
     assert (fresh(payment).state, waiting()) == ("paid", [])
-    assert ledger.balance(ledger.SUSPENSE, "EUR") == 0 and checks.look() == []
+    assert transfers.balance(transfers.SUSPENSE, "EUR") == 0 and invariants.look() == []
 
 
 def test_an_inquiry_at_stripe_becomes_a_dispute_under_the_same_id(app: Flask, sandbox: Sandbox) -> None:
-    payment = start.open_at_provider(place(make_event(), 2))
+    payment = starting.open_at_provider(place(make_event(), 2))
     assert payment is not None and payment.provider_id is not None
     sandbox.do(payment.provider_id, "pay")
-    asking.reconcile(payment.id, door="test")
+    reconciling.reconcile(payment.id, door="test")
     seen = []
     for do in ("inquiry", "dispute", "dispute_lost"):
         sandbox.do(payment.provider_id, do)
-        asking.reconcile(payment.id, door="test")
+        reconciling.reconcile(payment.id, door="test")
         (dispute,) = fresh(payment).disputes
         seen.append((dispute.provider_id, dispute.provider_status, dispute.took_money, kept()))
     name = seen[0][0]
@@ -193,16 +195,16 @@ def test_an_inquiry_at_stripe_becomes_a_dispute_under_the_same_id(app: Flask, sa
         (name, "needs_response", True, 0),
         (name, "lost", True, 0),
     ]
-    assert checks.look() == []
+    assert invariants.look() == []
 
 
 def test_an_inquiry_at_stripe_is_closed(app: Flask, sandbox: Sandbox) -> None:
-    payment = start.open_at_provider(place(make_event(), 2))
+    payment = starting.open_at_provider(place(make_event(), 2))
     assert payment is not None and payment.provider_id is not None
     sandbox.do(payment.provider_id, "pay")
     for do in ("inquiry", "dispute_won"):
         sandbox.do(payment.provider_id, do)
-        asking.reconcile(payment.id, door="test")
+        reconciling.reconcile(payment.id, door="test")
     (dispute,) = fresh(payment).disputes
     assert (dispute.state, dispute.provider_status, kept()) == ("won", "warning_closed", 5000)
     assert tickets() == [VALID] * 2
@@ -211,10 +213,10 @@ def test_an_inquiry_at_stripe_is_closed(app: Flask, sandbox: Sandbox) -> None:
 def test_only_what_can_be_done_is_offered(app: Flask) -> None:
     """Money that went back already is neither sent nor used by a decision."""
     for kind in incidents.KINDS:
-        offered = decisions.ways(Incident(kind=kind))
-        assert "dismiss" in offered and set(offered) <= set(decisions.WAYS)
-    assert decisions.ways(Incident(kind="given_back_too_much")) == ("dismiss",)
-    assert decisions.ways(Incident(kind="late_money")) == decisions.WAYS
+        offered = incident_decisions.ways(Incident(kind=kind))
+        assert "dismiss" in offered and set(offered) <= set(incident_decisions.WAYS)
+    assert incident_decisions.ways(Incident(kind="given_back_too_much")) == ("dismiss",)
+    assert incident_decisions.ways(Incident(kind="late_money")) == incident_decisions.WAYS
 
 
 def test_money_that_no_refund_could_send_back_waits_again(
@@ -236,12 +238,12 @@ def test_money_that_no_refund_could_send_back_waits_again(
     second = RefundReport("re_2", 5000, "EUR", "pending")
     monkeypatch.setattr(StripeProvider, "refund", lambda *args, **more: second)
     waits = db.session.scalars(select(Incident)).one()
-    decisions.resolve(waits.id, how="refund", reason="It is theirs.", actor_id=None)
+    incident_decisions.resolve(waits.id, how="refund", reason="It is theirs.", actor_id=None)
     assert waiting() == []
     for _ in range(2):
         settle(payment, refunds=(first, replace(second, state="failed")))
         assert waiting() == [("kept_without_goods", 5000)]
-    assert checks.look() == []
+    assert invariants.look() == []
 
 
 @pytest.mark.parametrize("end", ["open", "won", "lost"])
@@ -262,7 +264,7 @@ def test_a_closed_inquiry_that_becomes_a_dispute_takes_the_money(app: Flask, end
     assert dispute.state == end and (dispute.closed_at is None) is (end == "open")
     assert fresh(payment).next_check_at is not None
     assert len([m for m in mails("alert") if "Payment Disputed" in m.context["subject"]]) == 1
-    assert checks.look() == []
+    assert invariants.look() == []
 
 
 def test_a_refund_that_fails_before_its_decision_is_written_leaves_the_money_waiting(
@@ -274,15 +276,15 @@ def test_a_refund_that_fails_before_its_decision_is_written_leaves_the_money_wai
     settle(payment, amount_minor=2400)
     told = RefundReport("re_1", 2400, "EUR", "pending")
     monkeypatch.setattr(StripeProvider, "refund", lambda *args, **more: told)
-    send_back = decisions._refund
+    send_back = incident_decisions._refund
 
     def overtaken(*what: Any) -> None:
         send_back(*what)
         settle(payment, amount_minor=2400, refunds=(replace(told, state="failed"),))
 
-    monkeypatch.setattr(decisions, "_refund", overtaken)
+    monkeypatch.setattr(incident_decisions, "_refund", overtaken)
     waits = db.session.scalars(select(Incident)).one()
     with pytest.raises(DomainError) as refused:
-        decisions.resolve(waits.id, how="refund", reason="It is theirs.", actor_id=None)
+        incident_decisions.resolve(waits.id, how="refund", reason="It is theirs.", actor_id=None)
     assert refused.value.code == "refund_refused" and waiting() == [("mismatch", 2400)]
-    assert checks.look() == []
+    assert invariants.look() == []

@@ -14,8 +14,9 @@ import pytest
 from flask import Flask
 
 import config
-from domain import capacity, clock, doctor, heartbeat, jobs
-from domain.doctor import Finding
+from domain import clock, heartbeat, jobs
+from domain.office import database_connections, doctor
+from domain.office.doctor import Finding
 from domain.providers import registry
 from extensions import db, queue
 from models import Heartbeat, Role, SweepRun
@@ -163,7 +164,7 @@ def test_the_clocks_are_compared(
     sound: None, monkeypatch: pytest.MonkeyPatch, seconds: int, state: str, words: str
 ) -> None:
     real = time.time
-    monkeypatch.setattr("domain.doctor.time.time", lambda: real() + seconds)
+    monkeypatch.setattr("domain.office.doctor.time.time", lambda: real() + seconds)
     finding = found("clock_skew")
     assert finding.state == state and words in finding.words
     finding = found("database_clock")
@@ -172,7 +173,7 @@ def test_the_clocks_are_compared(
 
 
 def test_a_provider_without_a_clock(sound: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("domain.doctor._STRIPE", "http://127.0.0.1:1/")
+    monkeypatch.setattr("domain.office.doctor._STRIPE", "http://127.0.0.1:1/")
     change(stripe_api_base="")
     assert found("clock_skew").words.startswith("Stripe's could not be read")
 
@@ -282,9 +283,9 @@ def test_it_compares_the_connections_with_what_the_server_allows(sound: None) ->
 def test_a_process_says_at_its_start_that_the_server_allows_too_few(
     sound: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(capacity._Told, "done", False)
+    monkeypatch.setattr(database_connections._Told, "done", False)
     change(web_concurrency=30, web_threads=16)
     for _ in range(2):
-        capacity.warn_at_start()
+        database_connections.warn_at_start()
     said = [record for record in caplog.records if "too_few_connections" in str(record.msg)]
     assert len(said) == 1 and "518 of the" in str(said[0].msg)

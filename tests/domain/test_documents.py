@@ -20,8 +20,10 @@ from PIL import Image
 from pypdf import PdfReader
 
 import config
-from domain import codes, documents, logo, orders, tickets
+from domain import codes
 from domain.errors import DomainError
+from domain.orders import placing
+from domain.tickets import documents, issuing, logo
 from extensions import db
 from models import EventState, Order, TicketState
 from tests.support.shop import make_event, place
@@ -33,7 +35,7 @@ LONG = "Очень длинное название концерта с хоро�
 def ticketed(quantity: int = 1, **more: Any) -> Order:
     order = place(make_event(limit=100, capacity=200, **more), quantity)
     if not order.tickets:  # A free order has its own already.
-        tickets.issue(order)
+        issuing.issue(order)
     db.session.commit()
     return order
 
@@ -54,7 +56,7 @@ def codes_on(image: Image.Image) -> list[str]:
 
 def test_a_code_is_read_back_at_every_size(app: Flask) -> None:
     order = ticketed()
-    text = tickets.qr_text(order.tickets[0], order.code)
+    text = issuing.qr_text(order.tickets[0], order.code)
     for scale in (2, 4, 8):
         png = documents.qr_png(text, scale=scale)
         assert codes_on(Image.open(io.BytesIO(png))) == [text]
@@ -72,9 +74,9 @@ def test_each_ticket_has_a_page_whose_code_admits(app: Flask, tmp_path: Path) ->
     assert len(drawn) == 3
     for page, ticket in zip(drawn, order.tickets, strict=True):
         (text,) = codes_on(page)
-        claim = tickets.read(text)
+        claim = issuing.read(text)
         assert (claim.kind, claim.number, claim.code) == (
-            tickets.ClaimKind.GENUINE,
+            issuing.ClaimKind.GENUINE,
             ticket.number,
             ticket.code,
         )
@@ -84,7 +86,7 @@ def test_a_code_can_be_scanned_from_a_phone_that_shows_the_whole_page(app: Flask
     order = ticketed()
     (page,) = pages(documents.tickets_pdf(order), tmp_path, dpi=48)
     assert page.width < 400
-    assert codes_on(page) == [tickets.qr_text(order.tickets[0], order.code)]
+    assert codes_on(page) == [issuing.qr_text(order.tickets[0], order.code)]
 
 
 def test_a_page_says_what_when_where_who_and_which(app: Flask) -> None:
@@ -139,7 +141,7 @@ def test_no_text_however_long_needs_a_second_page(app: Flask, tmp_path: Path) ->
         ticket.ticket_type.name = (LONG * 2)[:100]
     drawn = pages(documents.tickets_pdf(order), tmp_path)
     assert [codes_on(page) for page in drawn] == [
-        [tickets.qr_text(ticket, order.code)] for ticket in order.tickets
+        [issuing.qr_text(ticket, order.code)] for ticket in order.tickets
     ]
 
 
@@ -152,12 +154,12 @@ def test_titles_that_are_hard_to_set(app: Flask, tmp_path: Path, title: str) -> 
 
 def test_only_valid_tickets_are_printed(app: Flask, tmp_path: Path) -> None:
     order = ticketed(3)
-    tickets.void(order.tickets[:1], "refunded")
-    tickets.suspend(order.tickets[1:2], "disputed")
+    issuing.void(order.tickets[:1], "refunded")
+    issuing.suspend(order.tickets[1:2], "disputed")
     assert [codes_on(page) for page in pages(documents.tickets_pdf(order), tmp_path)] == [
-        [tickets.qr_text(order.tickets[2], order.code)]
+        [issuing.qr_text(order.tickets[2], order.code)]
     ]
-    tickets.void(order.tickets, "refunded")
+    issuing.void(order.tickets, "refunded")
     with pytest.raises(DomainError, match="no valid tickets"):
         documents.tickets_pdf(order)
 
@@ -180,7 +182,7 @@ def test_many_can_draw_at_once(app: Flask, tmp_path: Path) -> None:
         assert isinstance(pdf, bytes)
         order = db.session.get_one(Order, ids[number])
         (page,) = pages(pdf, tmp_path)
-        assert codes_on(page) == [tickets.qr_text(order.tickets[0], order.code)]
+        assert codes_on(page) == [issuing.qr_text(order.tickets[0], order.code)]
 
 
 def test_drawing_leaves_the_garbage_collector_as_it_was(app: Flask) -> None:
@@ -253,8 +255,8 @@ def test_an_order_s_calendar_file(app: Flask) -> None:
     entry = entry_of(documents.calendar(order))
     assert entry["SUMMARY"] == "Brass; Night, part 2"
     assert entry["LOCATION"] == "Opera House, Gloucester Street"
-    assert entry["URL"] == orders.url(order)
-    assert orders.url(order) in entry["DESCRIPTION"]
+    assert entry["URL"] == placing.url(order)
+    assert placing.url(order) in entry["DESCRIPTION"]
     assert entry["STATUS"] == "CONFIRMED"
     assert entry["UID"] == f"event-{order.event_id}@localhost"
     assert entry.decoded("DTSTART") == order.event.starts_at.replace(microsecond=0)

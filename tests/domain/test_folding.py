@@ -6,7 +6,10 @@ import pytest
 from flask import Flask
 from sqlalchemy import update
 
-from domain import accounts, attendees, backfill, doctor, folding, office, scans
+from domain import folding
+from domain.door import check_in
+from domain.office import attendees, backfill, doctor, overview
+from domain.people import accounts
 from extensions import db
 from models import Agent, DoorPass, Event, Order, Organiser, Role, TicketType, User
 from tests.support.people import PASSWORD, log_in, make_member
@@ -48,22 +51,22 @@ def test_a_name_is_found_however_it_is_spelled(event: Event, name: str, typed: s
     """At the door, among the attendees, and in the back office alike."""
     order = place(event, name=name)
     place(event, name="Vera Unrelated", email="vera@example.net")
-    assert [guest.holder for guest in scans.search(event, typed)] == [name]
+    assert [guest.holder for guest in check_in.search(event, typed)] == [name]
     assert [found.holder for found in attendees.find(event, typed).rows] == [name]
-    assert [found.id for found in office.orders(typed).rows] == [order.id]
+    assert [found.id for found in overview.orders(typed).rows] == [order.id]
 
 
 @pytest.mark.parametrize("typed", ["", " ", "'", "\u0301", "\u200b"])
 def test_nothing_typed_finds_nobody_at_the_door(event: Event, typed: str) -> None:
     place(event)
-    assert scans.search(event, typed) == []
-    assert len(office.orders(typed).rows) == 1
+    assert check_in.search(event, typed) == []
+    assert len(overview.orders(typed).rows) == 1
 
 
 def test_an_address_is_found_in_both_its_spellings(event: Event) -> None:
     order = place(event, email="info@münchen.de")
     for typed in ("münchen.de", "munchen", "info@xn--mnchen-3ya.de", "INFO@MÜNCHEN.DE"):
-        assert [found.id for found in office.orders(typed).rows] == [order.id], typed
+        assert [found.id for found in overview.orders(typed).rows] == [order.id], typed
 
 
 def test_the_records_are_searched_alike(app: Flask) -> None:
@@ -117,7 +120,7 @@ def test_older_rows_are_found_and_then_folded(event: Event) -> None:
     order = place(event, name="José", email="info@example.org")
     db.session.execute(update(Order).values(email="info@münchen.de"))
     as_before(order)
-    assert [found.id for found in office.orders("JOSÉ").rows] == [order.id]
+    assert [found.id for found in overview.orders("JOSÉ").rows] == [order.id]
     assert backfill.run().rows["orders"] == 1
     assert order.email == "info@xn--mnchen-3ya.de" and order.folded == (
         f" jose info@xn--mnchen-3ya.de {order.code.lower()} info@munchen.de"

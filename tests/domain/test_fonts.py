@@ -12,7 +12,7 @@ from flask import Flask
 from fontTools.ttLib import TTFont
 from pypdf import PdfReader
 
-from domain import documents, fonts
+from domain.tickets import documents, fonts
 from models import Order
 from tests.support.shop import make_event, place
 
@@ -80,7 +80,7 @@ def test_fonts_are_found_where_heroku_s_apt_puts_them(app: Flask, tmp_path: Path
 
 
 def test_what_is_missing_is_named(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
-    from domain import doctor
+    from domain.office import doctor
 
     monkeypatch.setitem(fonts.SCRIPTS, "Korean", "𓀀")
     finding = doctor._fonts()

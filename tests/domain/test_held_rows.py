@@ -8,8 +8,9 @@ import pytest
 from flask import Flask
 from sqlalchemy.orm.exc import DetachedInstanceError
 
-from domain import outbox, sweep
-from domain.payments import asking, start
+from domain.payments import reconciling, starting
+from domain.post import outbox
+from domain.sweep import sweeping
 from extensions import db
 from models import MailState, OutboxMail, Payment, PaymentState
 from tests.support.sandbox import Sandbox
@@ -17,7 +18,7 @@ from tests.support.shop import make_event, place
 
 
 def opened(number: int) -> Payment:
-    payment = start.open_at_provider(place(make_event(f"concert-{number}"), form_token=f"t{number}"))
+    payment = starting.open_at_provider(place(make_event(f"concert-{number}"), form_token=f"t{number}"))
     assert payment is not None
     return payment
 
@@ -29,19 +30,19 @@ def test_a_row_that_is_held_across_a_sweep_can_be_read_and_says_what_became_of_i
     """Whether all were answered, or none; whether it was looked at first, or last, or not at all."""
     paid, waiting, old = (opened(number) for number in range(3))
     sandbox.do(old.provider_id or "", "pay")
-    asking.reconcile(old.id, door="test")
+    reconciling.reconcile(old.id, door="test")
     sandbox.do(paid.provider_id or "", "pay")
     sandbox.advance(400)
     if fault:
         sandbox.faults(fault)
     for _ in range(2):
         db.session.rollback()
-        sweep.run("test", everything=True)
+        sweeping.run("test", everything=True)
         expected = PaymentState.OPEN if fault else PaymentState.PAID
         assert (paid.state, waiting.state, old.state) == (expected, PaymentState.OPEN, PaymentState.PAID)
         assert paid.order.code and waiting.order.payments == [waiting] and old.order.lines
     sandbox.faults()
-    sweep.run("test", everything=True)
+    sweeping.run("test", everything=True)
     assert paid.state is PaymentState.PAID
 
 
@@ -49,11 +50,11 @@ def test_without_a_session_of_its_own_a_sweep_takes_rows_from_its_caller(
     app: Flask, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The negative control."""
-    monkeypatch.setattr(sweep, "own_session", nullcontext)
+    monkeypatch.setattr(sweeping, "own_session", nullcontext)
     held, other = opened(0), opened(1)
     sandbox.advance(400)
     db.session.rollback()
-    sweep.run("test", everything=True)
+    sweeping.run("test", everything=True)
     with pytest.raises(DetachedInstanceError):
         [payment.order.lines for payment in (held, other)]
 

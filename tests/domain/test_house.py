@@ -12,25 +12,15 @@ from flask.testing import FlaskClient
 from flask_migrate import downgrade, upgrade
 
 import config
-from domain import (
-    catalogue,
-    connections,
-    decisions,
-    demo,
-    doctor,
-    house,
-    ledger,
-    orders,
-    organisers,
-    programme,
-    receivers,
-    refunds,
-    selling,
-    wallet,
-)
+from domain.catalogue import availability, events, house_account, payees
+from domain.catalogue.availability import Sale
+from domain.connections import linked_accounts
 from domain.errors import DomainError
-from domain.payments import asking, settling, start
-from domain.selling import Sale
+from domain.ledger import transfers, wallet
+from domain.office import demo, doctor, organiser_events
+from domain.orders import placing
+from domain.payments import incident_decisions, reconciling, refunds, settling, starting
+from domain.people import organisers
 from extensions import db
 from models import Event, EventState, Incident, Order, OrderState, Payment, Role, User
 from tests.support.merchants import allow, make_organiser
@@ -55,45 +45,47 @@ def olga(app: Flask, environ: dict[str, str]) -> Iterator[User]:
 def let(user: User, allowed: bool = True) -> None:
     profile = organisers.of(user)
     assert profile is not None
-    house.allow(profile.id, allowed)
+    house_account.allow(profile.id, allowed)
     db.session.expire_all()
 
 
 def connect(user: User, merchant: str = "MHARBOUR") -> None:
-    url, _ = connections.authorize_url(user, "sumup")
-    connections.connect(user.id, "sumup", allow(url, merchant)["code"], connections.redirect_uri("sumup"))
+    url, _ = linked_accounts.authorize_url(user, "sumup")
+    linked_accounts.connect(
+        user.id, "sumup", allow(url, merchant)["code"], linked_accounts.redirect_uri("sumup")
+    )
     db.session.expire_all()
 
 
 def names(event: Event) -> list[str]:
-    return [way.name for way in catalogue.ways_to_pay(event)]
+    return [way.name for way in events.ways_to_pay(event)]
 
 
 def test_an_organisers_event_does_not_sell_through_the_house_unless_it_is_let(olga: User) -> None:
     event = make_event(organiser_id=olga.id)
-    assert selling.selling(event).state is Sale.PAYMENTS_OFF
-    assert catalogue.upcoming()[0].state is Sale.PAYMENTS_OFF
+    assert availability.selling(event).state is Sale.PAYMENTS_OFF
+    assert events.upcoming()[0].state is Sale.PAYMENTS_OFF
     with pytest.raises(DomainError) as refused:
         place(event, provider="stripe")
     assert refused.value.code == "payments_off"
     let(olga)
-    assert selling.selling(event).is_open
+    assert availability.selling(event).is_open
     # SumUp's account of the house takes others' money by a setting of its own.
     assert names(event) == ["stripe"]
     let(olga, allowed=False)
-    assert selling.selling(event).state is Sale.PAYMENTS_OFF
-    assert selling.selling(make_event("house")).is_open
+    assert availability.selling(event).state is Sale.PAYMENTS_OFF
+    assert availability.selling(make_event("house")).is_open
 
 
 def test_what_is_on_the_way_is_paid_where_it_was_begun(olga: User, sandbox: Sandbox) -> None:
     let(olga)
-    payment = start.open_at_provider(place(make_event(organiser_id=olga.id)))
+    payment = starting.open_at_provider(place(make_event(organiser_id=olga.id)))
     assert payment is not None
     let(olga, allowed=False)
     sandbox.do(payment.provider_id or "", "pay")
-    asking.reconcile(payment.id, door="test")
+    reconciling.reconcile(payment.id, door="test")
     assert newest_order().state is OrderState.COMPLETED
-    assert ledger.held_for(olga.id) == {"EUR": 2500}
+    assert transfers.held_for(olga.id) == {"EUR": 2500}
 
 
 def test_the_organisers_own_account_comes_first(olga: User) -> None:
@@ -108,7 +100,7 @@ def test_the_organisers_own_account_comes_first(olga: User) -> None:
     assert names(event) == ["sumup", "stripe"]
     (payment,) = place(event).payments
     assert (payment.provider, payment.account, payment.owed_to_id) == ("sumup", "MHARBOUR", None)
-    assert [p.account for p in receivers.offered(event)][0] == "MHARBOUR"
+    assert [p.account for p in payees.offered(event)][0] == "MHARBOUR"
 
 
 def test_the_form_says_whose_account_it_is(olga: User, client: FlaskClient) -> None:
@@ -125,7 +117,7 @@ def test_the_form_says_whose_account_it_is(olga: User, client: FlaskClient) -> N
     let(olga)
     page = client.get("/organiser/events/new").text
     assert "the account of Kassa" in page and "is owed to you" in page
-    assert [name for name, _ in programme.ways(olga.id)] == ["sumup", "stripe"]
+    assert [name for name, _ in organiser_events.ways(olga.id)] == ["sumup", "stripe"]
 
 
 def test_a_wallets_money_is_in_the_houses_account_too(olga: User, client: FlaskClient) -> None:
@@ -133,35 +125,35 @@ def test_a_wallets_money_is_in_the_houses_account_too(olga: User, client: FlaskC
     connect(olga)
     ann = make_member()
     wallet.add_balance(ann, 9000, "Present", key="present", currency="EUR")
-    assert [way.name for way in catalogue.ways_to_pay(event, ann)] == ["sumup"]
+    assert [way.name for way in events.ways_to_pay(event, ann)] == ["sumup"]
     with pytest.raises(DomainError) as refused:
         place(event, user=ann, email=ann.email, provider="wallet")
     assert refused.value.code == "not_connected"
     let(olga)
-    assert [way.name for way in catalogue.ways_to_pay(event, ann)] == ["sumup", "stripe", "wallet"]
-    start.open_at_provider(place(event, user=ann, email=ann.email, provider="wallet"))
-    assert ledger.held_for(olga.id) == {"EUR": 2500}
+    assert [way.name for way in events.ways_to_pay(event, ann)] == ["sumup", "stripe", "wallet"]
+    starting.open_at_provider(place(event, user=ann, email=ann.email, provider="wallet"))
+    assert transfers.held_for(olga.id) == {"EUR": 2500}
     payment = newest_order().payments[0]
     refunds.request(payment.id, 1000, actor_id=None, reason="Ill")
-    assert ledger.held_for(olga.id) == {"EUR": 1500}
+    assert transfers.held_for(olga.id) == {"EUR": 1500}
 
 
 # --- The ledger -----------------------------------------------------------------------------------------
 
 
 def sold(sandbox: Sandbox, event: Event, quantity: int = 2, **more: Any) -> Payment:
-    payment = start.open_at_provider(place(event, quantity, **more))
+    payment = starting.open_at_provider(place(event, quantity, **more))
     assert payment is not None
     sandbox.do(payment.provider_id or "", "pay")
-    asking.reconcile(payment.id, door="test")
+    reconciling.reconcile(payment.id, door="test")
     return db.session.get_one(Payment, payment.id, populate_existing=True)
 
 
 def balances(user: User) -> tuple[int, int]:
     """What is on the organiser's own accounts by their sales, and what the house owes them."""
     return (
-        ledger.balance(ledger.sales_account(user.id), "EUR"),
-        ledger.balance(ledger.owed_account(user.id), "EUR"),
+        transfers.balance(transfers.sales_account(user.id), "EUR"),
+        transfers.balance(transfers.owed_account(user.id), "EUR"),
     )
 
 
@@ -175,7 +167,7 @@ def test_the_ledger_says_whose_money_it_is(olga: User, sandbox: Sandbox) -> None
     assert balances(olga) == (5000, 7500)
     sold(sandbox, make_event("house"), provider="stripe")
     assert balances(olga) == (5000, 7500)
-    assert ledger.balance(ledger.sales_account(None), "EUR") == 5000
+    assert transfers.balance(transfers.sales_account(None), "EUR") == 5000
 
 
 def test_refunds_and_disputes_take_it_from_where_it_went(olga: User, sandbox: Sandbox) -> None:
@@ -185,16 +177,16 @@ def test_refunds_and_disputes_take_it_from_where_it_went(olga: User, sandbox: Sa
     refunds.request(payment.id, 1000, actor_id=None, reason="Ill")
     assert balances(olga) == (0, 4000)
     sandbox.do(provider_id, "dispute", amount_minor=1500)
-    asking.reconcile(payment.id, door="test")
+    reconciling.reconcile(payment.id, door="test")
     assert balances(olga) == (0, 2500)
     sandbox.do(provider_id, "dispute_won")
-    asking.reconcile(payment.id, door="test")
+    reconciling.reconcile(payment.id, door="test")
     assert balances(olga) == (0, 4000)
     sandbox.do(provider_id, "refund", amount_minor=500)
-    asking.reconcile(payment.id, door="test")
+    reconciling.reconcile(payment.id, door="test")
     assert balances(olga) == (0, 3500)
     sandbox.do(provider_id, "refund_fail")
-    asking.reconcile(payment.id, door="test")
+    reconciling.reconcile(payment.id, door="test")
     assert balances(olga)[0] == 0
 
 
@@ -206,10 +198,10 @@ def test_what_was_sold_before_it_was_kept_apart_goes_back_from_where_it_is(
     order = place(make_event(organiser_id=olga.id), 2)
     order.payments[0].owed_to_id = None
     db.session.commit()
-    payment = start.open_at_provider(order)
+    payment = starting.open_at_provider(order)
     assert payment is not None
     sandbox.do(payment.provider_id or "", "pay")
-    asking.reconcile(payment.id, door="test")
+    reconciling.reconcile(payment.id, door="test")
     assert balances(olga) == (5000, 0)
     refunds.request(payment.id, 5000, actor_id=None, reason="Ill")
     assert balances(olga) == (0, 0)
@@ -222,13 +214,13 @@ def test_goods_that_a_person_hands_over_are_owed_too(olga: User) -> None:
     for report in (report_on(payment, "open"), report_on(payment, "paid", amount_minor=2400)):
         settling.settle(payment.id, report, door="test")
     incident = db.session.query(Incident).one()
-    decisions.resolve(incident.id, how="issue", reason="A rounding", actor_id=None)
+    incident_decisions.resolve(incident.id, how="issue", reason="A rounding", actor_id=None)
     assert balances(olga) == (0, 2400)
 
 
 def test_a_listing_fee_is_owed_to_nobody(olga: User) -> None:
     event = make_event(organiser_id=olga.id, state="draft")
-    fee = orders.place_listing_fee(event, olga, 1000, "EUR", provider="stripe", form_token="fee")
+    fee = placing.place_listing_fee(event, olga, 1000, "EUR", provider="stripe", form_token="fee")
     assert fee.payments[0].owed_to_id is None
 
 
@@ -253,7 +245,7 @@ def test_an_admin_lets_an_organiser_and_sees_what_is_held(olga: User, client: Fl
     assert "Pier Nine may sell through the house" in client.get("/admin/setup").text
     assert "Held for Pier Nine" in client.get(f"/organiser/events/{event.slug}").text
     post(client, f"{page}/house", page=page, allowed="no")
-    assert selling.selling(db.session.get_one(Event, event.id)).state is Sale.PAYMENTS_OFF
+    assert availability.selling(db.session.get_one(Event, event.id)).state is Sale.PAYMENTS_OFF
     assert client.post(f"{page}/house", data={"allowed": "yes"}).status_code == 400
 
 
@@ -264,7 +256,7 @@ def test_an_organiser_lets_nobody(olga: User, client: FlaskClient) -> None:
     assert profile is not None
     answer = post(client, f"/admin/organisers/{profile.id}/house", page="/tickets/find", allowed="yes")
     assert answer.status_code == 403
-    assert not house.serves_organiser(olga.id)
+    assert not house_account.serves_organiser(olga.id)
 
 
 def test_an_organisers_page_says_that_nobody_can_pay(olga: User, client: FlaskClient) -> None:
@@ -312,17 +304,17 @@ def test_an_upgrade_leaves_on_sale_what_is_on_sale(
     downgrade(revision="0003")
     upgrade()
     config.use(config.load(environ | {"HOUSE_ACCOUNT_FOR_ORGANISERS": ""}))
-    assert [house.serves_organiser(one) for one in ids] == [True, True, False, False, True]
+    assert [house_account.serves_organiser(one) for one in ids] == [True, True, False, False, True]
     assert db.session.get_one(Order, order_id).payments[0].owed_to_id is None
-    event = catalogue.event("bare")
-    assert selling.selling(event).is_open
+    event = events.event("bare")
+    assert availability.selling(event).is_open
 
 
 def test_the_demo_sells_where_there_is_only_the_houses_account(app: Flask, environ: dict[str, str]) -> None:
     bare = {name: "" for name in environ if name.startswith("SUMUP_")}
     config.use(config.load(environ | bare | {"HOUSE_ACCOUNT_FOR_ORGANISERS": ""}))
     demo.seed()
-    assert all(one.state in (Sale.OPEN, Sale.SOLD_OUT) for one in catalogue.upcoming())
+    assert all(one.state in (Sale.OPEN, Sale.SOLD_OUT) for one in events.upcoming())
     made = demo.event("gig", capacity=5, price_minor=1000, currency="EUR", provider="stripe")
-    assert names(made) == ["stripe"] and selling.selling(made).is_open
+    assert names(made) == ["stripe"] and availability.selling(made).is_open
     config.use(config.load(environ))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from flask import Flask
 
-from domain import checks, refunds, sweep
-from domain.payments import asking, start
+from domain.office import invariants
+from domain.payments import reconciling, refunds, starting
+from domain.sweep import sweeping
 from extensions import db
 from models import OrderState, Payment, PaymentState, Refund, RefundState
 from tests.support.merchants import use_sumup
@@ -19,10 +20,10 @@ from tests.support.shop import make_event, place
 def paid(app: Flask, environ: dict[str, str], sandbox: Sandbox) -> Payment:
     """A payment of 50.00 through SumUp, whose refunds show there after half an hour."""
     use_sumup(environ, sandbox)
-    payment = start.open_at_provider(place(make_event(providers=["sumup"]), 2))
+    payment = starting.open_at_provider(place(make_event(providers=["sumup"]), 2))
     assert payment is not None
     sandbox.do(payment.provider_id or "", "pay")
-    asking.reconcile(payment.id, door="test")
+    reconciling.reconcile(payment.id, door="test")
     sandbox.post("settings", {"sumup": {"refund_shows_after": 1800}})
     return again(payment)
 
@@ -50,22 +51,22 @@ def test_a_sum_that_shows_later_is_waited_for(paid: Payment, sandbox: Sandbox) -
     made = lose_the_answer(paid, sandbox, "timeout_after")
     for _ in range(4):
         sandbox.advance(400)
-        sweep.run("test")
+        sweeping.run("test")
     assert db.session.get_one(Refund, made.id, populate_existing=True).state is RefundState.CREATED
     sandbox.advance(400)
-    sweep.run("test")
+    sweeping.run("test")
     payment = again(paid)
     assert [refund.state for refund in payment.refunds] == [RefundState.SUCCEEDED]
     assert payment.order.state is OrderState.PARTIALLY_REFUNDED
     assert asked(sandbox) == 1 and sandbox.get("payments")[0]["refunded_minor"] == 1000
-    assert len(mails("refund")) == 1 and checks.look() == []
+    assert len(mails("refund")) == 1 and invariants.look() == []
 
 
 def test_what_never_shows_is_for_a_person_and_not_asked_for_again(paid: Payment, sandbox: Sandbox) -> None:
     lose_the_answer(paid, sandbox, "timeout_before")
     for hours in (0.2, 1, 1, 12, 12, 2):
         sandbox.advance(hours * 3600)
-        sweep.run("test")
+        sweeping.run("test")
     payment = again(paid)
     assert [refund.state for refund in payment.refunds] == [RefundState.REVIEW]
     assert asked(sandbox) == 1 and payment.state is PaymentState.PAID
@@ -79,6 +80,6 @@ def test_a_refund_that_certainly_was_not_made_is_asked_for_again(paid: Payment, 
     made = refunds.request(paid.id, 1000, actor_id=None, reason="Asked for")
     assert (made.state, made.asked_at) == (RefundState.CREATED, None)
     sandbox.advance(400)
-    sweep.run("test")
+    sweeping.run("test")
     assert [refund.state for refund in again(paid).refunds] == [RefundState.SUCCEEDED]
     assert sandbox.get("payments")[0]["refunded_minor"] == 1000

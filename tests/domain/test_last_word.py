@@ -11,7 +11,7 @@ import pytest
 from flask import Flask
 from sqlalchemy import select
 
-from domain.payments import asking
+from domain.payments import reconciling
 from extensions import db
 from models import PAYMENT_ACTIVE, PaymentState, TicketType
 from tests.domain.test_second_provider import again, later, opened, sold, told
@@ -37,10 +37,10 @@ def to_the_deadline(bank: Bench, monkeypatch: pytest.MonkeyPatch, minutes: float
 def test_a_refusal_is_told_and_may_be_followed_by_a_payment(bank: Bench) -> None:
     payment = opened(sold(bank.name))
     bank.do(payment.provider_id or "", "decline")
-    assert asking.reconcile(payment.id, door="test").verdict == "still_pending"
+    assert reconciling.reconcile(payment.id, door="test").verdict == "still_pending"
     assert again(payment).reason
     bank.do(payment.provider_id or "", "pay")
-    assert asking.reconcile(payment.id, door="test").verdict == "verified"
+    assert reconciling.reconcile(payment.id, door="test").verdict == "verified"
     assert told(payment) == ["open", "declined", "paid", "fulfilled"]
 
 
@@ -55,16 +55,16 @@ def test_paid_between_the_reading_and_the_close_wins(bank: Bench, monkeypatch: p
 
     monkeypatch.setattr(adapter, "close", just_paid)
     to_the_deadline(bank, monkeypatch, 1)
-    assert asking.reconcile(payment.id, door="sweep").verdict == "verified"
+    assert reconciling.reconcile(payment.id, door="sweep").verdict == "verified"
     assert again(payment).fulfilled
 
 
 def test_at_its_deadline_it_is_closed_at_the_provider(bank: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     payment = opened(sold(bank.name))
     to_the_deadline(bank, monkeypatch, -1)
-    assert asking.reconcile(payment.id, door="sweep").verdict == "still_pending"
+    assert reconciling.reconcile(payment.id, door="sweep").verdict == "still_pending"
     later(monkeypatch, 2)
-    assert asking.reconcile(payment.id, door="sweep").verdict == "failed"
+    assert reconciling.reconcile(payment.id, door="sweep").verdict == "failed"
     closed = again(payment)
     assert closed.state not in PAYMENT_ACTIVE
     assert bank.provider().fetch(closed.provider_id or "").state == closed.state
@@ -78,8 +78,8 @@ def test_silence_at_the_deadline_is_no_last_word(
     payment = opened(sold(bank.name))
     bank.trouble(trouble)
     to_the_deadline(bank, monkeypatch, 500)
-    assert asking.reconcile(payment.id, door="sweep").verdict == "error"
+    assert reconciling.reconcile(payment.id, door="sweep").verdict == "error"
     assert again(payment).state is PaymentState.OPEN
     bank.trouble()
     bank.do(payment.provider_id or "", "pay")
-    assert asking.reconcile(payment.id, door="sweep").verdict == "verified"
+    assert reconciling.reconcile(payment.id, door="sweep").verdict == "verified"

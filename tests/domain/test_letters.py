@@ -16,7 +16,10 @@ from flask import Flask
 from PIL import Image
 
 import config
-from domain import clock, codes, letters, orders, outbox, tickets
+from domain import clock, codes
+from domain.orders import placing
+from domain.post import mail_kinds, outbox
+from domain.tickets import issuing
 from extensions import db
 from models import Order, Payment, PaymentState, Refund, RefundState
 from tests.support import mailserver, queries
@@ -42,7 +45,7 @@ ABOUT_ORDERS = (
     "listing_review",
     "listing_decided",
 )
-OTHERS = tuple(sorted(letters.KINDS - set(ABOUT_ORDERS)))
+OTHERS = tuple(sorted(mail_kinds.KINDS - set(ABOUT_ORDERS)))
 CONTEXT: dict[str, Any] = {
     "reason": "Your card was declined.",
     "amount_minor": 2500,
@@ -76,7 +79,7 @@ def server(app: Flask) -> Iterator[MailServer]:
 
 def ticketed(quantity: int = 2, **more: Any) -> Order:
     order = place(make_event(limit=100, capacity=200, **more), quantity)
-    tickets.issue(order)
+    issuing.issue(order)
     db.session.commit()
     return order
 
@@ -110,7 +113,7 @@ def test_every_kind_is_readable_as_text_and_as_html(server: MailServer, kind: st
     if order is not None:
         assert order.code in text and order.code in html
         if kind != "top_up":
-            assert orders.url(order) in text and orders.url(order) in html
+            assert placing.url(order) in text and placing.url(order) in html
             assert order.event is not None and order.event.title in text
             assert "Hello Ada Buyer," in text
 
@@ -172,7 +175,7 @@ def test_the_tickets_mail_shows_each_code_and_carries_pdf_and_calendar(server: M
         picture = pictures[content_id]
         assert picture.get_content_disposition() == "inline"
         found = zxingcpp.read_barcodes(Image.open(io.BytesIO(picture.get_content())))
-        assert [code.text for code in found] == [tickets.qr_text(ticket, order.code)]
+        assert [code.text for code in found] == [issuing.qr_text(ticket, order.code)]
         assert codes.show(ticket.code) in html
         assert codes.show(ticket.code) in text_of(message)
     pdf, calendar = (part for part in parts(message) if part.get_content_disposition() == "attachment")
@@ -181,7 +184,7 @@ def test_the_tickets_mail_shows_each_code_and_carries_pdf_and_calendar(server: M
     assert calendar.get_filename() == "event.ics"
     content = calendar.get_payload(decode=True)
     assert isinstance(content, bytes)
-    assert icalendar.Calendar.from_ical(content).walk("VEVENT")[0]["URL"] == orders.url(order)
+    assert icalendar.Calendar.from_ical(content).walk("VEVENT")[0]["URL"] == placing.url(order)
 
 
 def test_pictures_are_inside_the_html_so_that_clients_show_them_there(server: MailServer) -> None:
@@ -208,12 +211,12 @@ def test_the_tickets_mail_says_what_was_bought_where_and_when(server: MailServer
 
 def test_only_valid_tickets_are_mailed(server: MailServer) -> None:
     order = ticketed(2)
-    tickets.void(order.tickets[:1], "refunded")
+    issuing.void(order.tickets[:1], "refunded")
     db.session.commit()
     message = mailed(server, "tickets", order)
     assert message["Subject"].startswith("Your ticket for")
     assert codes.show(order.tickets[0].code) not in text_of(message)
-    tickets.void(order.tickets, "refunded")
+    issuing.void(order.tickets, "refunded")
     db.session.commit()
     message = mailed(server, "tickets", order)
     assert "no valid tickets any more" in text_of(message)
@@ -251,7 +254,7 @@ def test_an_order_received_asks_to_keep_the_link(server: MailServer) -> None:
 
 
 def test_a_top_up_received_speaks_of_no_tickets(server: MailServer) -> None:
-    order = orders.place_top_up(make_user("ada@example.org"), 5000)
+    order = placing.place_top_up(make_user("ada@example.org"), 5000)
     assert "ticket" not in text_of(mailed(server, "order_received", order)).lower()
 
 
@@ -262,7 +265,7 @@ def test_a_failed_payment_says_why_and_how_to_try_again(server: MailServer) -> N
         "We are sorry",
         "The card has expired. Use another one.",
         "To try again",
-        orders.url(order),
+        placing.url(order),
         "help@example.org",
     ):
         assert said in text, said
@@ -313,7 +316,7 @@ def test_a_refund_to_the_wallet_is_there_at_once(server: MailServer) -> None:
 
 
 def test_a_top_up_says_how_much(server: MailServer) -> None:
-    order = orders.place_top_up(make_user("ada@example.org"), 5000)
+    order = placing.place_top_up(make_user("ada@example.org"), 5000)
     text = text_of(mailed(server, "top_up", order))
     assert "AED" in text and "50.00 has been added to your wallet" in text
     assert "http://localhost/wallet/" in text

@@ -15,8 +15,10 @@ import pytest
 from flask import Flask
 from sqlalchemy import func, select
 
-from domain import clock, outbox, sweep
-from domain.payments import start
+from domain import clock
+from domain.payments import starting
+from domain.post import outbox
+from domain.sweep import sweeping
 from extensions import db
 from models import Order, OrderState, Payment, PaymentState, Ticket, TicketType
 from tests.support.sandbox import Sandbox
@@ -102,7 +104,7 @@ class Life:
         began = clock.now()
         for buyer in self.everybody:
             order = place(event, email=buyer.email)
-            payment = start.open_at_provider(order)
+            payment = starting.open_at_provider(order)
             assert payment is not None and payment.state is PaymentState.OPEN
             assert payment.provider == "sumup" and payment.provider_id is not None
             buyer.code, buyer.provider_id = payment.order.code, payment.provider_id
@@ -126,11 +128,11 @@ class Life:
 
     def _sweep(self, minute: int) -> None:
         began, before = clock.now(), len(self.sandbox.calls())
-        run = sweep.run("clock", tell=self.told.setdefault(minute, []).append, verbose=True)
+        run = sweeping.run("clock", tell=self.told.setdefault(minute, []).append, verbose=True)
         self.calls[minute] = len(self.sandbox.calls()) - before
         self.runs[minute] = (run.verified, run.failed, run.pending, run.errors, run.provider_calls)
         if minute in TWICE:
-            sweep.run("clock")
+            sweeping.run("clock")
         self._note(minute, began)
 
     def _note(self, minute: int, began: datetime) -> None:

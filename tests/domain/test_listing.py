@@ -8,11 +8,15 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from domain import catalogue, checks, ledger, listing, orders, refunds, selling, sweep
+from domain.catalogue import availability, events
+from domain.catalogue.availability import Sale
 from domain.errors import DomainError, NotFound
-from domain.letters import compose
-from domain.payments import asking, start
-from domain.selling import Sale
+from domain.ledger import transfers
+from domain.office import invariants
+from domain.orders import placing, publishing
+from domain.payments import reconciling, refunds, starting
+from domain.post.mail_kinds import compose
+from domain.sweep import sweeping
 from extensions import db
 from models import Event, EventState, Order, OrderState, Payment, PaymentState, Role, User
 from tests.support.merchants import make_organiser, use_sumup
@@ -38,9 +42,9 @@ def draft(olga: User) -> Event:
 
 def begun(event: Event, user: User, provider: str = "stripe") -> tuple[Order, Payment]:
     """The fee's order with its payment open at the provider."""
-    order = listing.publish(event, user, provider)
+    order = publishing.publish(event, user, provider)
     assert order is not None
-    payment = start.open_at_provider(order)
+    payment = starting.open_at_provider(order)
     assert payment is not None
     return order, payment
 
@@ -54,7 +58,7 @@ def paid(event: Event, user: User, sandbox: Sandbox, provider: str = "stripe") -
     """The fee, paid and settled."""
     _, payment = begun(event, user, provider)
     sandbox.do(str(payment.provider_id), "pay")
-    asking.reconcile(payment.id, door="success")
+    reconciling.reconcile(payment.id, door="success")
     assert state_of(event) is EventState.PUBLISHED
     return db.session.get_one(Payment, payment.id, populate_existing=True)
 
@@ -63,14 +67,14 @@ def test_nothing_to_pay_publishes_at_once(
     olga: User, draft: Event, environ: dict[str, str], sandbox: Sandbox
 ) -> None:
     use_sumup(environ, sandbox)
-    assert listing.publish(draft, olga, None) is None
+    assert publishing.publish(draft, olga, None) is None
     assert state_of(draft) is EventState.PUBLISHED
 
 
 def test_the_houses_events_cost_nothing(app: Flask) -> None:
     boss = make_user("boss@example.org", Role.ADMIN)
     event = make_event("house", state=EventState.DRAFT)
-    assert listing.publish(event, boss, None) is None
+    assert publishing.publish(event, boss, None) is None
     assert state_of(event) is EventState.PUBLISHED
 
 
@@ -83,71 +87,71 @@ def test_the_event_goes_live_when_the_fee_settles_by_the_sweep(
     sandbox.do(str(payment.provider_id), "pay")
     sandbox.advance(400)
     event_id, order_id, account = draft.id, order.id, payment.account
-    sweep.run("test")
+    sweeping.run("test")
     assert db.session.get_one(Event, event_id).state is EventState.PUBLISHED
     order = db.session.get_one(Order, order_id)
     assert order.state is OrderState.COMPLETED and order.tickets == []
-    assert ledger.balance(ledger.PLATFORM, "EUR") == 1250
-    assert ledger.balance(ledger.provider_account(provider, account), "EUR") == -1250
+    assert transfers.balance(transfers.PLATFORM, "EUR") == 1250
+    assert transfers.balance(transfers.provider_account(provider, account), "EUR") == -1250
     (letter,) = mails("listing_live")
     assert letter.to == "olga@example.org" and mails("tickets") == []
-    assert checks.look() == []
+    assert invariants.look() == []
 
 
 def test_the_fee_is_paid_from_the_wallet(olga: User, draft: Event) -> None:
-    ledger.wallet_of(olga.id, "EUR")
-    ledger.post(
+    transfers.wallet_of(olga.id, "EUR")
+    transfers.post(
         key="gift",
-        debit=ledger.SUSPENSE,
-        credit=ledger.wallet_account(olga.id),
+        debit=transfers.SUSPENSE,
+        credit=transfers.wallet_account(olga.id),
         amount_minor=2000,
         currency="EUR",
         kind="adjustment",
     )
     db.session.commit()
-    assert "wallet" in [way.name for way in listing.offer(draft, olga).ways]
-    order = listing.publish(draft, olga, "wallet")
+    assert "wallet" in [way.name for way in publishing.offer(draft, olga).ways]
+    order = publishing.publish(draft, olga, "wallet")
     assert order is not None
-    start.open_at_provider(order)
+    starting.open_at_provider(order)
     assert state_of(draft) is EventState.PUBLISHED
-    assert ledger.balance(ledger.wallet_account(olga.id), "EUR") == 750
+    assert transfers.balance(transfers.wallet_account(olga.id), "EUR") == 750
 
 
 def test_asking_again_takes_up_the_same_order(olga: User, draft: Event, sandbox: Sandbox) -> None:
     order, payment = begun(draft, olga)
-    again = listing.publish(draft, olga, "stripe")
+    again = publishing.publish(draft, olga, "stripe")
     assert again is not None and again.id == order.id and len(again.payments) == 1
-    other = listing.publish(draft, olga, "sumup")
+    other = publishing.publish(draft, olga, "sumup")
     assert other is not None and other.id == order.id
     assert [p.state for p in other.payments] == [PaymentState.CANCELLED, PaymentState.OPEN]
     sandbox.do(str(other.payments[1].provider_id), "pay")
-    asking.reconcile(other.payments[1].id, door="success")
+    reconciling.reconcile(other.payments[1].id, door="success")
     assert state_of(draft) is EventState.PUBLISHED
     assert payment.id == other.payments[0].id
 
 
 def test_a_cancelled_attempt_can_be_paid_after_all(olga: User, draft: Event, sandbox: Sandbox) -> None:
     order, _ = begun(draft, olga)
-    assert orders.cancel(order, door="order_page").state is OrderState.CANCELLED
+    assert placing.cancel(order, door="order_page").state is OrderState.CANCELLED
     again, payment = begun(draft, olga)
     assert again.id == order.id
     sandbox.do(str(payment.provider_id), "pay")
-    asking.reconcile(payment.id, door="success")
+    reconciling.reconcile(payment.id, door="success")
     assert state_of(draft) is EventState.PUBLISHED
 
 
 def test_what_cannot_be_published_is_refused_in_words(olga: User, draft: Event) -> None:
     with pytest.raises(NotFound):
-        listing.publish(draft, make_organiser("other@example.org"), "stripe")
+        publishing.publish(draft, make_organiser("other@example.org"), "stripe")
     with pytest.raises(DomainError, match="how to pay"):
-        listing.publish(draft, olga, None)
+        publishing.publish(draft, olga, None)
     with pytest.raises(DomainError, match="how to pay"):
-        listing.publish(draft, olga, "wallet")
+        publishing.publish(draft, olga, "wallet")
     for state, code in ((EventState.CANCELLED, "cancelled"), (EventState.PUBLISHED, "published")):
         draft.state = state
         db.session.commit()
         with pytest.raises(DomainError) as refusal:
-            listing.publish(draft, olga, "stripe")
+            publishing.publish(draft, olga, "stripe")
         assert refusal.value.code == code
     draft.state, draft.starts_at, draft.ends_at = (
         EventState.DRAFT,
@@ -156,7 +160,7 @@ def test_what_cannot_be_published_is_refused_in_words(olga: User, draft: Event) 
     )
     db.session.commit()
     with pytest.raises(DomainError, match="over"):
-        listing.publish(draft, olga, "stripe")
+        publishing.publish(draft, olga, "stripe")
 
 
 def test_a_fee_that_is_refunded_takes_the_event_to_review_until_an_admin_decides(
@@ -166,23 +170,23 @@ def test_a_fee_that_is_refunded_takes_the_event_to_review_until_an_admin_decides
     payment = paid(draft, olga, sandbox)
     refunds.request(payment.id, 1250, actor_id=boss.id, reason="By mistake")
     assert state_of(draft) is EventState.REVIEW
-    assert selling.selling(draft).state is Sale.WITHDRAWN
-    assert ledger.balance(ledger.PLATFORM, "EUR") == 0
+    assert availability.selling(draft).state is Sale.WITHDRAWN
+    assert transfers.balance(transfers.PLATFORM, "EUR") == 0
     (alert,) = [mail for mail in mails("alert") if "Off Sale" in mail.context["subject"]]
     assert "/admin/listings" in alert.context["text"]
     (letter,) = mails("listing_review")
     assert letter.to == "olga@example.org" and "fee was refunded" in letter.context["what"]
     with pytest.raises(DomainError, match="An admin looks"):
-        listing.publish(draft, olga, "stripe")
-    assert [item.event.slug for item in listing.waiting()] == ["gala"]
+        publishing.publish(draft, olga, "stripe")
+    assert [item.event.slug for item in publishing.waiting()] == ["gala"]
     with pytest.raises(DomainError, match="Say why"):
-        listing.decide(draft.id, "publish", reason=" ", actor_id=boss.id)
-    listing.decide(draft.id, "publish", reason="Our mistake", actor_id=boss.id)
+        publishing.decide(draft.id, "publish", reason=" ", actor_id=boss.id)
+    publishing.decide(draft.id, "publish", reason="Our mistake", actor_id=boss.id)
     assert state_of(draft) is EventState.PUBLISHED
-    asking.reconcile(payment.id, door="admin")
+    reconciling.reconcile(payment.id, door="admin")
     assert state_of(draft) is EventState.PUBLISHED, "what was decided stays decided"
     with pytest.raises(DomainError, match="nothing to decide"):
-        listing.decide(draft.id, "cancel", reason="Again", actor_id=boss.id)
+        publishing.decide(draft.id, "cancel", reason="Again", actor_id=boss.id)
     timeline = db.session.get_one(Payment, payment.id).order.timeline
     assert [entry.actor_id for entry in timeline if entry.what == "listing_decided"] == [boss.id]
     assert [letter.context for letter in mails("listing_decided")] == [{"state": "published"}]
@@ -194,9 +198,9 @@ def test_a_fee_that_is_refunded_at_the_provider_does_the_same(
 ) -> None:
     payment = paid(draft, olga, sandbox, provider)
     sandbox.do(str(payment.provider_id), "refund", amount_minor=1250)
-    asking.reconcile(payment.id, door="admin")
+    reconciling.reconcile(payment.id, door="admin")
     assert state_of(draft) is EventState.REVIEW
-    assert checks.look() == []
+    assert invariants.look() == []
 
 
 def test_a_dispute_takes_it_to_review_and_winning_it_brings_it_back(
@@ -204,12 +208,12 @@ def test_a_dispute_takes_it_to_review_and_winning_it_brings_it_back(
 ) -> None:
     payment = paid(draft, olga, sandbox)
     sandbox.do(str(payment.provider_id), "dispute")
-    asking.reconcile(payment.id, door="admin")
+    reconciling.reconcile(payment.id, door="admin")
     assert state_of(draft) is EventState.REVIEW
     (alert,) = [mail for mail in mails("alert") if "Disputed" in mail.context["subject"]]
     assert "tickets" not in alert.context["text"]
     sandbox.do(str(payment.provider_id), "dispute_won")
-    asking.reconcile(payment.id, door="admin")
+    reconciling.reconcile(payment.id, door="admin")
     assert state_of(draft) is EventState.PUBLISHED
     assert [letter.context for letter in mails("listing_decided")] == [{"state": "published"}]
 
@@ -221,9 +225,9 @@ def test_a_lost_dispute_waits_for_the_admin_who_may_cancel(
     payment = paid(draft, olga, sandbox)
     sandbox.do(str(payment.provider_id), "dispute")
     sandbox.do(str(payment.provider_id), "dispute_lost")
-    asking.reconcile(payment.id, door="admin")
+    reconciling.reconcile(payment.id, door="admin")
     assert state_of(draft) is EventState.REVIEW
-    listing.decide(draft.id, "cancel", reason="The bank took it", actor_id=boss.id)
+    publishing.decide(draft.id, "cancel", reason="The bank took it", actor_id=boss.id)
     assert state_of(draft) is EventState.CANCELLED
     assert [letter.context for letter in mails("listing_decided")] == [{"state": "cancelled"}]
 
@@ -232,18 +236,18 @@ def test_money_for_an_event_that_was_cancelled_meanwhile_waits_for_a_person(
     olga: User, draft: Event, sandbox: Sandbox
 ) -> None:
     order, payment = begun(draft, olga)
-    catalogue.cancel_event(draft)
+    events.cancel_event(draft)
     sandbox.do(str(payment.provider_id), "pay")
-    asking.reconcile(payment.id, door="success")
+    reconciling.reconcile(payment.id, door="success")
     assert db.session.get_one(Order, order.id).state is OrderState.REVIEW
     assert state_of(draft) is EventState.CANCELLED
 
 
 def test_a_fee_that_was_paid_is_not_asked_for_again(olga: User, draft: Event, sandbox: Sandbox) -> None:
     paid(draft, olga, sandbox)
-    catalogue.update_event(draft, state=EventState.DRAFT)
-    assert listing.offer(draft, olga).price.amount_minor == 0
-    assert listing.publish(draft, olga, None) is None
+    events.update_event(draft, state=EventState.DRAFT)
+    assert publishing.offer(draft, olga).price.amount_minor == 0
+    assert publishing.publish(draft, olga, None) is None
     assert state_of(draft) is EventState.PUBLISHED
 
 
@@ -302,7 +306,7 @@ def test_an_admin_waives_the_fee_and_the_timeline_says_who_and_why(
     assert entry.text == "The fee of €12.50 was waived: A gift to the school"
     (letter,) = mails("listing_live")
     assert letter.to == "olga@example.org" and "no listing fee is asked for" in compose(letter).text
-    assert listing.due(draft).amount_minor == 0 and checks.look() == []
+    assert publishing.due(draft).amount_minor == 0 and invariants.look() == []
 
 
 def test_an_organiser_waives_no_fee(app: Flask, draft: Event, boss: FlaskClient) -> None:

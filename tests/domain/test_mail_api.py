@@ -13,8 +13,9 @@ import pytest
 from flask import Flask
 
 import config
-from domain import letters, mailing, outbox, tickets
-from domain.outbox import Delivery
+from domain.post import mail_kinds, outbox, transport
+from domain.post.outbox import Delivery
+from domain.tickets import issuing
 from extensions import db
 from models import MailState, OutboxMail
 from tests.support.sandbox import Sandbox, free_port
@@ -43,7 +44,7 @@ def newest() -> OutboxMail:
 
 def test_the_tickets_mail_arrives_whole(api: Sandbox) -> None:
     order = place(make_event(title="Brass Night"), 2)
-    tickets.issue(order)
+    issuing.issue(order)
     outbox.stage("tickets", key="t", to="ada@example.org", order=order)
     db.session.commit()
     assert outbox.deliver_due(only="t") == Delivery(sent=1)
@@ -65,9 +66,9 @@ def test_the_tickets_mail_arrives_whole(api: Sandbox) -> None:
 
 def test_a_second_copy_is_recognised_there(api: Sandbox) -> None:
     owe()
-    letter = letters.compose(newest())
+    letter = mail_kinds.compose(newest())
     db.session.rollback()
-    with mailing.transport() as way:
+    with transport.transport() as way:
         way.send(letter)
         way.send(letter)
         # Drawn again, a PDF can differ in a few bytes; the key still says that it is the same mail.
@@ -141,10 +142,10 @@ def test_what_each_refusal_means(app: Flask, status: int, name: str, permanent: 
     with answering(status, body) as base:
         use(base)
         owe()
-        letter = letters.compose(newest())
+        letter = mail_kinds.compose(newest())
         with (
-            mailing.transport() as way,
-            pytest.raises(mailing.MailError, match=f"{status} Because") as raised,
+            transport.transport() as way,
+            pytest.raises(transport.MailError, match=f"{status} Because") as raised,
         ):
             way.send(letter)
     assert (raised.value.permanent, raised.value.everyone) == (permanent, everyone)

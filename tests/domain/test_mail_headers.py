@@ -13,8 +13,10 @@ import pytest
 from flask import Flask
 
 import config
-from domain import clock, documents, letters, mailing
-from domain.mailing import Attachment, Letter
+from domain import clock
+from domain.post import mail_kinds, transport
+from domain.post.transport import Attachment, Letter
+from domain.tickets import documents
 from extensions import db
 from models import OutboxMail
 from tests.support.shop import make_event, place
@@ -30,7 +32,7 @@ def made(subject: str, *files: Attachment) -> bytes:
     letter = Letter(
         "ada@example.org", subject, "Größe\n", "<p>Größe</p>", "<1@example.org>", clock.now(), files
     )
-    return mailing.compose(letter).as_bytes()
+    return transport.compose(letter).as_bytes()
 
 
 def read(raw: bytes) -> EmailMessage:
@@ -46,7 +48,7 @@ def headers_of(raw: bytes) -> list[bytes]:
 def test_a_thousand_subjects_arrive_as_they_were_written(app: Flask) -> None:
     chance, words = random.Random(7), TEXT.split()
     for _ in range(1000):
-        subject = mailing.one_line(" ".join(chance.choices(words, k=chance.randint(1, 25))), 200)
+        subject = transport.one_line(" ".join(chance.choices(words, k=chance.randint(1, 25))), 200)
         raw = made(subject)
         assert str(read(raw)["Subject"]) == subject
         lines = headers_of(raw)
@@ -87,7 +89,7 @@ def test_a_file_s_name_is_encoded_as_one(app: Flask) -> None:
 def test_parts_name_their_charset_and_the_calendar_its_method(app: Flask) -> None:
     place(make_event(price_minor=0, title="Fête d’été"), name="Zoë")
     mail = db.session.query(OutboxMail).filter_by(kind="tickets").one()
-    message = read(mailing.compose(letters.compose(mail)).as_bytes())
+    message = read(transport.compose(mail_kinds.compose(mail)).as_bytes())
     texts = [part for part in message.walk() if part.get_content_maintype() == "text"]
     assert [part.get_content_type() for part in texts] == ["text/plain", "text/html", "text/calendar"]
     assert {part.get_content_charset() for part in texts} == {"utf-8"}

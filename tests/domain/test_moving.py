@@ -12,9 +12,13 @@ from icalendar import Calendar
 from sqlalchemy import select
 
 import worker
-from domain import cancelling, catalogue, documents, door, moved_events, orders, sweep
+from domain.catalogue import events
+from domain.door import staff
 from domain.errors import DomainError
-from domain.letters import compose
+from domain.orders import event_cancellation, moved_events, placing
+from domain.post.mail_kinds import compose
+from domain.sweep import sweeping
+from domain.tickets import documents
 from extensions import db
 from models import Event, Order, Role
 from tests.support.people import log_in, mails, make_member, post
@@ -28,8 +32,8 @@ def sold(**more: Any) -> Event:
     event = make_event(price_minor=0, **more)
     place(event, 2, email="ada@example.org")
     place(event, 1, email="bea@example.org")
-    paid = catalogue.add_ticket_type(event, name="Seat", price_minor=900, capacity=9)
-    orders.place(event, {paid.id: 1}, name="Una", email="unpaid@example.org", provider="stripe")
+    paid = events.add_ticket_type(event, name="Seat", price_minor=900, capacity=9)
+    placing.place(event, {paid.id: 1}, name="Una", email="unpaid@example.org", provider="stripe")
     return db.session.get_one(Event, event.id, populate_existing=True)
 
 
@@ -52,11 +56,11 @@ def test_who_holds_a_ticket_is_told_once_with_a_new_calendar_file(app: Flask) ->
     event = sold()
     order = db.session.scalars(select(Order).filter_by(email="ada@example.org")).one()
     before = entry(documents.calendar(order))
-    catalogue.update_event(event, moves=True, venue="Old Ropeworks", **later(event))
+    events.update_event(event, moves=True, venue="Old Ropeworks", **later(event))
     # Who orders now knows the new date already.
     place(event, 1, email="new@example.org")
     assert told() == ["ada@example.org", "bea@example.org"]
-    sweep.run("test")
+    sweeping.run("test")
     assert told() == ["ada@example.org", "bea@example.org"]
     letter = next(compose(mail) for mail in mails("event_moved") if mail.to == "ada@example.org")
     assert letter.subject == "Changed: Concert"
@@ -75,7 +79,7 @@ def test_nothing_moves_before_somebody_agrees_to_tell_them(app: Flask) -> None:
     elsewhere = [{"venue": "Elsewhere"}, {"address": "1 Road"}, {"timezone": "Asia/Tokyo"}]
     for change in (later(event), *elsewhere):
         with pytest.raises(DomainError, match="3 tickets are out, in 2 orders") as refused:
-            catalogue.change_both(event, dict(change))
+            events.change_both(event, dict(change))
         assert refused.value.code == "moves"
     db.session.refresh(event)
     assert (event.starts_at, event.venue, event.calendar_sequence) == (starts_at, venue, 0)
@@ -85,24 +89,24 @@ def test_nothing_moves_before_somebody_agrees_to_tell_them(app: Flask) -> None:
 def test_what_moves_nobody_needs_no_word(app: Flask) -> None:
     """Another title, a date nobody knows yet, an event that is over: nobody has to be told."""
     event = sold()
-    catalogue.update_event(event, title="Other", starts_at=event.starts_at + timedelta(seconds=3))
+    events.update_event(event, title="Other", starts_at=event.starts_at + timedelta(seconds=3))
     empty = make_event("empty")
-    catalogue.update_event(empty, **later(empty))
+    events.update_event(empty, **later(empty))
     over = make_event("over", price_minor=0)
     place(over)
     over.starts_at, over.ends_at = over.starts_at - 9 * LATER, over.ends_at - 9 * LATER
     db.session.commit()
-    catalogue.update_event(over, starts_at=over.starts_at - LATER, ends_at=over.ends_at - LATER)
+    events.update_event(over, starts_at=over.starts_at - LATER, ends_at=over.ends_at - LATER)
     assert told() == []
 
 
 def test_each_move_is_told_and_two_at_once_are_one_mail(app: Flask) -> None:
     event = sold()
-    catalogue.update_event(event, moves=True, venue="First")
-    catalogue.update_event(event, moves=True, venue="Second")
+    events.update_event(event, moves=True, venue="First")
+    events.update_event(event, moves=True, venue="Second")
     assert len(told()) == 2
     assert "(before: Town Hall)" in compose(mails("event_moved")[0]).text
-    catalogue.update_event(event, moves=True, venue="Third")
+    events.update_event(event, moves=True, venue="Third")
     assert len(told()) == 4
     assert "(before: Second)" in compose(mails("event_moved")[-1]).text
 
@@ -110,7 +114,7 @@ def test_each_move_is_told_and_two_at_once_are_one_mail(app: Flask) -> None:
 def test_a_job_tells_them_at_once(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "_app", lambda: app)
     event = sold()
-    catalogue.update_event(event, moves=True, venue="Elsewhere")
+    events.update_event(event, moves=True, venue="Elsewhere")
     worker.moved_events()
     assert len(mails("event_moved")) == 2
 
@@ -119,7 +123,7 @@ def test_who_paid_for_the_old_date_is_told_when_the_ticket_is_there(app: Flask) 
     """The order was made before the event moved, and paid afterwards."""
     event = sold()
     order = db.session.scalars(select(Order).filter_by(email="unpaid@example.org")).one()
-    catalogue.update_event(event, moves=True, venue="Elsewhere")
+    events.update_event(event, moves=True, venue="Elsewhere")
     assert "unpaid@example.org" not in told()
     settled(order, "open", "paid")
     assert "unpaid@example.org" in told()
@@ -127,10 +131,10 @@ def test_who_paid_for_the_old_date_is_told_when_the_ticket_is_there(app: Flask) 
 
 def test_a_cancelled_event_moves_nobody(app: Flask) -> None:
     event = sold()
-    catalogue.update_event(event, moves=True, venue="Elsewhere")
-    cancelling.cancel(event, refund=False, actor_id=make_user("boss@example.org", Role.ADMIN).id)
+    events.update_event(event, moves=True, venue="Elsewhere")
+    event_cancellation.cancel(event, refund=False, actor_id=make_user("boss@example.org", Role.ADMIN).id)
     assert told() == []
-    cancelling.tell_holders()
+    event_cancellation.tell_holders()
     assert entry(compose(mails("event_cancelled")[0]).attachments[0].data)["STATUS"] == "CANCELLED"
     assert "STATUS:CANCELLED" in documents.calendar(event).decode()
 
@@ -167,15 +171,15 @@ def test_the_forms_ask_before_a_sold_event_moves(client: FlaskClient, page: str)
 
 def test_the_doors_links_outlive_an_event_that_is_later(app: Flask) -> None:
     event = make_event()
-    kept, _ = door.make_pass(event, "Front", created_by=None)
-    gone, _ = door.make_pass(event, "Side", created_by=None)
-    door.revoke(event, gone.id)
+    kept, _ = staff.make_pass(event, "Front", created_by=None)
+    gone, _ = staff.make_pass(event, "Side", created_by=None)
+    staff.revoke(event, gone.id)
     until, was = kept.expires_at, gone.expires_at
-    catalogue.update_event(event, **later(event))
+    events.update_event(event, **later(event))
     db.session.expire_all()
     assert (kept.expires_at, gone.expires_at) == (until + LATER, was)
     # Earlier, it stays: nobody at the door is locked out by a correction.
-    catalogue.update_event(event, starts_at=event.starts_at - LATER)
-    catalogue.update_event(event, ends_at=event.ends_at - LATER)
+    events.update_event(event, starts_at=event.starts_at - LATER)
+    events.update_event(event, ends_at=event.ends_at - LATER)
     db.session.expire_all()
     assert kept.expires_at == until + LATER

@@ -10,8 +10,12 @@ from flask import Flask
 from flask.testing import FlaskClient
 from pypdf import PdfReader
 
-from domain import accounts, documents, letters, names, orders
+from domain import names
 from domain.errors import DomainError
+from domain.orders import placing
+from domain.people import accounts
+from domain.post import mail_kinds
+from domain.tickets import documents
 from extensions import db
 from models import Order, OutboxMail, Role
 from tests.support.people import log_in, make_member, post
@@ -86,7 +90,7 @@ def test_an_address_of_the_web_is_no_name(app: Flask, name: str) -> None:
     for take in (
         lambda: names.clean(name),
         lambda: place(event, name=name),
-        lambda: orders.place_guests(
+        lambda: placing.place_guests(
             event, event.ticket_types[0].id, 1, name=name, email="a@example.org", actor_id=user.id
         ),
         lambda: accounts.register("new@example.org", "three green bottles", name),
@@ -135,14 +139,14 @@ def test_no_mail_makes_a_link_of_a_name(app: Flask) -> None:
     """M.Sc is a name, and a domain of the Seychelles: an invisible sign keeps it from being linked."""
     order = place(make_event(price_minor=0), name="Ada M.Sc")
     mail = db.session.query(OutboxMail).filter_by(kind="tickets").one()
-    letter = letters.compose(mail)
+    letter = mail_kinds.compose(mail)
     for text in (letter.text, letter.html):
         assert "M.\u2060Sc" in text and "M.Sc" not in text
     old = "WIN: https://evil.example"
     order.name = old
     order.tickets[0].holder = old
     db.session.commit()
-    letter = letters.compose(mail)
+    letter = mail_kinds.compose(mail)
     assert "evil.example" not in letter.text + letter.html and "https://evil" not in letter.text
     assert names.unlinked("Dr.Müller") == "Dr.Müller"
 

@@ -8,8 +8,11 @@ import pytest
 from flask import Flask
 from sqlalchemy import func, select
 
-from domain import checks, clock, credentials, sweep
-from domain.payments import start
+from domain import clock
+from domain.connections import credentials
+from domain.office import invariants
+from domain.payments import starting
+from domain.sweep import sweeping
 from extensions import db
 from models import Connection, Order, OrderState, Payment, PaymentState, TicketType, User
 from tests.support.merchants import connect, make_organiser, use_sumup
@@ -42,7 +45,7 @@ def break_off(sandbox: Sandbox) -> None:
 def ordered(olga: User) -> Payment:
     """What comes of an order for the organiser's event."""
     event = make_event(organiser_id=olga.id, providers=["sumup"])
-    payment = start.open_at_provider(place(event, 2, provider="sumup"))
+    payment = starting.open_at_provider(place(event, 2, provider="sumup"))
     assert payment is not None and payment.state is PaymentState.CREATED
     return payment
 
@@ -77,11 +80,11 @@ def test_what_was_never_asked_for_ends_at_its_deadline(olga: User, sandbox: Sand
     payment = ordered(olga)
     assert (payment.asked_at, held(), creates(sandbox)) == (None, 2, 0)
     sandbox.advance(300)
-    sweep.run("test")
+    sweeping.run("test")
     assert (again(payment).state, held()) == (PaymentState.CREATED, 2)
     pass_deadline(payment, sandbox)
     for _ in range(2):
-        sweep.run("test")
+        sweeping.run("test")
     payment = again(payment)
     assert (payment.state, payment.next_check_at, held()) == (PaymentState.EXPIRED, None, 0)
     order = db.session.query(Order).one()
@@ -91,7 +94,7 @@ def test_what_was_never_asked_for_ends_at_its_deadline(olga: User, sandbox: Sand
         and order.failure_code == "not_connected"
     )
     assert len(mails("order_expired")) == 1 and mails("payment_failed") == []
-    assert creates(sandbox) == 0 and checks.look() == []
+    assert creates(sandbox) == 0 and invariants.look() == []
 
 
 def test_what_may_be_at_the_provider_waits_and_is_paid_once_it_can_be_read(
@@ -106,15 +109,15 @@ def test_what_may_be_at_the_provider_waits_and_is_paid_once_it_can_be_read(
     break_off(sandbox)
     pass_deadline(payment, sandbox)
     for _ in range(2):
-        sweep.run("test")
+        sweeping.run("test")
     assert (again(payment).state, held()) == (PaymentState.CREATED, 2)
     (letter,) = mails("connection_broken")
     assert (letter.to, letter.context["waiting"]) == ("olga@example.org", 1)
     told = [mail.context["text"] for mail in mails("alert") if "Stuck" in mail.context["subject"]]
     assert len(told) == 1 and payment.order.code in told[0]
-    assert checks.look() == []
+    assert invariants.look() == []
     connect(owner())
-    sweep.run("test")
+    sweeping.run("test")
     payment = again(payment)
     assert payment.state is PaymentState.PAID
     assert payment.order.state is OrderState.COMPLETED and len(payment.order.tickets) == 2
@@ -124,8 +127,8 @@ def test_reconnected_in_time_it_is_opened(olga: User, sandbox: Sandbox) -> None:
     break_off(sandbox)
     payment = ordered(olga)
     sandbox.advance(60)
-    sweep.run("test")
+    sweeping.run("test")
     connect(owner())
-    sweep.run("test")
+    sweeping.run("test")
     payment = again(payment)
     assert payment.state is PaymentState.OPEN and payment.asked_at is not None and creates(sandbox) == 1

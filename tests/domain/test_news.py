@@ -11,9 +11,12 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import select
 
-from domain import checks, clock, health, incidents, ledger, news, sweep
-from domain.payments import asking, settling, start
+from domain import clock
+from domain.ledger import transfers
+from domain.office import health, invariants
+from domain.payments import incidents, reconciling, settling, starting
 from domain.providers import registry, stripe_history, sumup_history
+from domain.sweep import account_history, sweeping
 from extensions import db
 from models import (
     AccountCursor,
@@ -48,10 +51,10 @@ def name(app: Flask, environ: dict[str, str], sandbox: Sandbox, request: pytest.
 def bought(sandbox: Sandbox, name: str, number: int = 0, **more: Any) -> Payment:
     """A ticket that was paid, settled and is at rest."""
     event = make_event(f"concert-{number}", providers=[name], **more)
-    payment = start.open_at_provider(place(event, form_token=f"t{number}"))
+    payment = starting.open_at_provider(place(event, form_token=f"t{number}"))
     assert payment is not None and payment.provider_id is not None
     sandbox.do(payment.provider_id, "pay")
-    asking.reconcile(payment.id, door="test")
+    reconciling.reconcile(payment.id, door="test")
     assert payment.state is PaymentState.PAID
     return payment
 
@@ -59,7 +62,7 @@ def bought(sandbox: Sandbox, name: str, number: int = 0, **more: Any) -> Payment
 def days_later(sandbox: Sandbox, days: float) -> None:
     """Time goes by, and a sweep at its end has read what was to be read again after an hour and a day."""
     sandbox.advance(days * DAY)
-    sweep.run("test")
+    sweeping.run("test")
 
 
 def asked(sandbox: Sandbox, since: int = 0) -> list[str]:
@@ -79,13 +82,13 @@ def test_a_refund_made_in_the_dashboard_weeks_later_is_found(sandbox: Sandbox, n
     assert payment.next_check_at is None
     sandbox.do(payment.provider_id or "", "refund")
     sandbox.advance(300)
-    sweep.run("test")
+    sweeping.run("test")
     assert [refund.amount_minor for refund in payment.refunds] == [2500]
     assert payment.order.state is OrderState.REFUNDED
     assert {ticket.state for ticket in payment.order.tickets} == {TicketState.VOID}
     sandbox.advance(300)
-    assert sweep.run("test").errors == 0
-    assert len(payment.refunds) == 1 and checks.look() == []
+    assert sweeping.run("test").errors == 0
+    assert len(payment.refunds) == 1 and invariants.look() == []
 
 
 def test_a_dispute_weeks_later_is_found(sandbox: Sandbox, name: str) -> None:
@@ -93,32 +96,32 @@ def test_a_dispute_weeks_later_is_found(sandbox: Sandbox, name: str) -> None:
     days_later(sandbox, 3)
     sandbox.do(payment.provider_id or "", "dispute")
     sandbox.advance(300)
-    sweep.run("test")
+    sweeping.run("test")
     assert [dispute.state for dispute in payment.disputes] == [DisputeState.OPEN]
     assert {ticket.state for ticket in payment.order.tickets} == {TicketState.SUSPENDED}
-    assert checks.look() == []
+    assert invariants.look() == []
 
 
 def test_money_for_an_order_that_was_closed_long_ago_is_found(sandbox: Sandbox, name: str) -> None:
     event = make_event(providers=[name])
-    payment = start.open_at_provider(place(event))
+    payment = starting.open_at_provider(place(event))
     assert payment is not None
     settling.settle(payment.id, report_on(payment, "expired"), door="test")
     payment.next_check_at = None
     db.session.commit()
     sandbox.do(payment.provider_id or "", "pay")
     sandbox.advance(300)
-    sweep.run("test")
+    sweeping.run("test")
     assert payment.state is PaymentState.PAID and len(payment.order.tickets) == 1
-    assert checks.look() == []
+    assert invariants.look() == []
 
 
 def test_a_restored_backup_finds_what_happened_since(sandbox: Sandbox, name: str) -> None:
     """The backup has an order, paid, and one that was open; not a refund of the first, and not a third."""
     first = bought(sandbox, name)
-    waiting = start.open_at_provider(place(make_event("concert-1", providers=[name]), form_token="t1"))
+    waiting = starting.open_at_provider(place(make_event("concert-1", providers=[name]), form_token="t1"))
     assert waiting is not None
-    sweep.run("test")
+    sweeping.run("test")
     # From here on nothing is in the backup.
     lost = bought(sandbox, name, 2)
     sandbox.do(first.provider_id or "", "refund", amount_minor=1000)
@@ -135,7 +138,7 @@ def test_a_restored_backup_finds_what_happened_since(sandbox: Sandbox, name: str
     assert incident.evidence["reference"] == reference and incident.order_id is None
     alerts = db.session.scalars(select(OutboxMail).where(OutboxMail.key.startswith("unknown_payment:"))).all()
     assert len(alerts) == 1 and reference in alerts[0].context["subject"]
-    assert checks.look() == []
+    assert invariants.look() == []
 
 
 def test_lost_money_is_told_once_by_whichever_name_and_what_is_left_of_it(
@@ -152,7 +155,7 @@ def test_lost_money_is_told_once_by_whichever_name_and_what_is_left_of_it(
         db.session.commit()
     incident = db.session.scalars(select(Incident)).one()
     assert (incident.amount_minor, incident.evidence["sent_back_minor"]) == (1500, 1000)
-    assert ledger.balance(ledger.SUSPENSE, "EUR") == 1500
+    assert transfers.balance(transfers.SUSPENSE, "EUR") == 1500
     (alert,) = db.session.scalars(select(OutboxMail).where(OutboxMail.key.startswith("unknown_payment:")))
     assert "€15.00" in alert.context["text"] and "€10.00 more was sent back" in alert.context["text"]
     make_member("boss@example.org", Role.ADMIN)
@@ -163,7 +166,7 @@ def test_lost_money_is_told_once_by_whichever_name_and_what_is_left_of_it(
     incidents.open_unknown(replace(told, charge_id="another", provider_id="another", amount_minor=1000))
     db.session.commit()
     assert len(db.session.scalars(select(Incident)).all()) == 1
-    assert checks.look() == []
+    assert invariants.look() == []
 
 
 def forget(order_id: int) -> None:
@@ -192,14 +195,14 @@ def test_an_empty_database_finds_all_that_it_sold(sandbox: Sandbox, name: str) -
     sandbox.do(given_back.provider_id or "", "refund")
     sandbox.advance(29 * DAY)
     empty()
-    sweep.run("test")
+    sweeping.run("test")
     incident = db.session.scalars(select(Incident)).one()
     # What went back altogether waits for nobody.
     assert (incident.kind, incident.amount_minor, incident.currency) == ("unknown_payment", 2500, "EUR")
-    assert cursor(name).since <= clock.now() and checks.look() == []
+    assert cursor(name).since <= clock.now() and invariants.look() == []
     sandbox.advance(3 * DAY)
     empty()
-    sweep.run("test")
+    sweeping.run("test")
     assert db.session.scalars(select(Incident)).all() == []
 
 
@@ -220,7 +223,7 @@ def test_what_is_another_programs_is_neither_kept_nor_shown(
     sandbox.do(theirs, "refund", amount_minor=500)
     before = [db.session.query(model).count() for model in (Incident, OutboxMail, TimelineEntry, Transfer)]
     capsys.readouterr()
-    sweep.run("test", verbose=True)
+    sweeping.run("test", verbose=True)
     after = [db.session.query(model).count() for model in (Incident, OutboxMail, TimelineEntry, Transfer)]
     assert after == before
     said = capsys.readouterr()
@@ -235,7 +238,7 @@ def test_another_kassa_in_the_same_account_keeps_its_own_money(
     bought(sandbox, "sumup")
     empty()
     use_sumup(environ, sandbox)
-    sweep.run("test")
+    sweeping.run("test")
     assert db.session.scalars(select(Incident)).all() == []
 
 
@@ -248,7 +251,7 @@ def test_who_may_not_ask_hears_it_once(sandbox: Sandbox, name: str) -> None:
     sandbox.do(payment.provider_id or "", "refund")
     for _ in range(3):
         sandbox.advance(300)
-        sweep.run("test")
+        sweeping.run("test")
     told = select(OutboxMail).where(OutboxMail.key.startswith("not_told:"))
     mine = [m for m in db.session.scalars(told) if registry.title(name) in m.context["subject"]]
     assert len(mine) == 1 and "have it connected again" in mine[0].context["text"]
@@ -256,17 +259,17 @@ def test_who_may_not_ask_hears_it_once(sandbox: Sandbox, name: str) -> None:
     # Given the right, it goes on from where it was, and what happened meanwhile is found.
     sandbox.faults()
     sandbox.advance(300)
-    sweep.run("test")
+    sweeping.run("test")
     assert cursor(name).since == clock.now() or cursor(name).since > before
     assert len(payment.refunds) == 1
 
 
 def test_an_account_that_is_silent_for_hours_is_told_of(sandbox: Sandbox, name: str) -> None:
-    sweep.run("test")
+    sweeping.run("test")
     sandbox.faults("http_500")
     for hours in (1, 6, 1):
         sandbox.advance(hours * 3600)
-        sweep.run("test")
+        sweeping.run("test")
     told = db.session.scalars(select(OutboxMail).where(OutboxMail.key.startswith("not_told:"))).all()
     assert sorted(mail.context["subject"].split()[2] for mail in told) == ["Stripe", "SumUp"]
 
@@ -284,13 +287,13 @@ def test_an_account_that_is_behind_is_told_of_once_whatever_the_cause(
     if cause == "unread":
         sandbox.faults("http_500", match={"path": "(sessions|checkouts)/"})
     elif cause == "broken":
-        monkeypatch.setattr(news, "_look", _break)
+        monkeypatch.setattr(account_history, "_look", _break)
     else:
-        monkeypatch.setattr(news, "_goes_on", lambda *_: False)
+        monkeypatch.setattr(account_history, "_goes_on", lambda *_: False)
     before = cursor(name).since
     for hours in (1, 3, 3, 1, 1):
         sandbox.advance(hours * 3600)
-        sweep.run("test")
+        sweeping.run("test")
     (told,) = [m for m in alerts_of("not_told:") if registry.title(name) in m.context["subject"]]
     assert (reference in told.context["text"]) is (cause != "no time")
     assert cursor(name).since == before
@@ -316,11 +319,11 @@ def test_one_payment_that_cannot_be_read_stops_the_others_for_a_day(sandbox: San
     sandbox.faults("http_500", match={"path": f"(sessions|checkouts)/{bad.provider_id}"})
     for hours in (1, 6, 12):
         sandbox.advance(hours * 3600)
-        sweep.run("test")
+        sweeping.run("test")
     assert cursor(name).since == before and alerts_of("left_unread:") == []
     for _ in range(2):
         sandbox.advance(8 * 3600)
-        sweep.run("test")
+        sweeping.run("test")
     assert cursor(name).since > before
     (told,) = alerts_of("left_unread:")
     assert reference in told.context["text"]
@@ -328,7 +331,7 @@ def test_one_payment_that_cannot_be_read_stops_the_others_for_a_day(sandbox: San
     # It is asked once more, when it can be read.
     sandbox.faults()
     sandbox.advance(7 * 3600)
-    sweep.run("test")
+    sweeping.run("test")
     assert db.session.query(Payment).one().order.state is OrderState.REFUNDED
 
 
@@ -342,19 +345,19 @@ def test_the_cursor_stays_until_a_pages_work_is_done(
     before = cursor(name).since
     # The list can be read, the payment cannot.
     sandbox.faults("http_500", match={"path": "(sessions|checkouts)/"})
-    sweep.run("test")
+    sweeping.run("test")
     assert cursor(name).since == before and payment.refunds == []
     sandbox.faults()
     sandbox.advance(12 * 3600)
     # The process dies as it has read the page.
     with monkeypatch.context() as patch:
-        patch.setattr(asking, "reconcile", die)
+        patch.setattr(reconciling, "reconcile", die)
         with pytest.raises(KeyboardInterrupt):
-            sweep.run("test")
+            sweeping.run("test")
     assert cursor(name).since == before and cursor(name).leased_until is not None
     # Its lease is over when another comes.
     sandbox.advance(600)
-    sweep.run("test")
+    sweeping.run("test")
     assert len(payment.refunds) == 1 and cursor(name).since > before
     assert cursor(name).leased_until is None
 
@@ -367,20 +370,20 @@ def test_what_was_read_is_not_read_again(sandbox: Sandbox, name: str) -> None:
     """What a sweep costs when nothing happens: three lists of Stripe's, one of SumUp's."""
     for number in range(5):
         bought(sandbox, name, number)
-    sweep.run("test")
+    sweeping.run("test")
     sandbox.advance(2 * DAY)
-    sweep.run("test")
+    sweeping.run("test")
     for _ in range(2):
         sandbox.advance(300)
         before = len(sandbox.calls())
-        run = sweep.run("test")
+        run = sweeping.run("test")
         assert run.provider_calls == 4 == len(sandbox.calls()) - before
         assert len(asked(sandbox, before)) == 4
     # A sale is in the lists for as long as they overlap: it costs no call more.
     bought(sandbox, name, 9)
     sandbox.advance(60)
     before = len(sandbox.calls())
-    assert sweep.run("test").provider_calls == 4 == len(sandbox.calls()) - before
+    assert sweeping.run("test").provider_calls == 4 == len(sandbox.calls()) - before
     assert since_minutes(name) == 0
 
 
@@ -389,11 +392,11 @@ def since_minutes(name: str) -> int:
 
 
 def test_each_time_ten_minutes_are_read_again(sandbox: Sandbox, name: str) -> None:
-    sweep.run("test")
+    sweeping.run("test")
     moved = cursor(name).since
     sandbox.advance(600)
     before = len(sandbox.calls())
-    sweep.run("test")
+    sweeping.run("test")
     path = "/v1/refunds" if name == "stripe" else "/history"
     call = next(c for c in sandbox.calls()[before:] if c["path"].endswith(path))
     since = moved - timedelta(minutes=10)
@@ -415,7 +418,7 @@ def test_accounts_of_organisers_are_asked_every_hour(
         before = len(sandbox.calls())
         for more in minutes:
             sandbox.advance(60 * more)
-            sweep.run("test")
+            sweeping.run("test")
         return sum(path in call["path"] for call in sandbox.calls()[before:])
 
     assert times(5, 5, 5) == 1
@@ -431,12 +434,12 @@ def test_accounts_of_organisers_are_asked_every_hour(
 
 
 def test_two_sweeps_ask_an_account_once(app: Flask, sandbox: Sandbox) -> None:
-    sweep.run("test")
-    lane = news._own()[0]
+    sweeping.run("test")
+    lane = account_history._own()[0]
     sandbox.advance(60)
-    assert news._claim(lane, clock.now()) is not None
+    assert account_history._claim(lane, clock.now()) is not None
     before = len(sandbox.calls())
-    sweep.run("test")
+    sweeping.run("test")
     assert [path for path in asked(sandbox, before) if lane.provider in path] == []
 
 
@@ -458,7 +461,7 @@ def test_a_long_list_is_read_page_by_page(
     for payment in theirs:
         sandbox.do(payment.provider_id or "", "refund")
         sandbox.advance(90)
-    run = sweep.run("test")
+    run = sweeping.run("test")
     assert run.errors == 0
     assert {payment.order.state for payment in theirs} == {OrderState.REFUNDED}
     assert since_minutes(name) == 0
@@ -468,7 +471,7 @@ def test_a_page_that_cannot_be_read_moves_nothing(
     sandbox: Sandbox, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     payment = bought(sandbox, name)
-    sweep.run("test")
+    sweeping.run("test")
     before = cursor(name).since
     sandbox.advance(300)
     adapter = stripe_history if name == "stripe" else sumup_history
@@ -478,7 +481,7 @@ def test_a_page_that_cannot_be_read_moves_nothing(
 
     with monkeypatch.context() as patch:
         patch.setattr(adapter, "read", broken)
-        sweep.run("test")
+        sweeping.run("test")
     assert cursor(name).since == before
-    sweep.run("test")
+    sweeping.run("test")
     assert cursor(name).since > before and payment.state is PaymentState.PAID

@@ -8,10 +8,14 @@ import pytest
 from flask import Flask
 from sqlalchemy import select
 
-from domain import accounts, addresses, clock, ledger, orders, sweep
+from domain import addresses, clock
 from domain.errors import DomainError
-from domain.payments import asking, settling, start
+from domain.ledger import transfers
+from domain.orders import placing
+from domain.payments import reconciling, settling, starting
+from domain.people import accounts
 from domain.providers import stripe as stripe_adapter
+from domain.sweep import sweeping
 from extensions import db
 from models import Order, OrderState, Payment, PaymentState, TicketType, User
 from tests.support.sandbox import Sandbox
@@ -28,10 +32,10 @@ def closed(order: Order) -> Order:
 
 
 def rich(user: User, minor: int = 9000) -> None:
-    ledger.post(
+    transfers.post(
         key=f"gift:{user.id}",
-        debit=ledger.PLATFORM,
-        credit=ledger.wallet_account(user.id),
+        debit=transfers.PLATFORM,
+        credit=transfers.wallet_account(user.id),
         amount_minor=minor,
         currency="EUR",
         kind="adjustment",
@@ -48,11 +52,11 @@ def test_a_link_alone_does_not_open_its_members_wallet(app: Flask) -> None:
     db.session.commit()
     for payer_id in (None, other.id):
         with pytest.raises(DomainError) as refused:
-            orders.pay_again(order.id, "wallet", payer_id=payer_id)
+            placing.pay_again(order.id, "wallet", payer_id=payer_id)
         assert refused.value.code == "not_your_wallet"
-    assert ledger.wallet_of(victim.id, "EUR").balance_minor == 9000
-    orders.pay_again(order.id, "wallet", payer_id=victim.id)
-    assert ledger.wallet_of(victim.id, "EUR").balance_minor == 4000
+    assert transfers.wallet_of(victim.id, "EUR").balance_minor == 9000
+    placing.pay_again(order.id, "wallet", payer_id=victim.id)
+    assert transfers.wallet_of(victim.id, "EUR").balance_minor == 4000
     assert db.session.get_one(Order, order.id, populate_existing=True).state is OrderState.COMPLETED
 
 
@@ -64,7 +68,7 @@ def test_an_old_order_is_no_way_around_the_end_of_a_sale(app: Flask, whose: str)
     row.sales_close_at = clock.now() - timedelta(minutes=1)
     db.session.commit()
     with pytest.raises(DomainError) as refused:
-        orders.pay_again(order.id, "stripe", payer_id=None)
+        placing.pay_again(order.id, "stripe", payer_id=None)
     assert refused.value.code == "sales_over"
     assert db.session.get_one(TicketType, event.ticket_types[0].id, populate_existing=True).held == 0
 
@@ -90,24 +94,24 @@ def test_a_wallet_payment_that_was_not_started_is_cancelled_and_not_paid(app: Fl
     rich(member)
     order = place(make_event(), 2, user=member, provider="wallet")
     assert [payment.state for payment in order.payments] == [PaymentState.CREATED]
-    after = orders.cancel(order, door="order_page")
+    after = placing.cancel(order, door="order_page")
     assert (after.state, after.tickets) == (OrderState.CANCELLED, [])
     assert [payment.state for payment in after.payments] == [PaymentState.CANCELLED]
-    assert ledger.wallet_of(member.id, "EUR").balance_minor == 9000
+    assert transfers.wallet_of(member.id, "EUR").balance_minor == 9000
     assert db.session.scalars(select(TicketType.held)).one() == 0
 
 
 def test_a_cancel_whose_answer_was_lost_ends_as_cancelled(app: Flask, sandbox: Sandbox) -> None:
-    payment = start.open_at_provider(place(make_event()))
+    payment = starting.open_at_provider(place(make_event()))
     assert payment is not None
     order_id = payment.order_id
     sandbox.faults("timeout_after", rate=1, match={"method": "POST", "path": "/expire"}, times=1)
     with pytest.raises(DomainError) as silent:
-        orders.cancel(payment.order, door="order_page")
+        placing.cancel(payment.order, door="order_page")
     assert silent.value.code == "provider_silent"
     sandbox.faults()
     sandbox.advance(60)
-    sweep.run("test")
+    sweeping.run("test")
     order = db.session.get_one(Order, order_id, populate_existing=True)
     assert (order.state, order.payments[0].state) == (OrderState.CANCELLED, PaymentState.CANCELLED)
 
@@ -119,16 +123,16 @@ def test_a_refused_create_is_looked_for_on_one_page_while_a_buyer_waits(
     monkeypatch.setattr(stripe_adapter, "_PAGE", 2)
     event = make_event()
     for number in range(3):
-        start.open_at_provider(place(event, form_token=f"t{number}"))
+        starting.open_at_provider(place(event, form_token=f"t{number}"))
     order = place(event, form_token="refused")
     payment = order.payments[0]
     payment.params = {**payment.params, "line_items": []}
     db.session.commit()
     payment_id, began = payment.id, clock.now().timestamp()
-    start.open_at_provider(order)
+    starting.open_at_provider(order)
     asked = [call for call in sandbox.calls(began) if call["method"] == "GET"]
     payment = db.session.get_one(Payment, payment_id, populate_existing=True)
     assert (len(asked), payment.state) == (1, PaymentState.CREATED)
-    asking.reconcile(payment_id, door="sweep", patient=True)
+    reconciling.reconcile(payment_id, door="sweep", patient=True)
     payment = db.session.get_one(Payment, payment_id, populate_existing=True)
     assert payment.state is PaymentState.FAILED

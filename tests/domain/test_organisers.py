@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from flask import Flask
 
-from domain import catalogue, organisers, selling
+from domain.catalogue import availability, events
 from domain.errors import DomainError, NotFound
+from domain.people import organisers
 from extensions import db
 from models import Event, EventState, Organiser, OrganiserState, Role, User
 from tests.support.people import mails
@@ -96,8 +97,8 @@ def test_a_suspended_organisers_events_go_off_sale_and_come_back(boss: int) -> N
     organisers.suspend(organiser.id, reason="Complaints", actor_id=boss)
     assert user.role is Role.BUYER
     db.session.expire_all()
-    assert selling.selling(event).state is selling.Sale.WITHDRAWN
-    assert [entry.state for entry in catalogue.upcoming()] == [selling.Sale.WITHDRAWN]
+    assert availability.selling(event).state is availability.Sale.WITHDRAWN
+    assert [entry.state for entry in events.upcoming()] == [availability.Sale.WITHDRAWN]
     with pytest.raises(DomainError, match="not on sale"):
         place(event)
     with pytest.raises(NotFound):
@@ -105,7 +106,7 @@ def test_a_suspended_organisers_events_go_off_sale_and_come_back(boss: int) -> N
     assert order.payments[0].is_active
     organisers.approve(organiser.id, actor_id=boss)
     db.session.expire_all()
-    assert selling.selling(db.session.get_one(Event, event.id)).is_open
+    assert availability.selling(db.session.get_one(Event, event.id)).is_open
     assert db.session.get_one(User, user.id).role is Role.ORGANISER
 
 

@@ -15,9 +15,10 @@ from flask import Flask
 from sqlalchemy import select, update
 
 import config
-from domain import clock, mailing, outbox
+from domain import clock
 from domain.errors import DomainError, NotFound
-from domain.outbox import BACK_OFF_MINUTES, MOST_ATTEMPTS, Delivery
+from domain.post import outbox, transport
+from domain.post.outbox import BACK_OFF_MINUTES, MOST_ATTEMPTS, Delivery
 from extensions import db
 from models import MailState, OutboxMail
 from tests.support import mailserver
@@ -146,13 +147,13 @@ def test_no_transaction_is_open_while_the_mail_server_is_talked_to(
 ) -> None:
     open_ones: list[bool] = []
     for name in ("ready", "send"):
-        real = getattr(mailing.Smtp, name)
+        real = getattr(transport.Smtp, name)
 
-        def watched(self: mailing.Smtp, *args: Any, real: Callable[..., None] = real) -> None:
+        def watched(self: transport.Smtp, *args: Any, real: Callable[..., None] = real) -> None:
             open_ones.append(db.session().in_transaction())
             real(self, *args)
 
-        monkeypatch.setattr(mailing.Smtp, name, watched)
+        monkeypatch.setattr(transport.Smtp, name, watched)
     owe()
     outbox.deliver_due()
     assert open_ones == [False, False]
@@ -320,7 +321,7 @@ def test_an_alert_that_fails_makes_no_further_alerts(server: MailServer) -> None
 def test_a_server_that_does_not_answer_is_left_after_a_time(
     app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mailing, "TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(transport, "TIMEOUT_SECONDS", 0.3)
     settings = app.extensions["mail"]
     before = settings.port
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -334,7 +335,7 @@ def test_a_server_that_does_not_answer_is_left_after_a_time(
 
 
 def test_the_lease_is_longer_than_handing_over_a_letter_can_take() -> None:
-    longest = 5 * mailing.TIMEOUT_SECONDS + outbox._RENEW_AFTER_SECONDS
+    longest = 5 * transport.TIMEOUT_SECONDS + outbox._RENEW_AFTER_SECONDS
     assert timedelta(seconds=longest) < outbox.LEASE
 
 
@@ -343,20 +344,20 @@ def test_a_connection_that_died_between_two_letters_is_opened_again(
 ) -> None:
     owe(1)
     owe(2)
-    with mailing.transport() as way:
-        monkeypatch.setattr(mailing, "transport", lambda: _kept_open(way))
+    with transport.transport() as way:
+        monkeypatch.setattr(transport, "transport", lambda: _kept_open(way))
         assert outbox.deliver_due(limit=1).sent == 1
-        assert isinstance(way, mailing.Smtp) and way._server is not None and way._server.sock is not None
+        assert isinstance(way, transport.Smtp) and way._server is not None and way._server.sock is not None
         way._server.sock.shutdown(socket.SHUT_RDWR)
         assert outbox.deliver_due(limit=1).sent == 1
     assert server.connections == 2
 
 
 class _kept_open:
-    def __init__(self, way: mailing.Transport) -> None:
+    def __init__(self, way: transport.Transport) -> None:
         self.way = way
 
-    def __enter__(self) -> mailing.Transport:
+    def __enter__(self) -> transport.Transport:
         return self.way
 
     def __exit__(self, *_: object) -> None:
@@ -369,7 +370,7 @@ def test_encryption_and_login_are_asked_for_as_the_settings_say(app: Flask, serv
         before = {name: getattr(settings, name) for name in changes}
         vars(settings).update(changes)
         try:
-            with mailing.transport() as way, pytest.raises(mailing.MailError, match=words) as raised:
+            with transport.transport() as way, pytest.raises(transport.MailError, match=words) as raised:
                 way.ready()
         finally:
             vars(settings).update(before)
@@ -451,9 +452,9 @@ def test_a_claim_that_another_process_took_over_meanwhile_is_dropped(
 ) -> None:
     owe()
     monkeypatch.setattr(outbox, "_RENEW_AFTER_SECONDS", -1)
-    real = mailing.Smtp.ready
+    real = transport.Smtp.ready
 
-    def slow(self: mailing.Smtp) -> None:
+    def slow(self: transport.Smtp) -> None:
         mail = db.session.scalars(select(OutboxMail)).one()
         assert mail.leased_until is not None
         mail.leased_until += timedelta(seconds=1)
@@ -461,7 +462,7 @@ def test_a_claim_that_another_process_took_over_meanwhile_is_dropped(
         real(self)
 
     with monkeypatch.context() as taken:
-        taken.setattr(mailing.Smtp, "ready", slow)
+        taken.setattr(transport.Smtp, "ready", slow)
         assert outbox.deliver_due(limit=1).sent == 0
     assert server.messages == []
 

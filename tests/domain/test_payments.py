@@ -8,9 +8,10 @@ import pytest
 from flask import Flask
 from sqlalchemy import func, select
 
-from domain import ledger, orders, refunds
 from domain.errors import DomainError
-from domain.payments import settling, start
+from domain.ledger import transfers
+from domain.orders import placing
+from domain.payments import refunds, settling, starting
 from domain.providers.contract import RefundReport
 from extensions import db
 from models import (
@@ -91,7 +92,7 @@ def test_paid_twice_and_late_is_credited_once(app: Flask) -> None:
     assert db.session.scalars(select(func.count()).select_from(Ticket)).one() == 2
     assert db.session.scalars(select(func.count()).select_from(Transfer)).one() == 1
     assert mails("tickets") == 1
-    assert ledger.balance(ledger.sales_account(None), "EUR") == 5000
+    assert transfers.balance(transfers.sales_account(None), "EUR") == 5000
 
 
 @pytest.mark.parametrize(
@@ -146,7 +147,7 @@ def test_late_money_without_stock_waits_for_a_person(app: Flask) -> None:
     incident = db.session.scalars(select(Incident)).one()
     assert (incident.kind, incident.amount_minor) == ("late_money", 2500)
     assert db.session.get_one(Order, first.order_id, populate_existing=True).state is OrderState.REVIEW
-    assert ledger.balance(ledger.SUSPENSE, "EUR") == 2500
+    assert transfers.balance(transfers.SUSPENSE, "EUR") == 2500
 
 
 def test_a_second_payment_of_an_order_is_an_incident(app: Flask) -> None:
@@ -166,12 +167,13 @@ def test_a_second_payment_of_an_order_is_an_incident(app: Flask) -> None:
 
 def payments_of_retry(order: Order) -> Payment:
     """A new attempt, without a provider to call: its row only."""
-    from domain import fulfilment, locks, starting
+    from domain import locks
+    from domain.payments import creating, fulfilment
 
     def work() -> Payment:
         locked = locks.order(order.id)
         db.session.expire(locked, ["payments"])
-        payment = starting.prepare(locked, "stripe")
+        payment = creating.prepare(locked, "stripe")
         locked.state = OrderState.PENDING
         fulfilment.hold(locked)
         return payment
@@ -197,23 +199,23 @@ def test_free_orders_are_complete_at_once(app: Flask) -> None:
 def test_the_wallet_pays_at_once_or_not_at_all(app: Flask) -> None:
     user = make_user()
     event = make_event(capacity=5)
-    ledger.post(
+    transfers.post(
         key="gift",
-        debit=ledger.PLATFORM,
-        credit=ledger.wallet_account(user.id),
+        debit=transfers.PLATFORM,
+        credit=transfers.wallet_account(user.id),
         amount_minor=6000,
         currency="EUR",
         kind="adjustment",
     )
     db.session.commit()
     order = place(event, 2, user=user, provider="wallet")
-    start.open_at_provider(order)
-    assert ledger.wallet_of(user.id, "EUR").balance_minor == 1000
+    starting.open_at_provider(order)
+    assert transfers.wallet_of(user.id, "EUR").balance_minor == 1000
     assert len(order.tickets) == 2
     poor = place(event, 1, user=user, provider="wallet")
-    with pytest.raises(ledger.InsufficientFunds):
-        start.open_at_provider(poor)
-    assert ledger.wallet_of(user.id, "EUR").balance_minor == 1000
+    with pytest.raises(transfers.InsufficientFunds):
+        starting.open_at_provider(poor)
+    assert transfers.wallet_of(user.id, "EUR").balance_minor == 1000
     poor = db.session.get_one(Order, poor.id, populate_existing=True)
     assert (poor.state, poor.tickets) == (OrderState.FAILED, [])
     assert stock() == (0, 2)
@@ -247,7 +249,7 @@ def test_a_dashboard_refund_is_mirrored_once_and_voids_the_tickets(app: Flask) -
     assert order.state is OrderState.REFUNDED
     assert {ticket.state for ticket in order.tickets} == {TicketState.VOID}
     assert stock() == (0, 0)
-    assert ledger.balance(ledger.sales_account(None), "EUR") == 0
+    assert transfers.balance(transfers.sales_account(None), "EUR") == 0
     assert mails("refund") == 1
 
 
@@ -266,14 +268,14 @@ def test_refunds_never_exceed_what_was_paid(app: Flask) -> None:
 
 def test_correcting_the_address_is_possible_until_it_is_paid(app: Flask) -> None:
     order = place(make_event())
-    orders.correct_email(order, "Ada.Correct@example.org")
+    placing.correct_email(order, "Ada.Correct@example.org")
     assert db.session.get_one(Order, order.id, populate_existing=True).email == "ada.correct@example.org"
     assert mails("order_received") == 2
     payment = the_only(order)
     settle(payment, "open")
     settle(payment, "paid")
     with pytest.raises(DomainError):
-        orders.correct_email(order, "late@example.org")
+        placing.correct_email(order, "late@example.org")
 
 
 def test_mail_is_owed_and_not_yet_sent(app: Flask) -> None:

@@ -8,9 +8,9 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from domain import catalogue
+from domain.catalogue import events
 from domain.errors import DomainError
-from domain.payments import asking, start
+from domain.payments import reconciling, starting
 from domain.providers import registry
 from extensions import db
 from models import Event, Order, PaymentState, Role
@@ -32,10 +32,10 @@ def test_who_makes_it_decides_else_the_event_else_the_setting(app: Flask, till: 
     event = make_event(providers=[till.name], capacity=20)
     usual = registry.get(till.name).open_minutes
     assert minutes_of(place(event, provider=till.name)) == usual
-    catalogue.update_event(event, poll_minutes=180)
+    events.update_event(event, poll_minutes=180)
     assert minutes_of(place(event, provider=till.name)) == 180
     assert minutes_of(place(event, provider=till.name, poll_minutes=90)) == 90
-    catalogue.update_event(event, poll_minutes=None)
+    events.update_event(event, poll_minutes=None)
     assert minutes_of(place(event, provider=till.name)) == usual
 
 
@@ -44,13 +44,13 @@ def test_the_provider_takes_the_least_and_the_most(
     app: Flask, sandbox: Sandbox, till: Till, minutes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order = place(make_event(providers=[till.name]), provider=till.name, poll_minutes=minutes)
-    payment = start.open_at_provider(order)
+    payment = starting.open_at_provider(order)
     assert payment is not None and payment.state is PaymentState.OPEN
     sandbox.advance((minutes - 1) * 60)
-    asking.reconcile(payment.id, door="test", patient=True)
+    reconciling.reconcile(payment.id, door="test", patient=True)
     assert db.session.get_one(type(payment), payment.id).state is PaymentState.OPEN
     sandbox.advance(120)
-    asking.reconcile(payment.id, door="test", patient=True)
+    reconciling.reconcile(payment.id, door="test", patient=True)
     assert db.session.get_one(type(payment), payment.id).state is PaymentState.EXPIRED
 
 
@@ -62,7 +62,7 @@ def test_what_no_provider_can_do_is_refused(app: Flask, minutes: int) -> None:
     assert refused.value.code == "poll_minutes"
     db.session.rollback()
     with pytest.raises(DomainError) as refused:
-        catalogue.update_event(event, poll_minutes=minutes)
+        events.update_event(event, poll_minutes=minutes)
     assert refused.value.code == "poll_minutes"
 
 
@@ -79,4 +79,4 @@ def test_an_admin_sets_it_in_the_event_s_record(client: FlaskClient) -> None:
     db.session.expire_all()
     event = db.session.get_one(Event, event_id)
     assert event.poll_minutes == 180
-    assert catalogue.duplicate_event(event).poll_minutes == 180
+    assert events.duplicate_event(event).poll_minutes == 180

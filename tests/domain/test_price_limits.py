@@ -9,8 +9,10 @@ from flask import Flask
 from stripe import InvalidRequestError, StripeClient
 
 import config
-from domain import catalogue, money, orders
+from domain import money
+from domain.catalogue import events
 from domain.errors import DomainError
+from domain.orders import placing
 from domain.providers import registry, stripe_amounts
 from extensions import db
 from models import Order, Role, TicketType
@@ -52,11 +54,11 @@ def test_a_price_below_the_smallest_is_refused_as_it_is_set_and_by_stripe(
     step = 100 if currency == "ISK" else 10 if currency == "KWD" else 1
     event = make_event(currency=currency, price_minor=least, providers=["stripe"])
     assert registry.get("stripe").minimum_minor(currency) == least
-    assert catalogue.price_span(event) == (least, money.MAX_MINOR)
+    assert events.price_span(event) == (least, money.MAX_MINOR)
     kind = event.ticket_types[0]
-    catalogue.update_ticket_type(kind, price_minor=least)
+    events.update_ticket_type(kind, price_minor=least)
     with pytest.raises(DomainError, match="The smallest price is"):
-        catalogue.update_ticket_type(kind, price_minor=least - step)
+        events.update_ticket_type(kind, price_minor=least - step)
 
     def create(amount: int) -> None:
         line: Any = {
@@ -85,7 +87,7 @@ def test_no_currency_is_without_a_smallest_amount() -> None:
 def test_an_order_above_what_can_be_paid_is_refused_in_words(app: Flask) -> None:
     event = make_event(price_minor=60_000_000)
     with pytest.raises(DomainError, match="more than can be paid at once: €999,999.99. Choose fewer"):
-        orders.place(event, {event.ticket_types[0].id: 2}, name="Ada", email="ada@example.org")
+        placing.place(event, {event.ticket_types[0].id: 2}, name="Ada", email="ada@example.org")
     assert db.session.query(Order).count() == 0
     assert db.session.query(TicketType).one().held == 0
 

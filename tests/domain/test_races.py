@@ -14,11 +14,14 @@ from flask import Flask
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 
-from domain import connections, fulfilment, links, locks, orders, refunds
+from domain import locks
+from domain.connections import linked_accounts
 from domain.errors import DomainError
-from domain.fulfilment import SoldOut
-from domain.payments import asking, settling, start
+from domain.orders import placing
+from domain.payments import fulfilment, reconciling, refunds, settling, starting
+from domain.payments.fulfilment import SoldOut
 from domain.payments.settling import Outcome
+from domain.security import one_time_links
 from extensions import db
 from models import (
     Connection,
@@ -53,7 +56,7 @@ def created(till: Till, quantity: int = 1) -> Payment:
 
 def open_payment(till: Till, quantity: int = 1) -> Payment:
     """A payment whose page at the provider is open."""
-    payment = start.open_at_provider(created(till, quantity).order)
+    payment = starting.open_at_provider(created(till, quantity).order)
     assert payment is not None and payment.state is PaymentState.OPEN
     assert payment.provider == till.name
     return payment
@@ -84,7 +87,7 @@ def test_a_start_made_by_many_at_once_opens_one_payment(app: Flask, sandbox: San
     results = at_once(
         app,
         SIDE_BY_SIDE,
-        lambda n: start.finish_start(payment_id, door=f"door{n}", patient=n % 2 == 0),
+        lambda n: starting.finish_start(payment_id, door=f"door{n}", patient=n % 2 == 0),
     )
     assert [r for r in results if isinstance(r, Exception)] == []
     (only,) = at_provider(sandbox)
@@ -97,7 +100,7 @@ def test_doors_that_settle_at_the_same_moment_credit_once(app: Flask, sandbox: S
     payment = open_payment(till, 2)
     sandbox.do(payment.provider_id or "", "pay")
     payment_id = payment.id
-    results = at_once(app, 20, lambda n: asking.reconcile(payment_id, door=f"door{n}"))
+    results = at_once(app, 20, lambda n: reconciling.reconcile(payment_id, door=f"door{n}"))
     assert [r for r in results if isinstance(r, Exception)] == []
     assert sum(r.changed for r in results if isinstance(r, Outcome)) == 1
     assert (count(Ticket), count(Transfer)) == (2, 1)
@@ -111,7 +114,7 @@ def test_without_the_row_lock_they_would_collide(
     sandbox.do(payment.provider_id or "", "pay")
     payment_id = payment.id
     take_the_lock_out(monkeypatch, 3)
-    results = at_once(app, 3, lambda n: asking.reconcile(payment_id, door=f"door{n}"))
+    results = at_once(app, 3, lambda n: reconciling.reconcile(payment_id, door=f"door{n}"))
     assert [r for r in results if isinstance(r, Exception)] != []
     assert (count(Ticket), count(Transfer)) == (2, 1)
 
@@ -202,12 +205,12 @@ def test_paid_and_closed_at_the_same_moment(app: Flask, sandbox: Sandbox, till: 
         if number == 0:
             sandbox.do(provider_id, "pay")
         else:
-            asking.reconcile(payment_id, door=f"door{number}", closing=True)
+            reconciling.reconcile(payment_id, door=f"door{number}", closing=True)
 
     # A buyer who is too late reads that the page is closed.
     refused = [r for r in at_once(app, SIDE_BY_SIDE, work) if isinstance(r, BaseException)]
     assert all(isinstance(r, AssertionError) and "409" in str(r) for r in refused)
-    asking.reconcile(payment_id, door="test")
+    reconciling.reconcile(payment_id, door="test")
     order = db.session.scalars(select(Order)).one()
     sold = at_provider(sandbox)[0]["status"] == "paid"
     assert (order.state.value, count(Ticket)) == (("completed", 1) if sold else ("cancelled", 0))
@@ -219,7 +222,7 @@ def paid(sandbox: Sandbox, till: Till) -> int:
     """A payment that has bought its ticket; its id."""
     payment = open_payment(till)
     sandbox.do(payment.provider_id or "", "pay")
-    asking.reconcile(payment.id, door="test")
+    reconciling.reconcile(payment.id, door="test")
     return payment.id
 
 
@@ -273,7 +276,7 @@ def test_correcting_the_address_while_it_is_paid(app: Flask) -> None:
         if number % 2:
             settling.settle(payment_id, report, door="test")
         else:
-            orders.correct_email(db.session.get_one(Order, order_id), f"new{number}@example.org")
+            placing.correct_email(db.session.get_one(Order, order_id), f"new{number}@example.org")
 
     at_once(app, SIDE_BY_SIDE, work)
     order = db.session.get_one(Order, order_id, populate_existing=True)
@@ -292,11 +295,11 @@ def connect_at_once(app: Flask, wishes: list[tuple[User, str]]) -> list[Exceptio
     """Each connects an account, all at the same moment; what those were told who could not."""
     ready = []
     for user, merchant in wishes:
-        url, _ = connections.authorize_url(user, "sumup")
+        url, _ = linked_accounts.authorize_url(user, "sumup")
         ready.append((user.id, allow(url, merchant)["code"]))
-    uri = connections.redirect_uri("sumup")
+    uri = linked_accounts.redirect_uri("sumup")
     results = at_once(
-        app, len(ready), lambda n: connections.connect(ready[n][0], "sumup", ready[n][1], uri).account
+        app, len(ready), lambda n: linked_accounts.connect(ready[n][0], "sumup", ready[n][1], uri).account
     )
     return [r for r in results if isinstance(r, Exception)]
 
@@ -326,7 +329,7 @@ def test_without_the_users_lock_only_the_index_stops_a_second_account(
         return db.session.get_one(User, user_id)
 
     wishes = [(olga, "MHARBOUR"), (olga, "MLANTERN")]
-    find = connections._in_use
+    find = linked_accounts._in_use
 
     def read(*which: Any) -> list[Connection]:
         found = find(*which)
@@ -334,6 +337,6 @@ def test_without_the_users_lock_only_the_index_stops_a_second_account(
             together.wait(2)
         return found
 
-    monkeypatch.setattr(connections, "_in_use", read)
-    monkeypatch.setattr(links, "lock", unlocked)
+    monkeypatch.setattr(linked_accounts, "_in_use", read)
+    monkeypatch.setattr(one_time_links, "lock", unlocked)
     assert len(connect_at_once(app, wishes)) == 1

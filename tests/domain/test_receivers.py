@@ -8,10 +8,12 @@ import pytest
 from flask import Flask
 
 import config
-from domain import catalogue, clock, keyring, receivers, selling
+from domain import clock
+from domain.catalogue import availability, events, payees
+from domain.catalogue.availability import Sale
 from domain.errors import DomainError
 from domain.providers import registry
-from domain.selling import Sale
+from domain.security import keyring
 from extensions import db
 from models import Connection, ConnectionState, Event, User
 from tests.support.queries import recorded
@@ -47,39 +49,39 @@ def organisers_event(**more: Any) -> tuple[User, Event]:
 
 
 def test_the_house_and_who_connects_nothing_are_paid_into_the_providers_own_account() -> None:
-    assert receivers.receiver("pebble", None) == "shop-1"
-    assert receivers.receiver("stripe", 7) == registry.get("stripe").account
+    assert payees.receiver("pebble", None) == "shop-1"
+    assert payees.receiver("stripe", 7) == registry.get("stripe").account
 
 
 def test_an_organiser_is_paid_into_their_own_account_and_only_while_it_works() -> None:
     user, _ = organisers_event()
-    assert receivers.receiver("pebble", user.id) is None
+    assert payees.receiver("pebble", user.id) is None
     row = connected(user)
-    assert receivers.receiver("pebble", user.id) == "shop-7"
+    assert payees.receiver("pebble", user.id) == "shop-7"
     for state in (ConnectionState.BROKEN, ConnectionState.DISCONNECTED):
         row.state = state
         db.session.commit()
-        assert receivers.receiver("pebble", user.id) is None
+        assert payees.receiver("pebble", user.id) is None
 
 
 def test_an_event_without_an_account_says_so_in_words_and_the_front_page_too() -> None:
     user, event = organisers_event()
-    sale = selling.selling(event)
+    sale = availability.selling(event)
     assert sale.state is Sale.PAYMENTS_OFF
     assert "cannot be paid for here just now" in sale.words
-    assert catalogue.upcoming()[0].state is Sale.PAYMENTS_OFF
+    assert events.upcoming()[0].state is Sale.PAYMENTS_OFF
     with pytest.raises(DomainError) as refused:
         place(event, provider="pebble")
     assert refused.value.code == "payments_off"
     connected(user)
-    assert selling.selling(event).is_open
-    assert [way.name for way in catalogue.ways_to_pay(event)] == ["pebble"]
-    assert catalogue.upcoming()[0].state is Sale.OPEN
+    assert availability.selling(event).is_open
+    assert [way.name for way in events.ways_to_pay(event)] == ["pebble"]
+    assert events.upcoming()[0].state is Sale.OPEN
 
 
 def test_a_free_ticket_needs_no_account() -> None:
     _, event = organisers_event(price_minor=0)
-    assert selling.selling(event).is_open
+    assert availability.selling(event).is_open
 
 
 def test_the_order_pays_the_account_that_was_connected_then() -> None:
@@ -98,10 +100,10 @@ def test_what_is_offered_keeps_the_events_order_and_takes_its_currency() -> None
     user, event = organisers_event()
     connected(user)
     event.providers = ["pebble", "stripe"]
-    assert [p.name for p in receivers.offered(event)] == ["pebble", "stripe"]
+    assert [p.name for p in payees.offered(event)] == ["pebble", "stripe"]
     event.currency = "GBP"
-    assert [p.name for p in receivers.offered(event)] == ["stripe"]
-    assert [p.account for p in receivers.offered(event)] == [registry.get("stripe").account]
+    assert [p.name for p in payees.offered(event)] == ["stripe"]
+    assert [p.account for p in payees.offered(event)] == [registry.get("stripe").account]
 
 
 def test_the_accounts_of_many_events_are_one_query_and_of_house_events_none() -> None:
@@ -111,22 +113,22 @@ def test_the_accounts_of_many_events_are_one_query_and_of_house_events_none() ->
         connected(user, f"shop-{number + 10}")
     db.session.expire_all()
     with recorded() as some:
-        assert len(catalogue.upcoming()) == 5
+        assert len(events.upcoming()) == 5
     for number in range(5):
         make_event(f"more-{number}", organiser_id=users[number].id, providers=["pebble"])
     db.session.expire_all()
     with recorded() as more:
-        assert len(catalogue.upcoming()) == 10
+        assert len(events.upcoming()) == 10
     assert len(more) == len(some)
     house = make_event("house")
     db.session.refresh(house)
     list(house.ticket_types)
     with recorded() as none:
-        assert selling.selling(house).is_open
+        assert availability.selling(house).is_open
     assert len(none) == 0
 
 
 def test_nothing_is_payable_where_sales_are_closed(environ: dict[str, str]) -> None:
     event = make_event()
     config.use(config.load({**environ, "MAIL_SERVER": ""}))
-    assert not receivers.payable(event)
+    assert not payees.payable(event)

@@ -15,9 +15,10 @@ from psycopg.errors import LockNotAvailable
 from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 
-from domain import decisions, ledger, locks, pockets, refunds, remains
+from domain import locks
 from domain.errors import DomainError
-from domain.payments import settling, start
+from domain.ledger import transfers
+from domain.payments import incident_decisions, ledger_accounts, refundable, refunds, settling, starting
 from domain.providers.contract import DisputeReport, RefundReport
 from domain.providers.stripe import StripeProvider
 from extensions import db
@@ -67,10 +68,10 @@ def by_wallet() -> Payment:
     """A ticket that a member paid from their wallet."""
     member = make_user()
     gift: Any = {"key": "gift", "debit": "platform", "credit": f"wallet:{member.id}", "kind": "adjustment"}
-    ledger.post(amount_minor=3000, currency="EUR", **gift)
+    transfers.post(amount_minor=3000, currency="EUR", **gift)
     db.session.commit()
     order = place(make_event(), user=member, email=member.email, provider="wallet")
-    payment = start.open_at_provider(order)
+    payment = starting.open_at_provider(order)
     assert payment is not None and payment.state is PaymentState.PAID
     return payment
 
@@ -126,7 +127,7 @@ def test_the_other_way_round_it_would_be_seen(
 ) -> None:
     """Negative control of the test above: whoever buys has the wallet, and waits for the stock."""
     touch = update(TicketType).values(sold=TicketType.sold)
-    monkeypatch.setattr(pockets, "lock", lambda order, payment: db.session.execute(touch))
+    monkeypatch.setattr(ledger_accounts, "lock", lambda order, payment: db.session.execute(touch))
     assert takes_stock_before_the_wallet(app, other)
 
 
@@ -149,7 +150,7 @@ def _decision() -> tuple[Callable[[], Any], str]:
     settle(payment, "open")
     settle(payment, "paid", amount_minor=2400)
     incident_id = db.session.scalars(select(Incident.id)).one()
-    return lambda: decisions.resolve(
+    return lambda: incident_decisions.resolve(
         incident_id, how="issue", reason="All right.", actor_id=None
     ), "incidents"
 
@@ -220,9 +221,9 @@ def test_rows_under_a_lock_are_read_afresh(app: Flask) -> None:
     assert order.name == "New"
     elsewhere(elsewhere_order)
     assert locks.order(order_id).name == "Newer"
-    assert ledger.wallet_of(wallet.user_id, "EUR", lock=True).held_minor == 1
+    assert transfers.wallet_of(wallet.user_id, "EUR", lock=True).held_minor == 1
     assert refunds._locked(refund.id)[0].reason == "New"
-    assert decisions._open(incident.id).kind == "double_payment"
+    assert incident_decisions._open(incident.id).kind == "double_payment"
 
 
 def test_what_another_process_has_settled_is_not_settled_again(app: Flask) -> None:
@@ -268,7 +269,7 @@ def test_what_failed_may_be_asked_for_again(app: Flask, monkeypatch: pytest.Monk
     again = RefundReport("re_2", 2500, "EUR", "succeeded")
     monkeypatch.setattr(StripeProvider, "refund", lambda *args, **more: again)
     refunds.request(payment.id, 2500, actor_id=None, reason="To another card")
-    assert fresh(payment).asked_back_minor == 2500 and remains.refundable_minor(fresh(payment)) == 0
+    assert fresh(payment).asked_back_minor == 2500 and refundable.refundable_minor(fresh(payment)) == 0
 
 
 def test_a_refund_that_was_made_after_all_is_recorded_and_is_too_much(
@@ -286,7 +287,7 @@ def test_a_refund_that_was_made_after_all_is_recorded_and_is_too_much(
     made = RefundReport("re_1", 2500, "EUR", "succeeded", our_key=first.idempotency_key)
     settle(payment, "paid", refunds=(made, two))
     assert {refund.state for refund in fresh(payment).refunds} == {RefundState.SUCCEEDED}
-    assert ledger.balance("provider:stripe:platform", "EUR") == 2500
+    assert transfers.balance("provider:stripe:platform", "EUR") == 2500
     assert [(i.kind, i.amount_minor) for i in db.session.scalars(select(Incident))] == [
         ("given_back_too_much", 2500)
     ]

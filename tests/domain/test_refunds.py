@@ -11,9 +11,10 @@ from flask import Flask
 from sqlalchemy import func, select, update
 
 import config
-from domain import checks, decisions, ledger, refunds
 from domain.errors import DomainError
-from domain.payments import settling
+from domain.ledger import transfers
+from domain.office import invariants
+from domain.payments import incident_decisions, refunds, settling
 from domain.providers.contract import DisputeReport, Missing, ProviderError, RefundReport
 from domain.providers.stripe import StripeProvider
 from extensions import db
@@ -114,40 +115,40 @@ def test_money_credited_to_a_wallet_goes_back_from_there(app: Flask, desk: Desk)
     """By a person's decision it was in the wallet; sent to the card as well, it would be given twice."""
     user = make_user()
     payment = late(user=user, email=user.email)
-    decisions.resolve(waiting()[0].id, how="wallet", reason="They asked", actor_id=None)
-    assert ledger.wallet_of(user.id, "EUR").balance_minor == 2500
+    incident_decisions.resolve(waiting()[0].id, how="wallet", reason="They asked", actor_id=None)
+    assert transfers.wallet_of(user.id, "EUR").balance_minor == 2500
     desk.answers = [succeeded(f"refund-{payment.reference}-1")]
     refunds.request(payment.id, 2500, actor_id=None, reason="To the card after all")
-    assert ledger.wallet_of(user.id, "EUR").balance_minor == 0
-    assert ledger.balance(ledger.SUSPENSE, "EUR") == 0
-    assert checks.look() == []
+    assert transfers.wallet_of(user.id, "EUR").balance_minor == 0
+    assert transfers.balance(transfers.SUSPENSE, "EUR") == 0
+    assert invariants.look() == []
 
 
 def test_what_the_bank_takes_of_credited_money_is_taken_from_the_wallet(app: Flask) -> None:
     user = make_user()
     payment = late(user=user, email=user.email)
-    decisions.resolve(waiting()[0].id, how="wallet", reason="They asked", actor_id=None)
+    incident_decisions.resolve(waiting()[0].id, how="wallet", reason="They asked", actor_id=None)
     claim = DisputeReport("dp_1", 2500, "EUR", "open", "needs_response")
     settle(payment, "paid", disputes=(claim,))
-    assert ledger.wallet_of(user.id, "EUR").balance_minor == 0
-    assert ledger.balance(ledger.SUSPENSE, "EUR") == 0
-    assert checks.look() == []
+    assert transfers.wallet_of(user.id, "EUR").balance_minor == 0
+    assert transfers.balance(transfers.SUSPENSE, "EUR") == 0
+    assert invariants.look() == []
 
 
 def test_a_spent_wallet_refuses_the_refund_and_changes_nothing(app: Flask, desk: Desk) -> None:
     user = make_user()
     payment = late(user=user, email=user.email)
-    decisions.resolve(waiting()[0].id, how="wallet", reason="They asked", actor_id=None)
-    ledger.post(
+    incident_decisions.resolve(waiting()[0].id, how="wallet", reason="They asked", actor_id=None)
+    transfers.post(
         key="spent",
-        debit=ledger.wallet_account(user.id),
-        credit=ledger.PLATFORM,
+        debit=transfers.wallet_account(user.id),
+        credit=transfers.PLATFORM,
         amount_minor=1,
         currency="EUR",
         kind="agent_usage",
     )
     db.session.commit()
-    with pytest.raises(ledger.InsufficientFunds):
+    with pytest.raises(transfers.InsufficientFunds):
         refunds.request(payment.id, 2500, actor_id=None, reason="To the card")
     assert desk.keys == []
     assert db.session.scalar(select(func.count()).select_from(Refund)) == 0
@@ -157,7 +158,7 @@ def test_money_whose_refund_fails_in_the_end_waits_in_the_inbox_again(app: Flask
     payment = late()
     key = f"refund-{payment.reference}-1"
     desk.answers = [succeeded(key, state="pending")]
-    decisions.resolve(waiting()[0].id, how="refund", reason="Sold out", actor_id=None)
+    incident_decisions.resolve(waiting()[0].id, how="refund", reason="Sold out", actor_id=None)
     order = db.session.get_one(Order, payment.order_id, populate_existing=True)
     assert (order.state, waiting()) == (OrderState.REFUNDED, [])
     settle(payment, "paid", refunds=(replace(succeeded(key), state="failed"),))
@@ -165,11 +166,11 @@ def test_money_whose_refund_fails_in_the_end_waits_in_the_inbox_again(app: Flask
     assert [incident.kind for incident in again] == ["refund_returned"]
     order = db.session.get_one(Order, payment.order_id, populate_existing=True)
     assert order.state is OrderState.REVIEW
-    assert ledger.balance(ledger.SUSPENSE, "EUR") == 2500
-    assert checks.look() == []
+    assert transfers.balance(transfers.SUSPENSE, "EUR") == 2500
+    assert invariants.look() == []
     desk.answers = [succeeded(f"refund-{payment.reference}-2")]
-    decisions.resolve(again[0].id, how="refund", reason="Their new account", actor_id=None)
-    assert (waiting(), ledger.balance(ledger.SUSPENSE, "EUR")) == ([], 0)
+    incident_decisions.resolve(again[0].id, how="refund", reason="Their new account", actor_id=None)
+    assert (waiting(), transfers.balance(transfers.SUSPENSE, "EUR")) == ([], 0)
 
 
 def test_disputed_money_is_not_sent_back_as_well(app: Flask, desk: Desk) -> None:
@@ -199,7 +200,7 @@ def test_a_refund_that_fails_while_the_bank_disputes_lets_nobody_in(
     ticket = db.session.scalars(select(Ticket).execution_options(populate_existing=True)).one()
     sold = db.session.scalars(select(TicketType.sold)).one()
     assert (ticket.state, sold) == (ends, 0 if ends is TicketState.VOID else 1)
-    assert checks.look() == []
+    assert invariants.look() == []
 
 
 def test_a_refund_that_fails_after_a_lost_dispute_brings_no_ticket_back(app: Flask, desk: Desk) -> None:
@@ -211,7 +212,7 @@ def test_a_refund_that_fails_after_a_lost_dispute_brings_no_ticket_back(app: Fla
     settle(payment, "paid", refunds=(succeeded(key, state="pending"),), disputes=(claim,))
     settle(payment, "paid", refunds=(succeeded(key, state="failed"),), disputes=(claim,))
     assert db.session.scalars(select(Ticket.state)).one() is TicketState.VOID
-    assert checks.look() == []
+    assert invariants.look() == []
 
 
 def test_a_failed_refund_leaves_void_what_another_one_paid_back(app: Flask, desk: Desk) -> None:
@@ -226,7 +227,7 @@ def test_a_failed_refund_leaves_void_what_another_one_paid_back(app: Flask, desk
     settle(payment, "paid", refunds=(theirs, succeeded(key, state="failed")))
     states = db.session.scalars(select(Ticket.state).order_by(Ticket.number)).all()
     assert states == [TicketState.VOID, TicketState.VOID]
-    assert checks.look() == []
+    assert invariants.look() == []
 
 
 def test_one_of_two_disputes_that_is_won_lets_nobody_in_yet(app: Flask) -> None:
@@ -238,7 +239,7 @@ def test_one_of_two_disputes_that_is_won_lets_nobody_in_yet(app: Flask) -> None:
     assert db.session.scalars(select(Ticket.state)).one() is TicketState.SUSPENDED
     settle(payment, "paid", disputes=(replace(other, state="won", status="won"),))
     assert db.session.scalars(select(Ticket.state)).one() is TicketState.VALID
-    assert checks.look() == []
+    assert invariants.look() == []
 
 
 def test_a_refund_made_at_the_provider_is_watched_until_it_ends(app: Flask) -> None:
@@ -268,6 +269,6 @@ def test_a_refund_by_rule_that_was_refused_is_left_to_a_person(app: Flask, desk:
     config.use(replace(config.get(), late_money="refund"))
     desk.answers = [ProviderError("The card is closed.", permanent=True)]
     for _ in range(3):
-        decisions.decide_late_money()
+        incident_decisions.decide_late_money()
     assert len(desk.keys) == 1
     assert len(waiting()) == 1

@@ -11,9 +11,11 @@ import pytest
 from flask import Flask
 from sqlalchemy import select
 
-from domain import checks, clock, decisions, ledger, recognising, refunds
+from domain import clock
 from domain.errors import DomainError
-from domain.payments import asking
+from domain.ledger import transfers
+from domain.office import invariants
+from domain.payments import incident_decisions, reconciling, refund_matching, refunds
 from domain.providers.contract import ProviderError, RefundReport
 from extensions import db
 from models import Incident, Order, OrderState, Payment, Refund, RefundState
@@ -52,13 +54,13 @@ def follow_up(made: Refund, monkeypatch: pytest.MonkeyPatch) -> Refund:
 def mirrored(payment: Payment, monkeypatch: pytest.MonkeyPatch) -> list[Refund]:
     """The refunds after the payment was read again."""
     later(monkeypatch, 61)
-    asking.reconcile(payment.id, door="test")
+    reconciling.reconcile(payment.id, door="test")
     return again(payment).refunds
 
 
 def assert_all_holds() -> None:
     """Everything but the mail, which is sent by nobody here while the clock goes on."""
-    assert {violation.code for violation in checks.run().violations} <= {"mail_is_sent_or_failed"}
+    assert {violation.code for violation in invariants.run().violations} <= {"mail_is_sent_or_failed"}
 
 
 def test_a_refund_is_noted_called_for_and_found_again_as_ours(
@@ -169,7 +171,9 @@ def test_a_refund_whose_answer_is_lost_is_not_called_for_again_but_is_for_a_pers
     assert made.state is RefundState.REVIEW and made.next_check_at is None
     assert given_back(bank, payment) == 0 and len(alerts("refund_unclear")) == 1
     (incident,) = db.session.scalars(select(Incident)).all()
-    decisions.resolve(incident.id, how="dismiss", reason="It is not in the dashboard.", actor_id=None)
+    incident_decisions.resolve(
+        incident.id, how="dismiss", reason="It is not in the dashboard.", actor_id=None
+    )
     assert db.session.get_one(Refund, made.id, populate_existing=True).state is RefundState.FAILED
     assert refund(payment).state is RefundState.SUCCEEDED
     assert given_back(bank, payment) == 1000
@@ -213,11 +217,11 @@ def test_what_the_list_lacks_for_a_day_is_for_a_person(
     (incident,) = db.session.scalars(select(Incident)).all()
     assert incident.amount_minor == 1000 and incident.evidence["refunded_now_minor"] == 300
     with pytest.raises(DomainError):
-        decisions.resolve(incident.id, how="issue", reason="No.", actor_id=None)
+        incident_decisions.resolve(incident.id, how="issue", reason="No.", actor_id=None)
     if made_there:
         bank.do(payment.provider_id or "", "refund", amount_minor=1000)
     how = "refund" if made_there else "dismiss"
-    decisions.resolve(incident.id, how=how, reason="I looked it up.", actor_id=None)
+    incident_decisions.resolve(incident.id, how=how, reason="I looked it up.", actor_id=None)
     known = mirrored(payment, monkeypatch)
     state = RefundState.SUCCEEDED if made_there else RefundState.FAILED
     assert [(r.amount_minor, r.state, r.made_at_provider) for r in known] == [
@@ -263,8 +267,8 @@ def test_a_sum_that_comes_out_right_is_no_proof(bank: Bench, monkeypatch: pytest
         (second.id, 1000, RefundState.CREATED, False),
         (known[2].id, 2000, RefundState.SUCCEEDED, True),
     ]
-    source = ledger.provider_account(payment.provider, payment.account)
-    assert ledger.balance(source, payment.currency) == 2000 - payment.amount_minor
+    source = transfers.provider_account(payment.provider, payment.account)
+    assert transfers.balance(source, payment.currency) == 2000 - payment.amount_minor
     assert_all_holds()
 
 
@@ -317,7 +321,7 @@ def test_what_was_accepted_is_not_taken_for_one_that_failed_beside_it(
     )
     told = [listed[place] for place in order]
     assert made.state is RefundState.SUCCEEDED
-    found = {said.provider_id: ours for said, ours in recognising.assign(again(payment), told)}
+    found = {said.provider_id: ours for said, ours in refund_matching.assign(again(payment), told)}
     assert found == {"tx:1": None, "tx:2": made}
     # Where nothing else of its amount stands, it is ours that has failed.
-    assert recognising.assign(again(payment), told[:1] if order == (0, 1) else told[1:])[0][1] is made
+    assert refund_matching.assign(again(payment), told[:1] if order == (0, 1) else told[1:])[0][1] is made

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from domain import clock, listing, orders, starting, sweep
+from domain import clock
 from domain.errors import DomainError
-from domain.payments import start
+from domain.orders import placing, publishing
+from domain.payments import creating, starting
+from domain.sweep import sweeping
 from extensions import db
 from models import EventState, Order, OrderState, Payment, Role
 from tests.support.merchants import make_organiser, use_sumup
@@ -33,7 +35,7 @@ def told() -> list[tuple[int | None, str]]:
 
 def begun(**more: Any) -> Order:
     order = place(make_event(providers=["stripe", "sumup"], **more), 2)
-    assert start.open_at_provider(order) is not None
+    assert starting.open_at_provider(order) is not None
     return again(order)
 
 
@@ -45,7 +47,7 @@ def again(order: Order) -> Order:
 def sweeps(sandbox: Sandbox, times: int = 3) -> None:
     for _ in range(times):
         sandbox.advance(200)
-        sweep.run("test")
+        sweeping.run("test")
 
 
 def _raising(error: type[BaseException]) -> Any:
@@ -61,8 +63,8 @@ def test_another_way_to_pay_that_breaks_off_is_told_once(
 ) -> None:
     order = begun()
     with monkeypatch.context() as patch, pytest.raises(error):
-        patch.setattr(starting, "prepare", _raising(error))
-        orders.pay_again(order.id, "sumup", payer_id=None)
+        patch.setattr(creating, "prepare", _raising(error))
+        placing.pay_again(order.id, "sumup", payer_id=None)
     order = again(order)
     assert (order.state, len(order.payments)) == (OrderState.CANCELLED, 1)
     assert told() == ([(order.id, "order_cancelled")] if error is RuntimeError else [])
@@ -79,17 +81,17 @@ def test_a_fees_order_that_nothing_took_the_place_of_is_told_once(
     for number, error in enumerate(ENDS):
         event = make_event(f"gala-{number}", organiser_id=olga.id, state=EventState.DRAFT)
         use_sumup(environ, sandbox, listing_fee=Decimal("12.50"), listing_fee_currency="EUR")
-        order = listing.publish(event, olga, "stripe")
-        assert order is not None and start.open_at_provider(order) is not None
+        order = publishing.publish(event, olga, "stripe")
+        assert order is not None and starting.open_at_provider(order) is not None
         order_id, before = order.id, len(told())
         # The fee is another one by now, so the order for the old one is closed.
         use_sumup(environ, sandbox, listing_fee=Decimal(20), listing_fee_currency="EUR")
         with monkeypatch.context() as patch, pytest.raises(error):
-            patch.setattr(orders, "place_listing_fee", _raising(error))
+            patch.setattr(placing, "place_listing_fee", _raising(error))
             if how == "pays":
-                listing.publish(event, olga, "stripe")
+                publishing.publish(event, olga, "stripe")
             else:
-                listing.waive(event, boss, "A friend")
+                publishing.waive(event, boss, "A friend")
         assert len(told()) - before == (1 if error is RuntimeError else 0)
         sweeps(sandbox)
         assert told()[before:] == [(order_id, "order_cancelled")]
@@ -99,13 +101,13 @@ def test_a_fees_order_that_nothing_took_the_place_of_is_told_once(
 def test_what_was_replaced_is_nobodys_mail(environ: dict[str, str], sandbox: Sandbox) -> None:
     """Another way to pay, and another fee: both go on."""
     order = begun()
-    orders.pay_again(order.id, "sumup", payer_id=None)
+    placing.pay_again(order.id, "sumup", payer_id=None)
     olga = make_organiser()
     event = make_event("gala", organiser_id=olga.id, state=EventState.DRAFT)
-    fee = listing.publish(event, olga, "stripe")
-    assert fee is not None and start.open_at_provider(fee) is not None
+    fee = publishing.publish(event, olga, "stripe")
+    assert fee is not None and starting.open_at_provider(fee) is not None
     use_sumup(environ, sandbox, listing_fee=Decimal(20), listing_fee_currency="EUR")
-    assert listing.publish(event, olga, "stripe") is not None
+    assert publishing.publish(event, olga, "stripe") is not None
     sweeps(sandbox)
     assert told() == []
     assert db.session.query(Payment).filter(Payment.replacing_since.is_not(None)).count() == 0
@@ -115,14 +117,14 @@ def test_who_ended_it_on_the_page_is_not_told_that_it_ended(sandbox: Sandbox) ->
     """Not as paying again is refused afterwards, nor by a sweep; not even if it was to be replaced before."""
     order = begun()
     sandbox.faults("http_500", match={"method": "POST", "path": "/expire$"})
-    orders.pay_again(order.id, "sumup", payer_id=None)
+    placing.pay_again(order.id, "sumup", payer_id=None)
     sandbox.faults()
-    orders.cancel(again(order), door="order_page")
+    placing.cancel(again(order), door="order_page")
     order = again(order)
     assert order.state is OrderState.CANCELLED and order.event is not None
     order.event.sales_close_at = clock.now()
     db.session.commit()
     with pytest.raises(DomainError):
-        orders.pay_again(order.id, "stripe", payer_id=None)
+        placing.pay_again(order.id, "stripe", payer_id=None)
     sweeps(sandbox)
     assert told() == []

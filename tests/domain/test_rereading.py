@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from flask import Flask
 
-from domain import clock, polling, sweep
-from domain.payments import asking, start
+from domain import clock
+from domain.payments import poll_schedule, reconciling, starting
+from domain.sweep import sweeping
 from extensions import db
 from models import OrderState, Payment, PaymentState
 from tests.support.sandbox import Sandbox
@@ -18,16 +19,16 @@ _TRANSACTIONS = {"path": "^/sumup/v2.1/"}
 @pytest.fixture
 def paid(app: Flask, sandbox: Sandbox) -> Payment:
     """A ticket that was paid through a provider that tells nobody of refunds made there."""
-    payment = start.open_at_provider(place(make_event(providers=["sumup"])))
+    payment = starting.open_at_provider(place(make_event(providers=["sumup"])))
     assert payment is not None and payment.provider_id is not None
     sandbox.do(payment.provider_id, "pay")
-    assert asking.reconcile(payment.id, door="success").state is PaymentState.PAID
+    assert reconciling.reconcile(payment.id, door="success").state is PaymentState.PAID
     return payment
 
 
 def read_again(sandbox: Sandbox, payment: Payment, seconds: float) -> Payment:
     sandbox.advance(seconds)
-    sweep.run("test")
+    sweeping.run("test")
     return db.session.get_one(Payment, payment.id, populate_existing=True)
 
 
@@ -37,9 +38,9 @@ def test_a_refund_that_could_not_be_read_is_looked_for_soon(sandbox: Sandbox, pa
     sandbox.faults("http_500", match=_TRANSACTIONS)
     unread = read_again(sandbox, paid, 3700)
     assert (unread.state, unread.refunds) == (PaymentState.PAID, [])
-    assert unread.next_check_at is not None and unread.next_check_at <= clock.now() + polling.ASK_AGAIN
+    assert unread.next_check_at is not None and unread.next_check_at <= clock.now() + poll_schedule.ASK_AGAIN
     sandbox.faults()
-    read = read_again(sandbox, paid, polling.ASK_AGAIN.total_seconds() + 60)
+    read = read_again(sandbox, paid, poll_schedule.ASK_AGAIN.total_seconds() + 60)
     assert [refund.amount_minor for refund in read.refunds] == [2500]
     assert read.order.state is OrderState.REFUNDED
 

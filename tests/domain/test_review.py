@@ -10,9 +10,11 @@ import pytest
 from flask import Flask
 from sqlalchemy import select
 
-from domain import checks, clock, decisions, fulfilment, ledger, polling, starting
+from domain import clock
 from domain.errors import DomainError
-from domain.payments import settling
+from domain.ledger import transfers
+from domain.office import invariants
+from domain.payments import creating, fulfilment, incident_decisions, poll_schedule, settling
 from domain.providers.contract import DisputeReport, ProviderError, RefundReport
 from domain.providers.stripe import StripeProvider
 from extensions import db
@@ -47,7 +49,7 @@ def state_of(order: Order) -> OrderState:
 def second_attempt(order: Order) -> Payment:
     """The payment after the first, which is made here where there is none."""
     found = db.session.get_one(Order, order.id, populate_existing=True)
-    starting.prepare(found, "stripe")
+    creating.prepare(found, "stripe")
     found.state = OrderState.PENDING
     fulfilment.hold(found)
     db.session.commit()
@@ -82,7 +84,7 @@ def test_an_old_attempt_that_turns_to_processing_stays_closed_beside_a_newer_one
     settle(second, "open")
     assert settle(first, "processing").state is PaymentState.FAILED
     waits = fresh(first).next_check_at
-    assert waits is not None and waits <= clock.now() + polling.ASK_AGAIN
+    assert waits is not None and waits <= clock.now() + poll_schedule.ASK_AGAIN
     settle(second, "paid")
     settle(second, "paid", refunds=(RefundReport("re_1", 2500, "EUR", "succeeded"),))
     assert settle(first, "processing").state is PaymentState.PROCESSING
@@ -111,12 +113,12 @@ def test_what_waits_for_a_decision_is_what_arrived(app: Flask) -> None:
         told = report_on(fresh(payment), "paid", **changes)
         settling.settle(payment.id, told, door="test")
         assert (incident().amount_minor, incident().currency) == (told.amount_minor, told.currency)
-        assert ledger.balance(ledger.SUSPENSE, told.currency) == told.amount_minor
+        assert transfers.balance(transfers.SUSPENSE, told.currency) == told.amount_minor
         other = "EUR" if told.currency == "USD" else "USD"
-        assert ledger.balance(ledger.SUSPENSE, other) == 0
-    decisions.resolve(incident().id, how="issue", reason="It is the buyer's money.", actor_id=None)
-    assert ledger.balance(ledger.SUSPENSE, "EUR") == 0
-    assert ledger.balance(ledger.sales_account(None), "EUR") == 2500
+        assert transfers.balance(transfers.SUSPENSE, other) == 0
+    incident_decisions.resolve(incident().id, how="issue", reason="It is the buyer's money.", actor_id=None)
+    assert transfers.balance(transfers.SUSPENSE, "EUR") == 0
+    assert transfers.balance(transfers.sales_account(None), "EUR") == 2500
 
 
 def test_money_that_was_given_back_meanwhile_buys_nothing(app: Flask) -> None:
@@ -131,9 +133,9 @@ def test_money_that_was_given_back_meanwhile_buys_nothing(app: Flask) -> None:
         refunds=(RefundReport("re_1", 2500, "EUR", "succeeded"),),
     )
     assert db.session.scalars(select(Refund.amount_minor)).one() == 2500
-    assert ledger.balance(ledger.SUSPENSE, "EUR") == 0
+    assert transfers.balance(transfers.SUSPENSE, "EUR") == 0
     with pytest.raises(DomainError) as refused:
-        decisions.resolve(incident().id, how="issue", reason="Why not", actor_id=None)
+        incident_decisions.resolve(incident().id, how="issue", reason="Why not", actor_id=None)
     assert refused.value.code == "given_back"
 
 
@@ -151,8 +153,8 @@ def test_money_that_went_back_before_it_was_confirmed_buys_nothing(app: Flask, b
     kinds = db.session.scalars(select(Incident.kind).order_by(Incident.id)).all()
     assert (kinds, fresh(payment).fulfilled) == (["mismatch", "given_back"], False)
     assert db.session.scalars(select(Ticket.id)).all() == []
-    assert ledger.balance(ledger.SUSPENSE, "EUR") == 2500 - back_minor
-    assert checks.look() == []
+    assert transfers.balance(transfers.SUSPENSE, "EUR") == 2500 - back_minor
+    assert invariants.look() == []
 
 
 def test_money_that_was_credited_before_it_was_confirmed_buys_nothing(app: Flask) -> None:
@@ -162,17 +164,17 @@ def test_money_that_was_credited_before_it_was_confirmed_buys_nothing(app: Flask
     settle(payment, "paid", livemode=True)
     admin = make_user("admin@example.org")
     settling.decide(payment.id, state=PaymentState.EXPIRED, actor_id=admin.id, note="A mistake")
-    decisions.resolve(incident().id, how="wallet", reason="They asked", actor_id=admin.id)
+    incident_decisions.resolve(incident().id, how="wallet", reason="They asked", actor_id=admin.id)
     settle(payment, "paid")
     assert db.session.scalars(select(Ticket.id)).all() == []
-    assert ledger.wallet_of(member.id, "EUR").balance_minor == 2500
-    assert ledger.balance(ledger.SUSPENSE, "EUR") == 0
+    assert transfers.wallet_of(member.id, "EUR").balance_minor == 2500
+    assert transfers.balance(transfers.SUSPENSE, "EUR") == 0
     again = db.session.scalars(select(Incident.id).where(Incident.resolved_at.is_(None))).one()
     for how in ("issue", "wallet"):
         with pytest.raises(DomainError) as refused:
-            decisions.resolve(again, how=how, reason="Once more", actor_id=admin.id)
+            incident_decisions.resolve(again, how=how, reason="Once more", actor_id=admin.id)
         assert refused.value.code == "given_back"
-    assert checks.look() == []
+    assert invariants.look() == []
 
 
 def test_nobody_is_told_that_nothing_was_charged_while_their_money_waits(app: Flask) -> None:
@@ -205,7 +207,7 @@ def test_what_a_person_has_accepted_is_not_taken_back_by_the_next_reading(
     settle(payment, "open")
     settle(payment, "open", **changes)
     settle(payment, "paid", **changes)
-    decisions.resolve(incident().id, how="issue", reason="It is the buyer's money.", actor_id=None)
+    incident_decisions.resolve(incident().id, how="issue", reason="It is the buyer's money.", actor_id=None)
     settle(payment, "paid", **changes)
     assert fresh(payment).state is PaymentState.PAID
     assert state_of(order) is OrderState.COMPLETED
@@ -221,7 +223,7 @@ def test_an_order_is_refunded_when_all_that_was_accepted_for_it_went_back(app: F
     payment = order.payments[0]
     settle(payment, "open")
     settle(payment, "paid", amount_minor=1000)
-    decisions.resolve(incident().id, how="issue", reason="A discount.", actor_id=None)
+    incident_decisions.resolve(incident().id, how="issue", reason="A discount.", actor_id=None)
     back = (RefundReport("re_1", 1000, "EUR", "succeeded"),)
     settle(payment, "paid", amount_minor=1000, refunds=back)
     assert state_of(order) is OrderState.REFUNDED
@@ -236,15 +238,15 @@ def test_a_dispute_that_is_won_after_its_money_was_to_be_refunded_is_decided_ane
     claim = DisputeReport("dp_1", 2400, "EUR", "open", "needs_response")
     settle(payment, "paid", amount_minor=2400, disputes=(claim,))
     admin = make_user("admin@example.org")
-    decisions.resolve(incident().id, how="refund", reason="They want it back.", actor_id=admin.id)
+    incident_decisions.resolve(incident().id, how="refund", reason="They want it back.", actor_id=admin.id)
     assert (state_of(order), fresh(payment).refunds) == (OrderState.REFUNDED, [])
     won = replace(claim, state="won", status="won")
     for _ in range(2):
         settle(payment, "paid", amount_minor=2400, disputes=(won,))
     again = db.session.scalars(select(Incident).where(Incident.resolved_at.is_(None))).one()
     assert (again.kind, again.amount_minor, state_of(order)) == ("dispute_won", 2400, OrderState.REVIEW)
-    assert ledger.balance(ledger.SUSPENSE, "EUR") == 2400
-    assert checks.look() == []
+    assert transfers.balance(transfers.SUSPENSE, "EUR") == 2400
+    assert invariants.look() == []
 
 
 @pytest.mark.parametrize("opened", [True, False])
@@ -269,7 +271,7 @@ def test_a_decision_about_one_payment_leaves_what_another_is_paying_for(
     else:
         made = RefundReport("re_1", 2500, "EUR", "succeeded")
         monkeypatch.setattr(StripeProvider, "refund", lambda *args, **more: made)
-        decisions.resolve(incident().id, how=how, reason="I looked at it.", actor_id=None)
+        incident_decisions.resolve(incident().id, how=how, reason="I looked at it.", actor_id=None)
     goes_on = OrderState.PENDING_VERIFICATION if opened or how == "close" else OrderState.PENDING
     assert state_of(order) is goes_on
     assert db.session.scalars(select(TicketType.held)).all() == [1]
@@ -278,4 +280,4 @@ def test_a_decision_about_one_payment_leaves_what_another_is_paying_for(
     settle(second, "paid")
     assert (state_of(order), fresh(second).fulfilled) == (OrderState.COMPLETED, True)
     assert db.session.scalars(select(Incident.kind)).all() == ["mismatch"]
-    assert checks.look() == [] or how == "close"
+    assert invariants.look() == [] or how == "close"

@@ -13,8 +13,7 @@ import pytest
 from flask import Flask
 
 import config
-from domain import pacing
-from domain.providers import registry, room
+from domain.providers import bulkhead, registry, shared_rate
 from domain.providers import throttle as throttling
 from domain.providers.contract import ProviderError
 from domain.providers.throttle import Throttle
@@ -23,11 +22,11 @@ from domain.providers.throttle import Throttle
 @pytest.fixture(autouse=True)
 def web(app: Flask, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A thread that serves a request, in a process of eight that has asked nobody yet."""
-    monkeypatch.setattr(room, "_accounts", {})
+    monkeypatch.setattr(bulkhead, "_accounts", {})
     config.use(replace(config.get(), web_threads=8))
-    room.enter_web()
+    bulkhead.enter_web()
     yield
-    room.leave_web()
+    bulkhead.leave_web()
 
 
 class Waiting:
@@ -41,8 +40,8 @@ class Waiting:
         inside = Event()
 
         def call() -> None:
-            room.enter_web()
-            with room.place("pebble", account):
+            bulkhead.enter_web()
+            with bulkhead.place("pebble", account):
                 inside.set()
                 self._go.wait(30)
 
@@ -65,10 +64,10 @@ def waiting() -> Iterator[Waiting]:
 
 def finds_room(account: str) -> bool:
     try:
-        with room.looking(), room.place("pebble", account):
+        with bulkhead.looking(), bulkhead.place("pebble", account):
             return True
     except ProviderError as error:
-        assert (error.code, error.permanent, error.undone) == (room.NO_ROOM, False, True)
+        assert (error.code, error.permanent, error.undone) == (bulkhead.NO_ROOM, False, True)
         return False
 
 
@@ -76,18 +75,18 @@ def test_a_quarter_for_one_and_half_for_all(waiting: Waiting) -> None:
     waiting.add("shop-1")
     assert finds_room("shop-1")
     waiting.add("shop-1")
-    assert not finds_room("shop-1") and not room.may_refresh("pebble", "shop-1")
+    assert not finds_room("shop-1") and not bulkhead.may_refresh("pebble", "shop-1")
     assert finds_room("shop-2")
     waiting.add("shop-2")
     waiting.add("shop-3")
-    assert not finds_room("shop-4") and not room.may_refresh("pebble", "shop-4")
+    assert not finds_room("shop-4") and not bulkhead.may_refresh("pebble", "shop-4")
 
 
 def test_jobs_are_not_limited(waiting: Waiting) -> None:
     for _ in range(2):
         waiting.add("shop-1")
-    room.leave_web()
-    assert finds_room("shop-1") and room.may_refresh("pebble", "shop-1")
+    bulkhead.leave_web()
+    assert finds_room("shop-1") and bulkhead.may_refresh("pebble", "shop-1")
 
 
 def test_who_pays_waits_a_moment_for_room(waiting: Waiting, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,18 +94,18 @@ def test_who_pays_waits_a_moment_for_room(waiting: Waiting, monkeypatch: pytest.
         waiting.add("shop-1")
     began = time.monotonic()
     Timer(0.2, waiting.end).start()
-    with room.place("pebble", "shop-1"):
+    with bulkhead.place("pebble", "shop-1"):
         assert 0.1 < time.monotonic() - began < 1
 
 
 def test_nobody_waits_behind_a_call_that_takes_long(
     waiting: Waiting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "_PROMPT", 0.1)
+    monkeypatch.setattr(bulkhead, "_PROMPT", 0.1)
     for _ in range(2):
         waiting.add("shop-1")
     began = time.monotonic()
-    with pytest.raises(ProviderError), room.place("pebble", "shop-1"):
+    with pytest.raises(ProviderError), bulkhead.place("pebble", "shop-1"):
         pass
     assert time.monotonic() - began < 0.5
 
@@ -114,44 +113,48 @@ def test_nobody_waits_behind_a_call_that_takes_long(
 def test_a_call_within_a_call_takes_no_second_place(waiting: Waiting) -> None:
     """A new token, say, is asked for in the place of the call that needs it."""
     waiting.add("shop-1")
-    with room.place("pebble", "shop-1"), room.place("pebble", "shop-1"), room.place("pebble", "tokens"):
+    with (
+        bulkhead.place("pebble", "shop-1"),
+        bulkhead.place("pebble", "shop-1"),
+        bulkhead.place("pebble", "tokens"),
+    ):
         pass
 
 
 def silence(account: str, times: int) -> None:
     for _ in range(times):
-        with pytest.raises(ProviderError), room.place("pebble", account):
+        with pytest.raises(ProviderError), bulkhead.place("pebble", account):
             raise ProviderError("Nothing came.", permanent=False, code="timeout", silent=True)
 
 
 def test_after_three_silences_one_probe_in_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
-    monkeypatch.setattr(room, "monotonic", lambda: now[0])
+    monkeypatch.setattr(bulkhead, "monotonic", lambda: now[0])
     silence("shop-1", 2)
-    assert room.may_refresh("pebble", "shop-1")
+    assert bulkhead.may_refresh("pebble", "shop-1")
     silence("shop-1", 1)
     now[0] += 9.9
-    assert not room.may_refresh("pebble", "shop-1")
+    assert not bulkhead.may_refresh("pebble", "shop-1")
     # One account's silence is not another's, and who pays asks in any case.
-    assert room.may_refresh("pebble", "shop-2") and finds_room("shop-1")
+    assert bulkhead.may_refresh("pebble", "shop-2") and finds_room("shop-1")
     silence("shop-1", 3)
     now[0] += 10
-    assert [room.may_refresh("pebble", "shop-1") for _ in range(3)] == [True, False, False]
+    assert [bulkhead.may_refresh("pebble", "shop-1") for _ in range(3)] == [True, False, False]
     silence("shop-1", 1)
     now[0] += 9.9
-    assert not room.may_refresh("pebble", "shop-1")
+    assert not bulkhead.may_refresh("pebble", "shop-1")
     now[0] += 0.2
-    assert room.may_refresh("pebble", "shop-1")
-    with room.place("pebble", "shop-1"):
+    assert bulkhead.may_refresh("pebble", "shop-1")
+    with bulkhead.place("pebble", "shop-1"):
         pass
-    assert [room.may_refresh("pebble", "shop-1") for _ in range(3)] == [True] * 3
+    assert [bulkhead.may_refresh("pebble", "shop-1") for _ in range(3)] == [True] * 3
 
 
 def test_an_answer_that_says_no_is_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     for permanent in (True, False) * 3:
-        with pytest.raises(ProviderError), room.place("pebble", "shop-1"):
+        with pytest.raises(ProviderError), bulkhead.place("pebble", "shop-1"):
             raise ProviderError("No.", permanent=permanent, code="http_500")
-    assert room.may_refresh("pebble", "shop-1")
+    assert bulkhead.may_refresh("pebble", "shop-1")
 
 
 # --- The rate -------------------------------------------------------------------------------------------
@@ -199,20 +202,20 @@ def test_each_kind_of_call_has_its_own_line() -> None:
 
 
 def test_a_quarter_each_where_redis_is_away(app: Flask) -> None:
-    pacing.bind("redis://127.0.0.1:1/0")
+    shared_rate.bind("redis://127.0.0.1:1/0")
     try:
         assert taken([Throttle(80, "pebble:shop-1") for _ in range(4)], 1.0) in range(60, 86)
         alone = taken([Throttle(80, "pebble:shop-1")], 0.5)
         assert 8 <= alone <= 12
     finally:
-        pacing.bind(config.get().redis_url)
+        shared_rate.bind(config.get().redis_url)
 
 
 def test_a_slow_redis_costs_fifty_milliseconds_once(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as deaf:
-        pacing.bind(f"redis://127.0.0.1:{deaf.getsockname()[1]}/0")
+        shared_rate.bind(f"redis://127.0.0.1:{deaf.getsockname()[1]}/0")
         try:
             throttle, times = Throttle(1_000_000, "pebble:shop-1"), []
             for _ in range(3):
@@ -220,7 +223,7 @@ def test_a_slow_redis_costs_fifty_milliseconds_once(app: Flask, monkeypatch: pyt
                 throttle.wait(1)
                 times.append(time.monotonic() - began)
         finally:
-            pacing.bind(config.get().redis_url)
+            shared_rate.bind(config.get().redis_url)
     assert 0.04 < times[0] < 0.4 and max(times[1:]) < 0.04
 
 
@@ -236,5 +239,5 @@ def test_the_adapters_share_by_account(app: Flask) -> None:
         for name in ("stripe", "sumup"):
             registry.get(name).health()
     finally:
-        pacing.bind(config.get().redis_url)
+        shared_rate.bind(config.get().redis_url)
     assert {name for lines in asked for name in lines} >= {"stripe:platform", "sumup:MKASSA01"}

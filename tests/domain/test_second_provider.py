@@ -19,9 +19,11 @@ from limits import RateLimitItemPerHour
 from sqlalchemy import select
 
 import config
-from domain import clock, doorbell, ledger, polling, receivers
+from domain import clock
+from domain.catalogue import payees
 from domain.errors import DomainError
-from domain.payments import asking, start
+from domain.ledger import transfers
+from domain.payments import poll_schedule, reconciling, starting, webhooks
 from domain.providers import registry
 from extensions import db
 from models import (
@@ -58,7 +60,7 @@ def sold(through: str = "pebble", **more: Any) -> Event:
 
 def opened(event: Event, **more: Any) -> Payment:
     """A payment whose page is open, for one ticket."""
-    payment = start.open_at_provider(place(event, **more))
+    payment = starting.open_at_provider(place(event, **more))
     assert payment is not None and payment.state is PaymentState.OPEN
     return payment
 
@@ -66,7 +68,7 @@ def opened(event: Event, **more: Any) -> Payment:
 def paid(bank: Bench) -> Payment:
     payment = opened(sold(bank.name))
     bank.do(payment.provider_id or "", "pay")
-    assert asking.reconcile(payment.id, door="test").verdict == "verified"
+    assert reconciling.reconcile(payment.id, door="test").verdict == "verified"
     return again(payment)
 
 
@@ -121,15 +123,15 @@ def test_an_organiser_is_paid_into_their_own_account(bank: PebbleBench) -> None:
     assert payment.account == account
     assert bank.bank.payments[payment.provider_id or ""]["shop"] == account
     bank.do(payment.provider_id or "", "pay")
-    assert asking.reconcile(payment.id, door="test").verdict == "verified"
-    assert ledger.balance(ledger.provider_account("pebble", account), "EUR") == -2500
-    assert ledger.balance(ledger.sales_account(organiser.id), "EUR") == 2500
+    assert reconciling.reconcile(payment.id, door="test").verdict == "verified"
+    assert transfers.balance(transfers.provider_account("pebble", account), "EUR") == -2500
+    assert transfers.balance(transfers.sales_account(organiser.id), "EUR") == 2500
 
 
 def test_an_organiser_without_an_account_cannot_be_paid(bank: PebbleBench) -> None:
     organiser = make_user("org@example.org")
     event = sold(organiser_id=organiser.id)
-    assert receivers.offered(event) == []
+    assert payees.offered(event) == []
     with pytest.raises(DomainError):
         place(event, provider="pebble")
 
@@ -144,7 +146,7 @@ def test_another_account_in_the_report_is_for_a_person(bank: PebbleBench) -> Non
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PebbleProvider, "fetch", elsewhere)
-        assert asking.reconcile(payment.id, door="test").verdict == "review"
+        assert reconciling.reconcile(payment.id, door="test").verdict == "review"
     assert not again(payment).fulfilled
 
 
@@ -158,7 +160,7 @@ def test_a_broken_connection_fails_no_payment(bank: PebbleBench, monkeypatch: py
     tokens = registry._credentials("pebble", payment.account)
     monkeypatch.setattr(tokens, "broken", True)
     later(monkeypatch, 600)
-    outcome = asking.reconcile(payment.id, door="sweep")
+    outcome = reconciling.reconcile(payment.id, door="sweep")
     assert outcome.error is not None and outcome.error.code == "not_connected"
     assert again(payment).state is PaymentState.OPEN and not alerts("missing")
 
@@ -170,41 +172,41 @@ def test_polling_that_was_stopped_ends_with_a_reading(
     bank: PebbleBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     payment, admin = opened(sold()), make_user("admin@example.org")
-    polling.stop_polling(payment.id, "The buyer called: they pay at the door.", admin.id)
+    poll_schedule.stop_polling(payment.id, "The buyer called: they pay at the door.", admin.id)
     stopped = again(payment)
     assert not stopped.should_poll and not stopped.needs_polling(clock.now())
     assert stopped.next_check_at == stopped.closes_at
     entry = db.session.scalars(select(TimelineEntry).filter_by(what="polling_stopped")).one()
     assert (entry.actor_id, entry.text) == (admin.id, "The buyer called: they pay at the door.")
     with pytest.raises(DomainError):
-        polling.stop_polling(payment.id, "Once more.", admin.id)
+        poll_schedule.stop_polling(payment.id, "Once more.", admin.id)
     bank.do(payment.provider_id or "", "pay")
     later(monkeypatch, 76)
-    assert asking.reconcile(payment.id, door="sweep").verdict == "verified"
+    assert reconciling.reconcile(payment.id, door="sweep").verdict == "verified"
 
 
 def test_more_time_is_more_polling(bank: PebbleBench, monkeypatch: pytest.MonkeyPatch) -> None:
     payment, admin = opened(sold()), make_user("admin@example.org")
     closes_at = payment.closes_at
-    polling.stop_polling(payment.id, "Too long.", admin.id)
-    polling.extend(payment.id, 60, admin.id, "The bank is slow today.")
+    poll_schedule.stop_polling(payment.id, "Too long.", admin.id)
+    poll_schedule.extend(payment.id, 60, admin.id, "The bank is slow today.")
     longer = again(payment)
     assert closes_at is not None and longer.closes_at == closes_at + timedelta(minutes=60)
     assert longer.should_poll and longer.max_poll_duration_minutes in (120, 121)
     later(monkeypatch, 100)
     assert again(payment).needs_polling(clock.now())
-    assert asking.reconcile(payment.id, door="sweep").verdict == "still_pending"
+    assert reconciling.reconcile(payment.id, door="sweep").verdict == "still_pending"
     assert told(payment) == ["open", "polling_stopped", "polling_extended"]
 
 
 @pytest.mark.parametrize(
     "act",
     [
-        lambda payment: polling.stop_polling(payment.id, " ", None),
-        lambda payment: polling.extend(payment.id, 60, None, ""),
-        lambda payment: polling.extend(payment.id, 0, None, "Why not."),
-        lambda payment: polling.extend(payment.id, polling.MOST_MINUTES + 1, None, "Why not."),
-        lambda payment: polling.extend(payment.id + 1, 60, None, "Why not."),
+        lambda payment: poll_schedule.stop_polling(payment.id, " ", None),
+        lambda payment: poll_schedule.extend(payment.id, 60, None, ""),
+        lambda payment: poll_schedule.extend(payment.id, 0, None, "Why not."),
+        lambda payment: poll_schedule.extend(payment.id, poll_schedule.MOST_MINUTES + 1, None, "Why not."),
+        lambda payment: poll_schedule.extend(payment.id + 1, 60, None, "Why not."),
     ],
 )
 def test_a_word_on_polling_needs_a_reason_and_a_measure(
@@ -219,10 +221,10 @@ def test_a_word_on_polling_needs_a_reason_and_a_measure(
 def test_what_is_final_is_not_polled(bank: PebbleBench) -> None:
     payment = paid(bank)
     with pytest.raises(DomainError) as refused:
-        polling.stop_polling(payment.id, "Enough.", None)
+        poll_schedule.stop_polling(payment.id, "Enough.", None)
     assert refused.value.code == "not_polled"
     with pytest.raises(DomainError):
-        polling.extend(payment.id, 5, None, "More.")
+        poll_schedule.extend(payment.id, 5, None, "More.")
 
 
 # --- Rings that nobody signed ---------------------------------------------------------------------------
@@ -282,10 +284,10 @@ def test_too_many_rings_from_one_place_are_turned_away(
     bank: PebbleBench, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config.use(replace(config.get(), limits=True))
-    monkeypatch.setattr(doorbell, "UNSIGNED_NETWORK", RateLimitItemPerHour(10))
-    monkeypatch.setattr(doorbell, "UNSIGNED_PAYMENT", RateLimitItemPerHour(3))
+    monkeypatch.setattr(webhooks, "UNSIGNED_NETWORK", RateLimitItemPerHour(10))
+    monkeypatch.setattr(webhooks, "UNSIGNED_PAYMENT", RateLimitItemPerHour(3))
     payment, asked = opened(sold()), []
-    monkeypatch.setattr(polling, "may_ask", lambda payment: asked.append(payment.id))
+    monkeypatch.setattr(poll_schedule, "may_ask", lambda payment: asked.append(payment.id))
     for _ in range(5):
         ring(client, {"payment": payment.provider_id})
     assert len(asked) == 3

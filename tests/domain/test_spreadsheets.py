@@ -8,7 +8,9 @@ import io
 import pytest
 from flask import Flask
 
-from domain import agents, attendees, spreadsheets
+from domain import spreadsheets
+from domain.ledger import agents
+from domain.office import attendees
 from tests.support.shop import make_event, place
 
 FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "＝1+1", "＋1", "－1", "＠x"]

@@ -10,9 +10,13 @@ from flask import Flask
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
-from domain import clock, ledger, letters, orders, polling, sweep
+from domain import clock
 from domain.errors import DomainError
-from domain.payments import asking, settling, start
+from domain.ledger import transfers
+from domain.orders import placing
+from domain.payments import poll_schedule, reconciling, settling, starting
+from domain.post import mail_kinds
+from domain.sweep import sweeping
 from extensions import db
 from models import Order, OrderState, OutboxMail, Payment, PaymentState, StockState, TicketType
 from tests.domain.test_races import take_the_lock_out
@@ -39,7 +43,7 @@ def ended() -> list[tuple[str, str]]:
     """The mails that say how an order ended, each with its text."""
     kinds = ("payment_failed", "order_expired", "order_cancelled")
     query = select(OutboxMail).where(OutboxMail.kind.in_(kinds)).order_by(OutboxMail.id)
-    return [(mail.kind, letters.compose(mail).text) for mail in db.session.scalars(query)]
+    return [(mail.kind, mail_kinds.compose(mail).text) for mail in db.session.scalars(query)]
 
 
 def held() -> int:
@@ -55,13 +59,13 @@ def unanswered(sandbox: Sandbox) -> Order:
     """An order whose payment page the provider did not open: it was silent."""
     sandbox.faults("timeout_before", seconds=6, match=CREATES)
     order = place(make_event(), 2)
-    payment = start.open_at_provider(order)
+    payment = starting.open_at_provider(order)
     assert payment is not None and payment.state is PaymentState.CREATED
     return order
 
 
 def test_the_session_outlives_the_hold(app: Flask, sandbox: Sandbox) -> None:
-    payment = start.open_at_provider(place(make_event()))
+    payment = starting.open_at_provider(place(make_event()))
     assert payment is not None and payment.closes_at is not None and payment.expires_at is not None
     assert payment.closes_at == payment.created_at + timedelta(minutes=31) == payment.held_until
     assert abs(payment.expires_at - payment.closes_at - timedelta(minutes=60)) < timedelta(seconds=1)
@@ -70,14 +74,14 @@ def test_the_session_outlives_the_hold(app: Flask, sandbox: Sandbox) -> None:
 
 def test_when_the_hold_ends_the_session_is_closed_there(app: Flask, sandbox: Sandbox) -> None:
     order = place(make_event(), 2)
-    payment = start.open_at_provider(order)
+    payment = starting.open_at_provider(order)
     assert payment is not None
     sandbox.advance(30 * 60)
-    sweep.run("test")
+    sweeping.run("test")
     assert (attempts(order)[0].state, held()) == (PaymentState.OPEN, 2)
     before = len(sandbox.calls())
     sandbox.advance(65)
-    sweep.run("test")
+    sweeping.run("test")
     assert (attempts(order)[0].state, again(order).state, held()) == (
         PaymentState.EXPIRED,
         OrderState.EXPIRED,
@@ -100,11 +104,11 @@ def test_an_outage_shorter_than_the_hold_costs_nobody_their_order(
     order = unanswered(sandbox)
     sandbox.advance(25 * 60)
     sandbox.faults()
-    sweep.run("test")
+    sweeping.run("test")
     (payment,) = attempts(order)
     assert (payment.state, len(shown(sandbox)), held()) == (PaymentState.OPEN, 1, 2)
     sandbox.do(payment.provider_id or "", "pay")
-    asking.reconcile(payment.id, door="test")
+    reconciling.reconcile(payment.id, door="test")
     assert again(order).state is OrderState.COMPLETED and ended() == []
 
 
@@ -112,32 +116,32 @@ def test_a_fault_that_the_provider_keeps_gets_another_key(app: Flask, sandbox: S
     """Stripe repeats a 500 for as long as it keeps the key."""
     sandbox.faults("http_500", stored=True, times=1, match=CREATES)
     order = place(make_event(), 2)
-    start.open_at_provider(order)
+    starting.open_at_provider(order)
     sandbox.faults()
     sandbox.advance(60)
-    sweep.run("test")
+    sweeping.run("test")
     old, new = attempts(order)
     assert (old.state, new.state, held()) == (PaymentState.FAILED, PaymentState.OPEN, 2)
     assert new.idempotency_key != old.idempotency_key and new.closes_at == old.closes_at
     # Another attempt goes on, so nobody is told of an end; the order was never anything but on its way.
     assert (again(order).state, ended()) == (OrderState.PENDING_VERIFICATION, [])
     sandbox.do(new.provider_id or "", "pay")
-    asking.reconcile(new.id, door="test")
+    reconciling.reconcile(new.id, door="test")
     assert again(order).state is OrderState.COMPLETED
 
 
 def test_a_provider_that_only_faults_is_asked_as_long_as_the_hold_lives(app: Flask, sandbox: Sandbox) -> None:
     sandbox.faults("http_500", match=CREATES)
     order = place(make_event(), 2)
-    start.open_at_provider(order)
+    starting.open_at_provider(order)
     for _ in range(2):
         sandbox.advance(300)
-        sweep.run("test")
+        sweeping.run("test")
     assert (held(), ended()) == (2, [])
     assert [payment.state for payment in attempts(order)][-1] is PaymentState.CREATED
     sandbox.advance(31 * 60)
     for _ in range(2):
-        sweep.run("test")
+        sweeping.run("test")
     assert (again(order).state, held()) == (OrderState.EXPIRED, 0)
     ((kind, text),) = ended()
     assert kind == "order_expired" and "did not open a page to pay on" in text
@@ -147,10 +151,10 @@ def test_a_call_that_is_too_old_for_its_parameters_is_made_anew(app: Flask, sand
     """A person gave it more time than the stored call asks for."""
     order = unanswered(sandbox)
     admin = make_user("admin@example.org")
-    polling.extend(order.payments[0].id, 120, admin.id, "Their bank is slow.")
+    poll_schedule.extend(order.payments[0].id, 120, admin.id, "Their bank is slow.")
     sandbox.advance(80 * 60)
     sandbox.faults()
-    sweep.run("test")
+    sweeping.run("test")
     old, new = attempts(order)
     assert (old.state, new.state) == (PaymentState.FAILED, PaymentState.OPEN)
     assert new.closes_at == old.closes_at and "at least 30 minutes" in old.reason
@@ -160,12 +164,12 @@ def test_a_call_that_is_too_old_for_its_parameters_is_made_anew(app: Flask, sand
 def test_what_was_made_is_found_before_anything_is_made_anew(app: Flask, sandbox: Sandbox) -> None:
     sandbox.faults("timeout_after", seconds=6, times=1, match=CREATES)
     order = place(make_event(), 2)
-    start.open_at_provider(order)
+    starting.open_at_provider(order)
     admin = make_user("admin@example.org")
-    polling.extend(order.payments[0].id, 24 * 60, admin.id, "Their bank is slow.")
+    poll_schedule.extend(order.payments[0].id, 24 * 60, admin.id, "Their bank is slow.")
     # The provider has forgotten the key by now; its list has not forgotten the session, which is over.
     sandbox.advance(23 * 3600 + 60)
-    sweep.run("test")
+    sweeping.run("test")
     (payment,), (session,) = attempts(order), shown(sandbox)
     assert (payment.provider_id, payment.state) == (session["id"], PaymentState.EXPIRED)
     assert [kind for kind, _ in ended()] == ["order_expired"]
@@ -177,12 +181,12 @@ def test_what_was_made_and_is_being_confirmed_is_found_when_the_hold_is_over(
     """Its answer was lost, its buyer went there all the same, and nobody looked for a day."""
     sandbox.faults("timeout_after", seconds=6, times=2, rate=1, match=CREATES)
     order = place(make_event(), 2)
-    start.open_at_provider(order)
+    starting.open_at_provider(order)
     sandbox.faults()
     (made,) = shown(sandbox)
     sandbox.do(made["id"], "pay_later")
     sandbox.advance(24 * 3600)
-    asking.refresh(again(order), door="order_page")
+    reconciling.refresh(again(order), door="order_page")
     (found,) = attempts(order)
     assert found.state is PaymentState.PROCESSING
     assert held() == 2
@@ -193,7 +197,7 @@ def test_what_is_refused_at_once_fails_in_our_words(app: Flask, sandbox: Sandbox
     payment = order.payments[0]
     payment.params = {**payment.params, "customer_email": "nobody"}
     db.session.commit()
-    start.open_at_provider(order)
+    starting.open_at_provider(order)
     (payment,) = attempts(order)
     assert (payment.state, again(order).state, held()) == (PaymentState.FAILED, OrderState.FAILED, 0)
     # Stripe's sentence is for the timeline and for staff.
@@ -207,7 +211,7 @@ def test_a_hold_that_ends_unopened_is_told_once(app: Flask, sandbox: Sandbox) ->
     sandbox.advance(40 * 60)
     sandbox.faults()
     for _ in range(3):
-        sweep.run("test")
+        sweeping.run("test")
     assert (again(order).state, again(order).stock_state) == (OrderState.EXPIRED, StockState.RELEASED)
     assert shown(sandbox) == [] and len(ended()) == 1
 
@@ -216,16 +220,16 @@ def test_a_silent_provider_ends_nothing(app: Flask, sandbox: Sandbox) -> None:
     """Whether it has the session is not known, so the order is kept past its hold, and is found again."""
     sandbox.faults("timeout_after", seconds=6, times=1, match=CREATES)
     order = place(make_event(), 2)
-    start.open_at_provider(order)
+    starting.open_at_provider(order)
     (payment,) = attempts(order)
     sandbox.do(shown(sandbox)[0]["id"], "pay")
     sandbox.faults("http_500", match={"path": "^/stripe/"})
     sandbox.advance(40 * 60)
-    sweep.run("test")
+    sweeping.run("test")
     assert (attempts(order)[0].state, held(), ended()) == (PaymentState.CREATED, 2, [])
     sandbox.faults()
     sandbox.advance(300)
-    sweep.run("test")
+    sweeping.run("test")
     assert again(order).state is OrderState.COMPLETED
 
 
@@ -234,22 +238,22 @@ def test_a_silent_provider_ends_nothing(app: Flask, sandbox: Sandbox) -> None:
 
 def open_order(**more: Any) -> Order:
     order = place(make_event(**more), 2)
-    start.open_at_provider(order)
+    starting.open_at_provider(order)
     return again(order)
 
 
 def test_who_cancels_on_the_page_gets_no_mail_and_others_do(app: Flask, sandbox: Sandbox) -> None:
-    orders.cancel(open_order(), door="order_page")
+    placing.cancel(open_order(), door="order_page")
     assert ended() == []
     admin = make_user("admin@example.org")
-    orders.cancel(open_order(slug="another"), door="admin", actor_id=admin.id)
+    placing.cancel(open_order(slug="another"), door="admin", actor_id=admin.id)
     assert [kind for kind, _ in ended()] == ["order_cancelled"]
 
 
 def test_an_empty_wallet_is_told_by_mail(app: Flask, sandbox: Sandbox) -> None:
     poor = place(make_event(), 1, user=make_user(), provider="wallet")
-    with pytest.raises(ledger.InsufficientFunds):
-        start.open_at_provider(poor)
+    with pytest.raises(transfers.InsufficientFunds):
+        starting.open_at_provider(poor)
     ((kind, text),) = ended()
     assert kind == "payment_failed" and "not enough money in the wallet" in text
 
@@ -257,20 +261,20 @@ def test_an_empty_wallet_is_told_by_mail(app: Flask, sandbox: Sandbox) -> None:
 def test_another_way_to_pay_takes_over_quietly_unless_it_does_not_begin(app: Flask, sandbox: Sandbox) -> None:
     """Whoever changes the way to pay is paying, until it turns out that they cannot."""
     order = open_order(providers=["stripe", "sumup"])
-    orders.pay_again(order.id, "sumup", payer_id=None)
+    placing.pay_again(order.id, "sumup", payer_id=None)
     assert ended() == []
     order = again(order)
     assert order.event is not None
     order.event.sales_close_at = clock.now() - timedelta(minutes=1)
     db.session.commit()
     with pytest.raises(DomainError):
-        orders.pay_again(order.id, "stripe", payer_id=None)
+        placing.pay_again(order.id, "stripe", payer_id=None)
     assert (again(order).state, [kind for kind, _ in ended()]) == (
         OrderState.CANCELLED,
         ["order_cancelled"],
     )
     with pytest.raises(DomainError):
-        orders.pay_again(order.id, "stripe", payer_id=None)
+        placing.pay_again(order.id, "stripe", payer_id=None)
     assert len(mails("order_cancelled")) == 1
 
 
@@ -300,7 +304,7 @@ def test_a_process_that_dies_after_it_replaced_one_loses_nothing(app: Flask, san
     order = place(make_event(), 2)
     assert settling.replace(order.payments[0].id, "sweep", "Nothing is there.") is not None
     sandbox.advance(60)
-    sweep.run("test")
+    sweeping.run("test")
     assert [payment.state for payment in attempts(order)] == [PaymentState.FAILED, PaymentState.OPEN]
     assert len(shown(sandbox)) == 1
 
@@ -308,13 +312,13 @@ def test_a_process_that_dies_after_it_replaced_one_loses_nothing(app: Flask, san
 def test_a_fresh_attempt_of_an_order_that_got_more_time_is_not_refused(app: Flask, sandbox: Sandbox) -> None:
     """Stripe lets no page live for more than a day; the hold may be given longer."""
     order = unanswered(sandbox)
-    polling.extend(order.payments[0].id, polling.MOST_MINUTES, None, "The bank is slow.")
+    poll_schedule.extend(order.payments[0].id, poll_schedule.MOST_MINUTES, None, "The bank is slow.")
     sandbox.advance(120)
     sandbox.faults("http_500", stored=True, times=1, match=CREATES)
-    sweep.run("test")
+    sweeping.run("test")
     sandbox.advance(60)
     sandbox.faults()
-    sweep.run("test")
+    sweeping.run("test")
     *_, new = attempts(order)
     assert (new.state, held(), ended()) == (PaymentState.OPEN, 2, [])
     assert new.expires_at is not None and new.expires_at < new.created_at + timedelta(hours=24)

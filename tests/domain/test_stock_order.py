@@ -13,7 +13,8 @@ from flask.testing import FlaskClient
 from psycopg.errors import LockNotAvailable
 from sqlalchemy import func, select
 
-from domain import catalogue, fulfilment
+from domain.catalogue import events
+from domain.payments import fulfilment
 from extensions import db
 from models import Event, Order, TicketType
 from tests.support.people import post
@@ -33,7 +34,7 @@ def other(app: Flask, database_url: str) -> Iterator[psycopg.Connection]:
 
 def two_types(capacity: int = 50) -> tuple[Event, list[int]]:
     event = make_event(capacity=capacity)
-    catalogue.add_ticket_type(event, name="Child", price_minor=900, capacity=capacity)
+    events.add_ticket_type(event, name="Child", price_minor=900, capacity=capacity)
     return event, sorted(kind.id for kind in event.ticket_types)
 
 

@@ -6,8 +6,12 @@ import pytest
 from flask import Flask
 from sqlalchemy import Select, func, select
 
-from domain import clock, health, lanes, outbox, overdue, reading, refunds, sweep, wallet
-from domain.payments import asking, settling, start
+from domain import clock
+from domain.ledger import wallet
+from domain.office import health
+from domain.payments import reconciling, refunds, settling, starting
+from domain.post import outbox
+from domain.sweep import digests, lanes, reading, sweeping
 from extensions import db
 from models import (
     MailState,
@@ -41,7 +45,7 @@ def test_a_duty_that_fails_keeps_no_other_from_being_done(
         return outbox.Delivery()
 
     monkeypatch.setattr(outbox, "deliver_due", deliver)
-    run = sweep.run("test")
+    run = sweeping.run("test")
     assert (run.errors, run.error, done) == (2, "", ["mail"])
     assert run.finished_at is not None
 
@@ -50,7 +54,7 @@ def test_a_sweep_whose_connection_the_database_ended_is_not_taken_for_a_whole_on
     app: Flask, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It left what was due undone: neither its heartbeat nor the invariants may count on it."""
-    payment = start.open_at_provider(place(make_event()))
+    payment = starting.open_at_provider(place(make_event()))
     assert payment is not None
     sandbox.advance(400)
     claim = lanes.claim
@@ -60,11 +64,11 @@ def test_a_sweep_whose_connection_the_database_ended_is_not_taken_for_a_whole_on
         return claim(ids)
 
     monkeypatch.setattr(lanes, "claim", ended)
-    cut = sweep.run("test")
+    cut = sweeping.run("test")
     assert (cut.error, cut.errors) == ("The database ended the connection during: by id", 1)
     assert cut.finished_at is not None and health.last_sweep() is None
     monkeypatch.setattr(lanes, "claim", claim)
-    whole = sweep.run("test")
+    whole = sweeping.run("test")
     assert (whole.error, whole.errors, whole.pending) == ("", 0, 1)
     found = health.last_sweep()
     assert found is not None and found.id == whole.id
@@ -74,7 +78,7 @@ def test_a_sweep_that_went_on_with_its_next_row_after_a_connection_ended_is_not_
     app: Flask, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What keeps one row from keeping another waiting must not hide that one was left undone."""
-    payment = start.open_at_provider(place(make_event()))
+    payment = starting.open_at_provider(place(make_event()))
     assert payment is not None
     sandbox.do(payment.provider_id or "", "pay")
     sandbox.advance(400)
@@ -86,14 +90,14 @@ def test_a_sweep_that_went_on_with_its_next_row_after_a_connection_ended_is_not_
 
     with monkeypatch.context() as patch:
         patch.setattr(settling, "settle", ended)
-        patch.setattr(asking, "reconcile", ended)
-        cut = sweep.run("test")
+        patch.setattr(reconciling, "reconcile", ended)
+        cut = sweeping.run("test")
     # The account is asked what happened as well, which settles the payment, too.
     assert cut.error == "The database ended the connection during: by id, what happened since"
     due = iter([[1], []])
     monkeypatch.setattr(refunds, "due", lambda *_: next(due))
     monkeypatch.setattr(refunds, "follow_up", ended)
-    assert sweep.run("test").error == "The database ended the connection during: refunds"
+    assert sweeping.run("test").error == "The database ended the connection during: refunds"
 
 
 def test_the_digest_of_what_expired_names_an_order_once(app: Flask) -> None:
@@ -102,11 +106,11 @@ def test_the_digest_of_what_expired_names_an_order_once(app: Flask) -> None:
     payment = order.payments[0]
     settling.settle(payment.id, report_on(payment, "open"), door="test")
     settling.settle(payment.id, report_on(payment, "expired"), door="test")
-    sweep.run("test")
-    sweep.run("test")
-    digests = db.session.scalars(select(OutboxMail).where(OutboxMail.key.startswith("expired:"))).all()
-    assert [mail.context["text"].count(order.code) for mail in digests] == [1]
-    assert {mail.state for mail in digests} <= {MailState.DUE, MailState.SENT}
+    sweeping.run("test")
+    sweeping.run("test")
+    mails = db.session.scalars(select(OutboxMail).where(OutboxMail.key.startswith("expired:"))).all()
+    assert [mail.context["text"].count(order.code) for mail in mails] == [1]
+    assert {mail.state for mail in mails} <= {MailState.DUE, MailState.SENT}
     assert db.session.scalars(select(SweepRun.error).distinct()).all() == [""]
 
 
@@ -117,7 +121,7 @@ def expired() -> Payment:
     return db.session.get_one(Payment, payment.id)
 
 
-def digests() -> str:
+def all_digests() -> str:
     mails = db.session.scalars(select(OutboxMail).where(OutboxMail.key.startswith("expired:")))
     return "\n".join(mail.context["text"] for mail in mails)
 
@@ -129,20 +133,20 @@ def test_an_order_that_expired_while_the_digest_was_written_is_in_the_next(app: 
     late.state = PaymentState.OPEN
     moment = late.state_since
     db.session.commit()
-    overdue.raise_expired()
-    assert [code in digests() for code in codes] == [True, False]
+    digests.raise_expired()
+    assert [code in all_digests() for code in codes] == [True, False]
     late = db.session.get_one(Payment, late.id)
     late.state, late.state_since = PaymentState.EXPIRED, moment
     db.session.commit()
-    overdue.raise_expired()
-    overdue.raise_expired()
-    assert [digests().count(code) for code in codes] == [1, 1]
+    digests.raise_expired()
+    digests.raise_expired()
+    assert [all_digests().count(code) for code in codes] == [1, 1]
 
 
 def test_sweeps_side_by_side_name_each_expired_order_once(app: Flask) -> None:
     codes = [expired().order.code for _ in range(6)]
-    at_once(app, 4, lambda _: overdue.raise_expired())
-    assert [digests().count(code) for code in codes] == [1] * 6
+    at_once(app, 4, lambda _: digests.raise_expired())
+    assert [all_digests().count(code) for code in codes] == [1] * 6
 
 
 def test_a_payment_read_from_the_list_that_was_refunded_meanwhile_is_mirrored_at_once(
@@ -152,14 +156,14 @@ def test_a_payment_read_from_the_list_that_was_refunded_meanwhile_is_mirrored_at
     event = make_event()
     placed = [place(event, form_token=f"t{number}") for number in range(3)]
     ids = [order.id for order in placed]
-    opened = [start.open_at_provider(order) for order in placed]
+    opened = [starting.open_at_provider(order) for order in placed]
     for payment in opened:
         assert payment is not None and payment.provider_id is not None
         sandbox.do(payment.provider_id, "pay")
     assert opened[0] is not None and opened[0].provider_id is not None
     sandbox.do(opened[0].provider_id, "refund")
     sandbox.advance(400)
-    sweep.run("test")
+    sweeping.run("test")
     states = [db.session.get_one(Order, order_id).state for order_id in ids]
     assert states == [OrderState.REFUNDED, OrderState.COMPLETED, OrderState.COMPLETED]
     tickets = db.session.get_one(Order, ids[0]).tickets
@@ -176,7 +180,7 @@ def test_a_long_sweep_gives_way_to_mail(
     monkeypatch.setattr(lanes, "_GIVE_WAY_FOR", 60)
     event = make_event()
     for number in range(3):
-        payment = start.open_at_provider(place(event, form_token=f"t{number}"))
+        payment = starting.open_at_provider(place(event, form_token=f"t{number}"))
         assert payment is not None and payment.provider_id is not None
         sandbox.do(payment.provider_id, "pay")
     sandbox.advance(400)
@@ -186,8 +190,8 @@ def test_a_long_sweep_gives_way_to_mail(
         query = select(func.count()).select_from(OutboxMail).where(OutboxMail.state == MailState.DUE)
         waiting.append(db.session.scalars(query).one())
 
-    monkeypatch.setattr(overdue, "raise_stuck", at_the_end)
-    run = sweep.run("test")
+    monkeypatch.setattr(digests, "raise_stuck", at_the_end)
+    run = sweeping.run("test")
     assert (waiting, run.error, run.verified) == ([0], "", 3)
     # Three times the order's link, and three times its tickets.
     assert run.mails == len(sandbox.mail("ada@example.org")) == 6

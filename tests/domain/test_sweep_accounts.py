@@ -15,10 +15,14 @@ from sqlalchemy import event, func, select
 
 import config
 from cli import payments_sweep
-from domain import catalogue, checks, clock, lanes, news, polling, reading, sweep
+from domain import clock
+from domain.catalogue import events
 from domain.errors import DomainError
+from domain.office import invariants
+from domain.payments import poll_schedule
 from domain.providers import registry
 from domain.providers.throttle import Throttle
+from domain.sweep import account_history, lanes, reading, sweeping
 from extensions import connect_redis, db, queue
 from models import OutboxMail, Payment, PaymentState, SweepRun
 from tests.domain.test_second_provider import connect, later, opened, sold
@@ -32,7 +36,7 @@ from tests.support.threads import at_once
 @pytest.fixture(autouse=True)
 def _only_what_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each call here is one for a payment; tests/domain/test_news.py asks the accounts what happened."""
-    monkeypatch.setattr(news, "ask_accounts", lambda work: None)
+    monkeypatch.setattr(account_history, "ask_accounts", lambda work: None)
 
 
 @pytest.fixture
@@ -79,7 +83,7 @@ def test_every_account_has_its_turn(bank: PebbleBench, monkeypatch: pytest.Monke
     for payment in theirs["shop-3"]:
         bank.do(payment.provider_id or "", "pay")
     seen = asked(bank, monkeypatch)
-    run = sweep.run("test")
+    run = sweeping.run("test")
     assert (run.found, run.verified, run.pending, run.errors) == (24, 6, 18, 0)
     assert Counter(account for _, account in seen) == dict.fromkeys(theirs, 6)
     # The first round asks each once.
@@ -95,7 +99,7 @@ def test_the_limit_of_one_account_stalls_no_other(bank: PebbleBench, monkeypatch
     slow = registry.get("pebble", "shop-2")
     monkeypatch.setattr(slow, "_throttle", Throttle(4))
     seen = asked(bank, monkeypatch)
-    sweep.run("test")
+    sweeping.run("test")
     last = {account: max(at for at, who in seen if who == account) for account in theirs}
     slowly = [at for at, who in seen if who == "shop-2"]
     assert len(slowly) == 8 and slowly[-1] - slowly[0] > 1.6
@@ -107,7 +111,7 @@ def test_a_broken_account_is_left_alone_and_the_others_are_read(
 ) -> None:
     theirs = pending(any_bank, accounts=3, each=14)
     monkeypatch.setattr(registry._credentials(any_bank.name, sorted(theirs)[1]), "broken", True)
-    run = sweep.run("test")
+    run = sweeping.run("test")
     assert run.pending == 28 and 3 <= run.errors <= 3 + reading._THREADS
     states = db.session.execute(
         select(Payment.account, Payment.state, func.count()).group_by(Payment.account, Payment.state)
@@ -124,8 +128,8 @@ def test_what_waits_for_a_broken_account_is_not_forgotten(
     monkeypatch.setattr(registry._credentials("pebble", "shop-3"), "broken", True)
     for _ in range(2):
         later(monkeypatch, 90)
-        sweep.run("test")
-        assert checks.look() == []
+        sweeping.run("test")
+        assert invariants.look() == []
     waiting = select(Payment).where(Payment.account == "shop-3")
     asked_about = [payment for payment in db.session.scalars(waiting) if payment.poll_count]
     assert 2 * 3 <= len(asked_about) <= 2 * (3 + reading._THREADS)
@@ -142,22 +146,22 @@ def test_what_one_run_gives_back_while_another_ends_is_not_forgotten(
 
     def cut_off(*what: Any) -> None:
         monkeypatch.setattr(lanes, "give_back", give_back)
-        at_once(app, 1, lambda _: sweep.run("beside"))
+        at_once(app, 1, lambda _: sweeping.run("beside"))
         pid = backend()
         event.listen(db.engine, "checkin", lambda *_: end_backend(pid), once=True)
         give_back(*what)
 
     monkeypatch.setattr(lanes, "give_back", cut_off)
-    cut = sweep.run("test")
+    cut = sweeping.run("test")
     assert cut.error.startswith("The database ended the connection during: ")
     beside = db.session.scalars(select(SweepRun).where(SweepRun.trigger == "beside")).one()
-    assert beside.finished_at is not None and beside.error == "" and checks.look() == []
+    assert beside.finished_at is not None and beside.error == "" and invariants.look() == []
 
 
 def test_a_silent_provider_is_left_alone(any_bank: Bench) -> None:
     pending(any_bank, accounts=3, each=10)
     any_bank.trouble("timeout_before")
-    run = sweep.run("test")
+    run = sweeping.run("test")
     assert run.pending == 0 and 10 <= run.errors <= 10 + reading._THREADS_IN_ALL
     assert db.session.scalars(select(Payment.state).distinct()).all() == [PaymentState.OPEN]
 
@@ -177,7 +181,7 @@ def test_two_sweeps_at_once_share_the_work(
 
     def one() -> None:
         with app.app_context():
-            sweep.run("test")
+            sweeping.run("test")
 
     both = [threading.Thread(target=one) for _ in range(2)]
     for thread in both:
@@ -206,7 +210,7 @@ def test_at_the_deadline_all_of_them_are_closed_in_their_turn(
 
     monkeypatch.setattr(adapter, "close", just_paid)
     later(monkeypatch, provider.open_minutes + 1)
-    run = sweep.run("test")
+    run = sweeping.run("test")
     assert (run.verified, run.failed, run.pending, run.errors) == (1, 11, 0, 0)
     for account, its in theirs.items():
         assert "open" not in {registry.get(any_bank.name, account).fetch(each).state for each in its}
@@ -218,11 +222,11 @@ def test_what_is_pending_for_long_is_told_once(bank: PebbleBench, monkeypatch: p
     place(make_event("stripe", providers=["stripe"]))
     for _ in range(2):
         later(monkeypatch, config_minutes / 2 - 1)
-        sweep.run("test")
+        sweeping.run("test")
         assert not db.session.scalars(select(OutboxMail).where(OutboxMail.key.startswith("stuck:"))).all()
     for _ in range(2):
         later(monkeypatch, 3)
-        sweep.run("test")
+        sweeping.run("test")
     (digest,) = db.session.scalars(select(OutboxMail).where(OutboxMail.key.startswith("stuck:"))).all()
     assert "2 Orders Stuck in Processing" in digest.context["subject"]
 
@@ -231,13 +235,13 @@ def test_what_was_stopped_is_not_asked_about_until_its_end(
     bank: PebbleBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (payment,) = pending(bank, accounts=1, each=1)["shop-2"]
-    polling.stop_polling(payment.id, "They pay at the door.", None)
+    poll_schedule.stop_polling(payment.id, "They pay at the door.", None)
     seen = asked(bank, monkeypatch)
     later(monkeypatch, 5)
-    sweep.run("test")
+    sweeping.run("test")
     assert seen == []
     later(monkeypatch, 75)
-    sweep.run("test")
+    sweeping.run("test")
     assert len(seen) == 3
     assert db.session.scalars(select(Payment.state)).all() == [PaymentState.CANCELLED]
 
@@ -247,7 +251,7 @@ def test_older_payments_are_asked_about_ever_less_often(bank: PebbleBench) -> No
     lengths = []
     for hours in (0, 2, 4, 20, 30):
         now = payment.created_at + timedelta(hours=hours)
-        moment = polling.next_check(payment, now)
+        moment = poll_schedule.next_check(payment, now)
         assert moment is not None
         lengths.append(moment - now)
     assert lengths == sorted(lengths) and lengths[0] == timedelta(0) and lengths[-1] == timedelta(minutes=30)
@@ -276,7 +280,7 @@ def test_the_command_shows_poll_data_and_needs_no_redis(
 def test_a_currency_that_the_provider_lacks_is_refused_when_the_event_is_set_up(bank: PebbleBench) -> None:
     now = clock.now()
     with pytest.raises(DomainError) as refused:
-        catalogue.create_event(
+        events.create_event(
             title="Concert",
             starts_at=now + timedelta(days=3),
             ends_at=now + timedelta(days=3, hours=2),

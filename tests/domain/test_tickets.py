@@ -11,8 +11,9 @@ from flask import Flask
 from sqlalchemy.exc import IntegrityError
 
 import config
-from domain import codes, tickets
-from domain.tickets import ClaimKind
+from domain import codes
+from domain.tickets import issuing
+from domain.tickets.issuing import ClaimKind
 from extensions import db
 from models import LineKind, OrderLine, Ticket, TicketState, TicketType
 from tests.support import queries
@@ -20,7 +21,7 @@ from tests.support.shop import make_event, place
 
 
 def issued(app: Flask, quantity: int = 3) -> list[Ticket]:
-    return tickets.issue(place(make_event(limit=100, capacity=200), quantity))
+    return issuing.issue(place(make_event(limit=100, capacity=200), quantity))
 
 
 # --- Issuing --------------------------------------------------------------------------------------------
@@ -42,7 +43,7 @@ def test_one_ticket_for_each_unit_numbered_from_one(app: Flask) -> None:
     db.session.add(extra)
     db.session.flush()
     db.session.refresh(order)
-    made = tickets.issue(order)
+    made = issuing.issue(order)
     assert [(t.number, t.ticket_type.name, t.holder, t.state) for t in made] == [
         (1, "Standard", "Ada Buyer", TicketState.VALID),
         (2, "Standard", "Ada Buyer", TicketState.VALID),
@@ -55,9 +56,9 @@ def test_one_ticket_for_each_unit_numbered_from_one(app: Flask) -> None:
 
 def test_issuing_twice_is_refused_by_the_database(app: Flask) -> None:
     order = place(make_event())
-    tickets.issue(order)
+    issuing.issue(order)
     with pytest.raises(IntegrityError), db.session.begin_nested():
-        tickets.issue(order)
+        issuing.issue(order)
 
 
 def test_the_number_of_queries_does_not_grow_with_the_number_of_tickets(app: Flask) -> None:
@@ -67,26 +68,26 @@ def test_the_number_of_queries_does_not_grow_with_the_number_of_tickets(app: Fla
         order = place(event, quantity)
         assert order.lines
         with queries.recorded() as statements:
-            assert len(tickets.issue(order)) == quantity
+            assert len(issuing.issue(order)) == quantity
         counts.append(len(statements))
     assert counts == [1, 1]
 
 
 def test_a_code_that_is_taken_is_drawn_again(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     event = make_event()
-    first = tickets.issue(place(event))[0]
+    first = issuing.issue(place(event))[0]
     db.session.commit()
     draws = iter([first.code, "22222222", "33333333", "44444444"])
-    monkeypatch.setattr(tickets, "_new_code", lambda: next(draws))
-    made = tickets.issue(place(event, 2))
+    monkeypatch.setattr(issuing, "_new_code", lambda: next(draws))
+    made = issuing.issue(place(event, 2))
     assert sorted(ticket.code for ticket in made) == ["22222222", "33333333"]
     assert [ticket.number for ticket in made] == [1, 2]
 
 
 def test_states_change_with_their_reason(app: Flask) -> None:
     one, two, three = issued(app)
-    tickets.void([one], "refunded")
-    tickets.suspend([two], "disputed")
+    issuing.void([one], "refunded")
+    issuing.suspend([two], "disputed")
     db.session.commit()
     found = db.session.query(Ticket).order_by(Ticket.number).all()
     assert [(t.state, t.state_reason) for t in found] == [
@@ -94,7 +95,7 @@ def test_states_change_with_their_reason(app: Flask) -> None:
         (TicketState.SUSPENDED, "disputed"),
         (TicketState.VALID, ""),
     ]
-    tickets.restore([one, two, three])
+    issuing.restore([one, two, three])
     assert {(t.state, t.state_reason) for t in found} == {(TicketState.VALID, "")}
 
 
@@ -103,7 +104,7 @@ def test_states_change_with_their_reason(app: Flask) -> None:
 
 def test_the_qr_text_has_the_fixed_form_and_a_signature_of_80_bits(app: Flask) -> None:
     ticket = issued(app)[1]
-    text = tickets.qr_text(ticket, ticket.order.code)
+    text = issuing.qr_text(ticket, ticket.order.code)
     form = rf"TICKET:{ticket.order.code}-2\|ORDER:{ticket.order.code}\|EVENT:{ticket.event_id}\|VALID:(\w+)"
     found = re.fullmatch(form, text)
     assert found is not None
@@ -114,7 +115,7 @@ def test_the_qr_text_has_the_fixed_form_and_a_signature_of_80_bits(app: Flask) -
 
 def test_a_genuine_text_is_read_with_all_it_says(app: Flask) -> None:
     ticket = issued(app)[2]
-    claim = tickets.read(f" {tickets.qr_text(ticket, ticket.order.code)}\n")
+    claim = issuing.read(f" {issuing.qr_text(ticket, ticket.order.code)}\n")
     assert claim.kind is ClaimKind.GENUINE
     assert (claim.order_code, claim.number, claim.event_id, claim.code) == (
         ticket.order.code,
@@ -127,12 +128,12 @@ def test_a_genuine_text_is_read_with_all_it_says(app: Flask) -> None:
 def test_changing_any_one_character_is_never_genuine(app: Flask) -> None:
     """Forged where the text is still whole; one that is not whole may be a genuine ticket, badly scanned."""
     ticket = issued(app)[0]
-    text = tickets.qr_text(ticket, ticket.order.code)
+    text = issuing.qr_text(ticket, ticket.order.code)
     seal = text.index("VALID:") + len("VALID:")
     for place_, char in enumerate(text[len("TICKET:") :], start=len("TICKET:")):
         for other in {"A", "7", "2"} - {char}:
             changed = text[:place_] + other + text[place_ + 1 :]
-            kind = tickets.read(changed).kind
+            kind = issuing.read(changed).kind
             assert kind in (ClaimKind.FORGED, ClaimKind.UNREADABLE), changed
             if place_ >= seal:
                 assert kind is ClaimKind.FORGED, changed
@@ -155,32 +156,32 @@ AS_TYPED: dict[str, Callable[[str], str]] = {
 @pytest.mark.parametrize("hand", AS_TYPED)
 def test_a_genuine_text_is_read_however_a_hand_reader_types_it(app: Flask, hand: str) -> None:
     for ticket in issued(app):
-        text = tickets.qr_text(ticket, ticket.order.code)
-        assert tickets.read(AS_TYPED[hand](text)) == tickets.read(text)
-        assert tickets.read(text).kind is ClaimKind.GENUINE
+        text = issuing.qr_text(ticket, ticket.order.code)
+        assert issuing.read(AS_TYPED[hand](text)) == issuing.read(text)
+        assert issuing.read(text).kind is ClaimKind.GENUINE
 
 
 def test_no_part_can_be_moved_into_another_ticket(app: Flask) -> None:
     one, two, _ = issued(app)
     other_event = make_event("other")
     first, second = (
-        dict(part.split(":") for part in tickets.qr_text(t, t.order.code).split("|")) for t in (one, two)
+        dict(part.split(":") for part in issuing.qr_text(t, t.order.code).split("|")) for t in (one, two)
     )
     for name in first:
         mixed = "|".join(f"{key}:{second[key] if key == name else value}" for key, value in first.items())
         if first[name] != second[name]:
-            assert tickets.read(mixed).kind is ClaimKind.FORGED, mixed
+            assert issuing.read(mixed).kind is ClaimKind.FORGED, mixed
     elsewhere = "|".join(
         f"{key}:{other_event.id if key == 'EVENT' else value}" for key, value in first.items()
     )
-    assert tickets.read(elsewhere).kind is ClaimKind.FORGED
+    assert issuing.read(elsewhere).kind is ClaimKind.FORGED
 
 
 def test_another_secret_key_makes_every_code_forged(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     ticket = issued(app)[0]
-    text = tickets.qr_text(ticket, ticket.order.code)
+    text = issuing.qr_text(ticket, ticket.order.code)
     monkeypatch.setattr(config.Settings, "derived_key", lambda self, purpose: b"another key")
-    assert tickets.read(text).kind is ClaimKind.FORGED
+    assert issuing.read(text).kind is ClaimKind.FORGED
 
 
 @pytest.mark.parametrize(
@@ -195,7 +196,7 @@ def test_another_secret_key_makes_every_code_forged(app: Flask, monkeypatch: pyt
     ],
 )
 def test_what_is_not_whole_is_unreadable_and_not_forged(app: Flask, text: str) -> None:
-    assert tickets.read(text).kind is ClaimKind.UNREADABLE
+    assert issuing.read(text).kind is ClaimKind.UNREADABLE
 
 
 # --- Typed codes ----------------------------------------------------------------------------------------
@@ -205,15 +206,15 @@ def test_what_is_not_whole_is_unreadable_and_not_forged(app: Flask, text: str) -
     "typed", ["7K2QM4XP", "7k2q m4xp", " 7K2Q-M4XP ", "7KZQ M4XP", "7k2q–m4xp", "7K2Q.M4XP"]
 )
 def test_a_typed_code_is_read_however_it_is_written(typed: str) -> None:
-    claim = tickets.read(typed.replace("Q", "R").replace("q", "r"))
-    assert claim == tickets.Claim(ClaimKind.SHORT_CODE, code="7K2RM4XP")
+    claim = issuing.read(typed.replace("Q", "R").replace("q", "r"))
+    assert claim == issuing.Claim(ClaimKind.SHORT_CODE, code="7K2RM4XP")
 
 
 @pytest.mark.parametrize(
     "typed", ["", "7K2RM4X", "7K2RM4XPP", "Ada Buyer", "ORD-7K2RM4XP", "https://x.org", "0OIL1UUU", "\0" * 8]
 )
 def test_other_texts_are_not_tickets(typed: str) -> None:
-    assert tickets.read(typed) == tickets.Claim(ClaimKind.NOT_A_TICKET)
+    assert issuing.read(typed) == issuing.Claim(ClaimKind.NOT_A_TICKET)
 
 
 def test_no_two_characters_of_the_alphabet_look_alike() -> None:
@@ -228,7 +229,7 @@ def test_a_code_is_shown_in_two_groups() -> None:
 
 def test_reading_needs_no_database(app: Flask) -> None:
     ticket = issued(app)[0]
-    text = tickets.qr_text(ticket, ticket.order.code)
+    text = issuing.qr_text(ticket, ticket.order.code)
     with queries.recorded() as statements:
-        assert tickets.read(text).kind is ClaimKind.GENUINE
+        assert issuing.read(text).kind is ClaimKind.GENUINE
     assert statements == []

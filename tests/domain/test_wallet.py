@@ -11,9 +11,11 @@ from flask import Flask
 from sqlalchemy import event, func, select, update
 from sqlalchemy.exc import IntegrityError
 
-from domain import checks, clock, ledger, wallet
+from domain import clock
 from domain.errors import DomainError
-from domain.ledger import InsufficientFunds
+from domain.ledger import transfers, wallet
+from domain.ledger.transfers import InsufficientFunds
+from domain.office import invariants
 from extensions import db
 from models import HoldState, Transfer, User, Wallet, WalletHold
 from tests.support.shop import make_user
@@ -43,13 +45,13 @@ def purse(user_id: int, currency: str = "AED") -> tuple[int, int]:
     return row.balance_minor, row.held_minor
 
 
-def transfers(kind: str) -> int:
+def posted(kind: str) -> int:
     return db.session.scalars(select(func.count()).select_from(Transfer).filter_by(kind=kind)).one()
 
 
 def assert_invariants() -> None:
     db.session.rollback()
-    assert checks.look() == []
+    assert invariants.look() == []
 
 
 # --- One after the other --------------------------------------------------------------------------------
@@ -65,7 +67,7 @@ def test_adding_and_deducting_move_money_and_leave_a_transfer(app: Flask) -> Non
         ("agent_usage", -1200, "qr-code", ""),
         ("top_up", 5000, "", "cs_test_1"),
     ]
-    assert ledger.balance(ledger.PLATFORM, "AED") == -3800
+    assert transfers.balance(transfers.PLATFORM, "AED") == -3800
     assert_invariants()
 
 
@@ -121,7 +123,7 @@ def test_a_voided_hold_gives_the_money_back_once(app: Flask) -> None:
     assert wallet.void(held).state is HoldState.VOIDED
     assert wallet.capture(held).state is HoldState.VOIDED
     assert purse(user.id) == (100, 0)
-    assert transfers("agent_usage") == 0
+    assert posted("agent_usage") == 0
 
 
 def test_the_same_key_is_the_same_hold_and_no_other(app: Flask) -> None:
@@ -163,10 +165,10 @@ def test_money_that_a_dispute_took_back_is_not_captured(app: Flask) -> None:
     """A held wallet may fall below its holds only by a dispute; then nothing more is taken from it."""
     user = rich(100)
     held = keep(user, 60)
-    ledger.post(
+    transfers.post(
         key="dispute:1",
-        debit=ledger.wallet_account(user.id),
-        credit=ledger.SUSPENSE,
+        debit=transfers.wallet_account(user.id),
+        credit=transfers.SUSPENSE,
         amount_minor=70,
         currency="AED",
         kind="dispute",
@@ -254,7 +256,7 @@ def test_fifty_spend_at_once_from_a_wallet_that_affords_ten(app: Flask) -> None:
     assert results.count(HoldState.CAPTURED) == 10
     assert sum(isinstance(r, InsufficientFunds) for r in results) == 40
     assert purse(user_id) == (0, 0)
-    assert transfers("agent_usage") == 10
+    assert posted("agent_usage") == 10
     assert_invariants()
 
 
@@ -296,7 +298,7 @@ def test_reading_before_writing_would_sell_the_same_money_to_all(
     assert [r for r in results if isinstance(r, Exception)] == []
     held = db.session.scalars(select(func.sum(WalletHold.amount_minor))).one()
     assert held == 100 * SIDE_BY_SIDE
-    assert [violation.code for violation in checks.look()] == ["wallets_match_the_ledger"]
+    assert [violation.code for violation in invariants.look()] == ["wallets_match_the_ledger"]
 
 
 def test_the_same_forced_interleaving_with_the_real_hold_grants_one(app: Flask) -> None:
@@ -349,7 +351,7 @@ def test_ending_without_the_condition_would_give_money_back_twice(
 
     monkeypatch.setattr(wallet, "_end", read_then_write)
     at_once(app, 2, lambda n: _end_somehow(n, hold_id))
-    assert [violation.code for violation in checks.look()] == ["wallets_match_the_ledger"]
+    assert [violation.code for violation in invariants.look()] == ["wallets_match_the_ledger"]
 
 
 def _end_somehow(number: int, hold_id: int) -> object:

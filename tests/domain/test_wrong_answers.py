@@ -11,11 +11,12 @@ from flask import Flask
 from sqlalchemy import select
 
 import config
-from domain import checks, doorbell, reading, refunds, sweep
 from domain.errors import DomainError
-from domain.payments import asking, settling, start
+from domain.office import invariants
+from domain.payments import reconciling, refunds, settling, starting, webhooks
 from domain.providers import contract, registry
 from domain.providers.contract import Anothers, Ring
+from domain.sweep import reading, sweeping
 from extensions import db
 from models import (
     Incident,
@@ -35,7 +36,7 @@ Pair = tuple[Payment, Payment]
 
 def opened(number: int, provider: str) -> Payment:
     event = make_event(f"concert-{number}", providers=[provider])
-    payment = start.open_at_provider(place(event, form_token=f"t{number}"))
+    payment = starting.open_at_provider(place(event, form_token=f"t{number}"))
     assert payment is not None and payment.provider_id is not None
     return payment
 
@@ -63,7 +64,7 @@ def nothing_kept(payment: Payment, state: PaymentState = PaymentState.OPEN) -> N
     assert payment.last_error.startswith("unreadable: ") and payment.next_check_at is not None
     assert db.session.scalars(select(Incident)).all() == []
     assert db.session.scalars(select(Transfer)).all() == []
-    assert checks.look() == []
+    assert invariants.look() == []
 
 
 def told(payment: Payment) -> list[str]:
@@ -72,21 +73,21 @@ def told(payment: Payment) -> list[str]:
 
 
 def by_success(payment: Payment) -> None:
-    asking.returned(payment.order, payment.provider_id or payment.reference)
+    reconciling.returned(payment.order, payment.provider_id or payment.reference)
 
 
 def by_ring(payment: Payment) -> None:
     rung = Ring("", "test", payment.provider_id or "", provider_id=payment.provider_id)
-    assert doorbell._unsigned(payment.provider, rung, "192.0.2.1") == 503
+    assert webhooks._unsigned(payment.provider, rung, "192.0.2.1") == 503
 
 
 def by_recheck(payment: Payment) -> None:
-    outcome = asking.reconcile(payment.id, door="recheck", patient=True)
+    outcome = reconciling.reconcile(payment.id, door="recheck", patient=True)
     assert outcome.verdict == "error" and isinstance(outcome.error, Anothers)
 
 
 def by_sweep(payment: Payment) -> None:
-    assert sweep.run("test", everything=True).verified == 0
+    assert sweeping.run("test", everything=True).verified == 0
 
 
 DOORS = [by_success, by_ring, by_recheck, by_sweep]
@@ -104,22 +105,22 @@ def test_an_answer_about_another_payment_is_none(
     assert (other.state, other.received_minor, other.charge_id) == (PaymentState.OPEN, None, None)
     # It goes on for a while, and is told once; then the provider is asked again, and each gets its own.
     sandbox.advance(400)
-    sweep.run("test")
+    sweeping.run("test")
     assert len(told(ours)) == 1 and ours.state is PaymentState.OPEN
     sandbox.faults()
     sandbox.do(ours.provider_id or "", "pay")
     sandbox.advance(400)
-    sweep.run("test")
+    sweeping.run("test")
     assert {ours.state, other.state} == {PaymentState.PAID}
     assert ours.charge_id != other.charge_id
     assert len(ours.order.tickets) == len(other.order.tickets) == 1
     assert {ours.order.state, other.order.state} == {OrderState.COMPLETED}
-    assert db.session.scalars(select(Incident)).all() == [] and checks.look() == []
+    assert db.session.scalars(select(Incident)).all() == [] and invariants.look() == []
 
 
 def test_after_the_other_was_settled_it_stays_as_it_is(pair: Pair, sandbox: Sandbox) -> None:
     ours, other = pair
-    asking.reconcile(other.id, door="test")
+    reconciling.reconcile(other.id, door="test")
     before = (other.received_minor, other.charge_id, other.order.state)
     mix_up(sandbox, other)
     by_recheck(ours)
@@ -127,7 +128,7 @@ def test_after_the_other_was_settled_it_stays_as_it_is(pair: Pair, sandbox: Sand
     db.session.rollback()
     assert (ours.state, ours.received_minor, ours.charge_id) == (PaymentState.OPEN, None, None)
     assert (other.received_minor, other.charge_id, other.order.state) == before
-    assert db.session.scalars(select(Incident)).all() == [] and checks.look() == []
+    assert db.session.scalars(select(Incident)).all() == [] and invariants.look() == []
 
 
 def test_the_answer_to_another_s_create_is_none(
@@ -137,13 +138,13 @@ def test_the_answer_to_another_s_create_is_none(
     _, other = pair
     sandbox.faults("mixed_up", match={"method": "POST"})
     order = place(make_event("concert-2", providers=[other.provider]), form_token="t2")
-    ours = start.open_at_provider(order)
+    ours = starting.open_at_provider(order)
     assert ours is not None
     nothing_kept(ours, PaymentState.CREATED)
     assert (ours.provider_id, ours.url, len(told(ours))) == (None, None, 1)
     sandbox.faults()
     sandbox.advance(60)
-    sweep.run("test")
+    sweeping.run("test")
     assert ours.state is PaymentState.OPEN and ours.url
     report = registry.get(ours.provider).fetch(ours.provider_id or "")
     assert report.reference == ours.reference
@@ -152,7 +153,7 @@ def test_the_answer_to_another_s_create_is_none(
 def test_the_answer_to_another_s_close_is_none(pair: Pair, sandbox: Sandbox) -> None:
     """At its end ours is read, closed and read again: the last reading is another's."""
     ours, other = pair
-    asking.reconcile(other.id, door="test")
+    reconciling.reconcile(other.id, door="test")
     sandbox.advance(3 * 3600)
     fetch, seen = registry.get(ours.provider).fetch, []
     adapter = type(registry.get(ours.provider))
@@ -164,7 +165,7 @@ def test_the_answer_to_another_s_close_is_none(pair: Pair, sandbox: Sandbox) -> 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(adapter, "close", close)
         patch.setattr(adapter, "fetch", lambda self, provider_id, **more: report_on(ours, "open"))
-        asking.reconcile(ours.id, door="sweep")
+        reconciling.reconcile(ours.id, door="sweep")
     assert len(seen) == 1 and ours.state is PaymentState.OPEN
     assert (ours.received_minor, ours.charge_id, len(told(ours))) == (None, None, 1)
 
@@ -192,11 +193,11 @@ def test_a_page_of_the_list_brings_each_its_own(
             yield [mine if report.provider_id == ours_there else report for report in page]
 
     monkeypatch.setattr(adapter, "pages", mixed)
-    sweep.run("test")
+    sweeping.run("test")
     assert (ours.state, ours.received_minor, ours.charge_id) == (PaymentState.OPEN, None, None)
     assert len(told(ours)) == 1 and ours.order.tickets == []
     assert [payment.state for payment in theirs[1:]] == [PaymentState.PAID] * 3
-    assert db.session.scalars(select(Incident)).all() == [] and checks.look() == []
+    assert db.session.scalars(select(Incident)).all() == [] and invariants.look() == []
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["the other one first", "the other one later"])
@@ -213,7 +214,7 @@ def test_one_charge_pays_once(app: Flask, first: bool) -> None:
     assert (ours.received_minor, ours.charge_id, len(told(ours))) == (None, None, 1)
     settling.settle(other.id, report_on(other, "paid", charge_id="ch_1"), door="test")
     assert (other.state, len(other.order.tickets)) == (PaymentState.PAID, 1)
-    assert db.session.scalars(select(Incident)).all() == [] and checks.look() == []
+    assert db.session.scalars(select(Incident)).all() == [] and invariants.look() == []
 
 
 @pytest.mark.parametrize("kind", ["refund", "dispute"])
@@ -231,7 +232,7 @@ def test_another_s_refunds_and_disputes_are_not_ours(app: Flask, kind: str) -> N
     outcome = settling.settle(ours.id, report_on(ours, "paid", **back), door="test")
     assert isinstance(outcome.error, Anothers) and len(told(ours)) == 1
     assert (ours.state, ours.refunds, ours.disputes) == (PaymentState.PAID, [], [])
-    assert len(other.refunds) + len(other.disputes) == 1 and checks.look() == []
+    assert len(other.refunds) + len(other.disputes) == 1 and invariants.look() == []
 
 
 @pytest.mark.parametrize("changes", [{"amount_minor": 1}, {"currency": "USD"}, {"reference": "ORD-X-1"}])
@@ -247,7 +248,7 @@ def test_a_refund_whose_answer_was_another_s_is_followed_up(pair: Pair, sandbox:
     ours, other = pair
     sandbox.do(ours.provider_id or "", "pay")
     for payment in pair:
-        asking.reconcile(payment.id, door="test")
+        reconciling.reconcile(payment.id, door="test")
     refunds.request(other.id, 700, actor_id=None, reason="Ill")
     sandbox.faults("mixed_up")
     if registry.get(ours.provider).keeps_refund_keys:
@@ -255,14 +256,14 @@ def test_a_refund_whose_answer_was_another_s_is_followed_up(pair: Pair, sandbox:
         assert (refund.state, refund.provider_id) == (RefundState.CREATED, None)
         sandbox.faults()
         sandbox.advance(400)
-        sweep.run("test")
+        sweeping.run("test")
         assert refund.state is RefundState.SUCCEEDED
     else:
         # The sum that went back is read first, and where that is another's, nothing is asked for.
         with pytest.raises(DomainError):
             refunds.request(ours.id, 500, actor_id=None, reason="Ill")
         assert ours.refunds == []
-    assert checks.look() == []
+    assert invariants.look() == []
 
 
 def test_a_ring_about_nothing_we_know_is_not_answered_with_ours(
@@ -271,15 +272,15 @@ def test_a_ring_about_nothing_we_know_is_not_answered_with_ours(
     """The money of a payment that we have is not told once more as money that nobody knows."""
     ours = opened(0, "stripe")
     sandbox.do(ours.provider_id or "", "pay")
-    asking.reconcile(ours.id, door="test")
+    reconciling.reconcile(ours.id, door="test")
     provider = registry.get("stripe")
     told = replace(provider.fetch(ours.provider_id or ""), provider_id="cs_test_unknown")
     monkeypatch.setattr(type(provider), "fetch", lambda *_, **__: told)
     site = config.get().public_url
     rung = Ring("evt_1", "test", "cs_test_unknown", provider_id="cs_test_unknown", site=site)
-    assert doorbell._signed("stripe", provider, rung) == 503
+    assert webhooks._signed("stripe", provider, rung) == 503
     assert db.session.scalars(select(Incident)).all() == []
     # What has another charge is money that nobody knows.
     told = replace(told, charge_id="ch_unknown")
-    assert doorbell._signed("stripe", provider, rung) == 200
+    assert webhooks._signed("stripe", provider, rung) == 200
     assert [incident.kind for incident in db.session.scalars(select(Incident))] == ["unknown_payment"]

@@ -10,8 +10,10 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 import config
-from domain import catalogue, organisers, zones
+from domain import zones
+from domain.catalogue import events
 from domain.errors import DomainError
+from domain.people import organisers
 from extensions import db
 from models import Event, Role, TicketType
 from tests.support.people import log_in, make_member, post
@@ -97,7 +99,7 @@ def test_a_zone_that_changes_moves_the_windows_of_its_types(app: Flask) -> None:
     kind = event.ticket_types[0]
     kind.sales_open_at, kind.sales_close_at = utc("2026-12-24T17:00"), utc("2027-07-01T10:00")
     db.session.commit()
-    catalogue.update_event(event, timezone="Asia/Tokyo")
+    events.update_event(event, timezone="Asia/Tokyo")
     db.session.expire_all()
     # 18:00 and 12:00 on the wall, there as here.
     assert kind.sales_open_at == utc("2026-12-24T09:00")

@@ -2,8 +2,8 @@
 
 A seed makes a schedule: who orders what, what they do at the provider, which doors open in which order, when
 the clock jumps, which calls fail, and at which point a process dies. After every step the invariants of
-`domain/checks.py` are asked; at the end the faults stop, the world heals, and an oracle compares what Kassa
-wrote with the provider's own books and with the mail that was caught.
+`domain/office/invariants.py` are asked; at the end the faults stop, the world heals, and an oracle compares
+what Kassa wrote with the provider's own books and with the mail that was caught.
 
 `world.py` runs the schedule, `buyers.py` and `staff.py` say what people do, `network.py` is the post between
 the provider and us, `deaths.py` wraps every step between a provider call and a commit, `oracle.py` judges,

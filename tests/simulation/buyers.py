@@ -12,9 +12,10 @@ from functools import partial
 
 from sqlalchemy import select
 
-from domain import agents, orders, topups
 from domain.errors import DomainError
-from domain.payments import asking, settling, start
+from domain.ledger import agents
+from domain.orders import placing, top_ups
+from domain.payments import reconciling, settling, starting
 from extensions import db
 from models import Agent, Event, Order, PaymentState, User
 from tests.simulation import doors
@@ -40,7 +41,7 @@ class Form:
 
     def send(self) -> Case:
         user = db.session.get_one(User, self.user_id) if self.user_id is not None else None
-        order = orders.place(
+        order = placing.place(
             db.session.get_one(Event, self.event_id),
             {self.type_id: self.quantity},
             name="Bo Buyer",
@@ -60,7 +61,7 @@ def _onward(
     case = Case(order.id, order.code, order.secret, user_id, top_up, ways=ways)
     if order.total_minor:
         try:
-            payment = start.open_at_provider(order)
+            payment = starting.open_at_provider(order)
         except DomainError:
             # The page says that the wallet has too little; the order stays, and can be paid otherwise.
             return case
@@ -120,7 +121,7 @@ def topper(world: World, number: int) -> Life:
 
     def send() -> Case:
         user = db.session.get_one(User, user_id)
-        return _onward(topups.start_top_up(user, amount, form_token=token), user_id=user_id, top_up=True)
+        return _onward(top_ups.start_top_up(user, amount, form_token=token), user_id=user_id, top_up=True)
 
     case = yield from _ordered(world, send)
     if case is not None:
@@ -249,7 +250,7 @@ def _by_token(form: Form) -> Case | None:
 
 
 def _pay_again(case: Case, provider: str) -> str:
-    payment = orders.pay_again(case.order_id, provider, payer_id=case.user_id)
+    payment = placing.pay_again(case.order_id, provider, payer_id=case.user_id)
     return payment.provider_id or "" if payment is not None and payment.state is PaymentState.OPEN else ""
 
 
@@ -282,8 +283,8 @@ def _pay(world: World, case: Case) -> Steps:
 
 def _link(case: Case) -> str:
     """The link that the order page shows."""
-    order = orders.find(case.code, case.secret)
-    payment = asking.active(order)
+    order = placing.find(case.code, case.secret)
+    payment = reconciling.active(order)
     return payment.provider_id or "" if payment is not None and payment.state is PaymentState.OPEN else ""
 
 
@@ -294,10 +295,10 @@ def _afterwards(world: World, case: Case) -> Steps:
     """Small wishes of people who have ordered."""
     wish = world.rng.random()
     if wish < 0.06:
-        yield Act("resend", lambda: orders.resend(orders.find(case.code, case.secret), door="order_page"))
+        yield Act("resend", lambda: placing.resend(placing.find(case.code, case.secret), door="order_page"))
     elif wish < 0.10:
         new = f"corrected{case.order_id}@example.org"
-        yield Act("correct address", lambda: orders.correct_email(orders.find(case.code, case.secret), new))
+        yield Act("correct address", lambda: placing.correct_email(placing.find(case.code, case.secret), new))
     elif wish < 0.14:
         yield Act("cancel", partial(cancel, case))
     elif wish < 0.18:

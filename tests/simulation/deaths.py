@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from domain import mailing
+from domain.post import transport
 from domain.providers.stripe import StripeProvider
 from domain.providers.sumup import SumUpProvider
 from domain.providers.sumup_oauth import SumUpConnector
@@ -137,7 +137,7 @@ class Deaths:
                 patch.setattr(adapter, call, around)
         patch.setattr(StripeProvider, "pages", self._around_pages(StripeProvider.pages))
         patch.setattr(db.session, "commit", self._around_commit(db.session.commit), raising=False)
-        patch.setattr(mailing.Smtp, "send", self._around_send(mailing.Smtp.send))
+        patch.setattr(transport.Smtp, "send", self._around_send(transport.Smtp.send))
 
     def _around(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         def call(adapter: Any, first: Any, *args: Any, **kwargs: Any) -> Any:
@@ -173,20 +173,20 @@ class Deaths:
                 return
             self.point(f"{who}:before commit")
             original()
-            if who == "outbox._sent":
+            if who == "post.outbox._sent":
                 self._in_flight = ""
             self.point(f"{who}:after commit")
 
         return commit
 
     def _around_send(self, original: Callable[..., None]) -> Callable[..., None]:
-        def send(way: mailing.Smtp, letter: mailing.Letter) -> None:
+        def send(way: transport.Smtp, letter: transport.Letter) -> None:
             self.point("letter:before")
             self._left_on_cut()
             self._in_flight = letter.message_id
             try:
                 original(way, letter)
-            except mailing.MailError:
+            except transport.MailError:
                 self._unclear()
                 raise
             self.point("letter:after")

@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 from sqlalchemy import func, select
 
-from domain import doorbell, lookup, orders, sweep, topups
-from domain.payments import asking
+from domain.orders import placing, top_ups
+from domain.payments import lookup, reconciling, webhooks
+from domain.sweep import sweeping
 from extensions import db
 from models import Order, Payment, User
 
@@ -30,25 +31,25 @@ DOORS = (
 
 def success(code: str, secret: str, session_id: str) -> None:
     """The provider sends the buyer back."""
-    order = orders.find(code, secret)
-    asking.returned(order, session_id)
-    orders.find(code, secret)
+    order = placing.find(code, secret)
+    reconciling.returned(order, session_id)
+    placing.find(code, secret)
 
 
 def wallet_success(user_id: int, session_id: str) -> None:
     """The provider sends a member back who tops up."""
-    topups.confirm_top_up(db.session.get_one(User, user_id), session_id)
+    top_ups.confirm_top_up(db.session.get_one(User, user_id), session_id)
 
 
 def order_page(code: str, secret: str) -> None:
     """The order page is loaded, or its JSON: it asks as it loads, and shows what it has learnt."""
-    asking.refresh(orders.find(code, secret), door="order_page")
-    orders.find(code, secret)
+    reconciling.refresh(placing.find(code, secret), door="order_page")
+    placing.find(code, secret)
 
 
 def cancel_page(code: str, secret: str) -> None:
     """The buyer goes back to the shop without paying."""
-    asking.refresh(orders.find(code, secret), door="cancel")
+    reconciling.refresh(placing.find(code, secret), door="cancel")
 
 
 def told_on_return(session: str) -> str:
@@ -65,7 +66,7 @@ def provider_of(session: str) -> str:
 
 def recheck(payment_id: int, actor_id: int) -> str:
     """An admin presses the button. What went wrong in the asking, or ""."""
-    error = asking.reconcile(payment_id, door="recheck", actor_id=actor_id).error
+    error = reconciling.reconcile(payment_id, door="recheck", actor_id=actor_id).error
     return "" if error is None else error.code
 
 
@@ -73,17 +74,17 @@ def verify(code: str) -> None:
     """An operator types the command."""
     payment = lookup.by_code(code)
     if payment is not None:
-        asking.reconcile(payment.id, door="command", patient=True)
+        reconciling.reconcile(payment.id, door="command", patient=True)
 
 
 def run_sweep(*, everything: bool = False) -> None:
     """The clock strikes, or cron does."""
-    sweep.run("simulation", everything=everything)
+    sweeping.run("simulation", everything=everything)
 
 
 def ring(provider: str, body: str, headers: dict[str, str]) -> int:
     """The provider rings, or somebody else does; the status that is answered."""
-    return doorbell.ring(provider, body.encode(), headers, address="192.0.2.8")
+    return webhooks.ring(provider, body.encode(), headers, address="192.0.2.8")
 
 
 def payment_of(order_id: int) -> tuple[int, str] | None:

@@ -13,7 +13,8 @@ from typing import Any
 
 from sqlalchemy import func, or_, select
 
-from domain import checks, ledger
+from domain.ledger import transfers
+from domain.office import invariants
 from extensions import db
 from models import (
     PAYMENT_ACTIVE,
@@ -119,7 +120,7 @@ def judge(world: World) -> None:
     """Compare. Raises Broken with everything that is wrong."""
     books = _books(world)
     with world.app.app_context():
-        wrong = [f"{v.code}: {v.sample}" for v in checks.look()]
+        wrong = [f"{v.code}: {v.sample}" for v in invariants.look()]
         for question in (
             *(_money_is_placed, _goods_are_paid, _ledger_is_the_books, _money_is_goods, _refunds),
             _cancelled_is_refunded,
@@ -247,7 +248,7 @@ def _ledger_is_the_books(world: World, books: dict[str, Books]) -> Iterator[str]
     for payment in _outside_payments():
         if payment.provider_id in world.ever_tampered:
             continue
-        account = ledger.provider_account(payment.provider, payment.account)
+        account = transfers.provider_account(payment.provider, payment.account)
         kept = books.get(payment.provider_id or "", Books()).kept
         here = moved[account, payment.id]
         total[account, payment.currency] += kept - here
@@ -266,7 +267,7 @@ def _money_is_goods(world: World, books: dict[str, Books]) -> Iterator[str]:
     for payment in _outside_payments():
         if payment.provider_id in world.ever_tampered:
             continue
-        key = ledger.provider_account(payment.provider, payment.account), payment.currency
+        key = transfers.provider_account(payment.provider, payment.account), payment.currency
         of = books.get(payment.provider_id or "", Books())
         charged[key] += of.charged
         # What bought nothing is in the inbox, or was decided there: it is all that was charged, or nothing.
@@ -341,10 +342,10 @@ def _suspense(world: World) -> Iterator[str]:
     disputed: set[int | None] = set()
     for transfer in db.session.scalars(
         select(Transfer)
-        .where(or_(Transfer.debit == ledger.SUSPENSE, Transfer.credit == ledger.SUSPENSE))
+        .where(or_(Transfer.debit == transfers.SUSPENSE, Transfer.credit == transfers.SUSPENSE))
         .order_by(Transfer.id)
     ):
-        sign = 1 if transfer.credit == ledger.SUSPENSE else -1
+        sign = 1 if transfer.credit == transfers.SUSPENSE else -1
         moved[transfer.payment_id] += sign * transfer.amount_minor
         if transfer.kind == "dispute":
             disputed.add(transfer.payment_id)

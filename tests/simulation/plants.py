@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from domain import fulfilment, lanes, locks, outbox, refunds
+from domain import locks
 from domain.errors import DomainError
-from domain.payments import asking, settling
+from domain.payments import fulfilment, reconciling, refunds, settling
+from domain.post import outbox
 from domain.providers import registry, sumup
 from domain.providers.contract import ProviderError
 from domain.providers.stripe import StripeProvider
 from domain.providers.sumup_line import Line
+from domain.sweep import lanes
 from extensions import db
 from models import MailState, Order, OrderState, OutboxMail, Payment, PaymentState, Refund
 from tests.simulation.world import Habits
@@ -98,7 +100,7 @@ def _fails(payment_id: int, error: ProviderError, *, door: str) -> settling.Outc
 
 def hold_released_early(patch: Patch) -> None:
     """Stock is given back when we want to close a payment, before the provider has said its last word."""
-    original = asking.reconcile
+    original = reconciling.reconcile
 
     def reconcile(payment_id: int, *, closing: bool = False, **more: Any) -> settling.Outcome:
         if closing:
@@ -107,12 +109,12 @@ def hold_released_early(patch: Patch) -> None:
             db.session.commit()
         return original(payment_id, closing=closing, **more)
 
-    patch.setattr(asking, "reconcile", reconcile)
+    patch.setattr(reconciling, "reconcile", reconcile)
 
 
 def doorbell_done_too_soon(patch: Patch) -> None:
     """An event is marked as done as it comes in, and then acted on."""
-    original = asking.reconcile
+    original = reconciling.reconcile
 
     def reconcile(payment_id: int, *, ring_id: int | None = None, **more: Any) -> settling.Outcome:
         if ring_id is not None:
@@ -120,7 +122,7 @@ def doorbell_done_too_soon(patch: Patch) -> None:
             db.session.commit()
         return original(payment_id, **more)
 
-    patch.setattr(asking, "reconcile", reconcile)
+    patch.setattr(reconciling, "reconcile", reconcile)
 
 
 def mail_sent_before_sending(patch: Patch) -> None:

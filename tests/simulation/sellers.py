@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import or_, select
 
-from domain import clock, connections
+from domain import clock
+from domain.connections import linked_accounts
 from extensions import db
 from models import PAYMENT_ACTIVE, Connection, ConnectionState, Payment, Role, User
 from tests.simulation import doors
@@ -93,9 +94,9 @@ def seller(world: World, offer: Offer) -> int | None:
 def _connect(user_id: int, account: str) -> str:
     """Through SumUp's page and back."""
     user = db.session.get_one(User, user_id)
-    url, state = connections.authorize_url(user, "sumup")
+    url, state = linked_accounts.authorize_url(user, "sumup")
     told = merchants.allow(url, account)
-    return connections.finish(
+    return linked_accounts.finish(
         user, "sumup", expected=state, state=told.get("state", ""), code=told.get("code", "")
     ).account
 
@@ -116,7 +117,7 @@ def organise(world: World) -> None:
     world.coverage.note("organiser", do)
     world.tell(f"organiser: {do} {organiser.account}")
     if do == "disconnect":
-        work = partial(connections.disconnect, organiser.user_id, "sumup")
+        work = partial(linked_accounts.disconnect, organiser.user_id, "sumup")
         world.do("organiser", "disconnect", work)
     elif do == "another":
         organiser.using = (organiser.using + 1) % len(organiser.accounts)

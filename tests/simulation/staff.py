@@ -6,8 +6,8 @@ from functools import partial
 
 from sqlalchemy import func, select
 
-from domain import cancelling, decisions, refunds, remains
-from domain.payments import settling
+from domain.orders import event_cancellation
+from domain.payments import incident_decisions, refundable, refunds, settling
 from extensions import db
 from models import Event, Incident, Payment, PaymentState, Refund, RefundState, Ticket, TicketState
 from tests.simulation import doors, sellers
@@ -94,7 +94,7 @@ def _refund(world: World) -> None:
         if world.habits.lost_refunds:
             newest = [p for p in newest if p.provider == "sumup"] or newest
         chosen = world.rng.choice(newest)
-        left, provider = remains.refundable_minor(chosen), chosen.provider
+        left, provider = refundable.refundable_minor(chosen), chosen.provider
         payment_id, order_id = chosen.id, chosen.order_id
         seller = chosen.order.event.organiser_id if chosen.order.event is not None else None
         tickets = db.session.scalars(
@@ -142,7 +142,7 @@ def _decide(world: World) -> None:
         )
     elif inbox:
         incident_id, kind = world.rng.choice(inbox)
-        how = world.rng.choice(decisions.WAYS)
+        how = world.rng.choice(incident_decisions.WAYS)
         if kind == "refund_ambiguous":
             how = "refund" if _went_back(world, incident_id) else "dismiss"
         world.act(
@@ -150,7 +150,7 @@ def _decide(world: World) -> None:
             Act(
                 f"resolve by {how}",
                 lambda: (
-                    decisions.resolve(
+                    incident_decisions.resolve(
                         incident_id, how=how, reason="looked at it", actor_id=world.admin_id
                     ).kind
                 ),
@@ -164,7 +164,7 @@ def _went_back(world: World, incident_id: int) -> bool:
         incident = db.session.get_one(Incident, incident_id)
         refund = db.session.get_one(Refund, incident.evidence["refund_id"])
         payment, amount = refund.payment, refund.amount_minor
-        known = [r for r in payment.refunds if r is not refund and r.state in remains.COUNTED]
+        known = [r for r in payment.refunds if r is not refund and r.state in refundable.COUNTED]
         made = world.sandbox.get(f"payments/{payment.provider_id}")["refunds"]
         mirrored = sum(1 for r in known if r.amount_minor == amount)
     world.coverage.note("refund", "looked up")
@@ -204,13 +204,13 @@ def _cancel_event(world: World) -> None:
 
 def _cancel(event_id: int, refund: bool, admin_id: int) -> str:
     event = db.session.get_one(Event, event_id)
-    cancelling.cancel(event, refund=refund, actor_id=admin_id)
+    event_cancellation.cancel(event, refund=refund, actor_id=admin_id)
     return f"{event.slug}{' with refunds' if refund else ''}"
 
 
 def _refund_everybody(event_id: int, admin_id: int) -> str:
     event = db.session.get_one(Event, event_id)
-    cancelling.refund_everybody(event, actor_id=admin_id)
+    event_cancellation.refund_everybody(event, actor_id=admin_id)
     return event.slug
 
 

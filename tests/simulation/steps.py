@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from domain import orders
+from domain.orders import placing
 from models import OrderState
 from tests.simulation import doors
 from tests.simulation.world import Act, Result, Wait, World
@@ -34,7 +34,7 @@ class Case:
 
 def cancel(case: Case) -> OrderState:
     """The button on the order page."""
-    return orders.cancel(orders.find(case.code, case.secret), door="order_page").state
+    return placing.cancel(placing.find(case.code, case.secret), door="order_page").state
 
 
 def open_doors(world: World, case: Case, times: int) -> Steps:

@@ -28,10 +28,16 @@ from sqlalchemy.exc import OperationalError
 
 import config
 import extensions
-from domain import agents, checks, clock, credentials, documents, locks, lookup, outbox, reading
+from domain import clock, locks
+from domain.connections import credentials
 from domain.errors import DomainError
-from domain.payments import settling
+from domain.ledger import agents
+from domain.office import invariants
+from domain.payments import lookup, settling
+from domain.post import outbox
 from domain.providers import sumup_line
+from domain.sweep import reading
+from domain.tickets import documents
 from extensions import db, queue
 from models import (
     Event,
@@ -364,12 +370,12 @@ class World(Fate):
         """Ask all invariants, in one question."""
         with self.app.app_context():
             now = clock.now()
-            values = {"recent": now - checks.RECENT, "overdue": now - checks.OVERDUE}
-            values |= {"patience": checks.OVERDUE, "mail_ran": self._mail_ran(now)}  # type: ignore[dict-item]
+            values = {"recent": now - invariants.RECENT, "overdue": now - invariants.OVERDUE}
+            values |= {"patience": invariants.OVERDUE, "mail_ran": self._mail_ran(now)}  # type: ignore[dict-item]
             found = db.session.scalars(text(self._what_holds), values).all()
             db.session.rollback()
             if found:
-                told = [f"{v.code}: {v.sample}" for v in checks.look() if v.code in found]
+                told = [f"{v.code}: {v.sample}" for v in invariants.look() if v.code in found]
                 raise self.broken(f"After {after}: {', '.join(found)}\n" + "\n".join(told))
 
     def _mail_ran(self, now: datetime) -> bool:
@@ -556,7 +562,7 @@ def _wait_for_no_disk(connection: Any, record: Any) -> None:
 def _invariants() -> str:
     """All invariants in one statement that gives the codes of those that do not hold."""
     parts = []
-    for invariant in checks.INVARIANTS:
+    for invariant in invariants.INVARIANTS:
         only = " AND :mail_ran" if invariant.code == "mail_is_sent_or_failed" else ""
         parts.append(f"SELECT '{invariant.code}' WHERE EXISTS (SELECT 1 FROM ({invariant.query}) q){only}")
     parts.append(f"SELECT 'holds_outlive_sessions' WHERE EXISTS ({_HOLDS})")

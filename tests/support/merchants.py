@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import requests
 
 import config
-from domain import connections
+from domain.connections import linked_accounts
 from models import Connection, Role, User
 from tests.support.sandbox import Sandbox
 from tests.support.shop import make_user
@@ -54,9 +54,9 @@ def make_organiser(email: str = "olga@example.org") -> User:
 
 def connect(user: User, merchant: str = "MHARBOUR") -> Connection:
     """Connect the account of one of the sandbox's merchants, as far as the browser is not needed."""
-    url, _ = connections.authorize_url(user, "sumup")
+    url, _ = linked_accounts.authorize_url(user, "sumup")
     told = allow(url, merchant)
-    return connections.connect(user.id, "sumup", told["code"], connections.redirect_uri("sumup"))
+    return linked_accounts.connect(user.id, "sumup", told["code"], linked_accounts.redirect_uri("sumup"))
 
 
 def token_calls(sandbox: Sandbox, since: float = 0) -> int:

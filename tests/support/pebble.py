@@ -16,7 +16,7 @@ from typing import Any
 
 from config import Settings
 from domain import clock, money
-from domain.providers import room
+from domain.providers import bulkhead
 from domain.providers.contract import (
     Anothers,
     BadSignature,
@@ -330,7 +330,7 @@ class PebbleProvider:
     def _send(
         self, method: str, path: str, body: Mapping[str, Any], key: str, token: str, longest: float
     ) -> tuple[int, str]:
-        with room.place(self.name, self.account):
+        with bulkhead.place(self.name, self.account):
             self._throttle.wait(longest)
             calls.add()
             try:

@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 from werkzeug.test import TestResponse
 
-from domain import accounts
+from domain.people import accounts
 from extensions import db
 from models import OutboxMail, Role, User
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from sqlalchemy import select
 
-from domain import clock, orders
+from domain import clock
+from domain.orders import placing
 from domain.payments import settling
 from domain.providers.contract import Report
 from extensions import db
@@ -60,7 +61,7 @@ def place(event: Event, quantity: int = 1, **more: Any) -> Order:
     """An order of the event's first ticket type."""
     more.setdefault("name", "Ada Buyer")
     more.setdefault("email", "ada@example.org")
-    return orders.place(event, {event.ticket_types[0].id: quantity}, **more)
+    return placing.place(event, {event.ticket_types[0].id: quantity}, **more)
 
 
 def report_on(payment: Payment, state: str, **changes: Any) -> Report:

@@ -1,0 +1,167 @@
+"""Step 1 of Start: whom an order pays, and a payment's row with the exact parameters of the opening call."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from math import ceil
+
+import config
+from domain import addresses, clock, money
+from domain.catalogue.availability import check_minutes
+from domain.catalogue.house_account import serves
+from domain.catalogue.payees import accounts_of, another_currency, offered, receiver
+from domain.errors import DomainError
+from domain.ledger import transfers
+from domain.providers import registry
+from domain.providers.contract import LineItem, Provider, Purchase
+from extensions import db
+from models import Event, EventState, LineKind, Order, Payment, PaymentState
+
+
+def prepare(order: Order, provider_name: str | None, poll_minutes: int | None = None) -> Payment:
+    """Step 1 of Start: the payment's row, with everything the provider call will need. Does not commit.
+
+    None is the first provider that is offered and takes this order's money. The payment is kept and polled
+    for `poll_minutes`; None is what its event says, else the provider's setting. Raises DomainError when the
+    provider cannot take it.
+    """
+    check_minutes(poll_minutes)
+    provider = _chosen(order, provider_name)
+    _check_acceptable(order, provider)
+    account = provider.account if not provider.immediate else transfers.wallet_account(order.user_id or 0)
+    now = clock.now()
+    event = _event_sold(order)
+    minutes = poll_minutes or (event.poll_minutes if event is not None else None) or provider.open_minutes
+    return _row(order, provider, account, now, now + timedelta(minutes=minutes))
+
+
+def prepare_anew(order: Order, old: Payment) -> Payment:
+    """Another row in the place of `old`, which was never opened: fresh reference, fresh key, the same end.
+
+    To the same account, for so long as the order is kept anyhow. Does not commit. Raises DomainError when the
+    provider takes no payments any more.
+    """
+    if order.event is not None and order.event.state is EventState.CANCELLED:
+        raise DomainError("event_cancelled", "The event was cancelled.")
+    provider = registry.get(old.provider, old.account)
+    _check_acceptable(order, provider)
+    now = clock.now()
+    return _row(order, provider, old.account, now, old.closes_at or now)
+
+
+def _row(order: Order, provider: Provider, account: str, now: datetime, held_until: datetime) -> Payment:
+    attempt = 1 + max((payment.attempt for payment in order.payments), default=0)
+    reference = f"{order.code}-{attempt}"
+    purchase = _purchase(order, provider.name, reference, held_until, account)
+    payment = Payment(
+        order=order,
+        attempt=attempt,
+        provider=provider.name,
+        account=account,
+        owed_to_id=_owed_to(order, provider),
+        livemode=provider.livemode,
+        reference=reference,
+        idempotency_key=f"pay-{reference}-{order.secret[:8]}",
+        params=provider.params(purchase),
+        amount_minor=order.total_minor,
+        currency=order.currency,
+        state=PaymentState.CREATED,
+        created_at=now,
+        state_since=now,
+        closes_at=held_until,
+        max_poll_duration_minutes=ceil((held_until - now).total_seconds() / 60),
+        # The web process is about to make the call; the sweep finishes it if that process dies.
+        next_check_at=now + timedelta(seconds=20),
+    )
+    db.session.add(payment)
+    return payment
+
+
+def _event_sold(order: Order) -> Event | None:
+    """The event whose tickets the order is for, and so whose organiser is paid. None: the house is paid."""
+    return order.event if any(line.kind is LineKind.TICKET for line in order.lines) else None
+
+
+def _owed_to(order: Order, provider: Provider) -> int | None:
+    """The organiser whom the house owes what it takes for this order into its own account, if any."""
+    event = _event_sold(order)
+    if event is None or event.organiser_id is None:
+        return None
+    return event.organiser_id if provider.account == registry.get(provider.name).account else None
+
+
+def _chosen(order: Order, provider_name: str | None) -> Provider:
+    event = _event_sold(order)
+    if provider_name is None:
+        usable = [p for p in offered(event) if p.supports(order.currency)]
+        able = [p for p in usable if order.total_minor >= p.minimum_minor(order.currency)]
+        if not usable:
+            raise _closed()
+        return (able or usable)[0]
+    organiser_id = event.organiser_id if event is not None else None
+    connects = registry.get(provider_name).connects
+    known = accounts_of([organiser_id]) if organiser_id is not None and connects else {}
+    house = event is None or serves(event)
+    account = receiver(provider_name, organiser_id, known, house=house)
+    if account is None or (event is not None and another_currency(event, provider_name, known) is not None):
+        raise DomainError(
+            "not_connected",
+            f"{registry.get(provider_name).label} is not set up for this event. Choose another way to pay.",
+        )
+    return registry.get(provider_name, account)
+
+
+def _closed() -> DomainError:
+    return DomainError(
+        "sales_closed",
+        f"Payments are not set up here yet. Ask {config.get().support_email} when they will be.",
+    )
+
+
+def _check_acceptable(order: Order, provider: Provider) -> None:
+    event = _event_sold(order)
+    named = event.providers if event is not None else None
+    if named and provider.name not in named and not provider.immediate:
+        raise DomainError(
+            "provider_not_offered", "This event is not sold through that. Choose another way to pay."
+        )
+    if not provider.supports(order.currency):
+        raise DomainError("currency_not_supported", f"{provider.label} cannot take {order.currency}.")
+    if order.total_minor < provider.minimum_minor(order.currency):
+        least = money.show(provider.minimum_minor(order.currency), order.currency)
+        raise DomainError(
+            "below_minimum",
+            f"The amount is too small to be paid by {provider.label.lower()}: it takes {least} or more.",
+        )
+    if order.total_minor > money.MAX_MINOR and not provider.immediate:
+        most = money.show(money.MAX_MINOR, order.currency)
+        raise DomainError(
+            "above_maximum", f"That is more than can be paid at once: {most}. Choose fewer, and order again."
+        )
+    if provider.immediate and (order.user_id is None or any(x.kind is LineKind.TOP_UP for x in order.lines)):
+        raise DomainError("wallet_needs_login", "Log in to pay from your wallet.")
+    if not provider.immediate and not (provider.ready and config.get().sales_open):
+        raise _closed()
+
+
+def _purchase(
+    order: Order, provider_name: str, reference: str, closes_at: datetime, account: str
+) -> Purchase:
+    base = config.get().public_url
+    success = f"{base}/pay/success/{order.code}/{order.secret}"
+    cancel = f"{base}/pay/cancel/{order.code}/{order.secret}"
+    if any(line.kind is LineKind.TOP_UP for line in order.lines):
+        success, cancel = f"{base}/wallet/top-up/success/", f"{base}/wallet/top-up/cancel/"
+    return Purchase(
+        reference=reference,
+        order_code=order.code,
+        amount_minor=order.total_minor,
+        currency=order.currency,
+        lines=tuple(LineItem(x.description, x.quantity, x.unit_minor) for x in order.lines if x.unit_minor),
+        email=addresses.settled(order.email),
+        success_url=success + "?session_id={CHECKOUT_SESSION_ID}",
+        cancel_url=cancel,
+        doorbell_url=f"{base}/{provider_name}/webhook/",
+        closes_at=closes_at,
+        account=account,
+    )

@@ -1,0 +1,51 @@
+"""Whether the call that opens a payment can have reached its provider: what was never asked for has no money.
+
+An organiser's connection may break, for good, before their payment was opened. Nobody can ask the provider
+then, so its last word never comes. Where a call may have arrived, the payment waits for the connection, and a
+person is told; where certainly none did, it ends at its deadline. So a connected account's payment says since
+when it may have been asked for, before it is. Other accounts cost no such commit: their silence passes.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import update
+
+from domain import clock
+from domain.connections.credentials import NOT_CONNECTED
+from domain.providers import bulkhead, registry
+from domain.providers.contract import ProviderError
+from extensions import db
+from models import Connection, ConnectionState, Payment
+
+
+def is_over(payment: Payment) -> bool:
+    """Whether the time has passed in which its page was to be paid."""
+    return payment.closes_at is not None and payment.closes_at <= clock.now()
+
+
+def begin(payment: Payment) -> ProviderError | None:
+    """Write down that a call is about to be made; or say why none can be, and none ever was. Commits."""
+    own = registry.get(payment.provider)
+    if not own.connects or payment.account == own.account or payment.asked_at is not None:
+        db.session.rollback()
+        return None
+    provider, account = payment.provider, payment.account
+    state = db.session.query(Connection.state).filter_by(provider=provider, account=account).scalar()
+    if state is None or state is ConnectionState.BROKEN:
+        db.session.rollback()
+        words = f"Account {account} is not connected to {provider}."
+        return ProviderError(words, permanent=False, code=NOT_CONNECTED)
+    _write(payment.id, asked=True)
+    return None
+
+
+def take_back(payment_id: int, error: ProviderError) -> None:
+    """The only attempt ended in `error`: without the right to speak, or room, nothing was asked. Commits."""
+    if error.code in (NOT_CONNECTED, bulkhead.NO_ROOM):
+        _write(payment_id, asked=False)
+
+
+def _write(payment_id: int, *, asked: bool) -> None:
+    moment = clock.now() if asked else None
+    db.session.execute(update(Payment).where(Payment.id == payment_id).values(asked_at=moment))
+    db.session.commit()

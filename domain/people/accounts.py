@@ -1,0 +1,415 @@
+"""People: who they are, how they prove it, and what they may do.
+
+Nothing here tells a stranger which addresses have accounts: registering, asking for a new password and a
+wrong login answer the same, in about the same time. Whoever opens a link that was mailed to an address has
+proven that the address is theirs; before that an account cannot be used, nor does it get anybody's orders.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import Select, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy.orm import joinedload, selectinload
+
+import config
+from domain import addresses, clock, folding, names
+from domain.errors import DomainError
+from domain.people import accounts
+from domain.post import outbox
+from domain.security import one_time_links, passwords, rate_limits
+from extensions import db, network, queue
+from models import LinkPurpose, Order, Role, User
+
+# Mails of one kind to one person in an hour; a stranger can ask for them, so they are few.
+MAILS_PER_HOUR = 3
+ORDERS_PER_PAGE = 50
+_HOUR = timedelta(hours=1)
+_LONGEST_ADDRESS = 254
+# Held while it is decided who is an admin: of several processes starting at once one prints a link, and two
+# admins who demote each other do not both succeed.
+_ADMINS_LOCK = 0x6B617373
+_MAIL_KINDS = {LinkPurpose.CONFIRM: "confirm_address", LinkPurpose.RESET: "reset_password"}
+
+
+# --- Finding people -------------------------------------------------------------------------------------
+
+
+def find(email: str) -> User | None:
+    """The user of an address, however it is spelled.
+
+    Where accounts from before there was one normal form are of the same address, the one that is spelled as
+    it was typed is meant: each of them keeps working. `twins()` tells an admin of them.
+    """
+    spelled = addresses.spellings(email)
+    found = db.session.scalars(select(User).where(func.lower(User.email).in_(spelled))).all()
+    order = {spelling: place for place, spelling in enumerate(spelled)}
+    return min(found, key=lambda user: order.get(user.email.lower(), len(order)), default=None)
+
+
+def by_confirmed_email(email: str) -> User | None:
+    """The member who has proven that this address is theirs, and may use their account.
+
+    Whose address is kept in a form by which mail went elsewhere may have proven that other one.
+    """
+    user = find(email)
+    if user is None or user.confirmed_at is None or addresses.went_elsewhere(user.email):
+        return None
+    return user if user.is_active else None
+
+
+def people() -> list[User]:
+    """Everybody with more than a buyer's role, then the newest hundred buyers."""
+    staff = select(User).where(User.role != Role.BUYER).order_by(User.role, User.email)
+    buyers = select(User).where(User.role == Role.BUYER).order_by(User.id.desc()).limit(100)
+    return [*db.session.scalars(staff), *db.session.scalars(buyers)]
+
+
+@dataclass(frozen=True)
+class OrderPage:
+    """Some of a person's orders, the newest first. `older` is the id to ask for those before, if any."""
+
+    orders: list[Order]
+    older: int | None
+
+
+def orders_of(user: User, before: int | None = None) -> OrderPage:
+    """Up to ORDERS_PER_PAGE orders with their events and lines, in three queries however many there are."""
+    query = (
+        select(Order)
+        .where(Order.user_id == user.id)
+        .order_by(Order.id.desc())
+        .limit(ORDERS_PER_PAGE + 1)
+        .options(joinedload(Order.event), selectinload(Order.lines))
+    )
+    if before is not None:
+        query = query.where(Order.id < before)
+    found = list(db.session.scalars(query))
+    page = found[:ORDERS_PER_PAGE]
+    return OrderPage(page, page[-1].id if len(found) > ORDERS_PER_PAGE else None)
+
+
+# --- Becoming a member ----------------------------------------------------------------------------------
+
+
+def create(
+    email: str, password: str, role: Role = Role.BUYER, name: str = "", *, confirmed: bool = True
+) -> User:
+    """Make an account as it is, without mails: for the demo and for tests. Commits.
+
+    Raises DomainError `address_taken`.
+    """
+    address = addresses.normal(email)
+    user = _insert(address, name, passwords.hashed(password), role, confirmed=confirmed)
+    if user is None:
+        raise DomainError("address_taken", f"{address} has an account already.")
+    db.session.commit()
+    return user
+
+
+def register(email: str, password: str, name: str, *, client_address: str = "") -> None:
+    """Make an account that its address still has to confirm, or mail whoever has it already. Commits.
+
+    Answers the same in both cases. An address that was registered and never confirmed gets a link to choose
+    the password with, for it is not known which of the two who registered it reads its mail.
+    """
+    address = addresses.normal(email)
+    name = names.clean(name)
+    passwords.check(password, address)
+    if not rate_limits.count(rate_limits.REGISTER_NETWORK, network(client_address)):
+        raise DomainError("too_many_accounts", "Too many new accounts from here. Try again in an hour.")
+    kept = passwords.hashed(password)
+    user = _insert(address, name, kept, Role.BUYER, confirmed=False)
+    if user is not None:
+        _mail_link(user, LinkPurpose.CONFIRM)
+    elif (known := find(address)) is not None and known.is_active:
+        known = one_time_links.lock(known.id)
+        if known.confirmed_at is None:
+            one_time_links.void(known, one_time_links.TO_CONFIRM)
+        _mail_link(known, LinkPurpose.RESET, kind="already_registered")
+    _commit()
+
+
+def confirm(token: str, password: str) -> User:
+    """Use a confirmation link: the account works, and has the orders its address made as a guest. Commits.
+
+    The link proves that the address is read here, the password that the account was made here. Without it,
+    whoever registers somebody else's address would only wait until its owner presses the button. The owner,
+    who knows no password, chooses one with the same link: `reset`.
+    """
+    _prove(one_time_links.look(token, one_time_links.TO_CONFIRM).user, password)
+    user = one_time_links.use(token, one_time_links.TO_CONFIRM)
+    _refuse_disabled(user)
+    one_time_links.void(user, one_time_links.TO_CONFIRM)
+    _confirmed(user)
+    _commit()
+    return user
+
+
+def _confirmed(user: User) -> None:
+    user.confirmed_at = user.confirmed_at or clock.now()
+    accounts.claim_for(user)
+
+
+def _insert(address: str, name: str, kept: str, role: Role, *, confirmed: bool) -> User | None:
+    """A new row in users, or None where the address has one, in whatever spelling. No commit."""
+    if find(address) is not None:
+        return None
+    now = clock.now()
+    values = {"email": address, "name": name, "password_hash": kept, "role": role, "created_at": now}
+    values |= {"confirmed_at": now if confirmed else None, "folded": folding.of_texts([name, address])}
+    made = db.session.execute(
+        insert(User).values(values).on_conflict_do_nothing().returning(User.id)
+    ).scalar_one_or_none()
+    return db.session.get(User, made) if made is not None else None
+
+
+# --- Logging in -----------------------------------------------------------------------------------------
+
+
+def authenticate(email: str, password: str, *, client_address: str = "") -> User:
+    """The user whose address and password these are. Commits.
+
+    Raises DomainError `wrong_login` alike for an unknown address and a wrong password, `too_many_attempts`,
+    and only to who knows the password `disabled` or `unconfirmed` (then the confirmation is mailed again).
+    """
+    place = network(client_address)
+    user = find(email) if len(email) <= _LONGEST_ADDRESS else None
+    who = _counted(user, email)
+    if rate_limits.spent(rate_limits.LOGIN_NETWORK, place) or not rate_limits.count(
+        rate_limits.LOGIN_ACCOUNT, who
+    ):
+        raise _too_many()
+    if not passwords.right(user.password_hash if user is not None else "", password) or user is None:
+        rate_limits.count(rate_limits.LOGIN_NETWORK, place)
+        raise DomainError(
+            "wrong_login", "The e-mail address or the password is not right. Check both and try again."
+        )
+    rate_limits.forget(rate_limits.LOGIN_ACCOUNT, who)
+    _refuse_disabled(user)
+    if user.confirmed_at is None:
+        _mail_link(one_time_links.lock(user.id), LinkPurpose.CONFIRM)
+        _commit()
+        raise DomainError(
+            "unconfirmed", "Confirm your e-mail address first: open the link that we have mailed you."
+        )
+    if passwords.outdated(user.password_hash):
+        user.password_hash = passwords.hashed(password)
+    accounts.claim_for(user)
+    db.session.commit()
+    return user
+
+
+def _counted(user: User | None, typed: str = "") -> str:
+    """What guesses are counted by: the account that was found, however its address was typed.
+
+    Guesses at an address without an account are counted, too, or the limit would tell which have one.
+    """
+    return (
+        f"user:{user.id}"
+        if user is not None
+        else f"nobody:{one_time_links.fingerprint(addresses.key(typed))}"
+    )
+
+
+def _prove(user: User, password: str) -> None:
+    """Count one guess at the user's password. DomainError `too_many_attempts`, or `wrong_password`."""
+    who = _counted(user)
+    if not rate_limits.count(rate_limits.LOGIN_ACCOUNT, who):
+        raise _too_many()
+    if not passwords.right(user.password_hash, password):
+        raise DomainError("wrong_password", "That password is not right. Try again.")
+    rate_limits.forget(rate_limits.LOGIN_ACCOUNT, who)
+
+
+def _too_many() -> DomainError:
+    return DomainError(
+        "too_many_attempts",
+        "Too many wrong passwords. Wait 15 minutes, or have a link mailed to choose a new password with.",
+    )
+
+
+def _refuse_disabled(user: User) -> None:
+    if not user.is_active:
+        support = config.get().support_email
+        raise DomainError("disabled", f"This account is closed. Write to {support} to have it opened again.")
+
+
+# --- Passwords ------------------------------------------------------------------------------------------
+
+
+def request_reset(email: str) -> None:
+    """Mail a link to choose a new password with, at most three in an hour; nothing to an unknown address.
+
+    Commits. The caller says the same in either case.
+    """
+    found = find(addresses.normal(email))
+    if found is not None and found.is_active:
+        _mail_link(one_time_links.lock(found.id), LinkPurpose.RESET)
+    _commit()
+
+
+def reset(token: str, password: str) -> User:
+    """Use a link to set a new password: it confirms the address and ends every other session. Commits."""
+    passwords.check(password, one_time_links.look(token, one_time_links.TO_CHOOSE_A_PASSWORD).user.email)
+    kept = passwords.hashed(password)
+    user = one_time_links.use(token, one_time_links.TO_CHOOSE_A_PASSWORD)
+    _refuse_disabled(user)
+    _set_password(user, kept)
+    _confirmed(user)
+    _commit()
+    rate_limits.forget(rate_limits.LOGIN_ACCOUNT, _counted(user))
+    return user
+
+
+def change_password(user: User, old: str, new: str) -> None:
+    """Set a new password for who knows the old one, and end every other session. Commits.
+
+    The caller logs the user in again: their own session has ended too.
+    """
+    _prove(user, old)
+    passwords.check(new, user.email)
+    kept = passwords.hashed(new)
+    _set_password(one_time_links.lock(user.id), kept)
+    _commit()
+
+
+def _set_password(user: User, kept: str) -> None:
+    # Of a password that somebody else may have chosen, before the address was confirmed, nobody need hear.
+    had_one = bool(user.password_hash) and user.confirmed_at is not None
+    user.password_hash = kept
+    user.login_epoch += 1
+    one_time_links.void(user, one_time_links.TO_CHOOSE_A_PASSWORD | one_time_links.TO_CONFIRM)
+    if had_one:
+        key = f"user:{user.id}:password_changed:{user.login_epoch}"
+        forgotten = {"link": f"{config.get().public_url}/account/forgot"}
+        outbox.stage("password_changed", key=key, to=user.email, user=user, context=forgotten)
+
+
+def _mail_link(user: User, purpose: LinkPurpose, *, kind: str = "") -> None:
+    """Stage a mail with a new link, unless enough were sent this hour. The user is locked, or new."""
+    sent = one_time_links.made_since(user, purpose, _HOUR)
+    if config.get().limits and sent >= MAILS_PER_HOUR:
+        return
+    if purpose is LinkPurpose.RESET:
+        one_time_links.void(user, {LinkPurpose.RESET})
+    link = one_time_links.make(user, purpose)
+    key = f"user:{user.id}:link:{one_time_links.fingerprint(link)}"
+    outbox.stage(kind or _MAIL_KINDS[purpose], key=key, to=user.email, user=user, context={"link": link})
+
+
+def _commit() -> None:
+    """Commit, and ask for the mails that were staged to leave now rather than with the next sweep."""
+    db.session.commit()
+    queue.soon("deliver_mail")
+
+
+# --- Roles and admins -----------------------------------------------------------------------------------
+
+
+def change_role(user_id: int, role: Role) -> None:
+    """Give a person another role. The last admin stays one. Commits."""
+    _one_at_a_time()
+    user = one_time_links.lock(user_id)
+    if role is not Role.ADMIN:
+        _refuse_last_admin(user)
+    user.role = role
+    db.session.commit()
+
+
+def disable(user_id: int) -> None:
+    """Close an account: its sessions end and it cannot log in. Nothing it bought is lost. Commits."""
+    _one_at_a_time()
+    user = one_time_links.lock(user_id)
+    _refuse_last_admin(user)
+    user.disabled_at = user.disabled_at or clock.now()
+    user.login_epoch += 1
+    db.session.commit()
+
+
+def enable(user_id: int) -> None:
+    """Open a closed account again. Commits."""
+    one_time_links.lock(user_id).disabled_at = None
+    db.session.commit()
+
+
+def _refuse_last_admin(user: User) -> None:
+    others = _admins().where(User.id != user.id)
+    if user.role is Role.ADMIN and db.session.scalar(others.limit(1)) is None:
+        raise DomainError("last_admin", "This is the last admin. Make somebody else an admin first.")
+
+
+def _admins() -> Select[int]:
+    """The ids of the admins who can log in."""
+    return select(User.id).where(
+        User.role == Role.ADMIN, User.confirmed_at.is_not(None), User.disabled_at.is_(None)
+    )
+
+
+def has_admin() -> bool:
+    """Whether some admin can log in."""
+    return db.session.scalar(_admins().limit(1)) is not None
+
+
+def ensure_first_admin() -> str | None:
+    """In production, before any admin can log in: make ADMIN_EMAIL one, and give the link to print. Commits.
+
+    Each web process calls this with its first request. The processes take turns by an advisory lock; the one
+    that comes first gets a link, and the others None, as does everybody while that link still works.
+    Raises DomainError `no_tables` when the database is not there or not migrated, to be asked again later.
+    """
+    settings = config.get()
+    if settings.development or not settings.admin_email:
+        return None
+    try:
+        _one_at_a_time()
+        found = find(settings.admin_email)
+        waiting = found is not None and one_time_links.waiting(found, LinkPurpose.FIRST_ADMIN)
+        if not has_admin() and not waiting:
+            return admin_link(settings.admin_email)
+    except (OperationalError, ProgrammingError) as error:
+        db.session.rollback()
+        raise DomainError("no_tables", "The database has no tables yet: run `flask db upgrade`.") from error
+    db.session.rollback()
+    return None
+
+
+def admin_link(email: str) -> str:
+    """Make the person an admin, new or known, and give a link to choose a password with. Commits."""
+    address = addresses.normal(email)
+    user = _insert(address, "", "", Role.ADMIN, confirmed=False) or find(address)
+    if user is None:
+        raise DomainError("account_gone", f"{address} was removed at this moment. Try again.")
+    user = one_time_links.lock(user.id)
+    user.role = Role.ADMIN
+    user.disabled_at = None
+    one_time_links.void(user, {LinkPurpose.FIRST_ADMIN})
+    link = one_time_links.make(user, LinkPurpose.FIRST_ADMIN)
+    db.session.commit()
+    return link
+
+
+def _one_at_a_time() -> None:
+    """Take turns, until the end of the transaction, at deciding who is an admin."""
+    db.session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADMINS_LOCK})
+
+
+def claim_for(user: User) -> int:
+    """Give a member the guest orders of their newly confirmed address; how many. No commit.
+
+    A link that confirms may be of earlier times, when it went to another address than it goes to today: it
+    proves nothing about that one's orders.
+    """
+    elsewhere = addresses.went_elsewhere(user.email)
+    spelled = [user.email.lower()] if elsewhere else addresses.spellings(user.email)
+    claimed = db.session.execute(
+        update(Order)
+        .where(func.lower(Order.email).in_(spelled), Order.user_id.is_(None))
+        .values(user_id=user.id)
+        .returning(Order.id)
+        .execution_options(synchronize_session=False)
+    )
+    return len(claimed.all())

@@ -1,0 +1,89 @@
+"""The digests of a sweep: payments that take suspiciously long, and orders that expired."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from sqlalchemy import and_, func, or_, select
+from sqlalchemy.orm import contains_eager, joinedload
+
+import config
+from domain import clock
+from domain.post import alerts, outbox
+from domain.providers import registry
+from extensions import db
+from models import Order, OrderState, OutboxMail, Payment, PaymentState
+
+# How far before the last digest a payment may have expired without having been seen by it.
+_OVERLAP = timedelta(hours=1)
+# So many orders are in one digest at most.
+_MOST = 20_000
+
+
+def raise_stuck() -> None:
+    """One digest of the payments that take suspiciously long, each named once."""
+    now = clock.now()
+    late = now - timedelta(minutes=config.get().stuck_minutes)
+    told = Payment.stuck_alerted_at
+    # One that was named when it expired, and is being paid late, is named again.
+    untold = or_(told.is_(None), told < Payment.state_since)
+    slow = and_(Payment.state == PaymentState.PROCESSING, Payment.state_since <= late, untold)
+    waiting = and_(told.is_(None), Payment.state.in_([PaymentState.CREATED, PaymentState.OPEN]))
+    unread = and_(waiting, Payment.closes_at <= now, Payment.error_count > 0)
+    # Where the buyer may have paid and never come back, an open page that is old is worth a look.
+    telling = [name for name in registry.names() if registry.get(name).pending_alert]
+    began = func.coalesce(Payment.polling_started_at, Payment.created_at)
+    pending = and_(waiting, Payment.provider.in_(telling), began <= late)
+    stuck = list(
+        db.session.scalars(
+            select(Payment)
+            .where(or_(slow, unread, pending))
+            .order_by(Payment.id)
+            .limit(200)
+            .options(joinedload(Payment.order))
+            .with_for_update(skip_locked=True, key_share=True, of=Payment)
+        )
+    )
+    if stuck:
+        for payment in stuck:
+            payment.stuck_alerted_at = now
+        subject, text = alerts.stuck([payment.order for payment in stuck])
+        outbox.alert(subject, text, key=f"stuck:{stuck[0].id}-{stuck[-1].id}:{now:%Y%m%d%H%M%S}")
+    db.session.commit()
+
+
+def raise_expired() -> None:
+    """One digest of the orders that expired since the last one."""
+    now = clock.now()
+    last = db.session.scalar(
+        select(func.max(OutboxMail.created_at)).where(
+            OutboxMail.key.startswith("expired:"), OutboxMail.kind == "alert"
+        )
+    )
+    told = Payment.stuck_alerted_at
+    query = (
+        select(Payment)
+        .join(Payment.order)
+        .where(
+            Payment.state == PaymentState.EXPIRED,
+            or_(told.is_(None), told < Payment.state_since),
+            Order.state == OrderState.EXPIRED,
+        )
+        .order_by(Payment.id)
+        # The mail shows the first of them.
+        .limit(_MOST)
+        .options(contains_eager(Payment.order))
+        # Each row is marked as told under its lock, so that of two sweeps one names it; and one that was
+        # being written while a digest was made is found by the next.
+        .with_for_update(skip_locked=True, key_share=True, of=Payment)
+    )
+    if last is not None:
+        query = query.where(Payment.state_since > last - _OVERLAP)
+    expired = list(db.session.scalars(query))
+    if expired:
+        for payment in expired:
+            payment.stuck_alerted_at = max(now, payment.state_since)
+        orders = {payment.order_id: payment.order for payment in expired}
+        subject, text = alerts.expired(list(orders.values()))
+        outbox.alert(subject, text, key=f"expired:{expired[0].id}-{expired[-1].id}:{now:%Y%m%d%H%M%S%f}")
+    db.session.commit()
