@@ -1,0 +1,155 @@
+"""What somebody wants to buy, line by line, and what was observed and decided about it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Integer, String, Text, func, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from tables.base import Base, Json, Time, one_of
+
+if TYPE_CHECKING:
+    from tables.catalogue import Event, TicketType
+    from tables.payments import Payment
+    from tables.people import User
+    from tables.tickets import Ticket
+
+
+class OrderState(StrEnum):
+    PENDING = "pending"
+    PENDING_VERIFICATION = "pending_verification"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    REVIEW = "requires_manual_review"
+    PARTIALLY_REFUNDED = "partially_refunded"
+    REFUNDED = "refunded"
+
+
+class StockState(StrEnum):
+    NONE = "none"
+    HELD = "held"
+    SOLD = "sold"
+    RELEASED = "released"
+
+
+class LineKind(StrEnum):
+    TICKET = "ticket"
+    TOP_UP = "top_up"
+    LISTING_FEE = "listing_fee"
+    TOURNAMENT_ENTRY = "tournament_entry"
+
+
+class Order(Base):
+    """What somebody wants to buy: the one thing every purchase is."""
+
+    __tablename__ = "orders"
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    code: Mapped[str] = mapped_column(String(20), unique=True)
+    secret: Mapped[str] = mapped_column(String(64))
+    # Makes a form that is posted twice the same order.
+    form_token: Mapped[str | None] = mapped_column(String(64), unique=True)
+    event_id: Mapped[int | None] = mapped_column(ForeignKey("events.id"), index=True)
+    user_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"), index=True)
+    name: Mapped[str] = mapped_column(String(200), default="")
+    email: Mapped[str] = mapped_column(String(254))
+    currency: Mapped[str] = mapped_column(String(3))
+    total_minor: Mapped[int] = mapped_column(BigInteger)
+    state: Mapped[OrderState] = mapped_column(one_of(OrderState), default=OrderState.PENDING)
+    stock_state: Mapped[StockState] = mapped_column(one_of(StockState), default=StockState.NONE)
+    # Why it ended unpaid, for staff; and by which of our codes (providers/failure_reasons.py), for the buyer.
+    failure_reason: Mapped[str] = mapped_column(String(300), default="")
+    failure_code: Mapped[str] = mapped_column(String(40), default="", server_default="")
+    client_address: Mapped[str] = mapped_column(String(45), default="")
+    # The organiser or admin who put the buyer on the guest list; NULL for what was bought.
+    guest_of_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
+    created_at: Mapped[datetime] = mapped_column(Time)
+    completed_at: Mapped[datetime | None] = mapped_column(Time)
+    folded: Mapped[str | None] = mapped_column(Text)
+
+    event: Mapped[Event | None] = relationship()
+    user: Mapped[User | None] = relationship(foreign_keys=[user_id])
+    guest_of: Mapped[User | None] = relationship(foreign_keys=[guest_of_id])
+    lines: Mapped[list[OrderLine]] = relationship(back_populates="order", order_by="OrderLine.id")
+    payments: Mapped[list[Payment]] = relationship(back_populates="order", order_by="Payment.attempt")
+    tickets: Mapped[list[Ticket]] = relationship(back_populates="order", order_by="Ticket.number")
+    timeline: Mapped[list[TimelineEntry]] = relationship(order_by="TimelineEntry.id")
+
+    __table_args__ = (
+        CheckConstraint("total_minor >= 0", name="orders_total"),
+        Index("orders_email", func.lower(email)),
+        Index("orders_unfolded", "id", postgresql_where=text("folded IS NULL")),
+        Index("orders_state_created", "state", "created_at"),
+        Index(
+            "orders_holding",
+            "created_at",
+            postgresql_where=text("stock_state = 'held'"),
+        ),
+    )
+
+    @property
+    def sells_tickets(self) -> bool:
+        """Whether it is about tickets: a listing fee has an event, too, and none of its tickets."""
+        return any(line.kind is LineKind.TICKET for line in self.lines)
+
+    @property
+    def is_listing_fee(self) -> bool:
+        return any(line.kind is LineKind.LISTING_FEE for line in self.lines)
+
+    def __str__(self) -> str:
+        return self.code
+
+
+class OrderLine(Base):
+    """A quantity of one thing at one price, as it was when the order was made."""
+
+    __tablename__ = "order_lines"
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    order_id: Mapped[int] = mapped_column(ForeignKey("orders.id"), index=True)
+    kind: Mapped[LineKind] = mapped_column(one_of(LineKind))
+    ticket_type_id: Mapped[int | None] = mapped_column(ForeignKey("ticket_types.id"), index=True)
+    description: Mapped[str] = mapped_column(String(250))
+    quantity: Mapped[int] = mapped_column(Integer)
+    unit_minor: Mapped[int] = mapped_column(BigInteger)
+
+    order: Mapped[Order] = relationship(back_populates="lines")
+    ticket_type: Mapped[TicketType | None] = relationship()
+
+    __table_args__ = (
+        CheckConstraint("quantity > 0", name="order_lines_quantity"),
+        CheckConstraint("unit_minor >= 0", name="order_lines_unit"),
+        CheckConstraint("(kind = 'ticket') = (ticket_type_id IS NOT NULL)", name="order_lines_ticket_type"),
+    )
+
+    @property
+    def total_minor(self) -> int:
+        return self.quantity * self.unit_minor
+
+
+class TimelineEntry(Base):
+    """One observation or decision about an order, kept for good: what, by which door, and by whom."""
+
+    __tablename__ = "timeline"
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    order_id: Mapped[int] = mapped_column(ForeignKey("orders.id"), index=True)
+    payment_id: Mapped[int | None] = mapped_column(ForeignKey("payments.id"))
+    at: Mapped[datetime] = mapped_column(Time)
+    door: Mapped[str] = mapped_column(String(30))
+    what: Mapped[str] = mapped_column(String(50))
+    text: Mapped[str] = mapped_column(Text, default="")
+    data: Mapped[Json] = mapped_column(JSONB, default=dict)
+    actor_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
+
+    actor: Mapped[User | None] = relationship()
+
+
+# The last hour's failures are counted at each new one.
+Index("timeline_failures", TimelineEntry.at, postgresql_where=text("what IN ('declined', 'failed')"))

@@ -1,0 +1,124 @@
+"""Members, their logins and one-time links, and organisers."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+from flask_login import UserMixin
+from sqlalchemy import Boolean, ForeignKey, Index, Integer, String, Text, func, text
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from tables.base import Base, Time, one_of
+
+
+class Role(StrEnum):
+    BUYER = "buyer"
+    ORGANISER = "organiser"
+    DOOR = "door"
+    ADMIN = "admin"
+
+
+class User(UserMixin, Base):
+    """A person with an account. Guests who buy tickets have none."""
+
+    __tablename__ = "users"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    email: Mapped[str] = mapped_column(String(254))
+    name: Mapped[str] = mapped_column(String(200), default="")
+    password_hash: Mapped[str] = mapped_column(String(255), default="")
+    role: Mapped[Role] = mapped_column(one_of(Role), default=Role.BUYER)
+    confirmed_at: Mapped[datetime | None] = mapped_column(Time)
+    disabled_at: Mapped[datetime | None] = mapped_column(Time)
+    # Rises with every change of password, so that older logins stop being valid.
+    login_epoch: Mapped[int] = mapped_column(Integer, default=0)
+    created_at: Mapped[datetime] = mapped_column(Time)
+    # What searches look through: see domain/folding.py. NULL in rows of earlier versions.
+    folded: Mapped[str | None] = mapped_column(Text)
+
+    __table_args__ = (
+        Index("users_email_key", func.lower(email), unique=True),
+        Index("users_unfolded", "id", postgresql_where=text("folded IS NULL")),
+    )
+
+    @property
+    def is_active(self) -> bool:
+        return self.disabled_at is None
+
+    def get_id(self) -> str:
+        return f"{self.id}:{self.login_epoch}"
+
+    def __str__(self) -> str:
+        return self.email
+
+
+class LinkPurpose(StrEnum):
+    CONFIRM = "confirm"
+    RESET = "reset"
+    FIRST_ADMIN = "first_admin"
+    CONNECT = "connect"
+
+
+class OneTimeLink(Base):
+    """A link that was mailed or logged, works once, and expires. Only its hash is kept."""
+
+    __tablename__ = "one_time_links"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    purpose: Mapped[LinkPurpose] = mapped_column(one_of(LinkPurpose))
+    token_hash: Mapped[str] = mapped_column(String(64), unique=True)
+    created_at: Mapped[datetime] = mapped_column(Time)
+    expires_at: Mapped[datetime] = mapped_column(Time)
+    used_at: Mapped[datetime | None] = mapped_column(Time)
+
+    user: Mapped[User] = relationship()
+
+
+class Login(Base):
+    """A browser that somebody is logged in with. Only a hash of what its cookies say is kept."""
+
+    __tablename__ = "logins"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    key_hash: Mapped[str] = mapped_column(String(64), unique=True)
+    created_at: Mapped[datetime] = mapped_column(Time)
+    expires_at: Mapped[datetime] = mapped_column(Time)
+
+
+class OrganiserState(StrEnum):
+    PENDING = "pending"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    SUSPENDED = "suspended"
+
+
+class Organiser(Base):
+    """Who sells events of their own: a member's application, and the profile that buyers see."""
+
+    __tablename__ = "organisers"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"), unique=True)
+    name: Mapped[str] = mapped_column(String(200))
+    description: Mapped[str] = mapped_column(Text, default="")
+    website: Mapped[str] = mapped_column(String(300), default="")
+    phone: Mapped[str] = mapped_column(String(40), default="")
+    # Where buyers of this organiser's tickets write to.
+    contact_email: Mapped[str] = mapped_column(String(254), default="")
+    state: Mapped[OrganiserState] = mapped_column(one_of(OrganiserState), default=OrganiserState.PENDING)
+    state_reason: Mapped[str] = mapped_column(String(300), default="")
+    # Whether their sales may be paid into the house's account: the operator's choice.
+    house_account: Mapped[bool] = mapped_column(Boolean, default=False, server_default=text("false"))
+    decided_by_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
+    decided_at: Mapped[datetime | None] = mapped_column(Time)
+    created_at: Mapped[datetime] = mapped_column(Time)
+    updated_at: Mapped[datetime] = mapped_column(Time)
+
+    user: Mapped[User] = relationship(foreign_keys=[user_id])
+    decided_by: Mapped[User | None] = relationship(foreign_keys=[decided_by_id])
+
+    def __str__(self) -> str:
+        return self.name

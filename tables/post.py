@@ -1,0 +1,55 @@
+"""Mail owed."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Integer, String, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from tables.base import Base, Json, Time, one_of
+
+if TYPE_CHECKING:
+    from tables.orders import Order
+    from tables.people import User
+
+
+class MailState(StrEnum):
+    DUE = "due"
+    SENT = "sent"
+    FAILED = "failed"
+
+
+class OutboxMail(Base):
+    """A mail owed, written in the transaction that caused it. `key` keeps one cause to one mail."""
+
+    __tablename__ = "outbox"
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    key: Mapped[str] = mapped_column(String(200), unique=True)
+    # The name of a template pair in templates/mail/, 'tickets', 'alert', ...
+    kind: Mapped[str] = mapped_column(String(40))
+    to: Mapped[str] = mapped_column(String(254))
+    order_id: Mapped[int | None] = mapped_column(ForeignKey("orders.id"), index=True)
+    user_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
+    context: Mapped[Json] = mapped_column(JSONB, default=dict)
+    message_id: Mapped[str] = mapped_column(String(200), unique=True)
+    state: Mapped[MailState] = mapped_column(one_of(MailState), default=MailState.DUE)
+    attempts: Mapped[int] = mapped_column(Integer, default=0)
+    created_at: Mapped[datetime] = mapped_column(Time)
+    next_attempt_at: Mapped[datetime | None] = mapped_column(Time)
+    leased_until: Mapped[datetime | None] = mapped_column(Time)
+    sent_at: Mapped[datetime | None] = mapped_column(Time)
+    last_error: Mapped[str] = mapped_column(String(500), default="")
+
+    order: Mapped[Order | None] = relationship()
+    user: Mapped[User | None] = relationship()
+
+    __table_args__ = (
+        CheckConstraint("state <> 'due' OR next_attempt_at IS NOT NULL", name="outbox_next_attempt"),
+        Index("outbox_due", "next_attempt_at", postgresql_where=text("state = 'due'")),
+        Index("outbox_state", "state", "created_at"),
+    )
