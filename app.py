@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from importlib import import_module
 from urllib.parse import urlsplit
 
 import click
@@ -14,10 +13,11 @@ from sqlalchemy.exc import DataError, SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+import cli
 import config
 import extensions
 import logs
-from blueprints import assets, front, gate
+from blueprints import assets, door, front, gate, office, organiser, people, shop, wallet
 from blueprints.visitor import wants_json
 from domain import addresses, blocking, money, rendering
 from domain.connections import credentials
@@ -25,10 +25,7 @@ from domain.errors import DomainError, NotFound
 from domain.office import database_connections
 from domain.providers import bulkhead, registry, shared_rate
 
-BLUEPRINTS = (
-    *("shop", "payments", "wallet", "account", "setup", "door"),
-    *("organiser", "connections", "listing", "admin", "wallets", "health"),
-)
+AREAS = (shop, wallet, people, door, organiser, office)
 
 
 def create_app(settings: config.Settings | None = None) -> Flask:
@@ -56,8 +53,8 @@ def create_app(settings: config.Settings | None = None) -> Flask:
     gate.register(app)
     _bind(app, settings)
     assets.register(app)
-    for name in BLUEPRINTS:
-        import_module(f"blueprints.{name}").register(app)
+    for area in AREAS:
+        area.register(app)
     app.register_error_handler(DomainError, _domain_error)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(DataError, _data_error)
@@ -68,7 +65,7 @@ def create_app(settings: config.Settings | None = None) -> Flask:
     app.add_template_filter(rendering.when, "when")
     app.add_template_filter(registry.title, "provider")
     app.context_processor(lambda: {"settings": config.get(), "csp_nonce": lambda: g.get("csp_nonce", "")})
-    import_module("cli").register(app)
+    cli.register(app)
     return app
 
 
@@ -127,7 +124,6 @@ def _flask_settings(settings: config.Settings) -> dict[str, object]:
 
 
 def _bind(app: Flask, settings: config.Settings) -> None:
-    import_module("models")
     extensions.db.init_app(app)
     extensions.migrate.init_app(app, extensions.db, compare_type=True)
     extensions.login.init_app(app)

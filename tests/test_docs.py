@@ -17,7 +17,7 @@ from flask import Flask
 
 import config
 import worker
-from blueprints.health import REQUEST_METRICS
+from blueprints.office.health import REQUEST_METRICS
 from domain.office import demo, health, metrics
 from sandbox.stripe import cards
 from tests.support.sandbox import Sandbox

@@ -394,5 +394,5 @@ def test_every_refusal_of_a_script_is_json(
     monkeypatch.setattr(phone.client.application, "testing", False)
     for fault, status in ((Forbidden(), 403), (TooManyRequests(), 429), (RuntimeError("ours"), 500)):
         monkeypatch.setattr(qr_reader, "read", Mock(side_effect=fault))
-        monkeypatch.setattr("blueprints.door._json", Mock(side_effect=fault))
+        monkeypatch.setattr("blueprints.door.scanning._json", Mock(side_effect=fault))
         assert told(phone.base, status, **token)

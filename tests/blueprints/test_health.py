@@ -15,7 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
 import config
-from blueprints.health import REQUEST_METRICS, watch_sweeps
+from blueprints.office.health import REQUEST_METRICS, watch_sweeps
 from domain import clock, heartbeat
 from domain.office import health, metrics
 from domain.payments import reconciling, starting

@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from sqlalchemy.exc import OperationalError
 
 import config
-from blueprints.setup import _FirstRequest
+from blueprints.office.setup import _FirstRequest
 from domain.office import doctor
 from domain.office.doctor import Finding
 from domain.people import accounts

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Flask, flash, redirect, render_template, request, url_for
+from flask import Blueprint, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
-from blueprints import order_page, visitor
+from blueprints import visitor
 from blueprints.access import members_only, role_required
+from blueprints.shop import order_page
 from domain.catalogue import payees
 from domain.errors import DomainError
 from domain.orders import publishing
@@ -16,12 +17,6 @@ from models import Role
 
 bp = Blueprint("listing", __name__, url_prefix="/organiser/events/<slug>/publish")
 admin_bp = Blueprint("admin_listing", __name__, url_prefix="/admin/listings")
-
-
-def register(app: Flask) -> None:
-    """Add the page that publishes an event, and the admins' decisions."""
-    app.register_blueprint(bp)
-    app.register_blueprint(admin_bp)
 
 
 bp.after_request(visitor.not_kept)

@@ -6,11 +6,11 @@ import hashlib
 import secrets
 from collections.abc import Mapping
 
-from flask import Blueprint, Flask, Response, flash, redirect, render_template, request, url_for
+from flask import Blueprint, Response, flash, redirect, render_template, request, url_for
 from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Response as BaseResponse
 
-from blueprints import order_page
+from blueprints.shop import order_page
 from blueprints.visitor import signed_in
 from domain import addresses, money
 from domain.catalogue import events, pictures
@@ -33,12 +33,6 @@ _BUYS_BY_ADDRESS = "600 per minute"
 _BUYS_BY_EMAIL = "20 per hour"
 # Which field a refusal of the domain is shown beside; everything else is about the order as a whole.
 _FIELDS = {"name_missing": "name", "name_too_long": "name", "name_strange": "name", "email_invalid": "email"}
-
-
-def register(app: Flask) -> None:
-    """Add the public pages and the order page."""
-    app.register_blueprint(bp)
-    order_page.register(app)
 
 
 @bp.get("/")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from flask import Blueprint, Flask, flash, redirect, render_template, request, url_for
+from flask import Blueprint, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from blueprints import access
@@ -29,12 +29,6 @@ _FIELDS = {
     "password_is_address": "password",
     "wrong_password": "old_password",
 }
-
-
-def register(app: Flask) -> None:
-    """Add these pages, and Flask-Login's way of finding users."""
-    app.register_blueprint(bp)
-    access.register(app)
 
 
 @bp.after_request

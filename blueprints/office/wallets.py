@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 
-from flask import Blueprint, Flask, flash, redirect, render_template, request, url_for
+from flask import Blueprint, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 import config
@@ -16,11 +16,6 @@ from models import Role
 
 bp = Blueprint("wallets", __name__, url_prefix="/admin/wallets")
 bp.after_request(not_kept)
-
-
-def register(app: Flask) -> None:
-    """Add these pages to the back office."""
-    app.register_blueprint(bp)
 
 
 @bp.before_request

@@ -24,9 +24,9 @@ from wtforms.validators import InputRequired, Length
 
 import config
 import extensions
-from blueprints import event_forms
 from blueprints.access import ask_to_log_in
-from blueprints.event_forms import EventFields, TicketTypeFields, by_rule, text, type_values
+from blueprints.organiser import forms
+from blueprints.organiser.forms import EventFields, TicketTypeFields, by_rule, text, type_values
 from blueprints.visitor import is_admin, signed_in
 from domain import folding, money
 from domain.catalogue import events
@@ -220,7 +220,7 @@ class EventView(_Records):
     create_template = edit_template = "admin/records/event.html"
 
     def read(self, row: Event) -> dict[str, Any]:
-        return event_forms.shown_event(row) | {"state": row.state.value}
+        return forms.shown_event(row) | {"state": row.state.value}
 
     def prepared(self, form: FlaskForm, row: Event | None) -> FlaskForm:
         owner = row.organiser_id if row is not None else None
@@ -247,7 +247,7 @@ class EventView(_Records):
         events.delete_event(row)
 
     def _values(self, form: EventForm) -> dict[str, Any]:
-        return event_forms.event_values(form) | {"state": EventState(form.state.data)}
+        return forms.event_values(form) | {"state": EventState(form.state.data)}
 
 
 class TicketTypeView(_Records):
@@ -265,7 +265,7 @@ class TicketTypeView(_Records):
     can_delete = True
 
     def read(self, row: TicketType) -> dict[str, Any]:
-        return event_forms.shown_type(row)
+        return forms.shown_type(row)
 
     def prepared(self, form: FlaskForm, row: TicketType | None) -> FlaskForm:
         offered = [row.event] if row is not None else overview.events()

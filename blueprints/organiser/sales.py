@@ -11,8 +11,8 @@ from wtforms import IntegerField, SelectField, SelectMultipleField, StringField
 from wtforms.validators import DataRequired, InputRequired, Length
 
 from blueprints import refunding
-from blueprints.event_forms import by_rule, text
-from blueprints.organiser import Page, act, bp, me
+from blueprints.organiser.blueprint import Page, act, bp, me
+from blueprints.organiser.forms import by_rule, text
 from domain import addresses, money
 from domain.office import attendees, overview
 from domain.orders import placing

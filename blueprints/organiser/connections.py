@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Flask, flash, redirect, render_template, request, session, url_for
+from flask import Blueprint, flash, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
 from blueprints import visitor
@@ -18,12 +18,6 @@ admin_bp = Blueprint("admin_connections", __name__, url_prefix="/admin/connectio
 # Where the browser keeps what the provider is to bring back: nobody else's answer is taken.
 _STATE = "connecting"
 _PAGE = "/organiser/connect/<provider>"
-
-
-def register(app: Flask) -> None:
-    """Add the pages of connected accounts."""
-    app.register_blueprint(bp)
-    app.register_blueprint(admin_bp)
 
 
 bp.after_request(visitor.not_kept)

@@ -12,7 +12,6 @@ from uuid import uuid4
 
 from flask import (
     Blueprint,
-    Flask,
     Response,
     abort,
     current_app,
@@ -55,11 +54,6 @@ TITLES = {
     Verdict.UNKNOWN: "Unknown",
 }
 View = TypeVar("View", bound=Callable[..., Any])
-
-
-def register(app: Flask) -> None:
-    """Add the door's pages."""
-    app.register_blueprint(bp)
 
 
 def _at_a_door(rule: str, *methods: str) -> Callable[[View], View]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, Flask, Response, flash, jsonify, redirect, render_template, request, url_for
+from flask import Blueprint, Response, flash, jsonify, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
 from blueprints.visitor import order_key, signed_in
@@ -25,11 +25,6 @@ from models import LineKind, Order, OrderState, Payment, PaymentState, Ticket, T
 
 bp = Blueprint("order", __name__)
 _PAGE = "/o/<code>/<secret>"
-
-
-def register(app: Flask) -> None:
-    """Add the order page."""
-    app.register_blueprint(bp)
 
 
 # What the page shows for each final state of an order; the others depend on the latest payment.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import secrets
 
-from flask import Blueprint, Flask, flash, redirect, render_template, request, url_for
+from flask import Blueprint, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
 import config
-from blueprints import order_page, visitor
+from blueprints import visitor
 from blueprints.access import members_only
+from blueprints.shop import order_page
 from domain.catalogue.prices import PriceChanged, tag
 from domain.errors import DomainError
 from domain.ledger import agents, wallet
@@ -19,11 +20,6 @@ from extensions import limiter
 from models import Agent
 
 bp = Blueprint("wallet", __name__, url_prefix="/wallet")
-
-
-def register(app: Flask) -> None:
-    """Add the wallet's pages."""
-    app.register_blueprint(bp)
 
 
 @bp.before_request

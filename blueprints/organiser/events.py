@@ -2,20 +2,12 @@
 
 Every page of one event has its slug in the address. It is taken out of it and the event is found before the
 view, so that no view can forget whose event it is: others' answer 404, as if there were none. What is sold
-for an event is in `blueprints/organiser_sales.py`.
+for an event is in `blueprints/organiser/sales.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from importlib import import_module
-from typing import Any
-
 from flask import (
-    Blueprint,
-    Flask,
-    abort,
-    current_app,
     flash,
     g,
     redirect,
@@ -23,14 +15,11 @@ from flask import (
     request,
     url_for,
 )
-from flask_wtf import FlaskForm
 from werkzeug.wrappers import Response
-from wtforms import StringField, TextAreaField
-from wtforms.validators import InputRequired, Length
 
 import config
-from blueprints.access import ask_to_log_in
-from blueprints.event_forms import (
+from blueprints.organiser.blueprint import Page, act, bp, event_page, me
+from blueprints.organiser.forms import (
     EventFields,
     TicketTypeFields,
     by_rule,
@@ -39,149 +28,17 @@ from blueprints.event_forms import (
     shown_type,
     type_values,
 )
-from blueprints.visitor import signed_in
-from domain import addresses
 from domain.catalogue import events, payees, takings
 from domain.errors import DomainError, NotFound
 from domain.ledger import transfers
 from domain.office import organiser_events
 from domain.orders import event_cancellation, publishing
-from domain.people import organisers
-from domain.people.organisers import FIELDS
-from models import Role, TicketType, User
-
-bp = Blueprint("organiser", __name__, url_prefix="/organiser")
-
-# Whoever is logged in may ask to become an organiser.
-_FOR_MEMBERS = ("organiser.application", "organiser.apply")
-Page = str | Response | tuple[str, int]
-
-
-def register(app: Flask) -> None:
-    """Add the organisers' pages."""
-    # Its views are on this module's blueprint, so it can be imported only once that is made.
-    import_module("blueprints.organiser_sales")
-    app.register_blueprint(bp)
-
+from models import Role, TicketType
 
 # --- Who is there, and whose event it is ----------------------------------------------------------------
 
 
-@bp.url_value_preprocessor
-def _take_slug(endpoint: str | None, values: dict[str, Any] | None) -> None:
-    g.event_slug = (values or {}).pop("slug", None)
-
-
-@bp.url_defaults
-def _give_slug(endpoint: str, values: dict[str, Any]) -> None:
-    slug = g.event.slug if "event" in g else None
-    if slug is not None and current_app.url_map.is_endpoint_expecting(endpoint, "slug"):
-        values.setdefault("slug", slug)
-
-
-@bp.before_request
-def _guard() -> Page | None:
-    """Strangers may log in, members read how to become an organiser, others' events are not there."""
-    user = signed_in()
-    if user is None:
-        return ask_to_log_in()
-    if request.endpoint in _FOR_MEMBERS:
-        return None
-    if user.role not in (Role.ORGANISER, Role.ADMIN):
-        return render_template("organiser/not_yet.html", profile=organisers.of(user)), 403
-    if g.event_slug is not None:
-        g.event = organisers.event_for(user, g.event_slug)
-    return None
-
-
-@bp.after_request
-def _not_kept(response: Any) -> Any:
-    """Names and takings stay in no cache and behind no Back button."""
-    response.headers.setdefault("Cache-Control", "no-store")
-    return response
-
-
-def me() -> User:
-    """The member whose pages these are."""
-    member = signed_in()
-    if member is None:
-        abort(403)
-    return member
-
-
-def act(do: Callable[[], str], back: str) -> Response:
-    """Do something, say how it went, and go to the page `back`."""
-    try:
-        flash(do(), "success")
-    except DomainError as error:
-        flash(error.message, "danger")
-    return redirect(back, 303)
-
-
-def event_page() -> str:
-    """The address of the event's first page."""
-    return url_for("organiser.event", slug=g.event.slug)
-
-
 # --- Applying, and the profile --------------------------------------------------------------------------
-
-
-class ProfileForm(FlaskForm):
-    name = StringField(
-        "Name",
-        validators=[InputRequired("Type a name."), Length(max=FIELDS["name"])],
-        description="As buyers know you: a club, a venue, a company, or yourself.",
-    )
-    contact_email = StringField(
-        "Contact e-mail",
-        validators=[InputRequired("Type an address.")],
-        description="Buyers see it on your events and may write to it.",
-    )
-    description = TextAreaField(
-        "What do you put on?", validators=[Length(max=FIELDS["description"])], render_kw={"rows": 5}
-    )
-    website = StringField("Website", validators=[Length(max=FIELDS["website"])])
-    phone = StringField(
-        "Phone", validators=[Length(max=FIELDS["phone"])], description="For us. Buyers do not see it."
-    )
-
-
-def _profile_form() -> ProfileForm:
-    """The form with what is known already."""
-    user = me()
-    known = organisers.of(user)
-    first = {"name": user.name, "contact_email": addresses.shown(user.email)}
-    return ProfileForm(data={name: getattr(known, name) for name in FIELDS} if known is not None else first)
-
-
-def _typed(form: FlaskForm) -> dict[str, str]:
-    return {name: str(form[name].data or "") for name in FIELDS}
-
-
-@bp.get("/apply")
-def application() -> Page:
-    if me().role in (Role.ORGANISER, Role.ADMIN):
-        return redirect(url_for(".index"), 303)
-    return render_template("organiser/apply.html", form=_profile_form(), profile=organisers.of(me()))
-
-
-@bp.post("/apply")
-def apply() -> Page:
-    form = _profile_form()
-    if form.validate() and by_rule(lambda: organisers.apply(me(), _typed(form)), form):
-        flash("Thank you. We look at your application and mail you what was decided.", "success")
-        return redirect(url_for(".application"), 303)
-    return render_template("organiser/apply.html", form=form, profile=organisers.of(me())), 400
-
-
-@bp.route("/profile", methods=["GET", "POST"])
-def profile() -> Page:
-    form = _profile_form()
-    if form.validate_on_submit() and by_rule(lambda: organisers.edit(me(), _typed(form)), form):
-        flash("Your profile is saved.", "success")
-        return redirect(url_for(".index"), 303)
-    page = render_template("organiser/profile.html", form=form)
-    return (page, 400) if form.is_submitted() else page
 
 
 # --- Events ---------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Flask, flash, redirect, request, url_for
+from flask import Blueprint, flash, redirect, request, url_for
 from werkzeug.wrappers import Response
 
 from blueprints.visitor import order_key
@@ -40,8 +40,3 @@ def webhook(provider: str) -> tuple[str, int]:
     """A provider's doorbell. The body is never believed: the payment it names is read from the API."""
     headers = {name.lower(): value for name, value in request.headers.items()}
     return "", webhooks.ring(provider, request.get_data(), headers, address=request.remote_addr or "")
-
-
-def register(app: Flask) -> None:
-    """Add these routes to the application."""
-    app.register_blueprint(bp)

@@ -1,0 +1,35 @@
+"""The back office: orders, the money inbox, organisers, records, what runs, set-up and health.
+
+Most pages are on the one blueprint of blueprint.py, which lets only admins in; the page of the provider
+under /stripe/debug/ is for whoever develops.
+"""
+
+from __future__ import annotations
+
+from flask import Flask
+
+from blueprints.office import (
+    blueprint,
+    doors,
+    health,
+    inbox,
+    orders,
+    organisers,
+    records,
+    running,
+    setup,
+    wallets,
+)
+
+# Importing the others puts their views on the one blueprint.
+__all__ = ["doors", "inbox", "orders", "organisers", "register", "running"]
+
+
+def register(app: Flask) -> None:
+    """Add these pages to the application."""
+    setup.register(app)
+    app.register_blueprint(blueprint.bp)
+    app.register_blueprint(blueprint.debug_bp)
+    records.register(app)
+    app.register_blueprint(wallets.bp)
+    health.register(app)

@@ -1,0 +1,60 @@
+"""Payments, and the money inbox."""
+
+from __future__ import annotations
+
+from flask import render_template, request, url_for
+from flask_wtf import FlaskForm
+from werkzeug.wrappers import Response
+from wtforms import SelectField, TextAreaField
+from wtforms.validators import DataRequired, Length
+
+from blueprints.office.blueprint import act, bp, chosen, me, text
+from blueprints.refunding import checked
+from domain.office import overview
+from domain.payments import incident_decisions, incidents
+from models import PaymentState
+
+
+class ResolveForm(FlaskForm):
+    how = SelectField(choices=[(way, way) for way in incident_decisions.WAYS])
+    reason = TextAreaField(validators=[DataRequired("Say why."), Length(max=1000)])
+
+
+@bp.get("/payments")
+def pending() -> str:
+    state = chosen(PaymentState)
+    found = overview.payments(state, request.args.get("before", type=int))
+    polled = {payment.id: overview.polled(payment) for payment in found.rows}
+    return render_template(
+        "admin/payments.html", found=found, polled=polled, state=state, states=PaymentState
+    )
+
+
+@bp.get("/incidents")
+def inbox() -> str:
+    decided = request.args.get("decided") == "1"
+    found = overview.incidents(decided=decided, before=request.args.get("before", type=int))
+    return render_template("admin/incidents.html", found=found, decided=decided, kinds=incidents.KINDS)
+
+
+@bp.get("/incidents/<int:incident_id>")
+def incident(incident_id: int) -> str:
+    found = overview.incident(incident_id)
+    return render_template(
+        "admin/incident.html", incident=found, kinds=incidents.KINDS, ways=incident_decisions.ways(found)
+    )
+
+
+@bp.post("/incidents/<int:incident_id>/resolve")
+def resolve(incident_id: int) -> Response:
+    """Hand over the goods, send the money back, credit it to the wallet, or dismiss the incident."""
+
+    def do() -> tuple[str, str]:
+        form = ResolveForm()
+        checked(form)
+        found = incident_decisions.resolve(
+            incident_id, how=form.how.data, reason=text(form.reason), actor_id=me()
+        )
+        return "success", f"Decided: {found.resolution}."
+
+    return act(do, url_for("admin.incident", incident_id=incident_id))

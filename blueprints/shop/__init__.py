@@ -1,0 +1,13 @@
+"""What buyers see: events, the order page, coming back from a provider, and the providers' rings."""
+
+from __future__ import annotations
+
+from flask import Flask
+
+from blueprints.shop import events, order_page, payments
+
+
+def register(app: Flask) -> None:
+    """Add these pages to the application."""
+    for pages in (events, order_page, payments):
+        app.register_blueprint(pages.bp)
