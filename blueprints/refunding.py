@@ -47,7 +47,7 @@ def refund(order: Order, *, actor_id: int, door: str, page: str, frame: str) -> 
         plan = _planned(order, form)
         if form.shown.data != plan.token:
             return render_template(
-                "admin/refund.html", frame=frame, order=order, plan=plan, form=form, page=page
+                "office/refund.html", frame=frame, order=order, plan=plan, form=form, page=page
             )
         category, words = _made(plan, form, actor_id=actor_id, door=door)
     except DomainError as error:

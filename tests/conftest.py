@@ -121,7 +121,7 @@ def environ(home: Path, database_url: str, redis_url: str, sandbox: Sandbox) -> 
         "SUMUP_RATE_PER_SECOND": "1000",
         "MAIL_SERVER": "127.0.0.1",
         "MAIL_PORT": str(sandbox.smtp_port),
-        # Off in a new Kassa; tests of what it means are in tests/domain/test_house.py.
+        # Off in a new Kassa; tests of what it means are in tests/domain/catalogue/test_house_account.py.
         "HOUSE_ACCOUNT_FOR_ORGANISERS": "true",
         "SUPPORT_EMAIL": "help@example.org",
         "PAYMENT_ALERT_EMAIL": "alerts@example.org",

@@ -15,7 +15,7 @@ from domain.office import overview
 @bp.get("/events/<slug>/door")
 def door(slug: str) -> str:
     event = overview.event(slug)
-    return render_template("admin/door.html", event=event, passes=doors.passes(event), made=None, pin="")
+    return render_template("office/door.html", event=event, passes=doors.passes(event), made=None, pin="")
 
 
 @bp.post("/events/<slug>/door")
@@ -29,7 +29,7 @@ def make_pass(slug: str) -> str | Response:
         return redirect(url_for("admin.door", slug=slug), 303)
     found = doors.passes(event)
     return render_template(
-        "admin/door.html", event=event, passes=found, made=made, pin=pin, link=doors.url(made)
+        "office/door.html", event=event, passes=found, made=made, pin=pin, link=doors.url(made)
     )
 
 

@@ -26,7 +26,7 @@ def pending() -> str:
     found = overview.payments(state, request.args.get("before", type=int))
     polled = {payment.id: overview.polled(payment) for payment in found.rows}
     return render_template(
-        "admin/payments.html", found=found, polled=polled, state=state, states=PaymentState
+        "office/payments.html", found=found, polled=polled, state=state, states=PaymentState
     )
 
 
@@ -34,14 +34,14 @@ def pending() -> str:
 def inbox() -> str:
     decided = request.args.get("decided") == "1"
     found = overview.incidents(decided=decided, before=request.args.get("before", type=int))
-    return render_template("admin/incidents.html", found=found, decided=decided, kinds=incidents.KINDS)
+    return render_template("office/incidents.html", found=found, decided=decided, kinds=incidents.KINDS)
 
 
 @bp.get("/incidents/<int:incident_id>")
 def incident(incident_id: int) -> str:
     found = overview.incident(incident_id)
     return render_template(
-        "admin/incident.html", incident=found, kinds=incidents.KINDS, ways=incident_decisions.ways(found)
+        "office/incident.html", incident=found, kinds=incidents.KINDS, ways=incident_decisions.ways(found)
     )
 
 

@@ -59,14 +59,14 @@ class ApproveForm(FlaskForm):
 
 @bp.get("/")
 def index() -> str:
-    return render_template("admin/desk.html", desk=overview.dashboard())
+    return render_template("office/desk.html", desk=overview.dashboard())
 
 
 @bp.get("/orders")
 def orders() -> str:
     words, state = request.args.get("q", "")[:200], chosen(OrderState)
     found = overview.orders(words, state, request.args.get("before", type=int))
-    return render_template("admin/orders.html", found=found, words=words, state=state, states=OrderState)
+    return render_template("office/orders.html", found=found, words=words, state=state, states=OrderState)
 
 
 @bp.get("/orders/<code>")
@@ -74,7 +74,7 @@ def order(code: str) -> str:
     found = overview.order_file(code)
     left = {payment.id: refundable.refundable_minor(payment) for payment in found.order.payments}
     return render_template(
-        "admin/order.html",
+        "office/order.html",
         file=found,
         order=found.order,
         left=left,
@@ -119,7 +119,9 @@ def resend(code: str) -> Response:
 def refund(code: str) -> str | Response:
     """Send all or part of a payment back, and void the tickets that were chosen: shown first, then done."""
     order = overview.order_file(code).order
-    return refunding.refund(order, actor_id=me(), door="admin", page=_page_of(code), frame="admin/frame.html")
+    return refunding.refund(
+        order, actor_id=me(), door="admin", page=_page_of(code), frame="office/frame.html"
+    )
 
 
 @bp.post("/orders/<code>/decide")

@@ -26,7 +26,7 @@ class OrganiserForm(FlaskForm):
 def organiser_list() -> str:
     state = chosen(OrganiserState)
     found = organisers.listed(state, request.args.get("before", type=int))
-    return render_template("admin/organisers.html", found=found, state=state, states=OrganiserState)
+    return render_template("office/organisers.html", found=found, state=state, states=OrganiserState)
 
 
 @bp.get("/organisers/<int:organiser_id>")
@@ -34,7 +34,7 @@ def organiser(organiser_id: int) -> str:
     found = organisers.find(organiser_id)
     events = organisers.events_of(found.user)
     return render_template(
-        "admin/organiser.html",
+        "office/organiser.html",
         organiser=found,
         events=events,
         held=transfers.held_for(found.user_id),

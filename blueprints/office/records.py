@@ -73,7 +73,7 @@ class _ForAdmins:
 
 
 class _Index(_ForAdmins, flask_admin.AdminIndexView):
-    page = "admin/records/index.html"
+    page = "office/records/index.html"
 
 
 class _Records(_ForAdmins, ModelView):
@@ -82,8 +82,8 @@ class _Records(_ForAdmins, ModelView):
     A subclass gives `form`, `values(form)`, and what `make`, `change` and `remove` do with the values.
     """
 
-    list_template = "admin/records/list.html"
-    create_template = edit_template = "admin/records/form.html"
+    list_template = "office/records/list.html"
+    create_template = edit_template = "office/records/form.html"
     form_base_class = FlaskForm
     action_disallowed_list: ClassVar[list[str]] = ["delete"]
     column_display_actions = False
@@ -217,7 +217,7 @@ class EventView(_Records):
     column_formatters: ClassVar[Mapping[str, Any]] = {"starts_at": _local("starts_at")}
     form = EventForm
     can_delete = True
-    create_template = edit_template = "admin/records/event.html"
+    create_template = edit_template = "office/records/event.html"
 
     def read(self, row: Event) -> dict[str, Any]:
         return forms.shown_event(row) | {"state": row.state.value}

@@ -29,7 +29,7 @@ def sweeps() -> str:
     except DomainError as error:
         failed, scheduled, problem = [], [], error.message
     return render_template(
-        "admin/sweeps.html", sweeps=overview.sweeps(), failed=failed, scheduled=scheduled, problem=problem
+        "office/sweeps.html", sweeps=overview.sweeps(), failed=failed, scheduled=scheduled, problem=problem
     )
 
 
@@ -46,7 +46,7 @@ def requeue(job_id: str) -> Response:
 def mail() -> str:
     state = chosen(MailState)
     found = overview.mails(state, request.args.get("before", type=int))
-    return render_template("admin/mail.html", found=found, state=state, states=MailState)
+    return render_template("office/mail.html", found=found, state=state, states=MailState)
 
 
 @bp.post("/mail/<int:mail_id>/retry")
@@ -104,4 +104,4 @@ def _provider_page(name: str) -> Response | str:
             ],
             **{name: value for name, value in found.facts.items() if name != "webhook_secret"},
         )
-    return render_template("admin/provider.html", found=found, debug=request.path.startswith("/stripe"))
+    return render_template("office/provider.html", found=found, debug=request.path.startswith("/stripe"))

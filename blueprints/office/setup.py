@@ -29,14 +29,14 @@ def register(app: Flask) -> None:
 @bp.get("")
 def checklist() -> str | Response:
     if not accounts.has_admin():
-        return render_template("setup/first.html")
+        return render_template("office/setup/first.html")
     return _checklist()
 
 
 @role_required(Role.ADMIN)
 def _checklist() -> str:
     return render_template(
-        "setup/checklist.html",
+        "office/setup/checklist.html",
         findings=doctor.findings(),
         states=doctor,
         events=doctor.WEBHOOK_EVENTS,

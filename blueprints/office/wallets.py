@@ -35,7 +35,7 @@ def index() -> str | Response:
             flash(error.message, "warning")
         else:
             return redirect(url_for(".of", user_id=found.id), 303)
-    return render_template("admin/wallets.html", email=email)
+    return render_template("office/wallets.html", email=email)
 
 
 @bp.get("/<int:user_id>")
@@ -66,7 +66,7 @@ def adjust(user_id: int) -> str | Response | tuple[str, int]:
 def _page(user_id: int, problem: str = "") -> str:
     user = adjustments.by_id(user_id)
     return render_template(
-        "admin/wallet.html",
+        "office/wallet.html",
         user=user,
         purses=wallet.purses(user),
         made=adjustments.made_to(user),

@@ -78,4 +78,4 @@ def _back(provider: str, words: str, category: str) -> BaseResponse:
 @admin_bp.get("")
 @role_required(Role.ADMIN)
 def everyone() -> str:
-    return render_template("admin/connections.html", shown=linked_accounts.for_admins())
+    return render_template("office/connections.html", shown=linked_accounts.for_admins())

@@ -76,7 +76,7 @@ def waive(slug: str) -> BaseResponse:
 @role_required(Role.ADMIN)
 def waiting() -> str:
     return render_template(
-        "admin/listings.html", waiting=publishing.waiting(), decisions=publishing.DECISIONS
+        "office/listings.html", waiting=publishing.waiting(), decisions=publishing.DECISIONS
     )
 
 

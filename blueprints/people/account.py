@@ -43,7 +43,7 @@ def _not_kept(response: Response) -> Response:
 def index() -> str:
     before = request.args.get("before", type=int)
     user = _me()
-    return render_template("account/index.html", user=user, page=accounts.orders_of(user, before))
+    return render_template("people/index.html", user=user, page=accounts.orders_of(user, before))
 
 
 # --- Becoming a member ----------------------------------------------------------------------------------
@@ -68,7 +68,7 @@ def register_account() -> tuple[str, int] | Response:
 @bp.get("/mailed")
 def mailed() -> str:
     """What to do next, the same whether or not the address was known."""
-    return render_template("account/mailed.html")
+    return render_template("people/mailed.html")
 
 
 @bp.get("/confirm/<token>")
@@ -208,7 +208,7 @@ def _is_first_admin(purpose: LinkPurpose) -> bool:
 
 
 def _page(name: str, typed: Mapping[str, object], problems: Mapping[str, str] | None = None) -> str:
-    return render_template(f"account/{name}.html", typed=typed, problems=problems or {})
+    return render_template(f"people/{name}.html", typed=typed, problems=problems or {})
 
 
 def _refused(name: str, error: DomainError, known: Mapping[str, object] | None = None) -> tuple[str, int]:
@@ -221,4 +221,4 @@ def _refused(name: str, error: DomainError, known: Mapping[str, object] | None =
 def _link_gone(error: DomainError, another: str) -> tuple[str, int]:
     """Why a link does not work, and where to get another."""
     status = 404 if isinstance(error, NotFound) else 410
-    return render_template("account/link_gone.html", words=error.message, another=another), status
+    return render_template("people/link_gone.html", words=error.message, another=another), status

@@ -1,6 +1,6 @@
 """Test benches for the provider contract: how a payment is paid, refused or disturbed behind each adapter.
 
-A new provider adds a class to BENCHES; the suite is tests/domain/test_provider_contract.py, and the guide
+A new provider adds a class to BENCHES; the suite is tests/domain/providers/test_contract.py, and the guide
 docs/adding-a-provider.md.
 """
 
