@@ -1,6 +1,8 @@
-"""How money becomes goods: start, reconcile, settle.
+"""How money becomes goods: start, reconcile, settle. And how it goes back.
 
-A payment is started (`start.open_at_provider`), asked about by every door (`asking.reconcile`), and what its
-provider says is applied to it (`settling.settle`). Only settling.py writes `payment.state`. See
-docs/payments.md.
+It promises: only settling.py writes `payment.state`; what was paid is fulfilled once, or waits in the money
+inbox for a person; a refund is an intent that is committed before its provider is called.
+
+Others call `starting.open_at_provider`, `reconciling.reconcile`, `settling.settle`, `refunds.request`,
+`incident_decisions.resolve`. See docs/payments.md.
 """

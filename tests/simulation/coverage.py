@@ -22,7 +22,7 @@ RARE: dict[Transition, str] = {
         "cancelled only when somebody had asked for that before."
     ),
     (PaymentState.CREATED, PaymentState.PROCESSING): (
-        "A handful in two thousand lives, or none; tests/domain/payments/test_starting.py finds one after its hold."
+        "A handful in two thousand lives, or none; payments/test_starting.py finds one after its hold."
     ),
     **dict.fromkeys(
         (
@@ -30,7 +30,7 @@ RARE: dict[Transition, str] = {
             (PaymentState.FAILED, PaymentState.REVIEW),
             (PaymentState.CANCELLED, PaymentState.REVIEW),
         ),
-        "Two or three in two thousand lives, if any; tests/domain/payments/test_settling.py has every pair of states.",
+        "Two or three in two thousand lives, if any; payments/test_settling.py has every pair of states.",
     ),
 }
 FAULTS = (

@@ -27,7 +27,7 @@ from tests.support.people import log_in, mails, make_member, post
 from tests.support.shop import make_event, make_user, place
 from tests.support.waiting import until_somebody_waits
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def count(table: type[Event] | type[Picture] | type[TicketType]) -> int:

@@ -45,7 +45,7 @@ from tests.support.sandbox import Sandbox
 from tests.support.shop import make_event, make_user, place
 from tests.support.threads import at_once
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 ACCOUNT = "MHARBOUR"
 # What a process of its own does first: an application that talks to the sandbox.
 CHILD = """

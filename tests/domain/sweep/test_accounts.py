@@ -35,7 +35,7 @@ from tests.support.threads import at_once
 
 @pytest.fixture(autouse=True)
 def _only_what_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each call here is one for a payment; tests/domain/sweep/test_account_history.py asks the accounts what happened."""
+    """Each call here is one for a payment; test_account_history.py asks the accounts what happened."""
     monkeypatch.setattr(account_history, "ask_accounts", lambda work: None)
 
 

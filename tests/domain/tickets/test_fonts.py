@@ -71,7 +71,7 @@ def test_fonts_are_found_where_heroku_s_apt_puts_them(app: Flask, tmp_path: Path
     told = subprocess.run(
         [sys.executable, "-c", script],
         env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
-        cwd=Path(documents.__file__).parents[1],
+        cwd=Path(documents.__file__).parents[2],
         capture_output=True,
         text=True,
         check=True,
