@@ -17,6 +17,7 @@ from decimal import Decimal
 from email.utils import parseaddr
 from functools import cache
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import click
@@ -40,7 +41,7 @@ _DOMAIN = re.compile(r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,6
 
 @cache
 def known_currencies() -> frozenset[str]:
-    """The currencies that people pay with somewhere today: no XXX, no XTS, no gold, nothing abolished."""
+    """The currencies that people pay with somewhere today: no gold, none for tests, nothing abolished."""
     territories = get_global("territory_currencies")
     return frozenset(code for place in territories for code in get_territory_currencies(place))
 
@@ -224,10 +225,6 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         environ = {**dotenv, **os.environ}
     read = _Reader(environ)
     development = read.text("KASSA_ENV", "production") == "development"
-    port = read.number("PORT", 8000, least=1, most=65535)
-    public_url = _public_url(read, development, port)
-    currency = read.currency("CURRENCY", "EUR")
-    fee_currency = read.currency("LISTING_FEE_CURRENCY", currency)
     admin = read.address("ADMIN_EMAIL")
     support = read.address("SUPPORT_EMAIL") or admin or "support@example.org"
     settings = Settings(
@@ -236,70 +233,108 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         secret_key=read.required("SECRET_KEY", "a long random text, the same for web, worker and clock"),
         database_url=_database_url(read.required("DATABASE_URL", "a postgresql:// address")),
         redis_url=_redis_url(read.required("REDIS_URL", "a redis:// or rediss:// address")),
-        public_url=public_url,
+        public_url=_public_url(read, development, read.number("PORT", 8000, least=1, most=65535)),
         site_name=read.text("SITE_NAME", "Kassa", most=100),
         support_email=support,
         alert_email=read.address("PAYMENT_ALERT_EMAIL") or admin or support,
         admin_email=admin.lower(),
         logo_url=read.picture("LOGO_URL"),
-        currency=currency,
         timezone=read.timezone("TIMEZONE", "UTC"),
-        stripe_secret_key=read.text("STRIPE_SECRET_KEY"),
-        stripe_publishable_key=read.text("STRIPE_PUBLISHABLE_KEY")
-        or read.text("NEXT_PUBLIC_STRIPE_PUBLISHABLE_KEY"),
-        stripe_webhook_secret=read.text("STRIPE_WEBHOOK_SECRET"),
-        stripe_api_base=read.url("STRIPE_API_BASE"),
-        stripe_rate_per_second=read.number(
-            "STRIPE_RATE_PER_SECOND", _stripe_rate(read), least=1, most=10_000
-        ),
-        stripe_session_minutes=read.number(
-            "STRIPE_SESSION_MINUTES", 31, least=31, most=LONGEST_STRIPE_HOLD_MINUTES
-        ),
-        stripe_checkout_domain=read.domain("STRIPE_CHECKOUT_DOMAIN"),
-        sumup_api_key=read.text("SUMUP_API_KEY"),
-        sumup_merchant_code=read.text("SUMUP_MERCHANT_CODE"),
-        sumup_client_id=read.text("SUMUP_CLIENT_ID"),
-        sumup_client_secret=read.text("SUMUP_CLIENT_SECRET"),
-        sumup_webhook_secret=read.text("SUMUP_WEBHOOK_SECRET"),
-        sumup_api_base=read.url("SUMUP_API_BASE"),
-        sumup_rate_per_second=read.number("SUMUP_RATE_PER_SECOND", _sumup_rate(read), least=1, most=10_000),
-        sumup_scopes=read.text(
-            "SUMUP_SCOPES", "payments transactions.history user.app-settings user.profile_readonly"
-        ),
-        sumup_house_account=read.flag("SUMUP_HOUSE_ACCOUNT", False),
-        sumup_test_account=read.flag("SUMUP_TEST_ACCOUNT", development),
-        token_keys=tuple(read.text("TOKEN_KEYS").replace(",", " ").split()),
-        house_account_for_organisers=read.flag("HOUSE_ACCOUNT_FOR_ORGANISERS", False),
-        listing_fee=read.amount("LISTING_FEE", Decimal(0)),
-        listing_fee_currency=fee_currency,
-        mail_server=read.host("MAIL_SERVER"),
-        mail_port=read.number("MAIL_PORT", 587, least=1, most=65535),
-        mail_username=read.text("MAIL_USERNAME"),
-        mail_password=read.text("MAIL_PASSWORD"),
-        mail_use_tls=read.flag("MAIL_USE_TLS", False),
-        mail_use_ssl=read.flag("MAIL_USE_SSL", False),
-        mail_sender=read.sender("MAIL_SENDER") or read.sender("MAIL_DEFAULT_SENDER") or support,
-        mail_api_key=read.text("MAIL_API_KEY"),
-        mail_api_base=read.url("MAIL_API_BASE", "https://api.resend.com"),
-        wallet_currency=read.currency("WALLET_CURRENCY", "AED"),
-        topup_amounts=read.numbers("WALLET_TOPUP_AMOUNTS", (10, 50, 100, 500)),
-        sweep_interval=read.number("SWEEP_INTERVAL_SECONDS", 300, least=1, most=3600),
-        sweep_budget=read.number("SWEEP_BUDGET_SECONDS", 240, least=1, most=LONGEST_SWEEP_SECONDS),
-        sweep_cap=read.number("SWEEP_MAX_PAYMENTS", 0),
-        max_poll_duration_minutes=read.number("MAX_POLL_DURATION_MINUTES", 120, least=1, most=7 * 24 * 60),
-        stuck_minutes=read.number("STUCK_MINUTES", 30, least=1, most=7 * 24 * 60),
-        late_money=read.choice("LATE_MONEY", "person", ("person", "refund", "wallet")),
-        web_concurrency=read.number("WEB_CONCURRENCY", 2, least=1, most=128),
-        web_threads=read.number("WEB_THREADS", 4, least=1, most=256),
-        log_level=read.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR")),
-        log_file=read.text("LOG_FILE"),
-        metrics_token=read.text("METRICS_TOKEN"),
-        limits=not (read.choice("KASSA_LIMITS", "on", ("on", "off")) == "off" and development),
-        trusted_proxies=read.number("TRUSTED_PROXIES", 1, most=20),
-        hsts_subdomains=read.flag("HSTS_SUBDOMAINS", False),
+        **_money(read),
+        **_stripe(read),
+        **_sumup(read, development),
+        **_mail(read, support),
+        **_running(read, development),
     )
     _refuse_mixtures(settings)
     return settings
+
+
+def _money(read: _Reader) -> dict[str, Any]:
+    """What is sold in which currency, and whose account takes it."""
+    currency = read.currency("CURRENCY", "EUR")
+    return {
+        "currency": currency,
+        "house_account_for_organisers": read.flag("HOUSE_ACCOUNT_FOR_ORGANISERS", False),
+        "listing_fee": read.amount("LISTING_FEE", Decimal(0)),
+        "listing_fee_currency": read.currency("LISTING_FEE_CURRENCY", currency),
+        "wallet_currency": read.currency("WALLET_CURRENCY", "AED"),
+        "topup_amounts": read.numbers("WALLET_TOPUP_AMOUNTS", (10, 50, 100, 500)),
+        "late_money": read.choice("LATE_MONEY", "person", ("person", "refund", "wallet")),
+    }
+
+
+def _stripe(read: _Reader) -> dict[str, Any]:
+    """Stripe: keys, and how it is asked."""
+    return {
+        "stripe_secret_key": read.text("STRIPE_SECRET_KEY"),
+        "stripe_publishable_key": read.text("STRIPE_PUBLISHABLE_KEY")
+        or read.text("NEXT_PUBLIC_STRIPE_PUBLISHABLE_KEY"),
+        "stripe_webhook_secret": read.text("STRIPE_WEBHOOK_SECRET"),
+        "stripe_api_base": read.url("STRIPE_API_BASE"),
+        "stripe_rate_per_second": read.number(
+            "STRIPE_RATE_PER_SECOND", _stripe_rate(read), least=1, most=10_000
+        ),
+        "stripe_session_minutes": read.number(
+            "STRIPE_SESSION_MINUTES", 31, least=31, most=LONGEST_STRIPE_HOLD_MINUTES
+        ),
+        "stripe_checkout_domain": read.domain("STRIPE_CHECKOUT_DOMAIN"),
+    }
+
+
+def _sumup(read: _Reader, development: bool) -> dict[str, Any]:
+    """SumUp: keys, the app that organisers connect by, and how their tokens are kept."""
+    return {
+        "sumup_api_key": read.text("SUMUP_API_KEY"),
+        "sumup_merchant_code": read.text("SUMUP_MERCHANT_CODE"),
+        "sumup_client_id": read.text("SUMUP_CLIENT_ID"),
+        "sumup_client_secret": read.text("SUMUP_CLIENT_SECRET"),
+        "sumup_webhook_secret": read.text("SUMUP_WEBHOOK_SECRET"),
+        "sumup_api_base": read.url("SUMUP_API_BASE"),
+        "sumup_rate_per_second": read.number(
+            "SUMUP_RATE_PER_SECOND", _sumup_rate(read), least=1, most=10_000
+        ),
+        "sumup_scopes": read.text(
+            "SUMUP_SCOPES", "payments transactions.history user.app-settings user.profile_readonly"
+        ),
+        "sumup_house_account": read.flag("SUMUP_HOUSE_ACCOUNT", False),
+        "sumup_test_account": read.flag("SUMUP_TEST_ACCOUNT", development),
+        "token_keys": tuple(read.text("TOKEN_KEYS").replace(",", " ").split()),
+    }
+
+
+def _mail(read: _Reader, support: str) -> dict[str, Any]:
+    """How mail leaves."""
+    return {
+        "mail_server": read.host("MAIL_SERVER"),
+        "mail_port": read.number("MAIL_PORT", 587, least=1, most=65535),
+        "mail_username": read.text("MAIL_USERNAME"),
+        "mail_password": read.text("MAIL_PASSWORD"),
+        "mail_use_tls": read.flag("MAIL_USE_TLS", False),
+        "mail_use_ssl": read.flag("MAIL_USE_SSL", False),
+        "mail_sender": read.sender("MAIL_SENDER") or read.sender("MAIL_DEFAULT_SENDER") or support,
+        "mail_api_key": read.text("MAIL_API_KEY"),
+        "mail_api_base": read.url("MAIL_API_BASE", "https://api.resend.com"),
+    }
+
+
+def _running(read: _Reader, development: bool) -> dict[str, Any]:
+    """Sweeps, processes, logs and limits."""
+    return {
+        "sweep_interval": read.number("SWEEP_INTERVAL_SECONDS", 300, least=1, most=3600),
+        "sweep_budget": read.number("SWEEP_BUDGET_SECONDS", 240, least=1, most=LONGEST_SWEEP_SECONDS),
+        "sweep_cap": read.number("SWEEP_MAX_PAYMENTS", 0),
+        "max_poll_duration_minutes": read.number("MAX_POLL_DURATION_MINUTES", 120, least=1, most=7 * 24 * 60),
+        "stuck_minutes": read.number("STUCK_MINUTES", 30, least=1, most=7 * 24 * 60),
+        "web_concurrency": read.number("WEB_CONCURRENCY", 2, least=1, most=128),
+        "web_threads": read.number("WEB_THREADS", 4, least=1, most=256),
+        "log_level": read.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR")),
+        "log_file": read.text("LOG_FILE"),
+        "metrics_token": read.text("METRICS_TOKEN"),
+        "limits": not (read.choice("KASSA_LIMITS", "on", ("on", "off")) == "off" and development),
+        "trusted_proxies": read.number("TRUSTED_PROXIES", 1, most=20),
+        "hsts_subdomains": read.flag("HSTS_SUBDOMAINS", False),
+    }
 
 
 def _refuse_mixtures(settings: Settings) -> None:
@@ -433,6 +468,10 @@ def _one_or_two(value: str, amounts: list[int]) -> str:
     return found[0]
 
 
+def _wrong(name: str, what: str, value: str) -> ConfigError:
+    return ConfigError(f"{name} must be {what} (it is {value!r}).")
+
+
 class _Reader:
     """Typed reading of variables, with errors that name them."""
 
@@ -467,9 +506,7 @@ class _Reader:
     def host(self, name: str) -> str:
         value = self.text(name)
         if value and not _HOST.fullmatch(value):
-            raise ConfigError(
-                f"{name} must be a host such as smtp.example.org, without a port (it is {value!r})."
-            )
+            raise _wrong(name, "a host such as smtp.example.org, without a port", value)
         return value
 
     def url(self, name: str, default: str = "") -> str:
@@ -520,9 +557,7 @@ class _Reader:
         parts = [part.strip() for part in value.split(",")]
         # One that begins with a 0 is the end of a number with a comma for thousands.
         if not all(part.isascii() and part.isdigit() and not part.startswith("0") for part in parts):
-            raise ConfigError(
-                f"{name} must be whole numbers above zero with commas between (it is {value!r})."
-            )
+            raise _wrong(name, "whole numbers above zero with commas between", value)
         if any(len(part) > 12 for part in parts):
             raise ConfigError(f"{name} must be amounts of at most 12 digits (it is {value[:40]!r}).")
         if found := _one_or_two(value, [int(part) for part in parts]):
@@ -547,13 +582,9 @@ class _Reader:
     def currency(self, name: str, default: str) -> str:
         value = self.text(name, default).upper()
         if len(value) != 3 or not value.isascii() or not value.isalpha():
-            raise ConfigError(
-                f"{name} must be a currency code of three letters, such as EUR (it is {value!r})."
-            )
+            raise _wrong(name, "a currency code of three letters, such as EUR", value)
         if value not in known_currencies():
-            raise ConfigError(
-                f"{name} must be a currency that people pay with, such as EUR (it is {value!r})."
-            )
+            raise _wrong(name, "a currency that people pay with, such as EUR", value)
         return value
 
     def domain(self, name: str) -> str:
