@@ -12,9 +12,8 @@ import click
 from flask import Flask
 from flask.cli import AppGroup, with_appcontext
 
-import config
 import worker as time_edge
-from domain import addresses, blocking, money
+from domain import addresses, blocking, money, urls
 from domain.connections import linked_accounts
 from domain.errors import DomainError
 from domain.ledger import adjustments
@@ -148,7 +147,7 @@ def demo_event(slug: str, capacity: int, price_minor: int, currency: str, provid
         made = demo.event(
             slug, capacity=capacity, price_minor=price_minor, currency=currency, provider=provider
         )
-    click.echo(f"{config.get().public_url}/events/{made.slug}")
+    click.echo(urls.event(made))
 
 
 users_group = AppGroup("users", help="Who may log in, and who is an admin.")

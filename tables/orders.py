@@ -94,6 +94,11 @@ class Order(Base):
     )
 
     @property
+    def path(self) -> str:
+        """The path of its own page, which is its secret, too."""
+        return f"/o/{self.code}/{self.secret}"
+
+    @property
     def sells_tickets(self) -> bool:
         """Whether it is about tickets: a listing fee has an event, too, and none of its tickets."""
         return any(line.kind is LineKind.TICKET for line in self.lines)

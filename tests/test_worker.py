@@ -14,6 +14,5 @@ def test_the_clock_outlives_its_database(app: Flask, monkeypatch: pytest.MonkeyP
     def away(name: str) -> None:
         raise OperationalError("INSERT", {}, Exception("no connection"))
 
-    monkeypatch.setattr(worker, "_app", lambda: app)
     monkeypatch.setattr(heartbeat, "beat", away)
     worker._beat()

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import joinedload, selectinload
 
 import config
-from domain import addresses, clock, locks, names, timeline
+from domain import addresses, clock, locks, names, timeline, urls
 from domain.catalogue import availability, prices
 from domain.errors import DomainError, NotFound
 from domain.orders import still_payable
@@ -525,11 +525,6 @@ def withdraw(order: Order, ticket_ids: Iterable[int], *, reason: str, door: str,
     return locks.in_one_transaction(work)
 
 
-def url(order: Order) -> str:
-    """The order's own page: whoever has this address has the order."""
-    return f"{config.get().public_url}/o/{order.code}/{order.secret}"
-
-
 def mail_links(email: str) -> None:
     """Mail an address the links to its recent orders, if there are any. Says nothing either way. Commits."""
     address = addresses.normal(email)
@@ -550,7 +545,7 @@ def mail_links(email: str) -> None:
                 "title": order.event.title
                 if order.event is not None and order.sells_tickets
                 else order.lines[0].description,
-                "url": url(order),
+                "url": urls.order(order),
             }
             for order in found
         ]

@@ -11,7 +11,7 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.orm import joinedload, selectinload
 
 import config
-from domain import names, rendering
+from domain import names, rendering, urls
 from domain.catalogue import availability
 from domain.post.transport import Attachment, Letter
 from domain.providers import failure_reasons, registry
@@ -48,7 +48,7 @@ def compose(mail: OutboxMail) -> Letter:
         "order": order,
         # An order for a listing fee has an event, and no tickets that the mails speak of where there is one.
         "event": order.event if order is not None and order.sells_tickets else None,
-        "order_url": order_url(order) if order is not None else "",
+        "order_url": urls.order(order) if order is not None else "",
         "name": _name(order, user),
         "reason": "",
         **mail.context,
@@ -63,11 +63,6 @@ def compose(mail: OutboxMail) -> Letter:
         date=mail.created_at,
         attachments=said.files,
     )
-
-
-def order_url(order: Order) -> str:
-    """The order's own page, by its secret link."""
-    return f"{config.get().public_url}/o/{order.code}/{order.secret}"
 
 
 # Made once. An order's lines are few, so they come with it; its tickets only where a mail names them.

@@ -23,7 +23,7 @@ from PIL import Image
 from qrcode.constants import ERROR_CORRECT_M
 
 import config
-from domain import rendering
+from domain import rendering, urls
 from domain.errors import DomainError
 from domain.tickets import fonts, issuing, logo
 from models import Event, EventState, Order, Ticket, TicketState
@@ -160,10 +160,10 @@ def calendar(subject: Order | Event) -> bytes:
         raise DomainError("no_event", "This order is not for an event.")
     public_url = config.get().public_url
     if isinstance(subject, Order):
-        url = f"{public_url}/o/{subject.code}/{subject.secret}"
+        url = urls.order(subject)
         description = f"Order {subject.code}. Your tickets: {url}"
     else:
-        url = f"{public_url}/events/{event.slug}"
+        url = urls.event(event)
         description = f"{event.description}\n\n{url}".strip()
     entry = CalendarEvent()
     entry.add("uid", f"event-{event.id}@{urlsplit(public_url).hostname}")

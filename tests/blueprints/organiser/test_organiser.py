@@ -12,7 +12,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from domain import clock, spreadsheets
+from domain import clock, spreadsheets, timeline
 from domain.orders import event_cancellation
 from domain.payments import reconciling, settling, starting
 from domain.people import accounts, organisers
@@ -286,6 +286,21 @@ def test_an_order_is_resent_and_refunded(olga: FlaskClient, sandbox: Sandbox) ->
     fields = {"payment_id": str(payment.id), "amount": "30.00", "reason": "Ill"}
     too_much = post(olga, f"{page}/refund", page=page, **fields)
     assert "At most" in olga.get(too_much.location).text
+
+
+def test_what_staff_wrote_is_between_them(olga: FlaskClient) -> None:
+    """An organiser sees that something was decided, and neither the words nor who wrote them."""
+    order = paid(hers())
+    boss, own = make_member("boss@example.org", Role.ADMIN), accounts.find("olga@example.org")
+    assert own is not None
+    timeline.note(order, "approved", "Looks like a fraud ring to me.", door="admin", actor_id=boss.id)
+    timeline.note(order, "closed", "Told so on the telephone.", door="command")
+    timeline.note(order, "resent", "Mailed once more.", door="organiser", actor_id=own.id)
+    db.session.commit()
+    page = olga.get(f"/organiser/events/gala/orders/{order.code}").text
+    assert "<strong>approved</strong>" in page and "<strong>closed</strong>" in page
+    assert "fraud ring" not in page and "telephone" not in page and "boss@example.org" not in page
+    assert "Mailed once more." in page and "by Kassa" in page
 
 
 def test_the_guest_list(olga: FlaskClient, client: FlaskClient) -> None:

@@ -112,7 +112,6 @@ def test_each_move_is_told_and_two_at_once_are_one_mail(app: Flask) -> None:
 
 
 def test_a_job_tells_them_at_once(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "_app", lambda: app)
     event = sold()
     events.update_event(event, moves=True, venue="Elsewhere")
     worker.moved_events()

@@ -373,7 +373,7 @@ def test_a_picture_taken_sideways_is_turned(app: Flask) -> None:
 _UNPACK = """
 import io, resource, sys
 from PIL import Image
-from domain import pictures
+from domain.catalogue import pictures
 out = io.BytesIO()
 Image.new("1", (5000, 5000)).save(out, "PNG")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

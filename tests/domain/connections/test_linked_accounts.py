@@ -52,7 +52,7 @@ CHILD = """
 import os, sys
 import config
 from app import create_app
-from domain import credentials
+from domain.connections import credentials
 app = create_app(config.load())
 credentials._WAIT_SECONDS = 120.0
 def token():

@@ -104,7 +104,6 @@ def told() -> dict[str, str]:
 def test_everybody_with_a_ticket_is_told_once(
     app: Flask, sandbox: Sandbox, boss: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "_app", lambda: app)
     event, other = make_event(), make_event("goes-on", price_minor=0)
     free = events.add_ticket_type(event, name="Free", price_minor=0, capacity=9).id
     bought(sandbox, event, 1)

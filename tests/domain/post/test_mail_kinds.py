@@ -16,7 +16,7 @@ from flask import Flask
 from PIL import Image
 
 import config
-from domain import clock, codes
+from domain import clock, codes, urls
 from domain.orders import placing
 from domain.post import mail_kinds, outbox
 from domain.tickets import issuing
@@ -113,7 +113,7 @@ def test_every_kind_is_readable_as_text_and_as_html(server: MailServer, kind: st
     if order is not None:
         assert order.code in text and order.code in html
         if kind != "top_up":
-            assert placing.url(order) in text and placing.url(order) in html
+            assert urls.order(order) in text and urls.order(order) in html
             assert order.event is not None and order.event.title in text
             assert "Hello Ada Buyer," in text
 
@@ -184,7 +184,7 @@ def test_the_tickets_mail_shows_each_code_and_carries_pdf_and_calendar(server: M
     assert calendar.get_filename() == "event.ics"
     content = calendar.get_payload(decode=True)
     assert isinstance(content, bytes)
-    assert icalendar.Calendar.from_ical(content).walk("VEVENT")[0]["URL"] == placing.url(order)
+    assert icalendar.Calendar.from_ical(content).walk("VEVENT")[0]["URL"] == urls.order(order)
 
 
 def test_pictures_are_inside_the_html_so_that_clients_show_them_there(server: MailServer) -> None:
@@ -265,7 +265,7 @@ def test_a_failed_payment_says_why_and_how_to_try_again(server: MailServer) -> N
         "We are sorry",
         "The card has expired. Use another one.",
         "To try again",
-        placing.url(order),
+        urls.order(order),
         "help@example.org",
     ):
         assert said in text, said

@@ -20,9 +20,8 @@ from PIL import Image
 from pypdf import PdfReader
 
 import config
-from domain import codes
+from domain import codes, urls
 from domain.errors import DomainError
-from domain.orders import placing
 from domain.tickets import documents, issuing, logo
 from extensions import db
 from models import EventState, Order, TicketState
@@ -255,8 +254,8 @@ def test_an_order_s_calendar_file(app: Flask) -> None:
     entry = entry_of(documents.calendar(order))
     assert entry["SUMMARY"] == "Brass; Night, part 2"
     assert entry["LOCATION"] == "Opera House, Gloucester Street"
-    assert entry["URL"] == placing.url(order)
-    assert placing.url(order) in entry["DESCRIPTION"]
+    assert entry["URL"] == urls.order(order)
+    assert urls.order(order) in entry["DESCRIPTION"]
     assert entry["STATUS"] == "CONFIRMED"
     assert entry["UID"] == f"event-{order.event_id}@localhost"
     assert entry.decoded("DTSTART") == order.event.starts_at.replace(microsecond=0)

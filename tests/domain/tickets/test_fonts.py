@@ -67,7 +67,7 @@ def test_fonts_are_found_where_heroku_s_apt_puts_them(app: Flask, tmp_path: Path
     (folder := tmp_path / ".apt" / "usr" / "share" / "fonts").mkdir(parents=True)
     font = TTFont(fonts.files_with("ណ")[0])
     font.save(folder / "Own.ttf")
-    script = "from domain import fonts; print(*fonts.files_with('ណ'), sep='\\n')"
+    script = "from domain.tickets import fonts; print(*fonts.files_with('ណ'), sep='\\n')"
     told = subprocess.run(
         [sys.executable, "-c", script],
         env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
