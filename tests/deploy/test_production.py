@@ -38,15 +38,16 @@ pytestmark = [pytest.mark.deploy, pytest.mark.slow, pytest.mark.xdist_group("dep
 MAKE_EVENT = """
 from datetime import timedelta
 from app import create_app
-from domain import catalogue, clock
+from domain import clock
+from domain.catalogue import events
 from models import EventState
 with create_app().app_context():
     start = clock.now() + timedelta(days=3)
-    event = catalogue.create_event(
+    event = events.create_event(
         title="Open Evening", slug="open-evening", starts_at=start, ends_at=start + timedelta(hours=2),
         currency="EUR", state=EventState.PUBLISHED,
     )
-    catalogue.add_ticket_type(event, name="Entry", price_minor=0, capacity=5)
+    events.add_ticket_type(event, name="Entry", price_minor=0, capacity=5)
 """
 
 
