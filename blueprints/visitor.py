@@ -7,7 +7,7 @@ from typing import cast
 from flask import Response, request
 from flask_login import current_user
 
-from domain.orders import placing
+from domain.orders import managing
 from models import Role, User
 
 # What only a page's script asks for.
@@ -38,7 +38,7 @@ def member_key() -> str:
 
 def order_key() -> str:
     """What a limit counts by where an order's link is used: once an order, however its code is spelled."""
-    return f"order:{placing.canonical((request.view_args or {}).get('code', ''))}"
+    return f"order:{managing.canonical((request.view_args or {}).get('code', ''))}"
 
 
 def not_kept(response: Response) -> Response:

@@ -168,6 +168,21 @@ def test_paths_that_are_named_exist(page: Path) -> None:
             assert Path(path).name in names, f"{page.name} names {path}"
 
 
+def test_who_wants_something_is_led_to_it() -> None:
+    """Each row of the guide's table names files, and what is in them."""
+    table = (ROOT / "CONTRIBUTING.md").read_text().split("## I want to ...")[1].split("\n## ")[0]
+    rows = [line for line in table.splitlines() if line.startswith("| ") and "I want to" not in line]
+    assert len(rows) >= 15
+    for row in rows:
+        said = re.findall(r"`([^`]+)`", row)
+        paths = [ROOT / text for text in said if "/" in text]
+        texts = [path.read_text() for path in paths if path.is_file()]
+        names = [text for text in said if re.fullmatch(r"[A-Za-z_]+", text) and text not in ("tests", "load")]
+        assert paths and all(path.exists() for path in paths) or "adding-a-provider" in row, row
+        missing = [name for name in names if not any(re.search(rf"\b{name}\b", text) for text in texts)]
+        assert missing == [], row
+
+
 @pytest.mark.parametrize("page", DOCUMENTS, ids=named)
 def test_commands_that_are_named_exist(app: Flask, page: Path) -> None:
     for line in lines_of_shell(page):

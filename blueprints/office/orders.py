@@ -13,7 +13,7 @@ from blueprints.office.blueprint import act, bp, chosen, me, text
 from blueprints.refunding import checked, payment_of
 from domain import addresses, money
 from domain.office import overview
-from domain.orders import placing as orders_domain
+from domain.orders import managing
 from domain.payments import incident_decisions, incidents, poll_schedule, reconciling, refundable, settling
 from models import OrderState, PaymentState
 
@@ -109,7 +109,7 @@ def _payment(code: str, payment_id: int | None) -> int:
 def resend(code: str) -> Response:
     def do() -> tuple[str, str]:
         found = overview.order_file(code).order
-        orders_domain.resend(found, door="admin", actor_id=me())
+        managing.resend(found, door="admin", actor_id=me())
         return "success", f"The tickets are on their way to {addresses.shown(found.email)}."
 
     return act(do, _page_of(code))
@@ -182,7 +182,7 @@ def extend(code: str) -> Response:
 @bp.post("/orders/<code>/cancel")
 def cancel(code: str) -> Response:
     def do() -> tuple[str, str]:
-        found = orders_domain.cancel(overview.order_file(code).order, door="admin", actor_id=me())
+        found = managing.cancel(overview.order_file(code).order, door="admin", actor_id=me())
         if found.state is OrderState.CANCELLED:
             return "success", "The order is cancelled and its tickets are on sale again."
         return "info", f"The order is {found.state} now."

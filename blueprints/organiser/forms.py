@@ -200,7 +200,7 @@ def text(field: Field) -> str:
 
 
 def event_values(form: EventFields) -> dict[str, Any]:
-    """The columns of an event as `catalogue.create_event` and `update_event` take them."""
+    """The columns of an event as `events.create_event` and `update_event` take them."""
     zone = text(form.timezone)
     values: dict[str, Any] = {name: text(form[name]) for name in _EVENT_TEXTS}
     values |= {name: _stored(form, name, zone) for name in _EVENT_TIMES}
@@ -209,7 +209,7 @@ def event_values(form: EventFields) -> dict[str, Any]:
 
 
 def type_values(form: TicketTypeFields, event: Event) -> dict[str, Any]:
-    """The columns of a ticket type as `catalogue.add_ticket_type` and `update_ticket_type` take them."""
+    """The columns of a ticket type as `events.add_ticket_type` and `update_ticket_type` take them."""
     numbers = {name: form[name].data for name in ("capacity", "per_order_limit", "position")}
     texts = {name: text(form[name]) for name in ("name", "description")}
     times = {name: _stored(form, name, event.timezone) for name in _TYPE_TIMES}

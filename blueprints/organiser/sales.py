@@ -15,7 +15,7 @@ from blueprints.organiser.blueprint import Page, act, bp, me
 from blueprints.organiser.forms import by_rule, text
 from domain import addresses, money
 from domain.office import attendees, overview
-from domain.orders import placing
+from domain.orders import managing, placing
 from domain.payments import refundable
 from models import Order, OrderState
 
@@ -78,7 +78,7 @@ def _order_page(code: str) -> str:
 def resend(code: str) -> BaseResponse:
     def do() -> str:
         found = _order(code)
-        placing.resend(found, door="organiser", actor_id=me().id)
+        managing.resend(found, door="organiser", actor_id=me().id)
         return f"The tickets are on their way to {addresses.shown(found.email)}."
 
     return act(do, _order_page(code))
@@ -106,7 +106,7 @@ def withdraw(code: str) -> BaseResponse:
     def do() -> str:
         refunding.checked(form)
         chosen, reason = form.tickets.data or (), text(form.reason)
-        number = placing.withdraw(_order(code), chosen, reason=reason, door="organiser", actor_id=me().id)
+        number = managing.withdraw(_order(code), chosen, reason=reason, door="organiser", actor_id=me().id)
         return f"{number} {'ticket is' if number == 1 else 'tickets are'} not valid any more."
 
     return act(do, _order_page(code))

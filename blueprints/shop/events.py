@@ -18,7 +18,7 @@ from domain.catalogue.availability import Selling, say_span
 from domain.catalogue.prices import PriceChanged, tag
 from domain.errors import DomainError
 from domain.office import site_texts
-from domain.orders import placing
+from domain.orders import managing, placing
 from domain.payments.fulfilment import SoldOut
 from domain.people import organisers
 from domain.tickets import documents
@@ -115,7 +115,7 @@ def find() -> str:
 def send_links() -> tuple[str, int] | BaseResponse:
     typed = request.form.get("email", "").strip()
     try:
-        placing.mail_links(typed)
+        managing.mail_links(typed)
     except DomainError as error:
         return render_template("shop/find.html", typed=typed, error=error.message), 400
     flash(

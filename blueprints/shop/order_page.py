@@ -16,7 +16,7 @@ from domain import clock, codes
 from domain.catalogue import events
 from domain.catalogue.availability import say_span
 from domain.errors import DomainError
-from domain.orders import paying_again, placing
+from domain.orders import managing, paying_again
 from domain.payments import reconciling, starting, unplaced_money
 from domain.providers import failure_reasons
 from domain.tickets import documents, issuing
@@ -113,7 +113,7 @@ def check(code: str, secret: str) -> BaseResponse:
 @bp.post(f"{_PAGE}/pay")
 @limiter.limit("30 per minute", key_func=order_key)
 def pay(code: str, secret: str) -> BaseResponse:
-    order = placing.find(code, secret)
+    order = managing.find(code, secret)
     try:
         payer = _payer(order)
         paid_for, payment = paying_again.pay(
@@ -131,9 +131,9 @@ def pay(code: str, secret: str) -> BaseResponse:
 @bp.post(f"{_PAGE}/cancel")
 @limiter.limit("30 per minute", key_func=order_key)
 def cancel(code: str, secret: str) -> BaseResponse:
-    order = placing.find(code, secret)
+    order = managing.find(code, secret)
     try:
-        placing.cancel(order, door="order_page")
+        managing.cancel(order, door="order_page")
     except DomainError as error:
         # That it is being cancelled still is what the page itself says.
         if error.code not in ("cancelling", "provider_silent"):
@@ -144,9 +144,9 @@ def cancel(code: str, secret: str) -> BaseResponse:
 @bp.post(f"{_PAGE}/email")
 @limiter.limit("10 per hour", key_func=order_key)
 def correct_email(code: str, secret: str) -> BaseResponse:
-    order = placing.find(code, secret)
+    order = managing.find(code, secret)
     try:
-        placing.correct_email(order, request.form.get("email", ""))
+        managing.correct_email(order, request.form.get("email", ""))
     except DomainError as error:
         flash(error.message, "error")
     else:
@@ -157,9 +157,9 @@ def correct_email(code: str, secret: str) -> BaseResponse:
 @bp.post(f"{_PAGE}/resend")
 @limiter.limit("5 per hour", key_func=order_key)
 def resend(code: str, secret: str) -> BaseResponse:
-    order = placing.find(code, secret)
+    order = managing.find(code, secret)
     try:
-        placing.resend(order, door="order_page")
+        managing.resend(order, door="order_page")
     except DomainError as error:
         flash(error.message, "error")
     else:
@@ -170,7 +170,7 @@ def resend(code: str, secret: str) -> BaseResponse:
 @bp.get(f"{_PAGE}/tickets.pdf")
 @limiter.limit("60 per minute", key_func=order_key)
 def tickets_pdf(code: str, secret: str) -> BaseResponse:
-    order = placing.find(code, secret)
+    order = managing.find(code, secret)
     if not _admitting(order):
         flash("There are no tickets to print.", "error")
         return _back(order)
@@ -179,7 +179,7 @@ def tickets_pdf(code: str, secret: str) -> BaseResponse:
 
 @bp.get(f"{_PAGE}/event.ics")
 def calendar(code: str, secret: str) -> Response:
-    order = placing.find(code, secret)
+    order = managing.find(code, secret)
     return attachment(documents.calendar(order), "text/calendar; charset=utf-8", f"{order.code}.ics")
 
 
@@ -211,9 +211,9 @@ def attachment(data: bytes, content_type: str, filename: str) -> Response:
 
 def _checked(code: str, secret: str) -> Order:
     """The order as the payment provider knows it now."""
-    order = placing.find(code, secret, whole=True)
+    order = managing.find(code, secret, whole=True)
     asked = reconciling.refresh(order, door="order_page")
-    return placing.find(code, secret, whole=True) if asked else order
+    return managing.find(code, secret, whole=True) if asked else order
 
 
 def _payer(order: Order) -> User | None:

@@ -6,7 +6,7 @@ from flask import Blueprint, flash, redirect, request, url_for
 from werkzeug.wrappers import Response
 
 from blueprints.visitor import order_key
-from domain.orders import placing
+from domain.orders import managing
 from domain.payments import reconciling, webhooks
 from extensions import csrf, limiter
 
@@ -17,7 +17,7 @@ bp = Blueprint("payments", __name__)
 @limiter.limit("300 per minute", key_func=order_key)
 def success(code: str, secret: str) -> Response:
     """The provider sends the buyer here: ask it at once whether the money arrived, then show the order."""
-    order = placing.find(code, secret)
+    order = managing.find(code, secret)
     reconciling.returned(order, request.args.get("session_id", ""))
     return redirect(url_for("order.show", code=code, secret=secret), 303)
 
@@ -25,7 +25,7 @@ def success(code: str, secret: str) -> Response:
 @bp.get("/pay/cancel/<code>/<secret>")
 def cancel(code: str, secret: str) -> Response:
     """The buyer came back without paying: nothing is lost, the same session can be resumed."""
-    order = placing.find(code, secret)
+    order = managing.find(code, secret)
     reconciling.came_back_unpaid(order)
     reconciling.refresh(order, door="cancel")
     kept = " Your tickets are kept for you while the clock below runs." if order.sells_tickets else ""

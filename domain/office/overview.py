@@ -1,7 +1,7 @@
 """The back office's reading: what whoever answers the buyers, and whoever runs Kassa, must see.
 
-Everything here only reads. What a person may do about it is in orders.py, payments.py, refunds.py,
-decisions.py and outbox.py.
+Everything here only reads. What a person may do about it is in orders/managing.py, payments/settling.py,
+payments/refunds.py, payments/incident_decisions.py and post/outbox.py.
 """
 
 from __future__ import annotations

@@ -3,6 +3,6 @@
 It promises: one form makes one order, however often it is sent; nobody pays another price than they saw; an
 order that ends unpaid gives its stock back and mails its buyer.
 
-Others call `placing.place`, `placing.find`, `placing.cancel` and `placing.pay_again`,
+Others call `placing.place`, `managing.find`, `managing.cancel` and `managing.pay_again`,
 `top_ups.start_top_up`, `publishing.publish`, `event_cancellation.cancel`.
 """

@@ -374,7 +374,7 @@ def _failed_since(event: Event) -> ColumnElement[bool]:
 
 
 def _left() -> ColumnElement[int]:
-    """What is left of a payment, as `remains.refundable_minor` has it, for many at once."""
+    """What is left of a payment, as `refundable.refundable_minor` has it, for many at once."""
     given = (
         select(func.coalesce(func.sum(Refund.amount_minor), 0))
         .where(Refund.payment_id == Payment.id, Refund.state.in_(refundable.COUNTED))

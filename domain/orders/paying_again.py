@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from domain import money, timeline
 from domain.catalogue import prices
 from domain.errors import DomainError
-from domain.orders import placing, still_payable
+from domain.orders import managing, placing, still_payable
 from domain.payments import fulfilment, starting
 from extensions import db
 from models import Order, OrderState, Payment
@@ -61,7 +61,7 @@ def pay(
     if order.state in _CLOSED:
         at_once = prices.paid_at_once(provider_name)
         prices.check_one(order.total_minor, order.currency, shown, at_once=at_once)
-    payment = placing.pay_again(order_id, provider_name, payer_id=payer_id)
+    payment = managing.pay_again(order_id, provider_name, payer_id=payer_id)
     return db.session.get_one(Order, order_id), payment
 
 

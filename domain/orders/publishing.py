@@ -20,7 +20,7 @@ from domain.catalogue.events import Way
 from domain.catalogue.listing_fees import Fee as Fee
 from domain.catalogue.listing_fees import fee as fee
 from domain.errors import DomainError, NotFound
-from domain.orders import placing
+from domain.orders import managing, placing
 from domain.payments import fulfilment, replacements
 from domain.providers import registry
 from extensions import db, queue
@@ -155,7 +155,7 @@ def _order(event: Event, user: User, price: Fee, provider: str) -> Order:
         )
     if before is not None and before.state in _UNPAID and _is_for(before, price, user_id):
         order_id = before.id
-        placing.pay_again(order_id, provider, payer_id=user_id, door="organiser")
+        managing.pay_again(order_id, provider, payer_id=user_id, door="organiser")
         return db.session.get_one(Order, order_id, populate_existing=True)
     # Otherwise the fee has changed since, or another person asks.
     before_id = _closes(before)
@@ -182,7 +182,7 @@ def _close_unpaid(before: Order | None, *, door: str) -> Order | None:
     """Close the fee's order that could still be paid, at its provider first; the order, where it was paid."""
     if before is None or _closes(before) is None:
         return None
-    closed = placing.cancel(before, door=door, replaced=True)
+    closed = managing.cancel(before, door=door, replaced=True)
     if closed.state not in (OrderState.COMPLETED, *_UNPAID[2:]):
         raise DomainError("under_way", "A payment of the fee is under way. Wait for its end.")
     return closed if closed.state is OrderState.COMPLETED else None

@@ -462,8 +462,8 @@ def decide(payment_id: int, *, state: PaymentState, actor_id: int, note: str) ->
     They may also close one that is past its end and whose account cannot be asked, for nobody else ever
     would, and end one that a bank has been confirming for too long: its money, should it come, is theirs to
     decide.
-    Goods for a payment in review are handed over by `decisions.resolve(how="issue")`. One that bought its
-    goods before can only be paid again, as it was.
+    Goods for a payment in review are handed over by `incident_decisions.resolve(how="issue")`. One that
+    bought its goods before can only be paid again, as it was.
     """
     if not note.strip():
         raise DomainError("note_needed", "Say why: the note is kept on the order's timeline.")

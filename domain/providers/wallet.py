@@ -1,6 +1,6 @@
 """Paying from the wallet: the money is already in our own ledger, so a payment is settled as it starts.
 
-The transfer itself is made by `payments.settle`, in the transaction that settles; if the wallet lacks the
+The transfer itself is made by `settling.settle`, in the transaction that settles; if the wallet lacks the
 money, nothing of that transaction stays.
 """
 

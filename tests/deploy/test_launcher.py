@@ -355,10 +355,14 @@ def test_a_number_that_now_is_another_s_process_is_left_alone(home: Home) -> Non
 def test_a_command_ends_on_every_signal_but_a_hang_up_that_nohup_ignores(
     tmp_path: Path, signum: signal.Signals, background: bool
 ) -> None:
-    """The launcher itself, with a command that waits for ever in the place of bin/run's."""
+    """The launcher itself, with a command that waits for ever in the place of bin/run's.
+
+    It waits in short pieces: a signal that comes just before a long one would be heard when that is over.
+    """
     waiting = (
         "import sys, time, launch\n"
-        "launch.COMMANDS['run'] = lambda _: print('up', flush=True) or time.sleep(60)\n"
+        "pieces = lambda: [time.sleep(0.2) for _ in range(300)]\n"
+        "launch.COMMANDS['run'] = lambda _: print('up', flush=True) or pieces()\n"
         "sys.argv = ['launch', 'run']; sys.exit(launch.main())"
     )
     shell = 'trap "" INT HUP; exec "$@"' if background else 'exec "$@"'

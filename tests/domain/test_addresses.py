@@ -12,7 +12,7 @@ import config
 from domain import addresses, clock
 from domain.errors import DomainError
 from domain.ledger import agents
-from domain.orders import placing
+from domain.orders import managing
 from domain.people import accounts
 from domain.post import transport
 from domain.security import passwords
@@ -151,13 +151,13 @@ def test_guest_orders_of_any_spelling_are_the_member_s(app: Flask) -> None:
 @pytest.mark.parametrize("typed", ["info@straße.de", STRASSE])
 def test_links_are_mailed_to_the_one_who_bought(app: Flask, typed: str) -> None:
     place(make_event(), email="info@straße.de")
-    placing.mail_links(typed)
+    managing.mail_links(typed)
     assert db.session.query(OutboxMail).filter_by(kind="order_links").one().to == STRASSE
 
 
 def test_a_corrected_address_is_kept_in_its_form(app: Flask) -> None:
     order = place(make_event())
-    placing.correct_email(order, "INFO@straße.de")
+    managing.correct_email(order, "INFO@straße.de")
     assert db.session.get_one(Order, order.id).email == STRASSE
     told = [mail.to for mail in db.session.query(OutboxMail).filter_by(kind="order_received")]
     assert sorted(told) == ["ada@example.org", STRASSE]

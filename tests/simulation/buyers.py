@@ -14,7 +14,7 @@ from sqlalchemy import select
 
 from domain.errors import DomainError
 from domain.ledger import agents
-from domain.orders import placing, top_ups
+from domain.orders import managing, placing, top_ups
 from domain.payments import reconciling, settling, starting
 from extensions import db
 from models import Agent, Event, Order, PaymentState, User
@@ -250,7 +250,7 @@ def _by_token(form: Form) -> Case | None:
 
 
 def _pay_again(case: Case, provider: str) -> str:
-    payment = placing.pay_again(case.order_id, provider, payer_id=case.user_id)
+    payment = managing.pay_again(case.order_id, provider, payer_id=case.user_id)
     return payment.provider_id or "" if payment is not None and payment.state is PaymentState.OPEN else ""
 
 
@@ -283,7 +283,7 @@ def _pay(world: World, case: Case) -> Steps:
 
 def _link(case: Case) -> str:
     """The link that the order page shows."""
-    order = placing.find(case.code, case.secret)
+    order = managing.find(case.code, case.secret)
     payment = reconciling.active(order)
     return payment.provider_id or "" if payment is not None and payment.state is PaymentState.OPEN else ""
 
@@ -295,10 +295,12 @@ def _afterwards(world: World, case: Case) -> Steps:
     """Small wishes of people who have ordered."""
     wish = world.rng.random()
     if wish < 0.06:
-        yield Act("resend", lambda: placing.resend(placing.find(case.code, case.secret), door="order_page"))
+        yield Act("resend", lambda: managing.resend(managing.find(case.code, case.secret), door="order_page"))
     elif wish < 0.10:
         new = f"corrected{case.order_id}@example.org"
-        yield Act("correct address", lambda: placing.correct_email(placing.find(case.code, case.secret), new))
+        yield Act(
+            "correct address", lambda: managing.correct_email(managing.find(case.code, case.secret), new)
+        )
     elif wish < 0.14:
         yield Act("cancel", partial(cancel, case))
     elif wish < 0.18:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from sqlalchemy import func, select
 
-from domain.orders import placing, top_ups
+from domain.orders import managing, top_ups
 from domain.payments import lookup, reconciling, webhooks
 from domain.sweep import sweeping
 from extensions import db
@@ -31,9 +31,9 @@ DOORS = (
 
 def success(code: str, secret: str, session_id: str) -> None:
     """The provider sends the buyer back."""
-    order = placing.find(code, secret)
+    order = managing.find(code, secret)
     reconciling.returned(order, session_id)
-    placing.find(code, secret)
+    managing.find(code, secret)
 
 
 def wallet_success(user_id: int, session_id: str) -> None:
@@ -43,13 +43,13 @@ def wallet_success(user_id: int, session_id: str) -> None:
 
 def order_page(code: str, secret: str) -> None:
     """The order page is loaded, or its JSON: it asks as it loads, and shows what it has learnt."""
-    reconciling.refresh(placing.find(code, secret), door="order_page")
-    placing.find(code, secret)
+    reconciling.refresh(managing.find(code, secret), door="order_page")
+    managing.find(code, secret)
 
 
 def cancel_page(code: str, secret: str) -> None:
     """The buyer goes back to the shop without paying."""
-    reconciling.refresh(placing.find(code, secret), door="cancel")
+    reconciling.refresh(managing.find(code, secret), door="cancel")
 
 
 def told_on_return(session: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from domain.orders import placing
+from domain.orders import managing
 from models import OrderState
 from tests.simulation import doors
 from tests.simulation.world import Act, Result, Wait, World
@@ -34,7 +34,7 @@ class Case:
 
 def cancel(case: Case) -> OrderState:
     """The button on the order page."""
-    return placing.cancel(placing.find(case.code, case.secret), door="order_page").state
+    return managing.cancel(managing.find(case.code, case.secret), door="order_page").state
 
 
 def open_doors(world: World, case: Case, times: int) -> Steps:

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from domain import clock
 from domain.errors import DomainError
 from domain.ledger import transfers
-from domain.orders import placing
+from domain.orders import managing
 from domain.payments import poll_schedule, settling, starting
 from domain.providers import registry
 from domain.sweep import sweeping
@@ -113,7 +113,7 @@ def test_a_cancellation_without_an_answer_is_made_good(
     assert "We are cancelling this order" in said and "has not confirmed" in said
     assert order_of(payment).stock_state is StockState.HELD and "Continue to payment" not in said
     with pytest.raises(DomainError) as being:
-        placing.pay_again(payment.order_id, till.name, payer_id=None)
+        managing.pay_again(payment.order_id, till.name, payer_id=None)
     assert being.value.code == "cancelling"
     with pytest.raises(DomainError, match="no more time"):
         poll_schedule.extend(payment.id, 30, None, "Please.")
@@ -136,7 +136,7 @@ def test_a_cancellation_that_is_refused_says_so(
     adapter = type(registry.get(till.name))
     monkeypatch.setattr(adapter, "close", lambda self, provider_id, key, **more: self.fetch(provider_id))
     with pytest.raises(DomainError) as said:
-        placing.cancel(order_of(payment), door="order_page")
+        managing.cancel(order_of(payment), door="order_page")
     assert said.value.code == "cancelling"
     assert "We are cancelling this order" in client.get(address(order_of(payment))).text
     monkeypatch.undo()
@@ -149,7 +149,7 @@ def test_paid_before_the_cancellation_wins(client: FlaskClient, sandbox: Sandbox
     payment = opened(till)
     sandbox.faults("http_500", match={"path": till.api})
     with pytest.raises(DomainError):
-        placing.cancel(order_of(payment), door="order_page")
+        managing.cancel(order_of(payment), door="order_page")
     sandbox.faults()
     sandbox.do(payment.provider_id or "", "pay")
     sandbox.advance(60)
@@ -163,7 +163,7 @@ def test_what_was_never_opened_is_cancelled_as_well(client: FlaskClient, sandbox
     payment = starting.open_at_provider(order)
     assert payment is not None and payment.state is PaymentState.CREATED
     with pytest.raises(DomainError):
-        placing.cancel(order, door="order_page")
+        managing.cancel(order, door="order_page")
     sandbox.faults()
     sandbox.advance(60)
     sweeping.run("test")

@@ -16,7 +16,7 @@ import config
 from domain import clock
 from domain.catalogue import events
 from domain.ledger import agents, wallet
-from domain.orders import placing
+from domain.orders import managing, placing
 from domain.payments import settling, starting
 from extensions import db
 from models import Event, Order, OrderState, Payment, Role, TicketType, User, WalletHold
@@ -257,7 +257,7 @@ def test_who_changes_the_way_to_pay_keeps_the_price_of_the_hold(client: FlaskCli
     order = place(event, 2, provider="stripe")
     starting.open_at_provider(order)
     events.update_ticket_type(event.ticket_types[0], price_minor=3000, per_order_limit=1)
-    payment = placing.pay_again(order.id, "sumup", payer_id=None)
+    payment = managing.pay_again(order.id, "sumup", payer_id=None)
     assert payment is not None
     assert (payment.provider, payment.amount_minor, payment.order_id) == ("sumup", 5000, order.id)
 
@@ -338,7 +338,7 @@ def test_an_old_fee_is_not_paid_on_its_orders_page(
     olga = make_user("olga@example.org", Role.ORGANISER)
     event = make_event(organiser_id=olga.id, state="draft")
     order = placing.place_listing_fee(event, olga, 1000, "EUR", provider="stripe", form_token="fee")
-    placing.cancel(order, door="test")
+    managing.cancel(order, door="test")
     config.use(config.load(environ | {"LISTING_FEE": "20", "LISTING_FEE_CURRENCY": "EUR"}))
     answer = post(client, f"{address(order)}/pay", page="/tickets/find", provider="stripe")
     assert "The listing fee is €20.00 now" in client.get(answer.headers["Location"]).text

@@ -14,7 +14,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import func, select
 
-from domain.orders import placing
+from domain.orders import managing
 from domain.payments import incident_decisions, reconciling, refunds
 from domain.sweep import sweeping
 from extensions import db
@@ -126,7 +126,7 @@ def test_a_decline_leaves_the_order_payable(client: FlaskClient, sandbox: Sandbo
 def test_who_cancels_after_a_decline_has_cancelled(client: FlaskClient, sandbox: Sandbox, till: Till) -> None:
     payment = started(client, till=till)
     sandbox.do(payment.provider_id or "", "decline")
-    placing.cancel(newest_order(), door="order_page")
+    managing.cancel(newest_order(), door="order_page")
     order = newest_order()
     assert (order.state, order.failure_reason) == (OrderState.CANCELLED, "")
     # They have read it on the page, so no mail says it again.
@@ -140,7 +140,7 @@ def test_who_pays_in_another_way_reads_of_no_failure(
     (other,) = (name for name in ("stripe", "sumup") if name != till.name)
     first = started(client, till=till, providers=[till.name, other])
     sandbox.do(first.provider_id or "", "decline")
-    placing.pay_again(first.order_id, other, payer_id=None)
+    managing.pay_again(first.order_id, other, payer_id=None)
     second = newest_payment()
     assert (second.provider, second.state) == (other, PaymentState.OPEN)
     assert second.order.state is OrderState.PENDING_VERIFICATION

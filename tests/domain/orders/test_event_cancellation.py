@@ -15,7 +15,7 @@ import worker
 from domain import clock
 from domain.catalogue import events
 from domain.errors import DomainError
-from domain.orders import event_cancellation, placing
+from domain.orders import event_cancellation, managing, placing
 from domain.payments import reconciling, refunds, starting
 from domain.post.mail_kinds import compose
 from domain.providers import registry
@@ -111,7 +111,7 @@ def test_everybody_with_a_ticket_is_told_once(
     place(other, email="elsewhere@example.org")
     placing.place_guests(event, free, 2, name="Gus", email="gus@example.org", actor_id=boss)
     left = placing.place_guests(event, free, 1, name="Liz", email="left@example.org", actor_id=boss)
-    placing.withdraw(left, [left.tickets[0].id], reason="Ill", door="test", actor_id=boss)
+    managing.withdraw(left, [left.tickets[0].id], reason="Ill", door="test", actor_id=boss)
     # Somebody who has not paid yet has nothing to come with.
     place(event, email="unpaid@example.org")
     event_cancellation.cancel(event, refund=True, actor_id=boss)

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from domain import addresses, clock
 from domain.errors import DomainError
 from domain.ledger import transfers
-from domain.orders import placing
+from domain.orders import managing
 from domain.payments import reconciling, settling, starting
 from domain.people import accounts
 from domain.providers import stripe as stripe_adapter
@@ -52,10 +52,10 @@ def test_a_link_alone_does_not_open_its_members_wallet(app: Flask) -> None:
     db.session.commit()
     for payer_id in (None, other.id):
         with pytest.raises(DomainError) as refused:
-            placing.pay_again(order.id, "wallet", payer_id=payer_id)
+            managing.pay_again(order.id, "wallet", payer_id=payer_id)
         assert refused.value.code == "not_your_wallet"
     assert transfers.wallet_of(victim.id, "EUR").balance_minor == 9000
-    placing.pay_again(order.id, "wallet", payer_id=victim.id)
+    managing.pay_again(order.id, "wallet", payer_id=victim.id)
     assert transfers.wallet_of(victim.id, "EUR").balance_minor == 4000
     assert db.session.get_one(Order, order.id, populate_existing=True).state is OrderState.COMPLETED
 
@@ -68,7 +68,7 @@ def test_an_old_order_is_no_way_around_the_end_of_a_sale(app: Flask, whose: str)
     row.sales_close_at = clock.now() - timedelta(minutes=1)
     db.session.commit()
     with pytest.raises(DomainError) as refused:
-        placing.pay_again(order.id, "stripe", payer_id=None)
+        managing.pay_again(order.id, "stripe", payer_id=None)
     assert refused.value.code == "sales_over"
     assert db.session.get_one(TicketType, event.ticket_types[0].id, populate_existing=True).held == 0
 
@@ -94,7 +94,7 @@ def test_a_wallet_payment_that_was_not_started_is_cancelled_and_not_paid(app: Fl
     rich(member)
     order = place(make_event(), 2, user=member, provider="wallet")
     assert [payment.state for payment in order.payments] == [PaymentState.CREATED]
-    after = placing.cancel(order, door="order_page")
+    after = managing.cancel(order, door="order_page")
     assert (after.state, after.tickets) == (OrderState.CANCELLED, [])
     assert [payment.state for payment in after.payments] == [PaymentState.CANCELLED]
     assert transfers.wallet_of(member.id, "EUR").balance_minor == 9000
@@ -107,7 +107,7 @@ def test_a_cancel_whose_answer_was_lost_ends_as_cancelled(app: Flask, sandbox: S
     order_id = payment.order_id
     sandbox.faults("timeout_after", rate=1, match={"method": "POST", "path": "/expire"}, times=1)
     with pytest.raises(DomainError) as silent:
-        placing.cancel(payment.order, door="order_page")
+        managing.cancel(payment.order, door="order_page")
     assert silent.value.code == "provider_silent"
     sandbox.faults()
     sandbox.advance(60)

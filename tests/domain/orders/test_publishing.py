@@ -13,7 +13,7 @@ from domain.catalogue.availability import Sale
 from domain.errors import DomainError, NotFound
 from domain.ledger import transfers
 from domain.office import invariants
-from domain.orders import placing, publishing
+from domain.orders import managing, publishing
 from domain.payments import reconciling, refunds, starting
 from domain.post.mail_kinds import compose
 from domain.sweep import sweeping
@@ -132,7 +132,7 @@ def test_asking_again_takes_up_the_same_order(olga: User, draft: Event, sandbox:
 
 def test_a_cancelled_attempt_can_be_paid_after_all(olga: User, draft: Event, sandbox: Sandbox) -> None:
     order, _ = begun(draft, olga)
-    assert placing.cancel(order, door="order_page").state is OrderState.CANCELLED
+    assert managing.cancel(order, door="order_page").state is OrderState.CANCELLED
     again, payment = begun(draft, olga)
     assert again.id == order.id
     sandbox.do(str(payment.provider_id), "pay")

@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError
 from domain import locks
 from domain.connections import linked_accounts
 from domain.errors import DomainError
-from domain.orders import placing
+from domain.orders import managing
 from domain.payments import fulfilment, reconciling, refunds, settling, starting
 from domain.payments.fulfilment import SoldOut
 from domain.payments.settling import Outcome
@@ -276,7 +276,7 @@ def test_correcting_the_address_while_it_is_paid(app: Flask) -> None:
         if number % 2:
             settling.settle(payment_id, report, door="test")
         else:
-            placing.correct_email(db.session.get_one(Order, order_id), f"new{number}@example.org")
+            managing.correct_email(db.session.get_one(Order, order_id), f"new{number}@example.org")
 
     at_once(app, SIDE_BY_SIDE, work)
     order = db.session.get_one(Order, order_id, populate_existing=True)

@@ -10,7 +10,7 @@ from flask import Flask
 
 from domain import clock
 from domain.errors import DomainError
-from domain.orders import placing, publishing
+from domain.orders import managing, placing, publishing
 from domain.payments import creating, starting
 from domain.sweep import sweeping
 from extensions import db
@@ -64,7 +64,7 @@ def test_another_way_to_pay_that_breaks_off_is_told_once(
     order = begun()
     with monkeypatch.context() as patch, pytest.raises(error):
         patch.setattr(creating, "prepare", _raising(error))
-        placing.pay_again(order.id, "sumup", payer_id=None)
+        managing.pay_again(order.id, "sumup", payer_id=None)
     order = again(order)
     assert (order.state, len(order.payments)) == (OrderState.CANCELLED, 1)
     assert told() == ([(order.id, "order_cancelled")] if error is RuntimeError else [])
@@ -101,7 +101,7 @@ def test_a_fees_order_that_nothing_took_the_place_of_is_told_once(
 def test_what_was_replaced_is_nobodys_mail(environ: dict[str, str], sandbox: Sandbox) -> None:
     """Another way to pay, and another fee: both go on."""
     order = begun()
-    placing.pay_again(order.id, "sumup", payer_id=None)
+    managing.pay_again(order.id, "sumup", payer_id=None)
     olga = make_organiser()
     event = make_event("gala", organiser_id=olga.id, state=EventState.DRAFT)
     fee = publishing.publish(event, olga, "stripe")
@@ -117,14 +117,14 @@ def test_who_ended_it_on_the_page_is_not_told_that_it_ended(sandbox: Sandbox) ->
     """Not as paying again is refused afterwards, nor by a sweep; not even if it was to be replaced before."""
     order = begun()
     sandbox.faults("http_500", match={"method": "POST", "path": "/expire$"})
-    placing.pay_again(order.id, "sumup", payer_id=None)
+    managing.pay_again(order.id, "sumup", payer_id=None)
     sandbox.faults()
-    placing.cancel(again(order), door="order_page")
+    managing.cancel(again(order), door="order_page")
     order = again(order)
     assert order.state is OrderState.CANCELLED and order.event is not None
     order.event.sales_close_at = clock.now()
     db.session.commit()
     with pytest.raises(DomainError):
-        placing.pay_again(order.id, "stripe", payer_id=None)
+        managing.pay_again(order.id, "stripe", payer_id=None)
     sweeps(sandbox)
     assert told() == []

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 
 from domain.errors import DomainError
 from domain.ledger import transfers
-from domain.orders import placing
+from domain.orders import managing
 from domain.payments import refunds, settling, starting
 from domain.providers.contract import RefundReport
 from extensions import db
@@ -268,14 +268,14 @@ def test_refunds_never_exceed_what_was_paid(app: Flask) -> None:
 
 def test_correcting_the_address_is_possible_until_it_is_paid(app: Flask) -> None:
     order = place(make_event())
-    placing.correct_email(order, "Ada.Correct@example.org")
+    managing.correct_email(order, "Ada.Correct@example.org")
     assert db.session.get_one(Order, order.id, populate_existing=True).email == "ada.correct@example.org"
     assert mails("order_received") == 2
     payment = the_only(order)
     settle(payment, "open")
     settle(payment, "paid")
     with pytest.raises(DomainError):
-        placing.correct_email(order, "late@example.org")
+        managing.correct_email(order, "late@example.org")
 
 
 def test_mail_is_owed_and_not_yet_sent(app: Flask) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from domain import clock
 from domain.errors import DomainError
 from domain.ledger import transfers
-from domain.orders import placing
+from domain.orders import managing
 from domain.payments import poll_schedule, reconciling, settling, starting
 from domain.post import mail_kinds
 from domain.sweep import sweeping
@@ -243,10 +243,10 @@ def open_order(**more: Any) -> Order:
 
 
 def test_who_cancels_on_the_page_gets_no_mail_and_others_do(app: Flask, sandbox: Sandbox) -> None:
-    placing.cancel(open_order(), door="order_page")
+    managing.cancel(open_order(), door="order_page")
     assert ended() == []
     admin = make_user("admin@example.org")
-    placing.cancel(open_order(slug="another"), door="admin", actor_id=admin.id)
+    managing.cancel(open_order(slug="another"), door="admin", actor_id=admin.id)
     assert [kind for kind, _ in ended()] == ["order_cancelled"]
 
 
@@ -261,20 +261,20 @@ def test_an_empty_wallet_is_told_by_mail(app: Flask, sandbox: Sandbox) -> None:
 def test_another_way_to_pay_takes_over_quietly_unless_it_does_not_begin(app: Flask, sandbox: Sandbox) -> None:
     """Whoever changes the way to pay is paying, until it turns out that they cannot."""
     order = open_order(providers=["stripe", "sumup"])
-    placing.pay_again(order.id, "sumup", payer_id=None)
+    managing.pay_again(order.id, "sumup", payer_id=None)
     assert ended() == []
     order = again(order)
     assert order.event is not None
     order.event.sales_close_at = clock.now() - timedelta(minutes=1)
     db.session.commit()
     with pytest.raises(DomainError):
-        placing.pay_again(order.id, "stripe", payer_id=None)
+        managing.pay_again(order.id, "stripe", payer_id=None)
     assert (again(order).state, [kind for kind, _ in ended()]) == (
         OrderState.CANCELLED,
         ["order_cancelled"],
     )
     with pytest.raises(DomainError):
-        placing.pay_again(order.id, "stripe", payer_id=None)
+        managing.pay_again(order.id, "stripe", payer_id=None)
     assert len(mails("order_cancelled")) == 1
 
 

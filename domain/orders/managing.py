@@ -1,0 +1,255 @@
+"""Finding an order by its code, and what its buyer, its organiser or staff may do with it afterwards."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterable
+from datetime import timedelta
+
+from sqlalchemy import bindparam, func, select
+from sqlalchemy.orm import joinedload, selectinload
+
+import config
+from domain import addresses, clock, locks, timeline, urls
+from domain.errors import DomainError, NotFound
+from domain.orders import still_payable
+from domain.payments import creating, fulfilment, reconciling, replacements, starting
+from domain.post import outbox
+from extensions import db, queue
+from models import (
+    PAYMENT_ACTIVE,
+    Event,
+    Order,
+    OrderLine,
+    OrderState,
+    Payment,
+    PaymentState,
+    TicketState,
+)
+
+_PAYABLE = (OrderState.PENDING, OrderState.PENDING_VERIFICATION)
+_CANCELLING = (
+    "The payment service has not confirmed yet that this order is cancelled. We keep asking, so it need not "
+    "be done again: the order’s page says when it is. Please don’t pay meanwhile."
+)
+_CONFIRMING = (
+    "The bank is confirming a payment for this order, so it cannot be cancelled now. If the bank refuses it, "
+    "the order ends by itself."
+)
+_CLOSED = (OrderState.FAILED, OrderState.EXPIRED, OrderState.CANCELLED)
+# Made once. An order's payments and lines are few, so they come with it in one query.
+_WITH_PAYMENTS = select(Order).where(Order.code == bindparam("code")).options(joinedload(Order.payments))
+_WHOLE = _WITH_PAYMENTS.options(
+    joinedload(Order.event).joinedload(Event.organiser),
+    joinedload(Order.lines).joinedload(OrderLine.ticket_type),
+    selectinload(Order.tickets),
+)
+
+
+def find(code: str, secret: str, *, whole: bool = False) -> Order:
+    """The order behind a link, with its payments; `whole`: with all that its page shows.
+
+    NotFound alike for a wrong code and a wrong secret.
+    """
+    query = _WHOLE if whole else _WITH_PAYMENTS
+    order = db.session.scalars(query, {"code": canonical(code)}).unique().one_or_none()
+    if order is None or not hmac.compare_digest(order.secret.encode(), secret.encode()):
+        raise NotFound("no_order", "There is no order at this address. Check that the link is complete.")
+    return order
+
+
+def canonical(code: str) -> str:
+    """An order's code as it is stored, however a link spells it: it is found, and counted, by that."""
+    return code.upper()
+
+
+def cancel(order: Order, *, door: str, actor_id: int | None = None, replaced: bool = False) -> Order:
+    """Close the order's payment at the provider and give its tickets back. Commits. Paid in between wins.
+
+    Where the provider does not confirm it, DomainError says so, and the sweep goes on until it does. Its
+    buyer is mailed that it ended, unless they have just done it on the page, or another order has `replaced`
+    this one.
+    """
+    order_id = order.id
+    if order.state not in _PAYABLE:
+        raise DomainError("not_cancellable", "This order cannot be cancelled any more.")
+    payment = reconciling.active(order)
+    if payment is not None:
+        payment_id = payment.id
+        locks.in_one_transaction(lambda: _remember_cancel(payment_id, door, actor_id, replaced))
+        quietly = replaced or door == "order_page"
+        outcome = reconciling.reconcile(
+            payment_id, door=door, actor_id=actor_id, closing=True, quietly=quietly
+        )
+        if outcome.error is not None:
+            raise DomainError("provider_silent", _CANCELLING)
+        if outcome.state is PaymentState.PROCESSING:
+            raise DomainError("confirming", _CONFIRMING)
+        if outcome.state in PAYMENT_ACTIVE:
+            raise DomainError("cancelling", _CANCELLING)
+    return db.session.get_one(Order, order_id, populate_existing=True)
+
+
+def _remember_cancel(payment_id: int, door: str, actor_id: int | None, replaced: bool) -> None:
+    """Write the wish down before the call: if its answer is lost, the end is still a cancellation.
+
+    What the order keeps is kept until now only, so that whoever asks the provider next closes it there.
+    """
+    payment, order = locks.payment_and_order(payment_id)
+    if not payment.is_active:
+        return
+    now = clock.now()
+    if payment.state is not PaymentState.PROCESSING:
+        payment.closes_at = min(payment.closes_at or now, now)
+        payment.next_check_at = now
+    payment.cancel_asked_at = payment.cancel_asked_at or now
+    # Whoever cancels it now knows of its end, even if it was to be replaced before.
+    payment.replacing_since = now if replaced else None
+    if not timeline.has(payment, "cancel_asked"):
+        words = "Asked to cancel this payment."
+        timeline.note(order, "cancel_asked", words, door=door, payment=payment, actor_id=actor_id)
+
+
+def pay_again(
+    order_id: int, provider_name: str, *, payer_id: int | None, door: str = "order_page"
+) -> Payment | None:
+    """A new attempt to pay an order that failed, expired or was cancelled; or the one that is open.
+
+    `payer_id` is the member who is logged in. An order that was given up is paid by the rules and at the
+    price of today, or not at all: see `domain/orders/paying_again.py`.
+    """
+    order = db.session.get_one(Order, order_id)
+    still_payable.check_payer(order, provider_name, payer_id)
+    current = reconciling.active(order)
+    # Who only changes the way to pay has the hold still, and with it the price of the day they ordered.
+    held = current is not None
+    closed = False
+    if current is not None and current.provider != provider_name:
+        replacements.begin(current.id)
+        closed = reconciling.reconcile(current.id, door=door, closing=True, quietly=True).changed
+    elif current is not None and current.cancel_asked_at is not None:
+        raise DomainError("cancelling", _CANCELLING)
+    elif current is not None and current.state is not PaymentState.CREATED:
+        still_payable.check_not_cancelled(order)
+        return current
+
+    def work() -> Order:
+        order = locks.order(order_id)
+        db.session.expire(order, ["payments"])
+        if reconciling.active(order) is None:
+            if order.state not in _CLOSED:
+                raise DomainError("not_payable", "This order does not need another payment.")
+            still_payable.check_still_on_sale(order)
+            if not held:
+                still_payable.check_as_new(order)
+            creating.prepare(order, provider_name)
+            order.state = OrderState.PENDING
+            order.failure_reason = order.failure_code = ""
+            timeline.note(order, "retry", "The buyer tries again.", door=door)
+            fulfilment.hold(order)
+        return order
+
+    # Of an end that was there before, the buyer knows: they made it on this page, or were mailed.
+    with replacements.taking_over(order_id if closed else None):
+        ready = locks.in_one_transaction(work)
+    return starting.open_at_provider(ready, door=door)
+
+
+def correct_email(order: Order, email: str) -> None:
+    """Send the order's mails to another address, until it is paid. Commits and mails the link there."""
+    address = addresses.normal(email)
+
+    def work() -> None:
+        locked = locks.order(order.id)
+        if locked.state not in (*_PAYABLE, *_CLOSED):
+            raise DomainError(
+                "too_late",
+                f"The tickets are sent already. Write to {config.get().support_email} to change the address.",
+            )
+        if address == addresses.settled(locked.email):
+            return
+        timeline.note(
+            locked,
+            "address_corrected",
+            f"{addresses.shown(locked.email)} -> {addresses.shown(address)}",
+            door="order_page",
+        )
+        locked.email = address
+        outbox.stage("order_received", key=f"order:{locked.id}:received:{address}", to=address, order=locked)
+
+    locks.in_one_transaction(work)
+    queue.soon("deliver_mail")
+
+
+def resend(order: Order, *, door: str, actor_id: int | None = None) -> None:
+    """Owe the buyer the tickets' mail once more. Commits."""
+
+    def work() -> None:
+        locked = locks.order(order.id)
+        if not locked.tickets:
+            raise DomainError("no_tickets", "This order has no tickets to send.")
+        sent = sum(1 for entry in locked.timeline if entry.what == "resent") + 1
+        outbox.stage("tickets", key=f"order:{locked.id}:fulfilled:{sent}", to=locked.email, order=locked)
+        timeline.note(
+            locked,
+            "resent",
+            f"Tickets sent again to {addresses.shown(locked.email)}.",
+            door=door,
+            actor_id=actor_id,
+        )
+
+    locks.in_one_transaction(work)
+    queue.soon("deliver_mail")
+
+
+def withdraw(order: Order, ticket_ids: Iterable[int], *, reason: str, door: str, actor_id: int) -> int:
+    """Void tickets that cost nothing, such as a guest's, and give their stock back. Commits; how many.
+
+    Tickets that were paid for are voided by a refund.
+    """
+    chosen = set(ticket_ids)
+
+    def work() -> int:
+        locked = locks.order(order.id)
+        if locked.total_minor:
+            raise DomainError("paid_for", "These tickets were paid for: refund them instead.")
+        some = [t for t in locked.tickets if t.id in chosen and t.state is not TicketState.VOID]
+        if not some:
+            raise DomainError("no_tickets", "Choose the tickets that stop being valid.")
+        fulfilment.take_back(locked, some, reason)
+        words = f"{len(some)} ticket{'s' if len(some) != 1 else ''} withdrawn: {reason}"
+        timeline.note(locked, "withdrawn", words, door=door, actor_id=actor_id)
+        return len(some)
+
+    return locks.in_one_transaction(work)
+
+
+def mail_links(email: str) -> None:
+    """Mail an address the links to its recent orders, if there are any. Says nothing either way. Commits."""
+    address = addresses.normal(email)
+    now = clock.now()
+    found = db.session.scalars(
+        select(Order)
+        .where(
+            func.lower(Order.email).in_(addresses.spellings(address)),
+            Order.created_at >= now - timedelta(days=400),
+        )
+        .order_by(Order.id.desc())
+        .limit(20)
+    ).all()
+    if found:
+        links = [
+            {
+                "code": order.code,
+                "title": order.event.title
+                if order.event is not None and order.sells_tickets
+                else order.lines[0].description,
+                "url": urls.order(order),
+            }
+            for order in found
+        ]
+        # One such mail in a minute at most, however often the form is sent.
+        key = f"links:{address}:{now:%Y-%m-%dT%H:%M}"
+        outbox.stage("order_links", key=key, to=address, context={"links": links})
+        db.session.commit()
+        queue.soon("deliver_mail")
