@@ -13,19 +13,16 @@ from sqlalchemy.exc import DataError, SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-import cli
 import config
 import extensions
 import logs
-from blueprints import assets, door, front, gate, office, organiser, people, shop, wallet
+from blueprints import assets, front, gate
 from blueprints.visitor import wants_json
 from domain import addresses, blocking, money, rendering
 from domain.connections import credentials
 from domain.errors import DomainError, NotFound
 from domain.office import database_connections
 from domain.providers import bulkhead, registry, shared_rate
-
-AREAS = (shop, wallet, people, door, organiser, office)
 
 
 def create_app(settings: config.Settings | None = None) -> Flask:
@@ -53,8 +50,7 @@ def create_app(settings: config.Settings | None = None) -> Flask:
     gate.register(app)
     _bind(app, settings)
     assets.register(app)
-    for area in AREAS:
-        area.register(app)
+    _add_pages(app)
     app.register_error_handler(DomainError, _domain_error)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(DataError, _data_error)
@@ -65,8 +61,16 @@ def create_app(settings: config.Settings | None = None) -> Flask:
     app.add_template_filter(rendering.when, "when")
     app.add_template_filter(registry.title, "provider")
     app.context_processor(lambda: {"settings": config.get(), "csp_nonce": lambda: g.get("csp_nonce", "")})
-    cli.register(app)
     return app
+
+
+def _add_pages(app: Flask) -> None:
+    """Add the pages and the commands, which are loaded now: whoever imports this module may want neither."""
+    import cli
+    from blueprints import door, office, organiser, people, shop, wallet
+
+    for area in (shop, wallet, people, door, organiser, office, cli):
+        area.register(app)
 
 
 def _is_command() -> bool:
