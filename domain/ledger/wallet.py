@@ -226,8 +226,10 @@ def expire_holds(now: datetime) -> int:
 
 
 def _expire_batch(now: datetime) -> int:
+    # A wallet that somebody holds keeps no other one waiting: its holds end in the next sweep.
     due = (
         select(WalletHold.id)
+        .join(Wallet, Wallet.id == WalletHold.wallet_id)
         .where(WalletHold.state == HoldState.HELD, WalletHold.expires_at <= now)
         .order_by(WalletHold.expires_at)
         .limit(_EXPIRE_BATCH)

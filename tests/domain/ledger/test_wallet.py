@@ -6,6 +6,7 @@ from contextlib import suppress
 from datetime import timedelta
 from threading import Barrier, BrokenBarrierError
 
+import psycopg
 import pytest
 from flask import Flask
 from sqlalchemy import event, func, select, update
@@ -240,6 +241,18 @@ def _queries(work: object) -> int:
     finally:
         event.remove(db.engine, "before_cursor_execute", counted)
     return count
+
+
+def test_a_wallet_that_somebody_holds_keeps_no_other_hold_from_its_end(app: Flask, database_url: str) -> None:
+    held, other = rich(1000, "held@example.org"), rich(1000, "other@example.org")
+    keep(held, 300, "first")
+    keep(other, 300, "second")
+    later = clock.now() + timedelta(hours=1)
+    with psycopg.connect(database_url) as stranger:
+        stranger.execute("SELECT 1 FROM wallets WHERE user_id = %s FOR UPDATE", (held.id,))
+        assert wallet.expire_holds(later) == 1
+        assert (purse(held.id), purse(other.id)) == ((1000, 300), (1000, 0))
+    assert wallet.expire_holds(later) == 1 and purse(held.id) == (1000, 0)
 
 
 # --- Side by side ---------------------------------------------------------------------------------------
