@@ -292,12 +292,14 @@ def backfill_command() -> None:
 
 
 @click.command("worker")
+@with_appcontext
 def worker() -> None:
     """Run the jobs: sweeps, mail, checks."""
     time_edge.run_worker()
 
 
 @click.command("clock")
+@with_appcontext
 def clock() -> None:
     """Enqueue the jobs at their times; sweeps once at its start."""
     time_edge.run_clock()

@@ -58,3 +58,16 @@ def has(payment: Payment, what: str) -> bool:
         TimelineEntry.what == what,
     )
     return db.session.scalar(noted.limit(1)) is not None
+
+
+# Doors of whoever runs Kassa, and what is written there in a person's own words.
+_STAFFS = ("admin", "command")
+_TYPED = frozenset(
+    ("decided", "failed", "cancelled", "expired", "polling_stopped", "polling_extended", "refund_asked")
+    + ("withdrawn", "fee_waived", "listing_decided", "address_corrected")
+)
+
+
+def is_staffs_word(entry: TimelineEntry) -> bool:
+    """Whether an entry's text was written by staff, so that it is between them and no organiser reads it."""
+    return entry.door in _STAFFS and entry.what in _TYPED

@@ -10,9 +10,11 @@ from flask import Flask
 
 from blueprints.office import (
     blueprint,
+    connections,
     doors,
     health,
     inbox,
+    listings,
     orders,
     organisers,
     records,
@@ -31,5 +33,6 @@ def register(app: Flask) -> None:
     app.register_blueprint(blueprint.bp)
     app.register_blueprint(blueprint.debug_bp)
     records.register(app)
-    app.register_blueprint(wallets.bp)
+    for own in (connections, listings, wallets):
+        app.register_blueprint(own.bp)
     health.register(app)

@@ -18,4 +18,3 @@ def register(app: Flask) -> None:
     app.register_blueprint(blueprint.bp)
     for own in (connections, publishing):
         app.register_blueprint(own.bp)
-        app.register_blueprint(own.admin_bp)

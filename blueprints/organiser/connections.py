@@ -1,4 +1,4 @@
-"""An organiser's own account at a provider: going there, coming back, ending it; for admins, all of them."""
+"""An organiser's own account at a provider: going there, coming back, ending it."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ from flask import Blueprint, flash, redirect, render_template, request, session,
 from werkzeug.wrappers import Response as BaseResponse
 
 from blueprints import visitor
-from blueprints.access import members_only, role_required
+from blueprints.access import members_only
 from domain.connections import linked_accounts
 from domain.errors import DomainError
 from extensions import limiter
-from models import Role
 
 bp = Blueprint("connections", __name__)
-admin_bp = Blueprint("admin_connections", __name__, url_prefix="/admin/connections")
 
 # Where the browser keeps what the provider is to bring back: nobody else's answer is taken.
 _STATE = "connecting"
@@ -73,9 +71,3 @@ def end(provider: str) -> BaseResponse:
 def _back(provider: str, words: str, category: str) -> BaseResponse:
     flash(words, category)
     return redirect(url_for("connections.begin", provider=provider), 303)
-
-
-@admin_bp.get("")
-@role_required(Role.ADMIN)
-def everyone() -> str:
-    return render_template("office/connections.html", shown=linked_accounts.for_admins())

@@ -1,4 +1,4 @@
-"""Publishing an event: what it costs, how that is paid; and, for admins, events whose fee went back."""
+"""Publishing an event: what it costs, and how that is paid."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ from flask import Blueprint, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
 from blueprints import visitor
-from blueprints.access import members_only, role_required
+from blueprints.access import members_only
 from blueprints.shop import order_page
 from domain.catalogue import payees
 from domain.errors import DomainError
 from domain.orders import publishing
 from domain.people import organisers
 from extensions import limiter
-from models import Role
 
 bp = Blueprint("listing", __name__, url_prefix="/organiser/events/<slug>/publish")
-admin_bp = Blueprint("admin_listing", __name__, url_prefix="/admin/listings")
 
 
 bp.after_request(visitor.not_kept)
@@ -67,27 +65,3 @@ def waive(slug: str) -> BaseResponse:
         return redirect(url_for("listing.pay", slug=slug), 303)
     flash("The fee is waived, and the event is on sale.", "success")
     return redirect(url_for("organiser.event", slug=slug), 303)
-
-
-# --- For admins -----------------------------------------------------------------------------------------
-
-
-@admin_bp.get("")
-@role_required(Role.ADMIN)
-def waiting() -> str:
-    return render_template(
-        "office/listings.html", waiting=publishing.waiting(), decisions=publishing.DECISIONS
-    )
-
-
-@admin_bp.post("/<int:event_id>")
-@role_required(Role.ADMIN)
-def decide(event_id: int) -> BaseResponse:
-    how, reason = request.form.get("how", ""), request.form.get("reason", "")
-    try:
-        event = publishing.decide(event_id, how, reason=reason, actor_id=visitor.member().id)
-    except DomainError as error:
-        flash(error.message, "warning")
-    else:
-        flash(f"“{event.title}” is {event.state} now.", "success")
-    return redirect(url_for("admin_listing.waiting"), 303)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from typing import Any
 
 from flask import Response, flash, g, redirect, render_template, request, url_for
 from flask_wtf import FlaskForm
@@ -13,11 +14,12 @@ from wtforms.validators import DataRequired, InputRequired, Length
 from blueprints import refunding
 from blueprints.organiser.blueprint import Page, act, bp, me
 from blueprints.organiser.forms import by_rule, text
-from domain import addresses, money
+from domain import addresses, money, timeline
 from domain.office import attendees, overview
 from domain.orders import managing, placing
 from domain.payments import refundable
-from models import Order, OrderState
+from domain.providers import failure_reasons
+from models import Order, OrderState, Role
 
 # --- Attendees ------------------------------------------------------------------------------------------
 
@@ -63,7 +65,19 @@ def order(code: str) -> str:
         order=found.order,
         left=left,
         plain=money.plain,
+        **_for_their_eyes(),
     )
+
+
+def _for_their_eyes() -> dict[str, Any]:
+    """What staff wrote about an order is between them: an organiser sees that something was done."""
+    if me().role is Role.ADMIN:
+        return {"outward": lambda code, reason: reason, "viewer_id": None, "is_hidden": None}
+    return {
+        "outward": failure_reasons.outward,
+        "viewer_id": me().id,
+        "is_hidden": timeline.is_staffs_word,
+    }
 
 
 def _order(code: str) -> Order:

@@ -54,3 +54,8 @@ _WORDS = {
 def words(code: str) -> str:
     """What the buyer reads: whole sentences; "" where there is nothing to say but that it ended."""
     return _WORDS.get(Reason(code), "") if code in set(Reason) else ""
+
+
+def outward(code: str, reason: str) -> str:
+    """What an organiser reads: the reason, but for what staff wrote, of which our own words stand there."""
+    return words(code) if code in (Reason.STAFF_CLOSED, Reason.STAFF_ENDED) else reason

@@ -1,7 +1,7 @@
 """The lines of calls to the providers' accounts, kept in Redis: all processes share an account's rate.
 
 Redis is asked for a place, and given 50 milliseconds. Where it has no answer, it is left alone for some
-seconds, and each process keeps to a quarter of the rate by itself (see `providers.Throttle`).
+seconds, and each process keeps to a quarter of the rate by itself (see `throttle.Throttle`).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class _Lines:
         self._away_until = 0.0
 
     def place(self, lines: Mapping[str, float], longest: float) -> float | None:
-        """See `providers.Shared`."""
+        """See `throttle.Shared`."""
         if monotonic() < self._away_until:
             raise throttle.NotShared
         keys = [f"kassa:line:{name}" for name in lines]

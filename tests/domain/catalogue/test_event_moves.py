@@ -111,7 +111,7 @@ def test_each_move_is_told_and_two_at_once_are_one_mail(app: Flask) -> None:
     assert "(before: Second)" in compose(mails("event_moved")[-1]).text
 
 
-def test_a_job_tells_them_at_once(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_tells_them_at_once(app: Flask) -> None:
     event = sold()
     events.update_event(event, moves=True, venue="Elsewhere")
     worker.moved_events()

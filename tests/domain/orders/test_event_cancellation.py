@@ -101,9 +101,7 @@ def told() -> dict[str, str]:
     return found
 
 
-def test_everybody_with_a_ticket_is_told_once(
-    app: Flask, sandbox: Sandbox, boss: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_everybody_with_a_ticket_is_told_once(app: Flask, sandbox: Sandbox, boss: int) -> None:
     event, other = make_event(), make_event("goes-on", price_minor=0)
     free = events.add_ticket_type(event, name="Free", price_minor=0, capacity=9).id
     bought(sandbox, event, 1)

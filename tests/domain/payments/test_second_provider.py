@@ -1,7 +1,7 @@
 """Another provider behind the same rules: organisers' accounts, its own deadlines, unsigned rings.
 
 The toy of docs/adding-a-provider.md has all of these, and Stripe none. Refunds without keys, which both lack,
-are in test_refunds_by_sum.py.
+are in test_refunds_by_list.py and test_lagging_refunds.py.
 """
 
 from __future__ import annotations

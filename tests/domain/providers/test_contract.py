@@ -1,6 +1,6 @@
 """The provider contract as one suite for every adapter: what each says, and does, of a payment.
 
-How calls go wrong, connected accounts and doorbells are in test_provider_contract_calls.py. A new adapter
+How calls go wrong, connected accounts and doorbells are in test_contract_calls.py. A new adapter
 needs a bench in tests/support/benches.py and nothing here; docs/adding-a-provider.md tells how.
 """
 
