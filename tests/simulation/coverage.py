@@ -150,13 +150,13 @@ _SELDOM = (
     ),
     *(
         "orders.event_cancellation.tell_holders",
+    "orders.event_cancellation._tell_refused",
         "payments.webhooks._unknown",
         "post.outbox._not_sent",
         "post.outbox._still_ours",
     ),
     *("payments.refunds._follow_up_by_list", "payments.refunds._take_turn", "sweep.lanes.give_back"),
-    *("sweep.account_history._not_told", "sweep.account_history._find_whose", "payments.settling.replace"),
-    *("catalogue.events._commit_event", "orders.placing._commit"),
+    *("sweep.account_history._find_whose", "payments.settling.replace", "catalogue.events._commit_event"),
 )
 # A sweep that dies has mostly died before it comes to these, its last duties.
 _LAST = (
