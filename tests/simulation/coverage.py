@@ -150,7 +150,7 @@ _SELDOM = (
     ),
     *(
         "orders.event_cancellation.tell_holders",
-    "orders.event_cancellation._tell_refused",
+        "orders.event_cancellation._tell_refused",
         "payments.webhooks._unknown",
         "post.outbox._not_sent",
         "post.outbox._still_ours",
