@@ -38,6 +38,8 @@ def enter(visit: Visit, *, javascript: bool = True) -> Visitor:
     keeper.page.get_by_label("PIN").fill(pin)
     keeper.press("Open the door")
     expect(keeper.page.get_by_label("Code on the ticket")).to_be_visible()
+    # The page is there before its script is: until then a form is sent as without one.
+    keeper.page.wait_for_load_state()
     return keeper
 
 

@@ -350,6 +350,12 @@ def test_a_number_that_now_is_another_s_process_is_left_alone(home: Home) -> Non
 # --- the whole
 
 
+def _heeds_all() -> None:
+    """However these tests were started: under nohup, a child would inherit that it ignores a hang-up."""
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("background", [False, True])
 def test_a_command_ends_on_every_signal_but_a_hang_up_that_nohup_ignores(
@@ -368,7 +374,7 @@ def test_a_command_ends_on_every_signal_but_a_hang_up_that_nohup_ignores(
     shell = 'trap "" INT HUP; exec "$@"' if background else 'exec "$@"'
     process = subprocess.Popen(
         ["/bin/sh", "-c", shell, "sh", sys.executable, "-c", waiting],
-        cwd=ROOT / "bin", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        cwd=ROOT / "bin", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, preexec_fn=_heeds_all,
     )  # fmt: skip
     assert process.stdout is not None and process.stdout.readline() == b"up\n"
     process.send_signal(signum)
