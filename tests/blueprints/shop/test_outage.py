@@ -1,6 +1,6 @@
 """A bad day: the provider is away for twenty minutes in the midst of a hundred purchases.
 
-Half the buyers who pay close the tab. Every paid order has its tickets, and everybody else a mail that is true.
+Half of those who pay close the tab. Every paid order has its tickets, and everybody else a true mail.
 """
 
 from __future__ import annotations
