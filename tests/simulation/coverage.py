@@ -201,8 +201,8 @@ class Coverage:
         for kind, counts in json.loads(path.read_text()).items():
             self.note_all(kind, Counter(counts))
 
-    def missing(self) -> list[str]:
-        """What was left out, in words; nothing when the runs were complete."""
+    def missing(self) -> tuple[list[str], list[str]]:
+        """What was left out, in words; and points of death that no list names. Nothing when all was used."""
         wanted = {
             "transition": [_words(pair) for pair in reachable()],
             "door": list(DOORS),
@@ -234,7 +234,7 @@ class Coverage:
             for name in self.used.get("point", Counter())
             if name not in DEATH_POINTS and not name.startswith(_SELDOM)
         ]
-        return left_out + unknown
+        return left_out, unknown
 
     def table(self) -> str:
         """Everything that was used, for a person."""

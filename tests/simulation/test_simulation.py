@@ -1,7 +1,8 @@
-"""Two thousand buyers' lives, in eight worlds; `--buyers` and `--seed` make it any number of others.
+"""Buyers' lives, in five worlds; `--buyers` and `--seed` make it any number of others.
 
-All worlds together must have used every transition, door, fault and point of death. Each leaves what it used
-in a directory that all test processes share, and whichever is the last adds it up.
+Two thousand lives must have used every transition, door, fault and point of death between them, as those of
+`python -m tests.simulation` do each night; of these here a handful may be left out. Each world leaves what
+it used in a directory that all test processes share, and whichever is the last adds it up.
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ from tests.simulation.world import World
 from tests.support.sandbox import Sandbox
 
 LIVES_A_WORLD = 250
+# As many as every run of the tests has time for, and what they may leave out.
+SHORT, HANDFUL = 5 * LIVES_A_WORLD, 8
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test for each world that the options ask for."""
     if "world_seed" not in metafunc.fixturenames:
         return
-    buyers = int(metafunc.config.getoption("--buyers", default=2000))
+    buyers = int(metafunc.config.getoption("--buyers", default=SHORT))
     first = int(metafunc.config.getoption("--seed", default=1))
     worlds = -(-buyers // LIVES_A_WORLD)
     lives = [min(LIVES_A_WORLD, buyers - n * LIVES_A_WORLD) for n in range(worlds)]
@@ -65,9 +68,11 @@ def test_whatever_happens_every_payment_ends_well(
     for path in saved:
         together.add(path)
     print(together.table())
-    # Fewer than two thousand lives, and those of seeds that were drawn, need not have seen everything.
-    if worlds * LIVES_A_WORLD >= 2000 and not pytestconfig.getoption("--keep", default=""):
-        assert not (missing := together.missing()), "\n".join(missing)
+    # Fewer lives, and those of seeds that were drawn, need not have seen everything.
+    if worlds * LIVES_A_WORLD >= SHORT and not pytestconfig.getoption("--keep", default=""):
+        left_out, new = together.missing()
+        most = 0 if worlds * LIVES_A_WORLD >= 2000 else HANDFUL
+        assert not new and len(left_out) <= most, "\n".join([*new, *left_out])
 
 
 def test_a_seed_takes_the_same_steps_again(app: Flask, sandbox: Sandbox) -> None:
