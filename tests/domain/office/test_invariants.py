@@ -39,7 +39,7 @@ def by_hand(statement: str, **values: object) -> None:
 
 
 def alerts() -> list[OutboxMail]:
-    return list(db.session.scalars(select(OutboxMail).filter_by(kind="alert")))
+    return list(db.session.scalars(select(OutboxMail).filter_by(kind="alert").order_by(OutboxMail.id)))
 
 
 def test_honest_data_holds(app: Flask) -> None:

@@ -250,7 +250,8 @@ def asked_of_sumup(sandbox: Sandbox) -> int:
 
 
 def alerts_about_refunds() -> list[OutboxMail]:
-    return list(db.session.scalars(select(OutboxMail).where(OutboxMail.key.startswith("not_paid_back:"))))
+    told = select(OutboxMail).where(OutboxMail.key.startswith("not_paid_back:"))
+    return list(db.session.scalars(told.order_by(OutboxMail.id)))
 
 
 def test_an_account_that_is_silent_keeps_no_other_waiting(sandbox: Sandbox, olgas: Event) -> None:

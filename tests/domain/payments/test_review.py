@@ -211,7 +211,7 @@ def test_what_a_person_has_accepted_is_not_taken_back_by_the_next_reading(
     settle(payment, "paid", **changes)
     assert fresh(payment).state is PaymentState.PAID
     assert state_of(order) is OrderState.COMPLETED
-    alerts = db.session.scalars(select(OutboxMail).filter_by(kind="alert")).all()
+    alerts = db.session.scalars(select(OutboxMail).filter_by(kind="alert").order_by(OutboxMail.id)).all()
     assert len(alerts) == 1
     # Another difference was not what the person looked at.
     settle(payment, "paid", **{**changes, "account": "acct_another"})

@@ -91,7 +91,8 @@ def told(payment: Payment) -> list[str]:
 
 
 def alerts(key: str) -> list[OutboxMail]:
-    return list(db.session.scalars(select(OutboxMail).where(OutboxMail.key.startswith(key))))
+    told = select(OutboxMail).where(OutboxMail.key.startswith(key)).order_by(OutboxMail.id)
+    return list(db.session.scalars(told))
 
 
 # --- Start ----------------------------------------------------------------------------------------------

@@ -307,7 +307,8 @@ def _break(_: int) -> settling.Outcome:
 
 
 def alerts_of(key: str) -> list[OutboxMail]:
-    return list(db.session.scalars(select(OutboxMail).where(OutboxMail.key.startswith(key))))
+    told = select(OutboxMail).where(OutboxMail.key.startswith(key)).order_by(OutboxMail.id)
+    return list(db.session.scalars(told))
 
 
 def test_one_payment_that_cannot_be_read_stops_the_others_for_a_day(sandbox: Sandbox, name: str) -> None:
