@@ -15,11 +15,16 @@ from domain.payments.refund_plans import Plan
 from models import Order, RefundState
 
 
+def why(longest: int = 300) -> StringField:
+    """A form's field for the reason that must be given. Templates show it by `why` of office/parts.html."""
+    return StringField(validators=[DataRequired("Say why."), Length(max=longest)])
+
+
 class RefundForm(FlaskForm):
     payment_id = IntegerField(validators=[DataRequired()])
     # Left empty, the ticked tickets say how much.
     amount = StringField(validators=[Length(max=40)])
-    reason = StringField(validators=[DataRequired("Say why."), Length(max=300)])
+    reason = why()
     tickets = SelectMultipleField(coerce=int, validate_choice=False)
     # What the page before said would happen; without it, that is said first.
     shown = StringField()

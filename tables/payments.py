@@ -52,7 +52,7 @@ PAYMENT_NEXT: dict[PaymentState, frozenset[PaymentState]] = {
     PaymentState.FAILED: frozenset({PaymentState.PROCESSING, PaymentState.PAID}) | _REVIEW,
     PaymentState.CANCELLED: frozenset({PaymentState.PROCESSING, PaymentState.PAID}) | _REVIEW,
     PaymentState.EXPIRED: frozenset({PaymentState.PROCESSING, PaymentState.PAID}) | _REVIEW,
-    # Only by a person, and recorded: see settling.decide().
+    # Only by a person, and recorded: see settling.override().
     PaymentState.REVIEW: _LIVE,
 }
 # The states in which a payment keeps its order from starting another one.

@@ -17,7 +17,7 @@ from launcher.processes import Keeper
 from launcher.say import Step
 from launcher.servers import Postgres, Redis
 
-DESCRIPTION = """Check and test everything: ruff, mypy, then pytest on three processes, with Chromium,
+DESCRIPTION = """Check and test everything: ruff, mypy, then pytest on four processes, with Chromium,
 PostgreSQL and Redis. Given arguments, they go to pytest, and pytest alone runs: ./bin/test tests -k refund"""
 CHECKS = (
     ("Lint", ["ruff", "check", "."]),
@@ -79,9 +79,9 @@ def _services(home: Home, keeper: Keeper) -> dict[str, str]:
 def _all(env: dict[str, str]) -> int:
     """Every check, even after one failed: the first failure is rarely the only one."""
     failed = [title for title, command in CHECKS if _run(title, command, env)]
-    # Three processes: the smallest machines have two cores, and browsers, servers that start and those that
+    # Four processes: the smallest machines have two cores, and browsers, servers that start and those that
     # are killed let a core wait. Tests that share a server say so with xdist_group.
-    if _run("Tests", ["pytest", "-n", "3", "--dist", "loadgroup"], env):
+    if _run("Tests", ["pytest", "-n", "4", "--dist", "loadgroup"], env):
         failed.append("Tests")
     if failed:
         say.problem(f"Failed: {', '.join(failed)}")

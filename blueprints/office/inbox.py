@@ -16,7 +16,7 @@ from models import PaymentState
 
 
 class ResolveForm(FlaskForm):
-    how = SelectField(choices=[(way, way) for way in incident_decisions.WAYS])
+    how = SelectField(choices=[(one, one) for one in incident_decisions.RESOLUTIONS])
     reason = TextAreaField(validators=[DataRequired("Say why."), Length(max=1000)])
 
 
@@ -41,7 +41,10 @@ def inbox() -> str:
 def incident(incident_id: int) -> str:
     found = overview.incident(incident_id)
     return render_template(
-        "office/incident.html", incident=found, kinds=incidents.KINDS, ways=incident_decisions.ways(found)
+        "office/incident.html",
+        incident=found,
+        kinds=incidents.KINDS,
+        resolutions=incident_decisions.resolutions(found),
     )
 
 

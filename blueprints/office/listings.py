@@ -27,7 +27,7 @@ def waiting() -> str:
 def decide(event_id: int) -> BaseResponse:
     how, reason = request.form.get("how", ""), request.form.get("reason", "")
     try:
-        event = publishing.decide(event_id, how, reason=reason, actor_id=visitor.member().id)
+        event = publishing.decide_review(event_id, how, reason=reason, actor_id=visitor.member().id)
     except DomainError as error:
         flash(error.message, "warning")
     else:

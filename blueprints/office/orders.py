@@ -5,8 +5,8 @@ from __future__ import annotations
 from flask import render_template, request, url_for
 from flask_wtf import FlaskForm
 from werkzeug.wrappers import Response
-from wtforms import IntegerField, SelectField, StringField
-from wtforms.validators import DataRequired, InputRequired, Length
+from wtforms import IntegerField, SelectField
+from wtforms.validators import DataRequired, InputRequired
 
 from blueprints import refunding
 from blueprints.office.blueprint import act, bp, chosen, me, text
@@ -35,23 +35,23 @@ _OUTCOMES = {
 class DecideForm(FlaskForm):
     payment_id = IntegerField(validators=[DataRequired()])
     state = SelectField(choices=[(s.value, s.value) for s in PaymentState])
-    note = StringField(validators=[DataRequired("Say why."), Length(max=300)])
+    note = refunding.why()
 
 
 class StopForm(FlaskForm):
     payment_id = IntegerField(validators=[DataRequired()])
-    reason = StringField(validators=[DataRequired("Say why."), Length(max=300)])
+    reason = refunding.why()
 
 
 class ExtendForm(FlaskForm):
     payment_id = IntegerField(validators=[DataRequired()])
     minutes = IntegerField(validators=[InputRequired("Give the minutes as a whole number.")])
-    note = StringField(validators=[DataRequired("Say why."), Length(max=300)])
+    note = refunding.why()
 
 
 class ApproveForm(FlaskForm):
     payment_id = IntegerField(validators=[DataRequired()])
-    note = StringField(validators=[DataRequired("Say why."), Length(max=300)])
+    note = refunding.why()
 
 
 # --- The front page and orders --------------------------------------------------------------------------
@@ -132,7 +132,7 @@ def decide(code: str) -> Response:
         form = DecideForm()
         checked(form)
         payment_id, state = _payment(code, form.payment_id.data), PaymentState(form.state.data)
-        outcome = settling.decide(payment_id, state=state, actor_id=me(), note=text(form.note))
+        outcome = settling.override(payment_id, state=state, actor_id=me(), note=text(form.note))
         return "success", f"The payment is {outcome.state} now."
 
     return act(do, _page_of(code))

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 import flask_admin
 from babel.dates import format_datetime
-from flask import Flask, abort, g, request
+from flask import Flask, abort, g, request, url_for
 from flask_admin.contrib.sqla import ModelView
 from flask_admin.model.typefmt import BASE_FORMATTERS
 from flask_wtf import FlaskForm
@@ -224,8 +224,8 @@ class EventView(_Records):
 
     def prepared(self, form: FlaskForm, row: Event | None) -> FlaskForm:
         owner = row.organiser_id if row is not None else None
-        form.providers.choices = organiser_events.ways(owner)
-        form.providers.description = organiser_events.say_ways(owner)
+        form.providers.choices = organiser_events.provider_choices(owner)
+        form.providers.description = organiser_events.describe_choices(owner)
         # Cancelling has a page of its own, which tells the buyers; a fee that went back sets "review".
         states = dict.fromkeys((EventState.DRAFT, EventState.PUBLISHED))
         if row is not None:
@@ -372,7 +372,7 @@ class PageView(_Records):
 
 
 def _door_link(view: object, context: object, row: DoorPass, name: str) -> str:
-    return Markup('<a href="/admin/events/{}/door">{}</a>').format(row.event.slug, row.event.title)
+    return Markup('<a href="{}">{}</a>').format(url_for("door.passes", slug=row.event.slug), row.event.title)
 
 
 class DoorPassView(_Records):

@@ -50,8 +50,8 @@ class EventForm(EventFields):
 
 def _offer_ways(form: EventForm, owner: int | None) -> None:
     """The form's ways to pay, and whose accounts they are."""
-    form.providers.choices = organiser_events.ways(owner)
-    form.providers.description = organiser_events.say_ways(owner)
+    form.providers.choices = organiser_events.provider_choices(owner)
+    form.providers.description = organiser_events.describe_choices(owner)
 
 
 @bp.get("/")

@@ -9,7 +9,7 @@ from flask import Response, flash, g, redirect, render_template, request, url_fo
 from flask_wtf import FlaskForm
 from werkzeug.wrappers import Response as BaseResponse
 from wtforms import IntegerField, SelectField, SelectMultipleField, StringField
-from wtforms.validators import DataRequired, InputRequired, Length
+from wtforms.validators import InputRequired, Length
 
 from blueprints import refunding
 from blueprints.organiser.blueprint import Page, act, bp, me
@@ -108,7 +108,7 @@ def refund(code: str) -> Page:
 
 
 class WithdrawForm(FlaskForm):
-    reason = StringField(validators=[DataRequired("Say why."), Length(max=200)])
+    reason = refunding.why(200)
     tickets = SelectMultipleField(coerce=int, validate_choice=False)
 
 

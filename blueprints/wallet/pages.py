@@ -77,7 +77,7 @@ def _topup_page(problem: str = "") -> str:
     return render_template(
         "wallet/topup.html",
         choices=list(zip(settings.topup_amounts, top_ups.amounts(), strict=True)),
-        ways=top_ups.ways(),
+        ways=top_ups.ways_to_pay(),
         purse=wallet.purses(visitor.member())[0],
         closed="" if settings.sales_open else top_ups.closed_words(),
         unfinished=top_ups.unfinished(visitor.member()),

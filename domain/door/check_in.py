@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, TypeAlias, cast
@@ -34,10 +34,11 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import aliased
 from sqlalchemy.sql.dml import ReturningInsert
 
-from domain import addresses, clock, codes, folding, locks
+from domain import addresses, clock, folding, locks
 from domain.door.staff import Doorkeeper
 from domain.errors import DomainError
-from domain.tickets import issuing
+from domain.tickets import holders, issuing
+from domain.tickets.holders import Holder
 from domain.tickets.issuing import Claim, ClaimKind
 from extensions import Base, db
 from models import CheckIn, Event, Order, Ticket, TicketState, TicketType, Verdict
@@ -422,64 +423,25 @@ def recent(keeper: Doorkeeper, limit: int = 6) -> Sequence[CheckIn]:
     ).all()
 
 
-@dataclass(frozen=True)
-class Guest:
-    """A ticket as the door sees it. `email` has all but its first letter and its host hidden."""
-
-    code: str
-    holder: str
-    type: str
-    order_code: str
-    email: str
-    state: TicketState
-    checked_in_at: datetime | None
-    checked_in_by: str
-    guest_list: bool
-
-
-def search(event: Event, words: str) -> list[Guest]:
+def search(event: Event, words: str) -> list[Holder]:
     """The event's tickets of a name, a mail address, an order or a code; at most 20, by name.
 
-    Every word must be found, as folding.matches() finds one.
+    Every word must be found. Of an address only its first letter and its host are shown.
     """
-    found = folding.matches(words, folding.searchable(Order), func.lower(Ticket.code))
-    code = codes.clean(words)
     if not folding.fold(words):
         return []
-    wanted = or_(found, Ticket.code == code) if code else found
-    return _guests(_select_guests(event).where(wanted).limit(_FOUND_AT_MOST))
+    return _by_name(holders.of_event(event).where(holders.matching(words)).limit(_FOUND_AT_MOST))
 
 
-def door_list(event: Event) -> list[Guest]:
+def door_list(event: Event) -> list[Holder]:
     """Everybody who may come, by name: for printing. Void tickets are left out."""
-    return _guests(_select_guests(event).where(Ticket.state != TicketState.VOID))
+    return _by_name(holders.of_event(event).where(Ticket.state != TicketState.VOID))
 
 
-def _select_guests(event: Event) -> Select[*tuple[Any, ...]]:
-    """The columns of a Guest, of one event, in the order of a list on paper."""
-    return (
-        select(
-            Ticket.code,
-            Ticket.holder,
-            TicketType.name.label("type"),
-            Order.code.label("order_code"),
-            Order.email,
-            Ticket.state,
-            Ticket.checked_in_at,
-            Ticket.checked_in_by,
-            Order.guest_of_id.is_not(None).label("guest_list"),
-        )
-        .join(TicketType, TicketType.id == Ticket.ticket_type_id)
-        .join(Order, Order.id == Ticket.order_id)
-        .where(Ticket.event_id == event.id)
-        .order_by(func.lower(Ticket.holder), Order.id, Ticket.number)
-    )
-
-
-def _guests(query: Select[*tuple[Any, ...]]) -> list[Guest]:
-    return [
-        Guest(**(row._asdict() | {"email": hide_address(row.email)})) for row in db.session.execute(query)
-    ]
+def _by_name(query: Select[*tuple[Any, ...]]) -> list[Holder]:
+    """In the order of a list on paper."""
+    found = holders.read(query.order_by(func.lower(Ticket.holder), Order.id, Ticket.number))
+    return [replace(holder, email=hide_address(holder.email)) for holder in found]
 
 
 def hide_address(email: str) -> str:

@@ -173,7 +173,7 @@ def _listing_fee() -> Finding:
     if not price.amount_minor:
         return Finding("listing_fee", title, OK, "Organisers publish events for nothing.")
     words = f"Publishing an event costs {money.show(price.amount_minor, price.currency)}"
-    ways = publishing.ways_of_all(price)
+    ways = publishing.ways_for_everybody(price)
     if ways:
         labels = " or ".join(way.label for way in ways)
         return Finding("listing_fee", title, OK, f"{words}, paid by {labels}.")

@@ -105,7 +105,7 @@ def steps(event: Event) -> list[Step]:
     ]
 
 
-def ways(organiser_id: int | None) -> list[tuple[str, str]]:
+def provider_choices(organiser_id: int | None) -> list[tuple[str, str]]:
     """The outside providers that an organiser may choose to sell by, as (name, what the choice says).
 
     Their own accounts come first. One whose account is not connected may be chosen, but sells only once it
@@ -135,7 +135,7 @@ def preselected(organiser_id: int) -> list[str]:
     return [name for name in registry.names() if connected.get((organiser_id, name)) is not None]
 
 
-def say_ways(organiser_id: int | None) -> str:
+def describe_choices(organiser_id: int | None) -> str:
     """What the choice of the ways to pay means, and whose account the money goes to."""
     words = "None ticked: all that are set up."
     if organiser_id is None:

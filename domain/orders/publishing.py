@@ -55,9 +55,9 @@ def due(event: Event) -> Fee:
     return price
 
 
-def ways(user: User, price: Fee) -> list[Way]:
+def ways_to_pay(user: User, price: Fee) -> list[Way]:
     """How this member can pay the fee: into the platform's own accounts, or from their wallet."""
-    found = ways_of_all(price)
+    found = ways_for_everybody(price)
     wallet = db.session.scalar(select(Wallet).filter_by(user_id=user.id, currency=price.currency))
     if wallet is not None and wallet.available_minor >= price.amount_minor:
         inside = (registry.get(name) for name in registry.names())
@@ -65,7 +65,7 @@ def ways(user: User, price: Fee) -> list[Way]:
     return found
 
 
-def ways_of_all(price: Fee) -> list[Way]:
+def ways_for_everybody(price: Fee) -> list[Way]:
     """How everybody can pay a fee of that much: into the platform's own accounts."""
     return [
         Way(provider.name, provider.label)
@@ -97,7 +97,7 @@ def offer(event: Event, user: User) -> Offer:
         _check(event, user)
     except DomainError as error:
         return Offer(Fee(0, event.currency), [], unpaid(event), error.message)
-    found = ways(user, price) if price.amount_minor else []
+    found = ways_to_pay(user, price) if price.amount_minor else []
     problem = ""
     if price.amount_minor and not found:
         problem = f"The fee cannot be paid here just now. Write to {config.get().support_email}."
@@ -119,7 +119,7 @@ def publish(event: Event, user: User, provider: str | None, *, shown: str | None
     if not price.amount_minor:
         events.update_event(event, state=EventState.PUBLISHED)
         return None
-    if provider is None or provider not in [way.name for way in ways(user, price)]:
+    if provider is None or provider not in [way.name for way in ways_to_pay(user, price)]:
         raise DomainError("provider", "Choose how to pay the fee.")
     prices.check_one(price.amount_minor, price.currency, shown, at_once=prices.paid_at_once(provider))
     return _order(event, user, price, provider)
@@ -300,7 +300,7 @@ def waiting() -> list[Waiting]:
     return [Waiting(event, _latest(event)) for event in found]
 
 
-def decide(event_id: int, how: str, *, reason: str, actor_id: int) -> Event:
+def decide_review(event_id: int, how: str, *, reason: str, actor_id: int) -> Event:
     """An admin takes an event out of review: published again, or cancelled. Recorded; commits.
 
     DomainError when it is not in review (any more), or without a reason.

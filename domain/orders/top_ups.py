@@ -63,7 +63,7 @@ def chosen_amount(text: str) -> int:
     return offered[text]
 
 
-def ways() -> list[Way]:
+def ways_to_pay() -> list[Way]:
     """How a wallet can be topped up: the providers that take its currency, into the house's accounts."""
     currency = config.get().wallet_currency
     return [Way(p.name, p.label) for p in payees.offered(None) if p.supports(currency)]
@@ -79,11 +79,11 @@ def start_top_up(
 ) -> Order:
     """The order that a top-up form makes, the same again for the same form, amount and provider. Commits.
 
-    `provider` is one of `ways()`; None is the first of them.
+    `provider` is one of `ways_to_pay()`; None is the first of them.
     """
     if not config.get().sales_open:
         raise DomainError("sales_closed", closed_words())
-    if provider is not None and provider not in [way.name for way in ways()]:
+    if provider is not None and provider not in [way.name for way in ways_to_pay()]:
         raise DomainError("provider", "Choose how to pay.")
     # A form that is sent again with another choice is another order; another member's never is this one.
     said = f"top-up:{user.id}:{amount_minor}:{form_token}" + (f":{provider}" if provider else "")

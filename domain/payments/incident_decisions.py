@@ -21,9 +21,9 @@ from models import Incident, LineKind, Order, OrderState, Payment, PaymentState,
 
 log = structlog.get_logger(__name__)
 
-WAYS = ("issue", "refund", "wallet", "dismiss")
+RESOLUTIONS = ("issue", "refund", "wallet", "dismiss")
 # What money that went back already can come to: somebody has looked at it, or says whether it went.
-_WAYS_OF = {
+_RESOLUTIONS_OF = {
     "given_back_too_much": ("dismiss",),
     "won_beside_refund": ("refund", "dismiss"),
     "kept_without_goods": ("refund", "dismiss"),
@@ -32,10 +32,10 @@ _WAYS_OF = {
 }
 
 
-def ways(incident: Incident) -> tuple[str, ...]:
+def resolutions(incident: Incident) -> tuple[str, ...]:
     """How this incident can be decided."""
-    able = _WAYS_OF.get(incident.kind, WAYS)
-    return able if _is_in_the_house(incident) else tuple(way for way in able if way != "wallet")
+    able = _RESOLUTIONS_OF.get(incident.kind, RESOLUTIONS)
+    return able if _is_in_the_house(incident) else tuple(one for one in able if one != "wallet")
 
 
 def _is_in_the_house(incident: Incident) -> bool:
@@ -49,8 +49,8 @@ def _is_in_the_house(incident: Incident) -> bool:
 
 def resolve(incident_id: int, *, how: str, reason: str, actor_id: int | None) -> Incident:
     """Decide an incident. Commits; raises DomainError with the words for whoever decides."""
-    if how not in WAYS:
-        raise DomainError("unknown_decision", f"Choose one of {', '.join(WAYS)}.")
+    if how not in RESOLUTIONS:
+        raise DomainError("unknown_decision", f"Choose one of {', '.join(RESOLUTIONS)}.")
     if not reason.strip():
         raise DomainError("reason_needed", "Say why: the reason is kept on the order's timeline.")
     if how == "refund":
@@ -138,11 +138,11 @@ def _decide(incident_id: int, how: str, reason: str, actor_id: int | None) -> No
                 "refund_refused",
                 "The refund failed, so that this money is still here. Look, and decide again.",
             )
-        elif how not in _WAYS_OF.get(incident.kind, WAYS):
+        elif how not in _RESOLUTIONS_OF.get(incident.kind, RESOLUTIONS):
             raise DomainError(
                 "unknown_decision",
                 "What this is about went back or was used already, so that it can only be settled in another "
-                f"way: choose {' or '.join(ways(incident))}.",
+                f"way: choose {' or '.join(resolutions(incident))}.",
             )
         elif how == "issue":
             _issue(incident, payment, order, actor_id)
@@ -167,7 +167,7 @@ def _decide_refund(incident: Incident, payment: Payment, order: Order, how: str,
             "unknown_decision", "Choose refund if the money went back, or dismiss if it did not."
         )
     refund = db.session.get_one(Refund, incident.evidence["refund_id"])
-    refunds.decide(refund, payment, order, made=how == "refund", why=reason)
+    refunds.conclude_by_hand(refund, payment, order, made=how == "refund", why=reason)
 
 
 def _issue(incident: Incident, payment: Payment, order: Order, actor_id: int | None) -> None:

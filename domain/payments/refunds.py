@@ -320,7 +320,7 @@ def _wait_for_the_list(refund: Refund, payment: Payment, order: Order, failure: 
         incidents.refund_unclear(order, refund)
 
 
-def decide(refund: Refund, payment: Payment, order: Order, *, made: bool, why: str) -> None:
+def conclude_by_hand(refund: Refund, payment: Payment, order: Order, *, made: bool, why: str) -> None:
     """A person has looked up what became of a refund in review. Rows locked by the caller; no commit."""
     if refund.state is not RefundState.REVIEW:
         return

@@ -456,7 +456,7 @@ def replace(payment_id: int, door: str, why: str) -> int | None:
     return locks.in_one_transaction(work)
 
 
-def decide(payment_id: int, *, state: PaymentState, actor_id: int, note: str) -> Outcome:
+def override(payment_id: int, *, state: PaymentState, actor_id: int, note: str) -> Outcome:
     """A person takes a payment out of review: back to open or processing, or closed. Recorded; commits.
 
     They may also close one that is past its end and whose account cannot be asked, for nobody else ever

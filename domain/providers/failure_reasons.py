@@ -26,7 +26,7 @@ class Reason(StrEnum):
     NOT_CONNECTED = "not_connected"
     WALLET_SHORT = "wallet_short"
     STAFF_CLOSED = "staff_closed"
-    # It was being confirmed by a bank when a person ended it: see settling.decide.
+    # It was being confirmed by a bank when a person ended it: see settling.override.
     STAFF_ENDED = "staff_ended"
 
 

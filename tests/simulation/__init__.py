@@ -9,3 +9,9 @@ what Kassa wrote with the provider's own books and with the mail that was caught
 the provider and us, `deaths.py` wraps every step between a provider call and a commit, `oracle.py` judges,
 `coverage.py` says what a run must have used. `python -m tests.simulation` runs any number of lives.
 """
+
+from __future__ import annotations
+
+LIVES_A_WORLD = 250
+# The lives of every run of the tests, which has time for no more, and of every night.
+SHORT, NIGHTLY = 5 * LIVES_A_WORLD, 8 * LIVES_A_WORLD

@@ -18,6 +18,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.simulation import LIVES_A_WORLD, NIGHTLY
 from tests.simulation.regressions import LONG
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,7 +33,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tests.simulation", description=__doc__, epilog=f"What once failed: {once}."
     )
-    parser.add_argument("--buyers", type=int, default=2000, help="how many lives (default 2000)")
+    parser.add_argument("--buyers", type=int, default=NIGHTLY, help=f"how many lives (default {NIGHTLY})")
     seeds = parser.add_mutually_exclusive_group()
     seeds.add_argument("--seed", type=int, default=1, help="the first world's seed (default 1)")
     seeds.add_argument("--unseen", action="store_true", help="draw the first seed, and keep what breaks")
@@ -43,7 +44,7 @@ def main() -> int:
     seed = _UNSEEN_FROM + secrets.randbelow(_UNSEEN_COUNT) if options.unseen else options.seed
     if not options.unseen:
         return _live(seed, options.buyers, "--maxfail=3")
-    worlds = -(-options.buyers // 250)
+    worlds = -(-options.buyers // LIVES_A_WORLD)
     print(f"Seeds {seed} to {seed + worlds - 1}, never lived before.", flush=True)
     status = _live(seed, options.buyers, "--keep", str(KEPT))
     _tell_what_broke(seed)

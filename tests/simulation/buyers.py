@@ -190,7 +190,7 @@ def reviewed(world: World, number: int) -> Life:
         then = "decline"
     known = yield Act("look at the payment", partial(doors.payment_of, case.order_id))
     if known.value is not None:
-        decision = partial(settling.decide, state=state, actor_id=world.admin_id, note="looked at it")
+        decision = partial(settling.override, state=state, actor_id=world.admin_id, note="looked at it")
         for _ in range(3):
             decided = yield Act(f"decide {state}", lambda: decision(known.value[0]).state)
             if not decided.died:

@@ -123,7 +123,7 @@ _COMMITS = (
     "payments.settling.give_up",
     "sweep.digests.raise_expired",
     "sweep.digests.raise_stuck",
-    "payments.settling.decide",
+    "payments.settling.override",
     "payments.settling.settle",
     "payments.settling.unanswered",
     "payments.poll_schedule.may_ask",

@@ -134,7 +134,7 @@ def _decide(world: World) -> None:
             Act(
                 f"decide {state}",
                 lambda: (
-                    settling.decide(
+                    settling.override(
                         payment_id, state=state, actor_id=world.admin_id, note="looked at it"
                     ).state
                 ),
@@ -142,7 +142,7 @@ def _decide(world: World) -> None:
         )
     elif inbox:
         incident_id, kind = world.rng.choice(inbox)
-        how = world.rng.choice(incident_decisions.WAYS)
+        how = world.rng.choice(incident_decisions.RESOLUTIONS)
         if kind == "refund_ambiguous":
             how = "refund" if _went_back(world, incident_id) else "dismiss"
         world.act(

@@ -13,24 +13,23 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
-from tests.simulation import buyers, runs, staff
+from tests.simulation import LIVES_A_WORLD, NIGHTLY, SHORT, buyers, runs, staff
 from tests.simulation.coverage import Coverage
 from tests.simulation.regressions import SEEDS
 from tests.simulation.story import Broken
 from tests.simulation.world import World
 from tests.support.sandbox import Sandbox
 
-LIVES_A_WORLD = 250
-# As many as every run of the tests has time for, and what they may leave out.
-SHORT, HANDFUL = 5 * LIVES_A_WORLD, 8
+# What the few worlds of every run may leave out.
+HANDFUL = 8
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test for each world that the options ask for."""
     if "world_seed" not in metafunc.fixturenames:
         return
-    buyers = int(metafunc.config.getoption("--buyers", default=SHORT))
-    first = int(metafunc.config.getoption("--seed", default=1))
+    buyers = int(metafunc.config.getoption("--buyers"))
+    first = int(metafunc.config.getoption("--seed"))
     worlds = -(-buyers // LIVES_A_WORLD)
     lives = [min(LIVES_A_WORLD, buyers - n * LIVES_A_WORLD) for n in range(worlds)]
     metafunc.parametrize(("world_seed", "lives"), [(first + n, lives[n]) for n in range(worlds)])
@@ -58,7 +57,7 @@ def test_whatever_happens_every_payment_ends_well(
     try:
         used = runs.live(app, sandbox, world_seed, lives)
     except Broken as broken:
-        runs.keep(broken, world_seed, pytestconfig.getoption("--keep", default=""))
+        runs.keep(broken, world_seed, pytestconfig.getoption("--keep"))
         raise
     used.save(shared / f"{world_seed}.json")
     saved = sorted(shared.glob("*.json"))
@@ -69,9 +68,9 @@ def test_whatever_happens_every_payment_ends_well(
         together.add(path)
     print(together.table())
     # Fewer lives, and those of seeds that were drawn, need not have seen everything.
-    if worlds * LIVES_A_WORLD >= SHORT and not pytestconfig.getoption("--keep", default=""):
+    if worlds * LIVES_A_WORLD >= SHORT and not pytestconfig.getoption("--keep"):
         left_out, new = together.missing()
-        most = 0 if worlds * LIVES_A_WORLD >= 2000 else HANDFUL
+        most = 0 if worlds * LIVES_A_WORLD >= NIGHTLY else HANDFUL
         assert not new and len(left_out) <= most, "\n".join([*new, *left_out])
 
 

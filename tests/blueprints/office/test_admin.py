@@ -567,15 +567,12 @@ def test_agents_are_made_by_rule(boss: FlaskClient) -> None:
     assert "already" in post(boss, path, price="2", **fields).text
 
 
-def test_a_door_pass_is_made_shown_once_and_withdrawn(boss: FlaskClient) -> None:
+def test_the_records_of_an_event_and_of_its_passes_lead_to_its_door(boss: FlaskClient) -> None:
     event = make_event()
-    page = f"/admin/events/{event.slug}/door"
-    answer = post(boss, page, label="Main entrance")
-    assert "Main entrance" in answer.text
-    assert "/door/" in answer.text
-    html = boss.get(page).text
-    assert "Main entrance" in html
-    assert "It is shown only now" not in html
-    assert "Main entrance" in boss.get("/admin/records/door-passes/").text
-    post(boss, f"{page}/1/revoke", page=page)
-    assert "withdrawn" in boss.get(page).text
+    door = f"/door/events/{event.slug}/passes"
+    assert boss.get(f"/admin/events/{event.slug}/door").location == door
+    assert f'href="{door}"' in boss.get(f"/admin/records/events/edit/?id={event.id}").text
+    post(boss, door, label="Main entrance")
+    passes = boss.get("/admin/records/door-passes/").text
+    assert "Main entrance" in passes
+    assert f'href="{door}"' in passes

@@ -297,7 +297,7 @@ def test_what_staff_wrote_is_between_them(app: Flask, olga: FlaskClient) -> None
     payment = closed.payments[0]
     settling.settle(payment.id, report_on(payment, "open"), door="test")
     settling.settle(payment.id, report_on(payment, "paid", amount_minor=1), door="test")
-    settling.decide(payment.id, state=PaymentState.EXPIRED, note=secret, actor_id=boss.id)
+    settling.override(payment.id, state=PaymentState.EXPIRED, note=secret, actor_id=boss.id)
     refunds.request(given_back.payments[0].id, 100, actor_id=boss.id, reason=secret, door="admin")
     pages = [f"/organiser/events/gala/orders/{order.code}" for order in (closed, given_back)]
     for page in pages:

@@ -217,7 +217,7 @@ def test_a_bank_gets_its_time(client: FlaskClient) -> None:
     order = settled(place(make_event(), 2), "open", "processing")
     boss = make_member("boss@example.org", Role.ADMIN)
     with pytest.raises(DomainError) as early:
-        settling.decide(order.payments[0].id, state=PaymentState.FAILED, actor_id=boss.id, note="Now.")
+        settling.override(order.payments[0].id, state=PaymentState.FAILED, actor_id=boss.id, note="Now.")
     assert early.value.code == "not_in_review"
 
 

@@ -117,7 +117,7 @@ def test_the_form_says_whose_account_it_is(olga: User, client: FlaskClient) -> N
     let(olga)
     page = client.get("/organiser/events/new").text
     assert "the account of Kassa" in page and "is owed to you" in page
-    assert [name for name, _ in organiser_events.ways(olga.id)] == ["sumup", "stripe"]
+    assert [name for name, _ in organiser_events.provider_choices(olga.id)] == ["sumup", "stripe"]
 
 
 def test_a_wallets_money_is_in_the_houses_account_too(olga: User, client: FlaskClient) -> None:

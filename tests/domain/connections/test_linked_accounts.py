@@ -375,7 +375,7 @@ def test_a_broken_connection_is_told_once_and_mended_by_connecting_again(
     assert letter.to == olga.email and letter.context["waiting"] == 1
     admin = make_user("admin@example.org", Role.ADMIN)
     with pytest.raises(DomainError):
-        settling.decide(payment_id, state=PaymentState.EXPIRED, actor_id=admin.id, note="Gone.")
+        settling.override(payment_id, state=PaymentState.EXPIRED, actor_id=admin.id, note="Gone.")
     (alert,) = [mail for mail in mails("alert") if "Connection Broken" in mail.context["subject"]]
     assert ACCOUNT in alert.context["subject"] and "marked failed" in alert.context["text"]
     provider_id = db.session.get_one(Payment, payment_id).provider_id
@@ -401,8 +401,8 @@ def test_a_person_may_close_what_nobody_can_be_asked_about_any_more(
     admin = make_user("admin@example.org", Role.ADMIN)
     for state in (PaymentState.PAID, PaymentState.OPEN, PaymentState.REVIEW):
         with pytest.raises(DomainError):
-            settling.decide(payment_id, state=state, actor_id=admin.id, note="Not by hand.")
-    settling.decide(payment_id, state=PaymentState.EXPIRED, actor_id=admin.id, note="The club has closed.")
+            settling.override(payment_id, state=state, actor_id=admin.id, note="Not by hand.")
+    settling.override(payment_id, state=PaymentState.EXPIRED, actor_id=admin.id, note="The club has closed.")
     payment = db.session.get_one(Payment, payment_id, populate_existing=True)
     assert (payment.state, payment.order.state) == (PaymentState.EXPIRED, OrderState.EXPIRED)
     assert db.session.scalars(select(TicketType.held)).all() == [0]

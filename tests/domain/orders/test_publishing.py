@@ -180,13 +180,13 @@ def test_a_fee_that_is_refunded_takes_the_event_to_review_until_an_admin_decides
         publishing.publish(draft, olga, "stripe")
     assert [item.event.slug for item in publishing.waiting()] == ["gala"]
     with pytest.raises(DomainError, match="Say why"):
-        publishing.decide(draft.id, "publish", reason=" ", actor_id=boss.id)
-    publishing.decide(draft.id, "publish", reason="Our mistake", actor_id=boss.id)
+        publishing.decide_review(draft.id, "publish", reason=" ", actor_id=boss.id)
+    publishing.decide_review(draft.id, "publish", reason="Our mistake", actor_id=boss.id)
     assert state_of(draft) is EventState.PUBLISHED
     reconciling.reconcile(payment.id, door="admin")
     assert state_of(draft) is EventState.PUBLISHED, "what was decided stays decided"
     with pytest.raises(DomainError, match="nothing to decide"):
-        publishing.decide(draft.id, "cancel", reason="Again", actor_id=boss.id)
+        publishing.decide_review(draft.id, "cancel", reason="Again", actor_id=boss.id)
     timeline = db.session.get_one(Payment, payment.id).order.timeline
     assert [entry.actor_id for entry in timeline if entry.what == "listing_decided"] == [boss.id]
     assert [letter.context for letter in mails("listing_decided")] == [{"state": "published"}]
@@ -227,7 +227,7 @@ def test_a_lost_dispute_waits_for_the_admin_who_may_cancel(
     sandbox.do(str(payment.provider_id), "dispute_lost")
     reconciling.reconcile(payment.id, door="admin")
     assert state_of(draft) is EventState.REVIEW
-    publishing.decide(draft.id, "cancel", reason="The bank took it", actor_id=boss.id)
+    publishing.decide_review(draft.id, "cancel", reason="The bank took it", actor_id=boss.id)
     assert state_of(draft) is EventState.CANCELLED
     assert [letter.context for letter in mails("listing_decided")] == [{"state": "cancelled"}]
 

@@ -75,7 +75,7 @@ def test_past_its_end_a_person_can_close_it(named: tuple[Payment, Payment], sand
         sweeping.run("test")
     assert lost.state is PaymentState.CREATED
     admin = make_user("boss@example.org")
-    settling.decide(lost.id, state=PaymentState.FAILED, actor_id=admin.id, note="Never opened")
+    settling.override(lost.id, state=PaymentState.FAILED, actor_id=admin.id, note="Never opened")
     assert again(lost).order.state is OrderState.FAILED
     assert invariants.look() == []
 

@@ -126,7 +126,7 @@ def test_only_the_house_s_money_is_credited_to_a_wallet(
     waits = incident()
     ours = whose == "house"
     assert mail.context["how"] == ("wallet" if ours else "person")
-    assert ("wallet" in incident_decisions.ways(waits)) is ours
+    assert ("wallet" in incident_decisions.resolutions(waits)) is ours
     incident_decisions.decide_late_money()
     assert (db.session.get_one(Incident, waits.id).resolution == "wallet") is ours
     if not ours:

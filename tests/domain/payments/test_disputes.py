@@ -213,10 +213,10 @@ def test_an_inquiry_at_stripe_is_closed(app: Flask, sandbox: Sandbox) -> None:
 def test_only_what_can_be_done_is_offered(app: Flask) -> None:
     """Money that went back already is neither sent nor used by a decision."""
     for kind in incidents.KINDS:
-        offered = incident_decisions.ways(Incident(kind=kind))
-        assert "dismiss" in offered and set(offered) <= set(incident_decisions.WAYS)
-    assert incident_decisions.ways(Incident(kind="given_back_too_much")) == ("dismiss",)
-    assert incident_decisions.ways(Incident(kind="late_money")) == incident_decisions.WAYS
+        offered = incident_decisions.resolutions(Incident(kind=kind))
+        assert "dismiss" in offered and set(offered) <= set(incident_decisions.RESOLUTIONS)
+    assert incident_decisions.resolutions(Incident(kind="given_back_too_much")) == ("dismiss",)
+    assert incident_decisions.resolutions(Incident(kind="late_money")) == incident_decisions.RESOLUTIONS
 
 
 def test_money_that_no_refund_could_send_back_waits_again(

@@ -71,7 +71,7 @@ def test_deciding_about_a_second_payment_leaves_the_paid_order_alone(app: Flask)
     settle(second, "open", amount_minor=1)
     assert fresh(second).state is PaymentState.REVIEW
     admin = make_user("admin@example.org")
-    settling.decide(second.id, state=PaymentState.EXPIRED, actor_id=admin.id, note="It was never paid.")
+    settling.override(second.id, state=PaymentState.EXPIRED, actor_id=admin.id, note="It was never paid.")
     assert state_of(order) is OrderState.COMPLETED
 
 
@@ -148,7 +148,7 @@ def test_money_that_went_back_before_it_was_confirmed_buys_nothing(app: Flask, b
     settle(payment, "paid", livemode=True)
     settle(payment, "paid", livemode=True, refunds=back)
     admin = make_user("admin@example.org")
-    settling.decide(payment.id, state=PaymentState.EXPIRED, actor_id=admin.id, note="A mistake")
+    settling.override(payment.id, state=PaymentState.EXPIRED, actor_id=admin.id, note="A mistake")
     settle(payment, "paid", refunds=back)
     kinds = db.session.scalars(select(Incident.kind).order_by(Incident.id)).all()
     assert (kinds, fresh(payment).fulfilled) == (["mismatch", "given_back"], False)
@@ -163,7 +163,7 @@ def test_money_that_was_credited_before_it_was_confirmed_buys_nothing(app: Flask
     settle(payment, "open")
     settle(payment, "paid", livemode=True)
     admin = make_user("admin@example.org")
-    settling.decide(payment.id, state=PaymentState.EXPIRED, actor_id=admin.id, note="A mistake")
+    settling.override(payment.id, state=PaymentState.EXPIRED, actor_id=admin.id, note="A mistake")
     incident_decisions.resolve(incident().id, how="wallet", reason="They asked", actor_id=admin.id)
     settle(payment, "paid")
     assert db.session.scalars(select(Ticket.id)).all() == []
@@ -182,7 +182,7 @@ def test_nobody_is_told_that_nothing_was_charged_while_their_money_waits(app: Fl
     settle(payment, "open")
     settle(payment, "paid", reference="ORD-ANOTHER-1")
     admin = make_user("admin@example.org")
-    settling.decide(payment.id, state=PaymentState.FAILED, actor_id=admin.id, note="Gone")
+    settling.override(payment.id, state=PaymentState.FAILED, actor_id=admin.id, note="Gone")
     assert db.session.scalar(select(OutboxMail).filter_by(kind="payment_failed")) is None
     assert incident().resolved_at is None
 
@@ -267,7 +267,7 @@ def test_a_decision_about_one_payment_leaves_what_another_is_paying_for(
     assert state_of(order) is OrderState.REVIEW
     if how == "close":
         admin = make_user("admin@example.org")
-        settling.decide(first.id, state=PaymentState.EXPIRED, actor_id=admin.id, note="It was never paid.")
+        settling.override(first.id, state=PaymentState.EXPIRED, actor_id=admin.id, note="It was never paid.")
     else:
         made = RefundReport("re_1", 2500, "EUR", "succeeded")
         monkeypatch.setattr(StripeProvider, "refund", lambda *args, **more: made)
