@@ -87,7 +87,7 @@ def test_a_form_without_its_token_does_nothing(client: FlaskClient, member: User
 def test_the_member_chooses_among_several_providers(
     client: FlaskClient, member: User, sandbox: Sandbox
 ) -> None:
-    assert 'name="provider"' not in client.get("/wallet/topup/").text, "SumUp takes no AED"
+    assert 'type="radio"' not in client.get("/wallet/topup/").text, "SumUp takes no AED"
     config.use(replace(config.get(), wallet_currency="EUR"))
     page = client.get("/wallet/topup/").text
     assert re.findall(r'name="provider" id="[^"]*" value="(\w+)"', page) == ["stripe", "sumup"]
