@@ -22,8 +22,8 @@ PostgreSQL and Redis. Given arguments, they go to pytest, and pytest alone runs:
 CHECKS = (
     ("Lint", ["ruff", "check", "."]),
     ("Format", ["ruff", "format", "--check", "."]),
-    ("Types", ["mypy"]),
 )
+TYPES = ["mypy"]
 
 
 def main(arguments: list[str]) -> int:
@@ -79,10 +79,24 @@ def _services(home: Home, keeper: Keeper) -> dict[str, str]:
 def _all(env: dict[str, str]) -> int:
     """Every check, even after one failed: the first failure is rarely the only one."""
     failed = [title for title, command in CHECKS if _run(title, command, env)]
+    # Types take a core for half a minute in a new folder: they are checked meanwhile, and told at the end.
+    types = subprocess.Popen(
+        [venv_command("python"), "-m", *TYPES],
+        env=env,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     # Four processes: the smallest machines have two cores, and browsers, servers that start and those that
     # are killed let a core wait. Tests that share a server say so with xdist_group.
     if _run("Tests", ["pytest", "-n", "4", "--dist", "loadgroup"], env):
         failed.append("Tests")
+    told, _ = types.communicate()
+    say.line(f"\nTypes: {' '.join(TYPES)}\n{told.rstrip()}")
+    if types.returncode:
+        failed.append("Types")
     if failed:
         say.problem(f"Failed: {', '.join(failed)}")
         return 1
