@@ -67,9 +67,9 @@ def create_app(settings: config.Settings | None = None) -> Flask:
 def _add_pages(app: Flask) -> None:
     """Add the pages and the commands, which are loaded now: whoever imports this module may want neither."""
     import cli
-    from blueprints import door, office, organiser, people, shop, wallet
+    from blueprints import door, office, organiser, people, shop, tournaments, wallet
 
-    for area in (shop, wallet, people, door, organiser, office, cli):
+    for area in (shop, tournaments, wallet, people, door, organiser, office, cli):
         area.register(app)
 
 

@@ -9,25 +9,24 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import unicodedata
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
-from email.utils import parseaddr
-from functools import cache
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import click
-from babel.core import get_global
-from babel.numbers import get_territory_currencies
 from dotenv import dotenv_values
-from email_validator import EmailNotValidError, validate_email
 from redis.connection import parse_url as parse_redis_url
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
+
+from variables import LARGEST_AMOUNT as LARGEST_AMOUNT
+from variables import TYPED_AMOUNT as TYPED_AMOUNT
+from variables import ConfigError as ConfigError
+from variables import Reader
+from variables import is_timezone as is_timezone
+from variables import known_currencies as known_currencies
 
 ROOT = Path(__file__).resolve().parent
 # The sandbox's own keys: public, and therefore never good enough for production.
@@ -36,37 +35,12 @@ SANDBOX_MARK = "kassa_sandbox"
 STRIPE_OUTLIVES_MINUTES = 60
 # Stripe ends every session after a day, by its own clock: ten minutes are left for ours to be wrong.
 LONGEST_STRIPE_HOLD_MINUTES = 24 * 60 - STRIPE_OUTLIVES_MINUTES - 10
-_DOMAIN = re.compile(r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]")
-
-
-@cache
-def known_currencies() -> frozenset[str]:
-    """The currencies that people pay with somewhere today: no gold, none for tests, nothing abolished."""
-    territories = get_global("territory_currencies")
-    return frozenset(code for place in territories for code in get_territory_currencies(place))
 
 
 # A sweep is ended after 290 seconds (worker.JOB_TIMEOUT), and has mail to deliver after its own time.
 LONGEST_SWEEP_SECONDS = 250
-# What is asked for in one go, in whole units of its currency: no provider takes more.
-LARGEST_AMOUNT = 999_999
-# What a person types as an amount; Decimal alone would take 1e9, 1_000 and other scripts' digits too.
-TYPED_AMOUNT = re.compile(r"-?([0-9]{1,20}([.,][0-9]{0,10})?|[.,][0-9]{1,10})")
-_THOUSANDS = re.compile(r"(?<![0-9])[0-9]{1,3}(,[0-9]{3})+(?![0-9])")
-# A mailbox on this machine: the rules of the open internet know no such address.
-_LOCAL_MAILBOX = re.compile(r"[A-Za-z0-9._+-]+@localhost")
-# A host's name or address, and where an API is.
-_HOST = re.compile(r"[^\s/:@?#]+|\[?[0-9A-Fa-f:.]+\]?")
-_URL = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
 _STRIPE_KEY = re.compile(r"(sk|rk)_(test|live)_[A-Za-z0-9_]+")
 _STRIPE_PUBLISHABLE = re.compile(r"pk_(test|live)_[A-Za-z0-9_]+")
-
-
-class ConfigError(click.ClickException):
-    """A setting that is missing or wrong; its text tells the operator which, and what to set.
-
-    A command prints it in one line and ends with 1.
-    """
 
 
 @dataclass(frozen=True)
@@ -112,6 +86,9 @@ class Settings:
     # In whole and decimal units of its currency, as it is set; orders/publishing.py has it in minor units.
     listing_fee: Decimal
     listing_fee_currency: str
+    # Tournaments: from which age nobody has to agree for an athlete, and how long a weight is kept afterwards
+    age_of_majority: int
+    weight_kept_days: int
     # Mail
     mail_server: str
     mail_port: int
@@ -187,17 +164,6 @@ class Settings:
         return hashlib.blake2b(purpose.encode(), key=self.secret_key.encode()[:64], digest_size=32).digest()
 
 
-def is_timezone(name: str) -> bool:
-    """Whether `name` is a time zone: not what this machine's happens to be, nor a file beside them."""
-    if name.partition("/")[0] in ("localtime", "Factory", "posixrules", "posix", "right", "leapseconds"):
-        return False
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return False
-    return True
-
-
 _current: Settings | None = None
 
 
@@ -223,7 +189,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     if environ is None:
         dotenv = {k: v for k, v in dotenv_values(ROOT / ".env").items() if v is not None}
         environ = {**dotenv, **os.environ}
-    read = _Reader(environ)
+    read = Reader(environ)
     development = read.text("KASSA_ENV", "production") == "development"
     admin = read.address("ADMIN_EMAIL")
     support = read.address("SUPPORT_EMAIL") or admin or "support@example.org"
@@ -243,6 +209,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         **_money(read),
         **_stripe(read),
         **_sumup(read, development),
+        **_tournaments(read),
         **_mail(read, support),
         **_running(read, development),
     )
@@ -250,7 +217,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     return settings
 
 
-def _money(read: _Reader) -> dict[str, Any]:
+def _money(read: Reader) -> dict[str, Any]:
     """What is sold in which currency, and whose account takes it."""
     currency = read.currency("CURRENCY", "EUR")
     return {
@@ -264,7 +231,7 @@ def _money(read: _Reader) -> dict[str, Any]:
     }
 
 
-def _stripe(read: _Reader) -> dict[str, Any]:
+def _stripe(read: Reader) -> dict[str, Any]:
     """Stripe: keys, and how it is asked."""
     return {
         "stripe_secret_key": read.text("STRIPE_SECRET_KEY"),
@@ -282,7 +249,7 @@ def _stripe(read: _Reader) -> dict[str, Any]:
     }
 
 
-def _sumup(read: _Reader, development: bool) -> dict[str, Any]:
+def _sumup(read: Reader, development: bool) -> dict[str, Any]:
     """SumUp: keys, the app that organisers connect by, and how their tokens are kept."""
     return {
         "sumup_api_key": read.text("SUMUP_API_KEY"),
@@ -303,7 +270,15 @@ def _sumup(read: _Reader, development: bool) -> dict[str, Any]:
     }
 
 
-def _mail(read: _Reader, support: str) -> dict[str, Any]:
+def _tournaments(read: Reader) -> dict[str, Any]:
+    """Athletes: who is under age, and what is forgotten when."""
+    return {
+        "age_of_majority": read.number("AGE_OF_MAJORITY", 18, least=1, most=30),
+        "weight_kept_days": read.number("WEIGHT_KEPT_DAYS", 30, least=1, most=3650),
+    }
+
+
+def _mail(read: Reader, support: str) -> dict[str, Any]:
     """How mail leaves."""
     return {
         "mail_server": read.host("MAIL_SERVER"),
@@ -318,7 +293,7 @@ def _mail(read: _Reader, support: str) -> dict[str, Any]:
     }
 
 
-def _running(read: _Reader, development: bool) -> dict[str, Any]:
+def _running(read: Reader, development: bool) -> dict[str, Any]:
     """Sweeps, processes, logs and limits."""
     return {
         "sweep_interval": read.number("SWEEP_INTERVAL_SECONDS", 300, least=1, most=3600),
@@ -393,19 +368,19 @@ def _refuse_mixtures(settings: Settings) -> None:
         raise ConfigError("SECRET_KEY is too short: use 32 or more random characters.")
 
 
-def _sumup_rate(read: _Reader) -> int:
+def _sumup_rate(read: Reader) -> int:
     """SumUp publishes no limits, so few; the sandbox has none."""
     return 1000 if read.text("SUMUP_API_BASE") else 5
 
 
-def _stripe_rate(read: _Reader) -> int:
+def _stripe_rate(read: Reader) -> int:
     """Stripe's own limit of an account: 100 a second live, 25 in test mode. The sandbox has none."""
     if read.text("STRIPE_API_BASE"):
         return 1000
     return 100 if "_live_" in read.text("STRIPE_SECRET_KEY") else 25
 
 
-def _public_url(read: _Reader, development: bool, port: int) -> str:
+def _public_url(read: Reader, development: bool, port: int) -> str:
     """PUBLIC_URL, else what Railway or Heroku say their domain is, else this machine."""
     url = read.text("PUBLIC_URL")
     if not url and read.text("RAILWAY_PUBLIC_DOMAIN"):
@@ -444,157 +419,3 @@ def _redis_url(url: str) -> str:
     except ValueError as error:
         raise ConfigError("REDIS_URL must be a redis:// or rediss:// address: redis://host:6379.") from error
     return url
-
-
-def _is_address(value: str) -> bool:
-    """Whether mail can be written to it, by the rules for buyers' addresses. One on this machine will do."""
-    if _LOCAL_MAILBOX.fullmatch(value):
-        return True
-    try:
-        validate_email(value, check_deliverability=False, test_environment=True, allow_smtputf8=False)
-    except EmailNotValidError:
-        return False
-    return True
-
-
-def _one_or_two(value: str, amounts: list[int]) -> str:
-    """What in a list may be one number with a comma for thousands, such as 1,500. Empty where nothing is.
-
-    A list of growing amounts that begins like 10,50 can only have commas between: so it goes on.
-    """
-    found = _THOUSANDS.search(value)
-    if found is None or (found.start() > 0 and amounts == sorted(set(amounts))):
-        return ""
-    return found[0]
-
-
-def _wrong(name: str, what: str, value: str) -> ConfigError:
-    return ConfigError(f"{name} must be {what} (it is {value!r}).")
-
-
-class _Reader:
-    """Typed reading of variables, with errors that name them."""
-
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self.environ = environ
-
-    def text(self, name: str, default: str = "", most: int = 10_000) -> str:
-        value = self.environ.get(name, "").strip()
-        if any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
-            raise ConfigError(f"{name} must be one line of text, with nothing invisible in it.")
-        if len(value) > most:
-            raise ConfigError(f"{name} is too long: at most {most} characters.")
-        return value or default
-
-    def address(self, name: str) -> str:
-        """A mail address, or "" where none is set."""
-        value = self.text(name)
-        if value and not _is_address(value):
-            raise ConfigError(f"{name} must be one mail address such as box@example.org (it is {value!r}).")
-        return value
-
-    def sender(self, name: str) -> str:
-        """A mail address, before which a name may stand."""
-        value = self.text(name)
-        if value and not _is_address(parseaddr(value)[1]):
-            raise ConfigError(
-                f"{name} must be a mail address, or a name and the address as in "
-                f"Box office <box@example.org> (it is {value!r})."
-            )
-        return value
-
-    def host(self, name: str) -> str:
-        value = self.text(name)
-        if value and not _HOST.fullmatch(value):
-            raise _wrong(name, "a host such as smtp.example.org, without a port", value)
-        return value
-
-    def url(self, name: str, default: str = "") -> str:
-        value = self.text(name, default)
-        if value and not _URL.fullmatch(value):
-            raise ConfigError(f"{name} must begin with https:// and a host (it is {value!r}).")
-        return value.rstrip("/")
-
-    def picture(self, name: str) -> str:
-        """Where a picture is: below /static/ of this site, or elsewhere."""
-        value = self.text(name)
-        if value and not value.startswith("/static/") and not re.fullmatch(r"https?://[^\s/?#@]+/\S+", value):
-            raise ConfigError(f"{name} must begin with https:// or /static/ (it is {value!r}).")
-        return value
-
-    def required(self, name: str, what: str) -> str:
-        value = self.text(name)
-        if not value:
-            raise ConfigError(f"{name} is not set. It is {what}.")
-        return value
-
-    def number(self, name: str, default: int, least: int = 0, most: int = 1_000_000) -> int:
-        value = self.text(name)
-        if not value:
-            return default
-        if len(value) > 9 or not value.isascii() or not value.isdigit() or int(value) < least:
-            raise ConfigError(f"{name} must be a whole number, {least} or more (it is {value[:40]!r}).")
-        if int(value) > most:
-            raise ConfigError(f"{name} must be {most} or less (it is {value!r}).")
-        return int(value)
-
-    def amount(self, name: str, default: Decimal) -> Decimal:
-        value = self.text(name)
-        if value and ("," in value or not TYPED_AMOUNT.fullmatch(value)):
-            raise ConfigError(f"{name} must be an amount such as 12.50 (it is {value[:40]!r}).")
-        amount = Decimal(value) if value else default
-        if amount < 0:
-            raise ConfigError(f"{name} must be an amount of zero or more (it is {value!r}).")
-        # What is too much for its currency is refused by domain/money.py; this would be too long to write.
-        if amount and amount.adjusted() > 12:
-            raise ConfigError(f"{name} must be {LARGEST_AMOUNT} or less (it is {value[:40]!r}).")
-        return amount
-
-    def numbers(self, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
-        value = self.text(name)
-        if not value:
-            return default
-        parts = [part.strip() for part in value.split(",")]
-        # One that begins with a 0 is the end of a number with a comma for thousands.
-        if not all(part.isascii() and part.isdigit() and not part.startswith("0") for part in parts):
-            raise _wrong(name, "whole numbers above zero with commas between", value)
-        if any(len(part) > 12 for part in parts):
-            raise ConfigError(f"{name} must be amounts of at most 12 digits (it is {value[:40]!r}).")
-        if found := _one_or_two(value, [int(part) for part in parts]):
-            raise ConfigError(
-                f"{name} has {found[:40]!r} in it, which may be one amount or several. Write "
-                f"{found[:40].replace(',', '')} for one, or a blank after each comma for several."
-            )
-        return tuple(int(part) for part in parts)
-
-    def flag(self, name: str, default: bool) -> bool:
-        value = self.text(name).lower()
-        if value not in ("", "1", "0", "true", "false", "yes", "no", "on", "off"):
-            raise ConfigError(f"{name} must be true or false (it is {value!r}).")
-        return value in ("1", "true", "yes", "on") if value else default
-
-    def choice(self, name: str, default: str, among: tuple[str, ...]) -> str:
-        value = self.text(name, default)
-        if value not in among:
-            raise ConfigError(f"{name} must be one of {', '.join(among)} (it is {value!r}).")
-        return value
-
-    def currency(self, name: str, default: str) -> str:
-        value = self.text(name, default).upper()
-        if len(value) != 3 or not value.isascii() or not value.isalpha():
-            raise _wrong(name, "a currency code of three letters, such as EUR", value)
-        if value not in known_currencies():
-            raise _wrong(name, "a currency that people pay with, such as EUR", value)
-        return value
-
-    def domain(self, name: str) -> str:
-        value = self.text(name).lower().removeprefix("https://").rstrip("/")
-        if value and not _DOMAIN.fullmatch(value):
-            raise ConfigError(f"{name} must be a domain such as pay.example.org (it is {value!r}).")
-        return value
-
-    def timezone(self, name: str, default: str) -> str:
-        value = self.text(name, default)
-        if not is_timezone(value):
-            raise ConfigError(f"{name} must be a time zone such as Europe/Jersey (it is {value!r}).")
-        return value

@@ -8,6 +8,7 @@ from __future__ import annotations
 # What is on sale: events, their ticket types and pictures.
 from tables.catalogue import (
     Event,  # what people buy tickets for
+    EventKind,  # an event with tickets, or a tournament
     EventState,  # draft, published, cancelled, in review
     Picture,  # an uploaded picture, with its bytes
     TicketType,  # one kind of ticket, with its price and its stock
@@ -44,6 +45,7 @@ from tables.office import (
 
 # What somebody wants to buy, line by line, and what was observed and decided about it.
 from tables.orders import (
+    ADMISSIONS,  # the kinds of lines that become tickets
     LineKind,  # ticket, top-up, listing fee, tournament entry
     Order,  # what somebody wants to buy: every purchase is one
     OrderLine,  # a quantity of one thing at one price
@@ -95,7 +97,29 @@ from tables.tickets import (
     TicketState,  # valid, suspended, void
 )
 
+# Tournaments, their categories, athletes, and their entries.
+from tables.tournaments import (
+    Athlete,  # somebody whom a member enters in tournaments
+    Category,  # whom a category of a tournament is for
+    Consent,  # a guardian's word that a minor may take part
+    Participant,  # one athlete in one category of one tournament
+    ParticipantState,  # PENDING, PAID, WITHDRAWN
+    Sex,  # female, male
+    Tournament,  # what a tournament has beside its event
+    Withdrawal,  # what an athlete who withdraws in time gets back
+)
+
 __all__ = [
+    "ADMISSIONS",
+    "Athlete",
+    "Category",
+    "Consent",
+    "EventKind",
+    "Participant",
+    "ParticipantState",
+    "Sex",
+    "Tournament",
+    "Withdrawal",
     "PAYMENT_ACTIVE",
     "PAYMENT_NEXT",
     "AccountCursor",

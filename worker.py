@@ -23,7 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 import config
 from domain import heartbeat
-from domain.office import backfill, database_connections, invariants
+from domain.office import backfill, database_connections, invariants, retention
 from domain.orders import event_cancellation
 from domain.orders import moved_events as told_of_moves
 from domain.post import outbox
@@ -60,6 +60,7 @@ def periodic() -> tuple[Periodic, ...]:
         Periodic("kassa-mail", "worker.deliver_mail", 60),
         Periodic("kassa-checks", "worker.check_invariants", 600),
         Periodic("kassa-backfill", "worker.renew_rows", 600),
+        Periodic("kassa-retention", "worker.forget", 3600),
     )
 
 
@@ -116,6 +117,12 @@ def check_invariants() -> None:
 def renew_rows() -> None:
     """Bring rows of earlier versions into today's forms; a few looks at indexes once that is done."""
     backfill.run()
+
+
+@_job
+def forget() -> None:
+    """Forget what is not kept for ever."""
+    retention.forget()
 
 
 # --- Processes ------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import cast
 
 from flask import Response, request
@@ -61,3 +62,11 @@ def wants_json() -> bool:
         or request.accept_mimetypes.best == "application/json"
         or request.endpoint in _ONLY_JSON
     )
+
+
+def form_token() -> str | None:
+    """The form's token with what was typed: the same form sent twice is one order, a changed one another."""
+    if not request.form.get("form_token"):
+        return None
+    content = [(name, value) for name, value in sorted(request.form.items()) if name != "csrf_token"]
+    return hashlib.sha256(repr((request.path, content)).encode()).hexdigest()

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Mapper
 
 from domain import addresses
-from models import Agent, DoorPass, Event, Order, TicketType, User
+from models import Agent, Athlete, DoorPass, Event, Order, TicketType, User
 
 # What is searched of each kind of row, by its columns.
 SEARCHED: dict[type[Any], tuple[str, ...]] = {
@@ -26,6 +26,7 @@ SEARCHED: dict[type[Any], tuple[str, ...]] = {
     TicketType: ("name",),
     Agent: ("name", "slug"),
     DoorPass: ("label",),
+    Athlete: ("name", "club"),
 }
 MOST_WORDS = 5
 # Letters that have no parts to leave out, and people who lack the key for them.

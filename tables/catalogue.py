@@ -24,6 +24,14 @@ from tables.base import Base, Json, Time, one_of
 
 if TYPE_CHECKING:
     from tables.people import Organiser
+    from tables.tournaments import Category, Tournament
+
+
+class EventKind(StrEnum):
+    """What is sold for it: tickets to whoever orders them, or a tournament's places to athletes."""
+
+    EVENT = "event"
+    TOURNAMENT = "tournament"
 
 
 class EventState(StrEnum):
@@ -55,6 +63,9 @@ class Event(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     slug: Mapped[str] = mapped_column(String(100), unique=True)
+    kind: Mapped[EventKind] = mapped_column(
+        one_of(EventKind), default=EventKind.EVENT, server_default=EventKind.EVENT
+    )
     title: Mapped[str] = mapped_column(String(200))
     description: Mapped[str] = mapped_column(Text, default="")
     venue: Mapped[str] = mapped_column(String(200), default="")
@@ -92,6 +103,9 @@ class Event(Base):
     ticket_types: Mapped[list[TicketType]] = relationship(
         back_populates="event", order_by="TicketType.position, TicketType.id"
     )
+    tournament: Mapped[Tournament | None] = relationship(
+        back_populates="event", cascade="save-update, merge, delete, delete-orphan", passive_deletes=True
+    )
 
     __table_args__ = (
         CheckConstraint("ends_at > starts_at", name="events_end_after_start"),
@@ -102,6 +116,15 @@ class Event(Base):
         Index("events_refunding", "id", postgresql_where=text("refunding_since IS NOT NULL")),
         Index("events_moved", "id", postgresql_where=text("moved_at IS NOT NULL")),
     )
+
+    @property
+    def is_tournament(self) -> bool:
+        return self.kind is EventKind.TOURNAMENT
+
+    @property
+    def path(self) -> str:
+        """The path of the page that sells it."""
+        return f"/{'tournaments' if self.is_tournament else 'events'}/{self.slug}"
 
     def __str__(self) -> str:
         return self.title
@@ -117,6 +140,8 @@ class TicketType(Base):
     name: Mapped[str] = mapped_column(String(100))
     description: Mapped[str] = mapped_column(String(300), default="")
     price_minor: Mapped[int] = mapped_column(BigInteger)
+    # What the price is in. NULL: the event's currency.
+    currency: Mapped[str | None] = mapped_column(String(3))
     capacity: Mapped[int] = mapped_column(Integer)
     held: Mapped[int] = mapped_column(Integer, default=0)
     sold: Mapped[int] = mapped_column(Integer, default=0)
@@ -127,13 +152,24 @@ class TicketType(Base):
     folded: Mapped[str | None] = mapped_column(Text)
 
     event: Mapped[Event] = relationship(back_populates="ticket_types")
+    category: Mapped[Category | None] = relationship(
+        back_populates="ticket_type",
+        cascade="save-update, merge, delete, delete-orphan",
+        passive_deletes=True,
+    )
 
     __table_args__ = (
         CheckConstraint("price_minor >= 0", name="ticket_types_price"),
+        CheckConstraint("currency ~ '^[A-Z]{3}$'", name="ticket_types_currency"),
         CheckConstraint("held >= 0 AND sold >= 0", name="ticket_types_counts"),
         CheckConstraint("sold + held <= capacity", name="ticket_types_never_oversold"),
         CheckConstraint("per_order_limit BETWEEN 1 AND 100", name="ticket_types_limit"),
     )
+
+    @property
+    def priced_in(self) -> str:
+        """The currency of its price."""
+        return self.currency or self.event.currency
 
     @property
     def available(self) -> int:

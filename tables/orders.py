@@ -45,6 +45,10 @@ class LineKind(StrEnum):
     TOURNAMENT_ENTRY = "tournament_entry"
 
 
+# The kinds of lines that take a place and become a ticket.
+ADMISSIONS = (LineKind.TICKET, LineKind.TOURNAMENT_ENTRY)
+
+
 class Order(Base):
     """What somebody wants to buy: the one thing every purchase is."""
 
@@ -101,7 +105,7 @@ class Order(Base):
     @property
     def sells_tickets(self) -> bool:
         """Whether it is about tickets: a listing fee has an event, too, and none of its tickets."""
-        return any(line.kind is LineKind.TICKET for line in self.lines)
+        return any(line.kind in ADMISSIONS for line in self.lines)
 
     @property
     def is_listing_fee(self) -> bool:
@@ -121,6 +125,8 @@ class OrderLine(Base):
     kind: Mapped[LineKind] = mapped_column(one_of(LineKind))
     ticket_type_id: Mapped[int | None] = mapped_column(ForeignKey("ticket_types.id"), index=True)
     description: Mapped[str] = mapped_column(String(250))
+    # Who comes in by its tickets; "": whoever the order is of.
+    holder: Mapped[str] = mapped_column(String(200), default="", server_default="")
     quantity: Mapped[int] = mapped_column(Integer)
     unit_minor: Mapped[int] = mapped_column(BigInteger)
 
@@ -130,7 +136,10 @@ class OrderLine(Base):
     __table_args__ = (
         CheckConstraint("quantity > 0", name="order_lines_quantity"),
         CheckConstraint("unit_minor >= 0", name="order_lines_unit"),
-        CheckConstraint("(kind = 'ticket') = (ticket_type_id IS NOT NULL)", name="order_lines_ticket_type"),
+        CheckConstraint(
+            "(kind IN ('ticket', 'tournament_entry')) = (ticket_type_id IS NOT NULL)",
+            name="order_lines_ticket_type",
+        ),
     )
 
     @property

@@ -21,7 +21,7 @@ from extensions import Base
 ROOT = Path(__file__).resolve().parents[1]
 Tree = Mapping[str, str]
 PLACES = ("domain", "blueprints", "tables", "sandbox")
-TOP = ("app", "cli", "worker", "serving", "config", "extensions", "logs", "models")
+TOP = ("app", "cli", "worker", "serving", "config", "variables", "extensions", "logs", "models")
 
 # The floors of the domain, from the ground up: a wing imports itself, and lower ones.
 FLOORS = (
@@ -231,7 +231,13 @@ SETTLING = "domain/payments/settling.py"
 # Whose `.state` others write. A variable of another name is asked about: it may be a payment.
 STATES_OF = ("event", "order", "refund", "dispute", "ticket", "mail", "organiser")
 # Who sets whatever columns a form has, none of which is a payment's.
-SETTERS = ("domain/catalogue/events.py", "domain/ledger/agents.py", "domain/people/organisers.py")
+SETTERS = (
+    "domain/catalogue/events.py",
+    "domain/catalogue/tournaments.py",
+    "domain/ledger/agents.py",
+    "domain/people/athletes.py",
+    "domain/people/organisers.py",
+)
 
 
 def payment_states(tree: Tree) -> list[str]:

@@ -28,11 +28,11 @@ from blueprints.access import ask_to_log_in
 from blueprints.organiser import forms
 from blueprints.organiser.forms import EventFields, TicketTypeFields, by_rule, text, type_values
 from blueprints.visitor import is_admin, signed_in
-from domain import folding, money
+from domain import folding, money, site_texts
 from domain.catalogue import events
 from domain.errors import DomainError
 from domain.ledger import agents
-from domain.office import organiser_events, overview, site_texts
+from domain.office import organiser_events, overview
 from domain.orders import publishing
 from domain.people import accounts
 from models import Agent, DoorPass, Event, EventState, Page, Role, TicketType, User

@@ -7,10 +7,18 @@ from __future__ import annotations
 
 from flask import Flask
 
-from blueprints.organiser import blueprint, connections, events, profile, publishing, sales
+from blueprints.organiser import (
+    blueprint,
+    connections,
+    events,
+    profile,
+    publishing,
+    sales,
+    tournaments,
+)
 
 # Importing the others puts their views on the one blueprint.
-__all__ = ["events", "profile", "register", "sales"]
+__all__ = ["events", "profile", "register", "sales", "tournaments"]
 
 
 def register(app: Flask) -> None:

@@ -48,7 +48,7 @@ class EventForm(EventFields):
     """An event's fields, with the ways to pay that its organiser may choose from."""
 
 
-def _offer_ways(form: EventForm, owner: int | None) -> None:
+def offer_ways(form: EventForm, owner: int | None) -> None:
     """The form's ways to pay, and whose accounts they are."""
     form.providers.choices = organiser_events.provider_choices(owner)
     form.providers.description = organiser_events.describe_choices(owner)
@@ -62,7 +62,7 @@ def index() -> str:
 @bp.route("/events/new", methods=["GET", "POST"])
 def new_event() -> Page:
     form, owner = EventForm(), None if me().role is Role.ADMIN else me().id
-    _offer_ways(form, owner)
+    offer_ways(form, owner)
     if not form.is_submitted():
         form.providers.data = organiser_events.preselected(owner) if owner is not None else []
         form.timezone.data, form.currency.data = config.get().timezone, config.get().currency
@@ -91,8 +91,10 @@ def event() -> str:
 
 @bp.route("/events/<slug>/edit", methods=["GET", "POST"])
 def edit_event() -> Page:
+    if g.event.is_tournament:
+        return redirect(url_for(".edit_tournament"))
     form = EventForm(data=shown_event(g.event))
-    _offer_ways(form, g.event.organiser_id)
+    offer_ways(form, g.event.organiser_id)
 
     def save() -> bool:
         values = event_values(form)
@@ -152,6 +154,8 @@ def cancel() -> Response:
 
 @bp.route("/events/<slug>/types/new", methods=["GET", "POST"])
 def new_type() -> Page:
+    if g.event.is_tournament:
+        return redirect(url_for(".new_category"))
     form = TicketTypeFields()
     form.price.description = events.price_words(g.event)
     if not form.is_submitted():
@@ -169,6 +173,8 @@ def new_type() -> Page:
 
 @bp.route("/events/<slug>/types/<int:type_id>", methods=["GET", "POST"])
 def edit_type(type_id: int) -> Page:
+    if g.event.is_tournament:
+        return redirect(url_for(".edit_category", type_id=type_id))
     kind = _type(type_id)
     form = TicketTypeFields(data=shown_type(kind))
     form.price.description = events.price_words(g.event)

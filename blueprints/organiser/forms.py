@@ -169,7 +169,7 @@ class TicketTypeFields(FlaskForm):
 
 def shown_event(event: Event) -> dict[str, Any]:
     """What the form shows of an event."""
-    times = {name: _typed(getattr(event, name), event.timezone) for name in _EVENT_TIMES}
+    times = {name: as_typed(getattr(event, name), event.timezone) for name in _EVENT_TIMES}
     texts = {name: getattr(event, name) for name in (*_EVENT_TEXTS, "timezone")}
     stored = [getattr(event, name) for name in _EVENT_TIMES]
     texts["twice"] = zones.which(stored, event.timezone)
@@ -179,14 +179,14 @@ def shown_event(event: Event) -> dict[str, Any]:
 
 def shown_type(kind: TicketType) -> dict[str, Any]:
     """What the form shows of a ticket type."""
-    times = {name: _typed(getattr(kind, name), kind.event.timezone) for name in _TYPE_TIMES}
+    times = {name: as_typed(getattr(kind, name), kind.event.timezone) for name in _TYPE_TIMES}
     names = ("name", "description", "capacity", "per_order_limit", "position")
-    price = money.plain(kind.price_minor, kind.event.currency)
+    price = money.plain(kind.price_minor, kind.priced_in)
     twice = zones.which([kind.sales_open_at, kind.sales_close_at], kind.event.timezone)
     return {name: getattr(kind, name) for name in names} | times | {"price": price, "twice": twice}
 
 
-def _typed(moment: datetime | None, zone: str) -> datetime | None:
+def as_typed(moment: datetime | None, zone: str) -> datetime | None:
     """A stored time as it is typed: in `zone`, without saying so."""
     return moment.astimezone(ZoneInfo(zone)).replace(tzinfo=None) if moment is not None else None
 
@@ -203,17 +203,20 @@ def event_values(form: EventFields) -> dict[str, Any]:
     """The columns of an event as `events.create_event` and `update_event` take them."""
     zone = text(form.timezone)
     values: dict[str, Any] = {name: text(form[name]) for name in _EVENT_TEXTS}
-    values |= {name: _stored(form, name, zone) for name in _EVENT_TIMES}
+    values |= {name: moment_of(form, name, zone) for name in _EVENT_TIMES}
     values |= {"providers": form.providers.data or None, "poll_minutes": form.poll_minutes.data}
     return values | {"timezone": zone} | picture_of(form)
 
 
-def type_values(form: TicketTypeFields, event: Event) -> dict[str, Any]:
-    """The columns of a ticket type as `events.add_ticket_type` and `update_ticket_type` take them."""
-    numbers = {name: form[name].data for name in ("capacity", "per_order_limit", "position")}
+def type_values(form: TicketTypeFields, event: Event, *, currency: str | None = None) -> dict[str, Any]:
+    """The columns of a ticket type as `events.add_ticket_type` and `update_ticket_type` take them.
+
+    `currency` is what its price is typed in; None: the event's.
+    """
+    numbers = {name: form[name].data for name in ("capacity", "per_order_limit", "position") if name in form}
     texts = {name: text(form[name]) for name in ("name", "description")}
-    times = {name: _stored(form, name, event.timezone) for name in _TYPE_TIMES}
-    price = money.parse(text(form.price), event.currency)
+    times = {name: moment_of(form, name, event.timezone) for name in _TYPE_TIMES}
+    price = money.parse(text(form.price), currency or event.currency)
     return numbers | texts | times | {"price_minor": price}
 
 
@@ -224,7 +227,7 @@ def picture_of(form: EventFields) -> dict[str, bytes | None]:
     return {"picture": None} if form.remove_picture.data else {}
 
 
-def _stored(form: EventFields | TicketTypeFields, name: str, zone: str) -> datetime | None:
+def moment_of(form: EventFields | TicketTypeFields, name: str, zone: str) -> datetime | None:
     """A typed time as it is stored. DomainError for a zone or a time that there is not, or is twice."""
     typed = form[name].data
     if typed is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Mapping
 
@@ -11,13 +10,12 @@ from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Response as BaseResponse
 
 from blueprints.shop import order_page
-from blueprints.visitor import signed_in
-from domain import addresses, money
-from domain.catalogue import events, pictures
+from blueprints.visitor import form_token, signed_in
+from domain import addresses, money, site_texts
+from domain.catalogue import events, front_page, pictures
 from domain.catalogue.availability import Selling, say_span
 from domain.catalogue.prices import PriceChanged, tag
 from domain.errors import DomainError
-from domain.office import site_texts
 from domain.orders import managing, placing
 from domain.payments.fulfilment import SoldOut
 from domain.people import organisers
@@ -37,12 +35,14 @@ _FIELDS = {"name_missing": "name", "name_too_long": "name", "name_strange": "nam
 
 @bp.get("/")
 def index() -> str:
-    return render_template("shop/index.html", listings=events.upcoming())
+    return render_template("shop/index.html", listings=front_page.upcoming())
 
 
 @bp.get("/events/<slug>")
-def event(slug: str) -> Response:
+def event(slug: str) -> BaseResponse:
     found = _visible(slug)
+    if found.is_tournament:
+        return redirect(found.path)
     user = signed_in()
     typed = {"name": user.name, "email": addresses.shown(user.email)} if user is not None else {}
     return _event_page(found, events.selling(found), typed, {}, 200)
@@ -61,6 +61,8 @@ def _was_made(response: Response) -> bool:
 @limiter.limit(_BUYS_BY_EMAIL, key_func=_email_key, deduct_when=_was_made)
 def buy(slug: str) -> BaseResponse:
     found = _visible(slug)
+    if found.is_tournament:
+        return redirect(found.path, 303)
     selling = events.selling(found)
     if not selling.is_open:
         return _event_page(found, selling, request.form, {}, 409)
@@ -76,7 +78,7 @@ def buy(slug: str) -> BaseResponse:
             email=request.form["email"],
             user=signed_in(),
             provider=request.form.get("provider") or None,
-            form_token=_order_token(),
+            form_token=form_token(),
             client_address=request.remote_addr or "",
             shown=_prices_shown(request.form),
         )
@@ -125,7 +127,7 @@ def send_links() -> tuple[str, int] | BaseResponse:
     return redirect(url_for("shop.find"), 303)
 
 
-@bp.get("/<any(terms, privacy, contact):slug>")
+@bp.get("/<any(terms, privacy, contact, consent):slug>")
 def page(slug: str) -> str:
     return render_template("shop/page.html", page=site_texts.read(slug))
 
@@ -194,11 +196,3 @@ def _refused(slug: str, error: DomainError) -> Response:
     errors = {_FIELDS.get(error.code, "form"): error.message}
     status = 409 if isinstance(error, SoldOut | PriceChanged) else 400
     return _event_page(found, events.selling(found), request.form, errors, status)
-
-
-def _order_token() -> str | None:
-    """The form's token with what was typed: the same form sent twice is one order, a changed one another."""
-    if not request.form.get("form_token"):
-        return None
-    content = [(name, value) for name, value in sorted(request.form.items()) if name != "csrf_token"]
-    return hashlib.sha256(repr((request.path, content)).encode()).hexdigest()

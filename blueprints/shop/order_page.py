@@ -59,7 +59,10 @@ def show(code: str, secret: str) -> str:
     payment = _latest(order)
     face = _face(order, payment)
     event = order.event if order.sells_tickets else None
-    ways = events.ways_to_pay(event, _payer(order)) if face == "closed" and event is not None else ()
+    kind = order.lines[0].ticket_type if len(order.lines) == 1 else None
+    ways = (
+        events.ways_to_pay(event, _payer(order), kind=kind) if face == "closed" and event is not None else ()
+    )
     return render_template(
         "shop/order.html",
         order=order,

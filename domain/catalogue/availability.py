@@ -86,9 +86,11 @@ def states_of(
     Asks the database only for the account of an organiser, and not where `accounts` are given.
     """
     states = {t.id: _type_state(event, t, now) for t in event.ticket_types}
-    priced = [t.id for t in event.ticket_types if t.price_minor > 0 and states[t.id] is Sale.OPEN]
-    if priced and not payees.payable(event, accounts):
-        states |= dict.fromkeys(priced, Sale.PAYMENTS_OFF)
+    priced = [t for t in event.ticket_types if t.price_minor > 0 and states[t.id] is Sale.OPEN]
+    for currency in dict.fromkeys(t.currency for t in priced):
+        if not payees.payable(event, accounts, currency=currency or ""):
+            of_it = (t.id for t in priced if t.currency == currency)
+            states |= dict.fromkeys(of_it, Sale.PAYMENTS_OFF)
     wide = _event_wide(event, now)
     if wide is None:
         wide = next((state for state in _PRECEDENCE if state in states.values()), Sale.NOTHING)

@@ -17,46 +17,56 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import bindparam, delete, select
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import joinedload, selectinload
+from sqlalchemy.orm import joinedload
 
 from domain import clock, money, zones
 from domain.catalogue import event_moves, house_account, payees, pictures
-from domain.catalogue.availability import MARKS, check_minutes, states_of
 from domain.catalogue.availability import Sale as Sale
 from domain.catalogue.availability import Selling as Selling
+from domain.catalogue.availability import check_minutes
 from domain.catalogue.availability import selling as selling
 from domain.errors import DomainError, NotFound
 from domain.providers import contract, registry
 from extensions import db
-from models import DoorPass, Event, EventState, LineKind, Order, OrderLine, Picture, TicketType, User, Wallet
+from models import (
+    ADMISSIONS,
+    DoorPass,
+    Event,
+    EventKind,
+    EventState,
+    Order,
+    OrderLine,
+    Picture,
+    TicketType,
+    User,
+    Wallet,
+)
 
-# More upcoming events than this need pages; until then the list is simply bounded.
-_LIST_LIMIT = 200
 _NO_EVENT = "There is no event at this address. It may have been renamed."
 _SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _WINDOW = frozenset(("sales_open_at", "sales_close_at"))
 _EVENT_FIELDS = _WINDOW | frozenset(
-    ("slug", "title", "description", "venue", "address", "starts_at", "ends_at", "timezone")
+    (
+        "slug",
+        "title",
+        "description",
+        "venue",
+        "address",
+        "starts_at",
+        "ends_at",
+        "timezone",
+        "kind",
+        "tournament",
+    )
     + ("currency", "state", "providers", "organiser_id", "poll_minutes")
 )
 _TYPE_FIELDS = _WINDOW | frozenset(
-    ("name", "description", "price_minor", "capacity", "per_order_limit", "position")
+    ("name", "description", "price_minor", "currency", "capacity", "per_order_limit", "position", "category")
 )
 # The lengths of the columns, so that too long a text is refused in words.
 _LENGTHS = {"title": 200, "venue": 200, "address": 300, "description": 20_000}
 _TYPE_LENGTHS = {"name": 100, "description": 300}
 MAX_CAPACITY = 1_000_000
-
-
-@dataclass(frozen=True)
-class Listing:
-    """An upcoming event on the front page. `from_minor` is None while it has no ticket types."""
-
-    event: Event
-    state: Sale
-    words: str
-    from_minor: int | None
-    one_price: bool
 
 
 @dataclass(frozen=True)
@@ -69,21 +79,6 @@ class Way:
 
 
 # --- Reading --------------------------------------------------------------------------------------------
-
-
-def upcoming(now: datetime | None = None) -> list[Listing]:
-    """Published events that are not over, the next one first."""
-    now = now or clock.now()
-    query = (
-        select(Event)
-        .where(Event.state == EventState.PUBLISHED, Event.ends_at > now)
-        .order_by(Event.starts_at, Event.id)
-        .limit(_LIST_LIMIT)
-        .options(joinedload(Event.picture), joinedload(Event.organiser), selectinload(Event.ticket_types))
-    )
-    found = db.session.scalars(query).all()
-    accounts = payees.accounts_of({e.organiser_id for e in found if e.organiser_id is not None})
-    return [_listing(event, now, accounts) for event in found]
 
 
 # One query for all of it: the few repeated columns cost less than another round trip. Made once, because
@@ -110,36 +105,33 @@ def published(event: Event) -> Event:
     return event
 
 
-def ways_to_pay(event: Event, user: User | None = None) -> tuple[Way, ...]:
-    """The ways to pay for `event`, in its order; then the wallet, for a member with money in one."""
-    found = [Way(p.name, p.label) for p in payees.offered(event)]
+def ways_to_pay(event: Event, user: User | None = None, *, kind: TicketType | None = None) -> tuple[Way, ...]:
+    """The ways to pay for `event`, in its order; then the wallet, for a member with money in one.
+
+    `kind` is the ticket type that is paid for, where there is one alone.
+    """
+    kinds = event.ticket_types if kind is None else [kind]
+    currency = event.currency if kind is None else kind.priced_in
+    found = [Way(p.name, p.label) for p in payees.offered(event, currency=currency)]
     # An event's choice is between outside providers: what is in a wallet was taken by one of them before.
     # It is in the house's account, like all that the house takes.
     for provider in (registry.get(name) for name in registry.names()):
         if provider.immediate and house_account.serves(event):
-            found.extend(_wallet_way(event, user, provider))
+            found.extend(_wallet_way(kinds, currency, user, provider))
     return tuple(found)
 
 
-def _wallet_way(event: Event, user: User | None, provider: contract.Provider) -> list[Way]:
+def _wallet_way(
+    kinds: Iterable[TicketType], currency: str, user: User | None, provider: contract.Provider
+) -> list[Way]:
     """The wallet as a way to pay, if it could pay for the cheapest ticket there is."""
     if user is None:
         return []
-    wallet = db.session.scalar(select(Wallet).filter_by(user_id=user.id, currency=event.currency))
-    prices = [t.price_minor for t in event.ticket_types if t.price_minor > 0]
+    wallet = db.session.scalar(select(Wallet).filter_by(user_id=user.id, currency=currency))
+    prices = [t.price_minor for t in kinds if t.price_minor > 0]
     if wallet is None or not prices or wallet.available_minor < min(prices):
         return []
     return [Way(provider.name, provider.label, wallet.available_minor)]
-
-
-def _listing(event: Event, now: datetime, accounts: payees.Accounts) -> Listing:
-    state, states = states_of(event, now, accounts)
-    buyable = [t for t in event.ticket_types if states[t.id] is Sale.OPEN]
-    prices = {t.price_minor for t in (buyable or event.ticket_types)}
-    words = MARKS.get(state, "")
-    if state is Sale.OPEN and sum(t.available for t in buyable) <= 10:
-        words = "Last tickets"
-    return Listing(event, state, words, min(prices) if prices else None, len(prices) == 1)
 
 
 # --- Changing events ------------------------------------------------------------------------------------
@@ -163,7 +155,7 @@ def create_event(
     values |= {"title": title, "starts_at": starts_at, "ends_at": ends_at, "currency": currency}
     now = clock.now()
     event = Event(created_at=now, updated_at=now, description="", venue="", address="", timezone="UTC")
-    event.state, event.ticket_types = EventState.DRAFT, []
+    event.state, event.ticket_types, event.kind = EventState.DRAFT, [], EventKind.EVENT
     if not values.get("slug"):
         values["slug"] = free_slug(title)
     _apply(event, values, _EVENT_FIELDS)
@@ -259,16 +251,30 @@ def duplicate_event(event: Event, *, days: int = 7) -> Event:
         return moment and (moment.astimezone(zone) + timedelta(days=days)).astimezone(UTC)
 
     now = clock.now()
-    columns = ("title", "description", "venue", "address", "timezone", "currency", "providers", "picture_id")
+    columns = (
+        "kind",
+        "title",
+        "description",
+        "venue",
+        "address",
+        "timezone",
+        "currency",
+        "providers",
+        "picture_id",
+    )
     copy = Event(created_at=now, updated_at=now, state=EventState.DRAFT, slug=free_slug(event.title))
     for name in (*columns, "organiser_id", "poll_minutes"):
         setattr(copy, name, getattr(event, name))
     for name in ("starts_at", "ends_at", *_WINDOW):
         setattr(copy, name, later(getattr(event, name)))
     for kind in event.ticket_types:
-        values = {name: getattr(kind, name) for name in _TYPE_FIELDS}
+        values = {name: getattr(kind, name) for name in _TYPE_FIELDS - {"category"}}
         values |= {name: later(values[name]) for name in _WINDOW}
+        if kind.category is not None:
+            values["category"] = kind.category.copied()
         copy.ticket_types.append(TicketType(held=0, sold=0, **values))
+    if event.tournament is not None:
+        copy.tournament = event.tournament.copied()
     _check_event(copy)
     db.session.add(copy)
     _commit_event()
@@ -482,11 +488,15 @@ def check_accounts(event: Event) -> None:
     )
 
 
-def _selling_providers(event: Event) -> list[contract.Provider]:
-    """The outside providers that `event` may be paid through, once they are set up."""
+def _selling_providers(event: Event, currency: str = "") -> list[contract.Provider]:
+    """The outside providers that `event` may be paid through, once they are set up.
+
+    `currency` is the one of the price; "": the event's.
+    """
+    currency = currency or event.currency
     names: Sequence[str] = event.providers if event.providers is not None else tuple(registry.names())
     found = (registry.get(name) for name in names)
-    return [p for p in found if not p.immediate and p.supports(event.currency)]
+    return [p for p in found if not p.immediate and p.supports(currency)]
 
 
 def _check_type(event: Event, kind: TicketType) -> None:
@@ -507,9 +517,13 @@ def _check_type(event: Event, kind: TicketType) -> None:
     _check_window(kind)
 
 
-def price_span(event: Event) -> tuple[int, int]:
-    """The smallest and the largest price, in minor units, that each of the event's ways to pay takes."""
-    least = max((p.minimum_minor(event.currency) for p in _selling_providers(event)), default=1)
+def price_span(event: Event, currency: str = "") -> tuple[int, int]:
+    """The smallest and the largest price, in minor units, that each of the event's ways to pay takes.
+
+    `currency` is the one of the price; "": the event's.
+    """
+    currency = currency or event.currency
+    least = max((p.minimum_minor(currency) for p in _selling_providers(event, currency)), default=1)
     return least, money.MAX_MINOR
 
 
@@ -520,16 +534,20 @@ def price_words(event: Event) -> str:
 
 
 def _check_price(event: Event, kind: TicketType) -> None:
-    price = kind.price_minor
+    price, currency = kind.price_minor, kind.currency or event.currency
+    if kind.currency is not None:
+        kind.currency = money.check_currency(kind.currency)
+        if not _selling_providers(event, currency):
+            raise DomainError("kind_currency", f"There is no way to pay in {currency}.")
     if price == 0:
         return
-    least, most = price_span(event)
+    least, most = price_span(event, currency)
     if not 0 < price <= most:
-        raise DomainError("price_minor", f"The price must be 0 or up to {money.show(most, event.currency)}.")
-    money.to_minor(money.to_major(price, event.currency), event.currency)
+        raise DomainError("price_minor", f"The price must be 0 or up to {money.show(most, currency)}.")
+    money.to_minor(money.to_major(price, currency), currency)
     if price < least:
         raise DomainError(
-            "price_minor", f"The smallest price is {money.show(least, event.currency)}; 0 makes it free."
+            "price_minor", f"The smallest price is {money.show(least, currency)}; 0 makes it free."
         )
 
 
@@ -537,7 +555,7 @@ def _has_orders(event: Event, *, of_any_kind: bool = False) -> bool:
     """Whether anybody has ordered tickets; `of_any_kind`: or its organiser its listing."""
     query = select(Order.id).filter_by(event_id=event.id).limit(1)
     if not of_any_kind:
-        query = query.where(Order.lines.any(OrderLine.kind == LineKind.TICKET))
+        query = query.where(Order.lines.any(OrderLine.kind.in_(ADMISSIONS)))
     return db.session.scalar(query) is not None
 
 

@@ -73,12 +73,13 @@ def _served(organiser_id: int, known: bool | None) -> bool:
     return serves_organiser(organiser_id) if known is None else known
 
 
-def offered(event: Event | None, accounts: Accounts | None = None) -> list[Provider]:
+def offered(event: Event | None, accounts: Accounts | None = None, *, currency: str = "") -> list[Provider]:
     """The outside providers that `event` can be paid through now, in its order; None: what the house sells.
 
     An organiser's own accounts come before the house's. Each speaks for the account that receives the money,
-    is ready, and takes the event's currency.
+    is ready, and takes `currency` ("": the event's).
     """
+    currency = currency or (event.currency if event is not None else "")
     organiser_id = event.organiser_id if event is not None else None
     names = event.providers if event is not None and event.providers is not None else registry.names()
     owns = [registry.get(name) for name in names if not registry.get(name).immediate]
@@ -86,10 +87,10 @@ def offered(event: Event | None, accounts: Accounts | None = None) -> list[Provi
         accounts = accounts_of([organiser_id])
     known = accounts or {}
     if event is not None:
-        owns = [own for own in owns if another_currency(event, own.name, known) is None]
+        owns = [own for own in owns if another_currency(event, own.name, known, currency=currency) is None]
     house = event is None or serves(event)
     found = (_bound(own.name, organiser_id, known, house) for own in owns)
-    able = [p for p in found if p is not None and (event is None or p.supports(event.currency))]
+    able = [p for p in found if p is not None and (event is None or p.supports(currency))]
     return sorted(able, key=_is_house) if organiser_id is not None else able
 
 
@@ -98,13 +99,15 @@ def _is_house(provider: Provider) -> bool:
     return provider.account == registry.get(provider.name).account
 
 
-def another_currency(event: Event, provider_name: str, accounts: Accounts | None = None) -> Account | None:
-    """The account that its organiser has connected, where it does not take the event's currency."""
+def another_currency(
+    event: Event, provider_name: str, accounts: Accounts | None = None, *, currency: str = ""
+) -> Account | None:
+    """The account that its organiser has connected, where it does not take `currency` ("": the event's)."""
     if event.organiser_id is None:
         return None
     known = accounts_of([event.organiser_id]) if accounts is None else accounts
     account = known.get((event.organiser_id, provider_name))
-    return account if account is not None and not account.takes(event.currency) else None
+    return account if account is not None and not account.takes(currency or event.currency) else None
 
 
 def _bound(name: str, organiser_id: int | None, accounts: Accounts, house: bool) -> Provider | None:
@@ -116,11 +119,12 @@ def _bound(name: str, organiser_id: int | None, accounts: Accounts, house: bool)
 
 def lacks_a_way(event: Event) -> bool:
     """Whether it has tickets with a price that nobody could pay for at this moment."""
-    return any(kind.price_minor for kind in event.ticket_types) and not payable(event)
+    wanted = {kind.currency for kind in event.ticket_types if kind.price_minor}
+    return not all(payable(event, currency=currency or "") for currency in wanted)
 
 
-def payable(event: Event, accounts: Accounts | None = None) -> bool:
-    """Whether what has a price in `event` can be paid for at this moment.
+def payable(event: Event, accounts: Accounts | None = None, *, currency: str = "") -> bool:
+    """Whether what has a price in `currency` ("": the event's) can be paid for at this moment.
 
     Asks the database only where an account that must be connected is the only way, and `accounts` is None.
     """
@@ -129,4 +133,7 @@ def payable(event: Event, accounts: Accounts | None = None) -> bool:
     names = event.providers if event.providers is not None else registry.names()
     owns = [registry.get(name) for name in names if not registry.get(name).immediate]
     plain = (own for own in owns if event.organiser_id is None or (not own.connects and serves(event)))
-    return any(own.ready and own.supports(event.currency) for own in plain) or bool(offered(event, accounts))
+    wanted = currency or event.currency
+    return any(own.ready and own.supports(wanted) for own in plain) or bool(
+        offered(event, accounts, currency=wanted)
+    )

@@ -14,10 +14,10 @@ from sqlalchemy import ColumnElement, exists, func, select
 
 from extensions import db
 from models import (
+    ADMISSIONS,
     Dispute,
     DisputeState,
     Event,
-    LineKind,
     Order,
     OrderLine,
     Payment,
@@ -78,7 +78,7 @@ class Sales:
 
 def for_tickets() -> ColumnElement[bool]:
     """The condition of an order that is about tickets."""
-    return exists().where(OrderLine.order_id == Order.id, OrderLine.kind == LineKind.TICKET)
+    return exists().where(OrderLine.order_id == Order.id, OrderLine.kind.in_(ADMISSIONS))
 
 
 def counted_disputes() -> tuple[ColumnElement[bool], ...]:
@@ -94,7 +94,7 @@ def of_event(event: Event) -> Sales:
             select(OrderLine.ticket_type_id, func.sum(OrderLine.quantity * OrderLine.unit_minor))
             .join(Order, Order.id == OrderLine.order_id)
             .join(Payment, Payment.order_id == Order.id)
-            .where(Order.event_id == event.id, Payment.fulfilled, OrderLine.kind == LineKind.TICKET)
+            .where(Order.event_id == event.id, Payment.fulfilled, OrderLine.kind.in_(ADMISSIONS))
             .group_by(OrderLine.ticket_type_id)
         )
     }

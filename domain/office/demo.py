@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from zoneinfo import ZoneInfo
@@ -13,14 +13,14 @@ import structlog
 from sqlalchemy import select
 
 import config
-from domain import clock, money
-from domain.catalogue import events, house_account, payees
+from domain import clock, money, site_texts
+from domain.catalogue import events, house_account, payees, tournaments
 from domain.connections import linked_accounts
 from domain.errors import DomainError
 from domain.ledger import agents
-from domain.office import posters, site_texts
-from domain.orders import placing
-from domain.people import accounts, organisers
+from domain.office import posters
+from domain.orders import entries, placing
+from domain.people import accounts, athletes, organisers
 from domain.providers import registry
 from extensions import db
 from models import ConnectionState, Event, EventState, Order, Role, User
@@ -215,6 +215,14 @@ _SHOWS = (
 )
 
 
+# The house's tournament: name, price, currency, places, ages, and whether the demo's athletes are entered.
+_CATEGORIES = (
+    ("Kata, 8 to 12", "0", None, 4, (8, 12), ("Lena Sato", "Max Buyer", "Nia Buyer")),
+    ("Kumite, adults", "25", None, 32, (18, None), ()),
+    ("Kumite, under 18", "9000", "KZT", 32, (13, 17), ()),
+)
+
+
 _PROFILE = {
     "name": "Pier Nine Sessions",
     "description": "Small concerts on a working pier, every other Thursday from May to October.",
@@ -240,8 +248,10 @@ def seed() -> None:
             _stage(show)
         if show.guests:
             _invite(show)
-    agents.seed()
     site_texts.ensure()
+    if _find("harbour-open") is None:
+        _stage_tournament()
+    agents.seed()
     db.session.commit()
 
 
@@ -318,6 +328,52 @@ def _stage(show: _Show) -> None:
         kinds=[_kind(show, kind) for kind in show.kinds],
         picture=posters.draw(show.poster),
     )
+
+
+def _stage_tournament() -> None:
+    """A tournament of the house's, with a free category that is nearly full. Commits."""
+    zone = ZoneInfo("Europe/Lisbon")
+    day = (clock.now().astimezone(zone) + timedelta(days=40)).replace(minute=0, second=0, microsecond=0)
+    starts_at = day.replace(hour=9)
+    made = tournaments.create(
+        {"rules": "WKF rules. Weigh-in from 8:00. Mitts and shin guards are your own.", "public_list": True},
+        {
+            "title": "Harbour Open: Karate for Everyone",
+            "slug": "harbour-open",
+            "description": "One hall, four mats, and a prize that somebody’s grandmother has baked.",
+            "venue": "Pavilhão do Porto",
+            "address": "Rua da Alfândega 12, Porto",
+            "timezone": "Europe/Lisbon",
+            "starts_at": starts_at,
+            "ends_at": starts_at + timedelta(hours=9),
+            "currency": "EUR",
+            "picture": posters.draw("mats"),
+        },
+    )
+    for name, price, currency, places, (youngest, oldest), _ in _CATEGORIES:
+        tournaments.add_category(
+            made,
+            {"min_age": youngest, "max_age": oldest},
+            {
+                "name": name,
+                "price_minor": money.parse(price, currency or "EUR"),
+                "currency": currency,
+                "capacity": places,
+            },
+        )
+    events.update_event(made, state=EventState.PUBLISHED)
+    _enter(made, starts_at.year - 10)
+
+
+def _enter(tournament: Event, born: int) -> None:
+    """The demo buyer's athletes, in the categories that name them. Commits for each."""
+    buyer = accounts.find("buyer@example.org")
+    if buyer is None:
+        return
+    for kind, (*_, names) in zip(tournament.ticket_types, _CATEGORIES, strict=True):
+        for name in names:
+            values = {"name": name, "birth_date": date(born, 3, 1), "club": "Porto Dojo"}
+            entries.enter(kind, athletes.add(buyer, values), buyer, consent=athletes.consent_hash())
 
 
 def _invite(show: _Show) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 
 import config
 from domain import clock
-from domain.catalogue import availability, events, house_account, payees, takings
+from domain.catalogue import availability, events, house_account, payees, takings, tournaments
 from domain.connections import linked_accounts
 from domain.errors import DomainError
 from domain.people import organisers
@@ -161,11 +161,29 @@ def create(user: User, values: Mapping[str, Any]) -> Event:
     return events.create_event(**values, organiser_id=owner, state=EventState.DRAFT)
 
 
+def create_tournament(user: User, own: Mapping[str, Any], values: Mapping[str, Any]) -> Event:
+    """The same for a tournament: `own` is what `tournaments.create` takes beside an event's values."""
+    owner = None if user.role is Role.ADMIN else user.id
+    return tournaments.create(own, {**values, "organiser_id": owner, "state": EventState.DRAFT})
+
+
 def change(event: Event, values: Mapping[str, Any], *, moves: bool = False) -> Event:
     """Change an event's columns by the catalogue's rules. Commits. What was cancelled stays as it is.
 
     `moves` agrees that whoever holds a ticket is told of another date or place.
     """
+    _check_on(event)
+    return events.update_event(event, moves=moves, **values)
+
+
+def change_tournament(
+    event: Event, own: Mapping[str, Any], values: Mapping[str, Any], *, moves: bool = False
+) -> Event:
+    """The same for a tournament, with what `tournaments.change` takes beside."""
+    _check_on(event)
+    return tournaments.change(event, own, values, moves=moves)
+
+
+def _check_on(event: Event) -> None:
     if event.state is EventState.CANCELLED:
         raise DomainError("cancelled", "This event was cancelled. Duplicate it to put it on again.")
-    return events.update_event(event, moves=moves, **values)

@@ -239,6 +239,28 @@ def _pier() -> Image.Image:
     return image
 
 
+def _mats() -> Image.Image:
+    """Four mats in a hall, and a belt tied across them."""
+    image = _sky((24, 46, 74), (56, 96, 128), (196, 206, 196))
+    pen = ImageDraw.Draw(image)
+    for column in range(4):
+        left = 140 + column * 560
+        colour = (214, 72, 58) if column % 2 else (36, 104, 168)
+        pen.polygon([(left, 840), (left + 440, 840), (left + 520, 1240), (left - 80, 1240)], fill=colour)
+        pen.polygon(
+            [(left + 70, 890), (left + 370, 890), (left + 410, 1180), (left + 30, 1180)], fill=(236, 226, 204)
+        )
+    for side, slope in ((-1, 70), (1, -70)):
+        end = _WIDTH / 2 + side * 900
+        pen.line([(_WIDTH / 2, 460), (end, 400 + slope)], fill=(24, 22, 26), width=92)
+        pen.line([(_WIDTH / 2, 470), (_WIDTH / 2 + side * 260, 760)], fill=(24, 22, 26), width=92)
+        pen.line(
+            [(_WIDTH / 2 + side * 206, 700), (_WIDTH / 2 + side * 236, 734)], fill=(226, 176, 70), width=96
+        )
+    pen.rounded_rectangle((_WIDTH / 2 - 120, 380, _WIDTH / 2 + 120, 560), 56, fill=(44, 40, 46))
+    return image
+
+
 _MOTIFS: dict[str, Callable[[], Image.Image]] = {
     "lanterns": _lanterns,
     "dunes": _dunes,
@@ -247,5 +269,6 @@ _MOTIFS: dict[str, Callable[[], Image.Image]] = {
     "paper": _paper,
     "lighthouse": _lighthouse,
     "pier": _pier,
+    "mats": _mats,
 }
 NAMES = tuple(_MOTIFS)

@@ -202,16 +202,24 @@ def resend(order: Order, *, door: str, actor_id: int | None = None) -> None:
     queue.soon("deliver_mail")
 
 
-def withdraw(order: Order, ticket_ids: Iterable[int], *, reason: str, door: str, actor_id: int) -> int:
+def withdraw(
+    order: Order,
+    ticket_ids: Iterable[int],
+    *,
+    reason: str,
+    door: str,
+    actor_id: int,
+    keeps_money: bool = False,
+) -> int:
     """Void tickets that cost nothing, such as a guest's, and give their stock back. Commits; how many.
 
-    Tickets that were paid for are voided by a refund.
+    Tickets that were paid for are voided by a refund, but where it was agreed that the money is kept.
     """
     chosen = set(ticket_ids)
 
     def work() -> int:
         locked = locks.order(order.id)
-        if locked.total_minor:
+        if locked.total_minor and not keeps_money:
             raise DomainError("paid_for", "These tickets were paid for: refund them instead.")
         some = [t for t in locked.tickets if t.id in chosen and t.state is not TicketState.VOID]
         if not some:

@@ -1,4 +1,4 @@
-"""From a form to an order: tickets, guests, top-ups and listing fees; its lines, stock and payment."""
+"""From a form to an order: tickets, guests, entries, top-ups and listing fees; lines, stock and payment."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from psycopg.errors import ForeignKeyViolation
-from sqlalchemy import select
+from sqlalchemy import Select, not_, or_, select
 from sqlalchemy.exc import IntegrityError
 
 import config
@@ -19,13 +19,17 @@ from domain.payments import creating, fulfilment
 from domain.post import outbox
 from extensions import db, queue
 from models import (
+    Athlete,
     Event,
     EventState,
     LineKind,
     Order,
     OrderLine,
     OrderState,
+    Participant,
     StockState,
+    Ticket,
+    TicketState,
     TicketType,
     User,
 )
@@ -119,6 +123,8 @@ def place_guests(
 
 def _guests_type(event: Event, ticket_type_id: int, quantity: int, now: datetime) -> TicketType:
     """The ticket type that guests get, where there are so many. DomainError in words."""
+    if event.is_tournament:
+        raise DomainError("tournament", "A place in a tournament is entered for an athlete, on its own page.")
     if event.state is not EventState.PUBLISHED or availability.is_suspended(event):
         raise DomainError("not_published", "Guests can be invited once the event is published.")
     if event.ends_at <= now:
@@ -131,6 +137,77 @@ def _guests_type(event: Event, ticket_type_id: int, quantity: int, now: datetime
     if quantity > kind.available:
         raise fulfilment.SoldOut("too_few_left", f"{kind.name}: only {kind.available} are left.")
     return kind
+
+
+def place_entry(
+    kind: TicketType,
+    athlete: Athlete,
+    user: User,
+    *,
+    provider: str | None = None,
+    form_token: str | None = None,
+    client_address: str = "",
+    shown: str | None = None,
+) -> Order:
+    """Make an order for an athlete's place in a category, with its participant. Commits: see entries.py.
+
+    `shown` is the fee that was shown, as `prices.tag` has it; "" where the form carried none, None where
+    there was no form. DomainError in words: `already_entered` where the athlete has a place there.
+    """
+    event = kind.event
+
+    def make() -> Order:
+        now = clock.now()
+        # One entry of an athlete at a time: two would not see each other.
+        db.session.refresh(athlete, with_for_update={"key_share": True})
+        if db.session.scalar(entered(athlete, kind).limit(1)) is not None:
+            raise DomainError("already_entered", f"{athlete.name} is entered in {kind.name} already.")
+        offers = _open_types(event, now)
+        _check_quantity(offers[kind.id], 1)
+        at_once = prices.paid_at_once(provider)
+        prices.check_one(kind.price_minor, kind.priced_in, shown, at_once=at_once)
+        line = OrderLine(
+            kind=LineKind.TOURNAMENT_ENTRY,
+            ticket_type=kind,
+            description=f"{event.title}: {kind.name}"[:250],
+            holder=athlete.name,
+            quantity=1,
+            unit_minor=kind.price_minor,
+        )
+        payer = names.plain(user.name)[: names.LONGEST] or addresses.shown(user.email)
+        order = _new_order(kind.priced_in, [line], payer, user.email, user, form_token, client_address, now)
+        order.event = event
+        db.session.add(_participant(kind, athlete, order, now))
+        _write(order, provider)
+        return order
+
+    return _once(form_token, make)
+
+
+def _participant(kind: TicketType, athlete: Athlete, order: Order, now: datetime) -> Participant:
+    return Participant(
+        public_id=f"participant_{secrets.token_urlsafe(15)}",
+        athlete=athlete,
+        ticket_type=kind,
+        order=order,
+        club=athlete.club,
+        weight_g=athlete.weight_g,
+        grade=athlete.grade,
+        created_at=now,
+    )
+
+
+def entered(athlete: Athlete, kind: TicketType) -> Select[Participant]:
+    """The entries of an athlete in a category that stand: paid for, or to be paid."""
+    issued = select(Ticket.id).where(Ticket.order_id == Participant.order_id)
+    paid = issued.where(Ticket.state != TicketState.VOID).exists()
+    ended = or_(Participant.withdrawn_at.is_not(None), Order.state == OrderState.REFUNDED, issued.exists())
+    return (
+        select(Participant)
+        .join(Order, Order.id == Participant.order_id)
+        .where(Participant.athlete_id == athlete.id, Participant.ticket_type_id == kind.id)
+        .where(or_(paid, not_(ended)))
+    )
 
 
 def place_top_up(
@@ -230,12 +307,9 @@ def _by_form_token(form_token: str | None) -> Order | None:
 
 def _choose(event: Event, quantities: Mapping[int, int], now: datetime) -> list[tuple[TicketType, int]]:
     """The ticket types asked for, each sold now and within its limits. DomainError says which is not."""
-    sale = availability.selling(event, now)
-    if sale.state in _GONE:
-        raise fulfilment.SoldOut(sale.state.value, sale.words)
-    if not sale.is_open:
-        raise DomainError(sale.state.value, sale.words)
-    types = {offer.ticket_type.id: offer for offer in sale.types}
+    if event.is_tournament:
+        raise DomainError("tournament", "A place in a tournament is entered for an athlete, on its own page.")
+    types = _open_types(event, now)
     chosen = []
     for type_id, quantity in sorted(quantities.items()):
         if quantity == 0:
@@ -249,6 +323,16 @@ def _choose(event: Event, quantities: Mapping[int, int], now: datetime) -> list[
     if not chosen:
         raise DomainError("nothing_chosen", "Choose how many tickets you want.")
     return chosen
+
+
+def _open_types(event: Event, now: datetime) -> dict[int, availability.TypeSelling]:
+    """Ticket type id -> how it sells now. DomainError in words where none of them does."""
+    sale = availability.selling(event, now)
+    if sale.state in _GONE:
+        raise fulfilment.SoldOut(sale.state.value, sale.words)
+    if not sale.is_open:
+        raise DomainError(sale.state.value, sale.words)
+    return {offer.ticket_type.id: offer for offer in sale.types}
 
 
 def _check_quantity(offer: availability.TypeSelling, quantity: int) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from sqlalchemy import select
+
 import config
 from domain import clock, money
 from domain.catalogue import availability, listing_fees, prices
 from domain.errors import DomainError
 from domain.payments import fulfilment
 from domain.providers import registry
-from models import EventState, LineKind, Order
+from extensions import db
+from models import EventState, LineKind, Order, Participant
 
 
 def check_payer(order: Order, provider_name: str, payer_id: int | None) -> None:
@@ -35,6 +38,7 @@ def check_still_on_sale(order: Order) -> None:
     check_not_cancelled(order)
     if order.is_listing_fee and order.event.state is not EventState.DRAFT:
         raise DomainError("published", "This event is published already, so no fee is due for it.")
+    _check_not_withdrawn(order)
     state, of_types = availability.states_of(order.event, clock.now())
     of_order = [of_types[type_id] for type_id in fulfilment.stock_of(order)]
     if state is availability.Sale.WITHDRAWN:
@@ -44,6 +48,17 @@ def check_still_on_sale(order: Order) -> None:
         raise DomainError(
             "sales_over", "The sale of these tickets has ended, so this order cannot be paid any more."
         )
+
+
+def _check_not_withdrawn(order: Order) -> None:
+    """Who took an entry back enters anew: the athlete may have another place by now."""
+    if order.event is None or not order.event.is_tournament:
+        return
+    withdrawn = select(Participant.id).where(
+        Participant.order_id == order.id, Participant.withdrawn_at.is_not(None)
+    )
+    if db.session.scalar(withdrawn) is not None:
+        raise DomainError("withdrawn", "This entry was withdrawn. Enter again on the tournament’s page.")
 
 
 def check_as_new(order: Order) -> None:

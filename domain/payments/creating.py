@@ -79,7 +79,7 @@ def _row(order: Order, provider: Provider, account: str, now: datetime, held_unt
 
 def _event_sold(order: Order) -> Event | None:
     """The event whose tickets the order is for, and so whose organiser is paid. None: the house is paid."""
-    return order.event if any(line.kind is LineKind.TICKET for line in order.lines) else None
+    return order.event if order.sells_tickets else None
 
 
 def _owed_to(order: Order, provider: Provider) -> int | None:
@@ -93,7 +93,7 @@ def _owed_to(order: Order, provider: Provider) -> int | None:
 def _chosen(order: Order, provider_name: str | None) -> Provider:
     event = _event_sold(order)
     if provider_name is None:
-        usable = [p for p in offered(event) if p.supports(order.currency)]
+        usable = [p for p in offered(event, currency=order.currency) if p.supports(order.currency)]
         able = [p for p in usable if order.total_minor >= p.minimum_minor(order.currency)]
         if not usable:
             raise _closed()
@@ -103,7 +103,8 @@ def _chosen(order: Order, provider_name: str | None) -> Provider:
     known = accounts_of([organiser_id]) if organiser_id is not None and connects else {}
     house = event is None or serves(event)
     account = receiver(provider_name, organiser_id, known, house=house)
-    if account is None or (event is not None and another_currency(event, provider_name, known) is not None):
+    others = another_currency(event, provider_name, known, currency=order.currency) if event else None
+    if account is None or others is not None:
         raise DomainError(
             "not_connected",
             f"{registry.get(provider_name).label} is not set up for this event. Choose another way to pay.",

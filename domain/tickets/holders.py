@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Select, func, or_, select
 
 from domain import codes, folding
 from extensions import db
-from models import Event, Order, Ticket, TicketState, TicketType
+from models import Athlete, Event, Order, Participant, Ticket, TicketState, TicketType
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,9 @@ def of_event(event: Event) -> Select[*tuple[Any, ...]]:
         )
         .join(TicketType, TicketType.id == Ticket.ticket_type_id)
         .join(Order, Order.id == Ticket.order_id)
+        # A tournament's tickets are of athletes, whom somebody else has entered.
+        .outerjoin(Participant, Participant.order_id == Order.id)
+        .outerjoin(Athlete, Athlete.id == Participant.athlete_id)
         .where(Ticket.event_id == event.id)
     )
 
@@ -59,7 +62,8 @@ def matching(words: str, *texts: ColumnElement[str]) -> ColumnElement[bool]:
 
     A ticket's code is found however it is typed.
     """
-    found = folding.matches(words, folding.searchable(Order), func.lower(Ticket.code), *texts)
+    people = (folding.searchable(Order), folding.searchable(Athlete))
+    found = folding.matches(words, *people, func.lower(Ticket.code), *texts)
     code = codes.clean(words)
     return or_(found, Ticket.code == code) if code else found
 

@@ -23,7 +23,7 @@ import config
 from domain import clock, codes
 from domain.errors import DomainError
 from extensions import db
-from models import LineKind, Order, Ticket, TicketState
+from models import ADMISSIONS, Order, Ticket, TicketState
 
 _SIGNATURE_BYTES = 10
 _TRIES = 5
@@ -93,7 +93,7 @@ def issue(order: Order) -> list[Ticket]:
 
 def _rows(order: Order) -> list[dict[str, Any]]:
     now = clock.now()
-    units = [line for line in order.lines if line.kind is LineKind.TICKET for _ in range(line.quantity)]
+    units = [line for line in order.lines if line.kind in ADMISSIONS for _ in range(line.quantity)]
     return [
         {
             "order_id": order.id,
@@ -102,7 +102,7 @@ def _rows(order: Order) -> list[dict[str, Any]]:
             "ticket_type_id": line.ticket_type_id,
             "number": number,
             "code": _new_code(),
-            "holder": order.name,
+            "holder": line.holder or order.name,
             "state": TicketState.VALID,
             "state_reason": "",
             "issued_at": now,

@@ -26,6 +26,7 @@ PUBLIC = {
     "records.static",
     *("shop.index", "shop.event", "shop.buy", "shop.event_calendar", "shop.picture", "shop.page"),
     *("shop.find", "shop.send_links"),
+    *("tournaments.index", "tournaments.tournament"),
     *("health.livez", "health.healthz", "health.metrics"),
     *("account.register_form", "account.register_account", "account.mailed", "account.confirm_form"),
     *("account.confirm", "account.login", "account.log_in", "account.logout", "account.forgot"),
@@ -34,7 +35,7 @@ PUBLIC = {
 }
 PUBLIC_BLUEPRINTS = ("order", "payments")
 # Only for members, each with what is theirs.
-MEMBERS = ("account", "wallet", "connections")
+MEMBERS = ("account", "wallet", "connections", "athletes", "tournaments")
 APPLYING = ("organiser.application", "organiser.apply")
 ADMIN = ("admin", "setup", "records", "wallets")
 FINE, SENT_TO_LOGIN, NOT_FOR_YOU, NOT_THERE = 200, 303, 403, 404

@@ -97,7 +97,7 @@ def test_a_seed_that_dies_half_way_is_finished_by_the_next(
     demo.seed()
     demo.seed()
     made = db.session.scalars(select(Event)).all()
-    assert len(made) == 7
+    assert len(made) == 8
     assert all(e.picture_id and e.ticket_types and e.state is EventState.PUBLISHED for e in made)
     visited = events.event("lighthouse-walk").ticket_types[0]
     assert (visited.sold, visited.capacity) == (12, 12)

@@ -16,7 +16,7 @@ from sqlalchemy import select
 
 import config
 from domain import clock, money
-from domain.catalogue import events, payees, pictures
+from domain.catalogue import events, front_page, payees, pictures
 from domain.catalogue.availability import Sale
 from domain.errors import DomainError, NotFound
 from domain.ledger import transfers
@@ -177,16 +177,16 @@ def test_the_list_has_what_is_published_and_not_over_the_next_first(app: Flask) 
     make_event("cancelled", state=EventState.CANCELLED)
     make_event("over", starts_at=now - timedelta(days=2), ends_at=now - timedelta(days=1))
     make_event("running", starts_at=now - timedelta(hours=1))
-    assert [listing.event.slug for listing in events.upcoming()] == ["running", "sooner", "later"]
+    assert [listing.event.slug for listing in front_page.upcoming()] == ["running", "sooner", "later"]
 
 
 def test_the_list_tells_the_lowest_price_that_can_be_had(app: Flask) -> None:
     event = make_event(price_minor=2500)
     cheap = events.add_ticket_type(event, name="Cheap", price_minor=900, capacity=5)
-    assert (events.upcoming()[0].from_minor, events.upcoming()[0].one_price) == (900, False)
+    assert (front_page.upcoming()[0].from_minor, front_page.upcoming()[0].one_price) == (900, False)
     cheap.sold = 5
     db.session.commit()
-    assert (events.upcoming()[0].from_minor, events.upcoming()[0].one_price) == (2500, True)
+    assert (front_page.upcoming()[0].from_minor, front_page.upcoming()[0].one_price) == (2500, True)
 
 
 def test_a_draft_is_not_found_but_by_those_who_may_see_it(app: Flask) -> None:
@@ -407,7 +407,7 @@ def test_the_demo_is_made_once_and_has_a_full_house(app: Flask) -> None:
     counts = [db.session.query(table).count() for table in (User, Event, TicketType, Order, Picture)]
     demo.seed()
     assert [db.session.query(table).count() for table in (User, Event, TicketType, Order, Picture)] == counts
-    listings = {listing.event.slug: listing for listing in events.upcoming()}
+    listings = {listing.event.slug: listing for listing in front_page.upcoming()}
     assert listings["lighthouse-walk"].state is Sale.SOLD_OUT
     assert listings["lantern-night"].state is Sale.OPEN
     assert len({listing.event.currency for listing in listings.values()}) >= 4
@@ -420,7 +420,7 @@ def test_the_demo_is_made_once_and_has_a_full_house(app: Flask) -> None:
 def test_the_demo_is_made_beside_a_silent_sandbox(app: Flask) -> None:
     config.use(replace(config.get(), sumup_api_base=f"http://127.0.0.1:{free_port()}/sumup"))
     demo.seed()
-    listings = {listing.event.slug: listing for listing in events.upcoming()}
+    listings = {listing.event.slug: listing for listing in front_page.upcoming()}
     assert listings["pier-session"].state is Sale.OPEN
     assert listings["pier-session"].event.organiser_id is None
 

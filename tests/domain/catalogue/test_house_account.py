@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from flask_migrate import downgrade, upgrade
 
 import config
-from domain.catalogue import availability, events, house_account, payees
+from domain.catalogue import availability, events, front_page, house_account, payees
 from domain.catalogue.availability import Sale
 from domain.connections import linked_accounts
 from domain.errors import DomainError
@@ -64,7 +64,7 @@ def names(event: Event) -> list[str]:
 def test_an_organisers_event_does_not_sell_through_the_house_unless_it_is_let(olga: User) -> None:
     event = make_event(organiser_id=olga.id)
     assert availability.selling(event).state is Sale.PAYMENTS_OFF
-    assert events.upcoming()[0].state is Sale.PAYMENTS_OFF
+    assert front_page.upcoming()[0].state is Sale.PAYMENTS_OFF
     with pytest.raises(DomainError) as refused:
         place(event, provider="stripe")
     assert refused.value.code == "payments_off"
@@ -314,7 +314,7 @@ def test_the_demo_sells_where_there_is_only_the_houses_account(app: Flask, envir
     bare = {name: "" for name in environ if name.startswith("SUMUP_")}
     config.use(config.load(environ | bare | {"HOUSE_ACCOUNT_FOR_ORGANISERS": ""}))
     demo.seed()
-    assert all(one.state in (Sale.OPEN, Sale.SOLD_OUT) for one in events.upcoming())
+    assert all(one.state in (Sale.OPEN, Sale.SOLD_OUT) for one in front_page.upcoming())
     made = demo.event("gig", capacity=5, price_minor=1000, currency="EUR", provider="stripe")
     assert names(made) == ["stripe"] and availability.selling(made).is_open
     config.use(config.load(environ))

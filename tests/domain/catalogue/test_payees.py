@@ -9,7 +9,7 @@ from flask import Flask
 
 import config
 from domain import clock
-from domain.catalogue import availability, events, payees
+from domain.catalogue import availability, events, front_page, payees
 from domain.catalogue.availability import Sale
 from domain.errors import DomainError
 from domain.providers import registry
@@ -69,14 +69,14 @@ def test_an_event_without_an_account_says_so_in_words_and_the_front_page_too() -
     sale = availability.selling(event)
     assert sale.state is Sale.PAYMENTS_OFF
     assert "cannot be paid for here just now" in sale.words
-    assert events.upcoming()[0].state is Sale.PAYMENTS_OFF
+    assert front_page.upcoming()[0].state is Sale.PAYMENTS_OFF
     with pytest.raises(DomainError) as refused:
         place(event, provider="pebble")
     assert refused.value.code == "payments_off"
     connected(user)
     assert availability.selling(event).is_open
     assert [way.name for way in events.ways_to_pay(event)] == ["pebble"]
-    assert events.upcoming()[0].state is Sale.OPEN
+    assert front_page.upcoming()[0].state is Sale.OPEN
 
 
 def test_a_free_ticket_needs_no_account() -> None:
@@ -113,12 +113,12 @@ def test_the_accounts_of_many_events_are_one_query_and_of_house_events_none() ->
         connected(user, f"shop-{number + 10}")
     db.session.expire_all()
     with recorded() as some:
-        assert len(events.upcoming()) == 5
+        assert len(front_page.upcoming()) == 5
     for number in range(5):
         make_event(f"more-{number}", organiser_id=users[number].id, providers=["pebble"])
     db.session.expire_all()
     with recorded() as more:
-        assert len(events.upcoming()) == 10
+        assert len(front_page.upcoming()) == 10
     assert len(more) == len(some)
     house = make_event("house")
     db.session.refresh(house)

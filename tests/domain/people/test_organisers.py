@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from flask import Flask
 
-from domain.catalogue import availability, events
+from domain.catalogue import availability, front_page
 from domain.errors import DomainError, NotFound
 from domain.people import organisers
 from extensions import db
@@ -98,7 +98,7 @@ def test_a_suspended_organisers_events_go_off_sale_and_come_back(boss: int) -> N
     assert user.role is Role.BUYER
     db.session.expire_all()
     assert availability.selling(event).state is availability.Sale.WITHDRAWN
-    assert [entry.state for entry in events.upcoming()] == [availability.Sale.WITHDRAWN]
+    assert [entry.state for entry in front_page.upcoming()] == [availability.Sale.WITHDRAWN]
     with pytest.raises(DomainError, match="not on sale"):
         place(event)
     with pytest.raises(NotFound):

@@ -1,4 +1,4 @@
-"""The texts an operator edits (terms, privacy, contact), and our own for as long as there are no others."""
+"""The texts an operator edits (terms, privacy, contact, a guardian's consent), and our own until then."""
 
 from __future__ import annotations
 
@@ -44,10 +44,21 @@ Lost your tickets? “Find my tickets” at the top of this page mails you their
 Paid, and no tickets yet? You do not need to pay again. Some banks take a while to confirm a payment, and we \
 keep asking; your order's page says how far it is."""
 
+_CONSENT = """\
+I am a parent or guardian of this athlete and may decide for them. I have read the rules of the tournament. \
+I agree that they take part, and that {site} and the tournament's organiser keep their name, birth date, \
+club, weight and grade for it.
+
+I know of nothing about their health that speaks against it, and I will tell the organiser if that changes. \
+In an emergency they may get first aid before I can be asked.
+
+I can take this back at any time by withdrawing the entry, or by writing to {support}."""
+
 DEFAULTS = {
     "terms": ("Terms of sale", _TERMS),
     "privacy": ("Privacy", _PRIVACY),
     "contact": ("Contact", _CONTACT),
+    "consent": ("A guardian's consent", _CONSENT),
 }
 
 

@@ -1,0 +1,201 @@
+"""Entering an athlete in a tournament's category, and withdrawing them again.
+
+An entry is an order of one line, so that whatever settles its payment hands over its place, and whatever
+takes the money back gives the place back. The participant says whose place it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Select, select
+from sqlalchemy.orm import contains_eager, joinedload
+
+from domain import clock
+from domain.catalogue import tournaments
+from domain.errors import DomainError, NotFound
+from domain.orders import managing, placing
+from domain.payments import refundable, refunds
+from domain.people import athletes
+from extensions import db
+from models import (
+    PAYMENT_ACTIVE,
+    Athlete,
+    Event,
+    Order,
+    Participant,
+    ParticipantState,
+    Payment,
+    PaymentState,
+    TicketType,
+    Tournament,
+    User,
+    Withdrawal,
+)
+
+_MOST_LISTED = 500
+
+
+# --- Reading --------------------------------------------------------------------------------------------
+
+
+def _whole() -> Select[Participant]:
+    """Participants with all that their pages show, in a number of queries that does not grow with them."""
+    return (
+        select(Participant)
+        .join(Order, Order.id == Participant.order_id)
+        .options(
+            contains_eager(Participant.order).selectinload(Order.tickets),
+            contains_eager(Participant.order).selectinload(Order.payments),
+            contains_eager(Participant.order).joinedload(Order.event).joinedload(Event.tournament),
+            joinedload(Participant.athlete),
+            joinedload(Participant.ticket_type).joinedload(TicketType.category),
+        )
+    )
+
+
+def of(user: User) -> list[Participant]:
+    """The entries that a member made, the newest first."""
+    query = _whole().where(Order.user_id == user.id).order_by(Participant.id.desc()).limit(_MOST_LISTED)
+    return list(db.session.scalars(query).unique())
+
+
+def find(user: User, public_id: str) -> Participant:
+    """One of the member's own entries. NotFound alike for another's and for one that there is not."""
+    query = _whole().where(Participant.public_id == public_id, Order.user_id == user.id)
+    found = db.session.scalars(query).unique().one_or_none()
+    if found is None:
+        raise NotFound("no_participant", "There is no such entry.")
+    return found
+
+
+def of_order(order: Order) -> Participant | None:
+    """Whose place an order pays for; None where it is about something else."""
+    return db.session.scalars(_whole().where(Participant.order_id == order.id)).unique().one_or_none()
+
+
+# --- Entering -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An athlete as a category's entry form offers them: `problem` says why they cannot be entered, or "" """
+
+    athlete: Athlete
+    problem: str
+    needs_consent: bool
+
+
+def choices(user: User, kind: TicketType) -> list[Choice]:
+    """The member's athletes, each with what is in the way of entering them here."""
+    return [
+        Choice(athlete, _problem(athlete, kind), _lacks_consent(athlete, kind.event))
+        for athlete in athletes.of(user)
+    ]
+
+
+def _problem(athlete: Athlete, kind: TicketType) -> str:
+    if db.session.scalar(placing.entered(athlete, kind).limit(1)) is not None:
+        return "is entered here already"
+    return tournaments.why_not(kind, athletes.entrant(athlete))
+
+
+def _lacks_consent(athlete: Athlete, event: Event) -> bool:
+    return athletes.is_minor(athlete, event) and not athletes.has_consent(athlete)
+
+
+def enter(
+    kind: TicketType,
+    athlete: Athlete,
+    user: User,
+    *,
+    provider: str | None = None,
+    consent: str | None = None,
+    form_token: str | None = None,
+    client_address: str = "",
+    shown: str | None = None,
+) -> Participant:
+    """Enter an athlete: their place is held until it is paid for, or theirs at once where free. Commits.
+
+    `consent` is the hash of the text that a guardian has just agreed to, None where nobody did. An athlete
+    whose entry there waits for its payment keeps that entry, and it is returned. DomainError in words.
+    """
+    if athlete.user_id != user.id or athlete.removed_at is not None:
+        raise NotFound("no_athlete", "There is no such athlete.")
+    waiting = db.session.scalars(placing.entered(athlete, kind).limit(1)).first()
+    if waiting is not None and waiting.state is ParticipantState.PENDING:
+        return waiting
+    tournaments.check_eligible(kind, athletes.entrant(athlete))
+    if athletes.is_minor(athlete, kind.event):
+        if consent is not None:
+            athletes.give_consent(athlete, user, consent)
+            db.session.commit()
+        elif not athletes.has_consent(athlete):
+            raise DomainError(
+                "consent_needed", f"{athlete.name} is under age: a parent or guardian has to agree first."
+            )
+    order = placing.place_entry(
+        kind,
+        athlete,
+        user,
+        provider=provider,
+        form_token=form_token,
+        client_address=client_address,
+        shown=shown,
+    )
+    found = of_order(order)
+    if found is None:
+        raise DomainError("unreadable", "That form was used for something else. Reload the page.")
+    return found
+
+
+# --- Withdrawing ----------------------------------------------------------------------------------------
+
+
+def may_withdraw(participant: Participant) -> bool:
+    """Whether whoever made the entry may take it back now."""
+    event = participant.order.event
+    if event is None or participant.state is ParticipantState.WITHDRAWN:
+        return False
+    return clock.now() < tournaments.withdrawable_until(event)
+
+
+def gives_back(participant: Participant) -> bool:
+    """Whether the fee goes back when the entry is withdrawn."""
+    event = participant.order.event
+    own: Tournament | None = event.tournament if event is not None else None
+    return own is None or own.withdrawal is Withdrawal.ALL
+
+
+def withdraw(participant: Participant, *, actor_id: int, door: str) -> Participant:
+    """Take an entry back: its place is free again, and the fee goes back where that is the rule. Commits.
+
+    DomainError when it is too late, or the provider does not confirm that an open payment is closed.
+    """
+    if not may_withdraw(participant):
+        raise DomainError("too_late", "This entry cannot be withdrawn any more.")
+    order, participant_id = participant.order, participant.id
+    paid = next((p for p in order.payments if p.fulfilled and p.received_minor is not None), None)
+    if paid is not None and gives_back(participant):
+        _refund(order, paid, actor_id, door)
+    elif order.tickets:
+        ids = [ticket.id for ticket in order.tickets]
+        managing.withdraw(order, ids, reason=_REASON, door=door, actor_id=actor_id, keeps_money=True)
+    elif any(payment.state in PAYMENT_ACTIVE for payment in order.payments):
+        managing.cancel(order, door=door, actor_id=actor_id)
+    elif any(payment.state is PaymentState.REVIEW for payment in order.payments):
+        raise DomainError("in_review", "A person is looking at this payment. You will hear from us by mail.")
+    found = db.session.get_one(Participant, participant_id, populate_existing=True)
+    found.withdrawn_at = clock.now()
+    db.session.commit()
+    return found
+
+
+_REASON = "Withdrawn by whoever entered"
+
+
+def _refund(order: Order, paid: Payment, actor_id: int, door: str) -> None:
+    left = refundable.refundable_minor(paid)
+    ids = [ticket.id for ticket in order.tickets]
+    if left > 0:
+        refunds.request(paid.id, left, actor_id=actor_id, reason=_REASON, void_ticket_ids=ids, door=door)

@@ -1,0 +1,163 @@
+"""Athletes: whom a member enters in tournaments, and a guardian's consent for those who are minors.
+
+A birth date, a weight and a guardian are seen by the member themself, by the organiser of a tournament they
+are entered in, and by admins; nobody else's page, list or log has them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+from datetime import date
+from typing import Any
+
+from sqlalchemy import select
+
+import config
+from domain import clock, names, site_texts
+from domain.catalogue import grades, tournaments
+from domain.catalogue.tournaments import Entrant
+from domain.errors import DomainError, NotFound
+from extensions import db
+from models import Athlete, Consent, Event, User
+
+FIELDS = frozenset(("name", "birth_date", "sex", "club", "weight_g", "grade"))
+_LONGEST_CLUB = 200
+_OLDEST_YEARS = 120
+MOST = 200
+
+
+# --- Reading --------------------------------------------------------------------------------------------
+
+
+def of(user: User) -> list[Athlete]:
+    """The athletes that a member keeps, by name."""
+    query = select(Athlete).where(Athlete.user_id == user.id, Athlete.removed_at.is_(None))
+    return list(db.session.scalars(query.order_by(Athlete.name, Athlete.id).limit(MOST)))
+
+
+def find(user: User, public_id: str) -> Athlete:
+    """One of the member's own. NotFound alike for another's and for one that there is not."""
+    found = db.session.scalar(
+        select(Athlete).where(
+            Athlete.public_id == public_id, Athlete.user_id == user.id, Athlete.removed_at.is_(None)
+        )
+    )
+    if found is None:
+        raise NotFound("no_athlete", "There is no such athlete.")
+    return found
+
+
+def entrant(athlete: Athlete) -> Entrant:
+    """The athlete as categories ask for one."""
+    return Entrant(athlete.birth_date, athlete.sex, athlete.weight_g, athlete.grade)
+
+
+def is_minor(athlete: Athlete, event: Event) -> bool:
+    """Whether they are under age on the tournament's first day."""
+    age = tournaments.age_on(athlete.birth_date, tournaments.first_day(event))
+    return age < config.get().age_of_majority
+
+
+# --- Writing --------------------------------------------------------------------------------------------
+
+
+def add(user: User, values: Mapping[str, Any]) -> Athlete:
+    """A new athlete of this member. Commits; DomainError in words."""
+    if len(of(user)) >= MOST:
+        raise DomainError("too_many", f"An account keeps at most {MOST} athletes. Remove one first.")
+    made = Athlete(
+        public_id=f"athlete_{secrets.token_urlsafe(15)}", user_id=user.id, club="", created_at=clock.now()
+    )
+    _write(made, values)
+    db.session.add(made)
+    db.session.commit()
+    return made
+
+
+def change(athlete: Athlete, values: Mapping[str, Any]) -> Athlete:
+    """Change an athlete. Entries keep what they were made with. Commits; DomainError in words."""
+    with db.session.no_autoflush:
+        try:
+            _write(athlete, values)
+        except DomainError:
+            db.session.rollback()
+            raise
+    db.session.commit()
+    return athlete
+
+
+def remove(athlete: Athlete) -> None:
+    """Forget an athlete as far as entries allow: those keep a name, and nothing else is kept. Commits."""
+    athlete.removed_at = clock.now()
+    athlete.weight_g = athlete.weight_at = None
+    db.session.commit()
+
+
+def _write(athlete: Athlete, values: Mapping[str, Any]) -> None:
+    unknown = sorted(values.keys() - FIELDS)
+    if unknown:
+        raise TypeError(f"Athlete has no changeable {', '.join(unknown)}")
+    now = clock.now()
+    kept = dict(values)
+    if "name" in kept:
+        kept["name"] = names.clean(str(kept["name"]), why=": it is on the start list")
+    if "club" in kept:
+        kept["club"] = " ".join(names.plain(str(kept["club"])).split())
+        if len(kept["club"]) > _LONGEST_CLUB:
+            raise DomainError("club", f"The club is too long: at most {_LONGEST_CLUB} characters.")
+    if "birth_date" in kept:
+        _check_born(kept["birth_date"], now.date())
+    if "grade" in kept:
+        grades.check(kept["grade"])
+    if "weight_g" in kept:
+        athlete.weight_at = now if kept["weight_g"] is not None else None
+    for name, value in kept.items():
+        setattr(athlete, name, value)
+
+
+def _check_born(born: date | None, today: date) -> None:
+    if born is None or not date(today.year - _OLDEST_YEARS, 1, 1) <= born <= today:
+        raise DomainError("birth_date", "Type the date of birth, such as 2012-05-31.")
+
+
+# --- Consent --------------------------------------------------------------------------------------------
+
+
+def consent_text() -> str:
+    """What a guardian agrees to, as the operator has it now."""
+    return site_texts.read("consent").body
+
+
+def consent_hash() -> str:
+    """Which text that is: a form carries it, so that nobody agrees to another one than they read."""
+    return hashlib.sha256(consent_text().encode()).hexdigest()
+
+
+def has_consent(athlete: Athlete) -> bool:
+    """Whether the guardian has agreed to the text as it is now."""
+    query = select(Consent.id).filter_by(athlete_id=athlete.id, text_hash=consent_hash())
+    return db.session.scalar(query.limit(1)) is not None
+
+
+def give_consent(athlete: Athlete, user: User, read: str) -> None:
+    """Keep who agreed, when, and to which text; once for each text. No commit.
+
+    `read` is the text's hash as the form carried it. DomainError `consent_changed` where it is another one.
+    """
+    if read != consent_hash():
+        raise DomainError(
+            "consent_changed", "The text of the consent has changed. Read it, and tick it again."
+        )
+    if has_consent(athlete):
+        return
+    db.session.add(
+        Consent(
+            athlete_id=athlete.id,
+            user_id=user.id,
+            text=consent_text(),
+            text_hash=read,
+            given_at=clock.now(),
+        )
+    )

@@ -1,0 +1,190 @@
+"""A member enters an athlete by the forms, without JavaScript, and sees what became of it."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from flask.testing import FlaskClient
+
+from domain.people import accounts
+from extensions import db
+from models import Event, EventState, OrderState, Participant, ParticipantState
+from tests.support.people import log_in, make_member, post
+from tests.support.queries import recorded
+from tests.support.sandbox import Sandbox
+from tests.support.tournaments import add_category, make_athlete, make_tournament
+from tests.support.web import newest_order, path_of
+
+ATHLETE = {
+    "name": "Cho Child",
+    "birth_date": "2016-03-01",
+    "sex": "female",
+    "club": "Dojo",
+    "weight": "31,5",
+    "grade": "-8",
+}
+
+
+@pytest.fixture
+def ann(client: FlaskClient) -> FlaskClient:
+    make_member()
+    log_in(client)
+    return client
+
+
+def page_of(event: Event, kind: int = 0) -> str:
+    return f"/tournaments/{event.slug}/enter/{event.ticket_types[kind].id}"
+
+
+def test_from_the_list_to_the_place(ann: FlaskClient, sandbox: Sandbox) -> None:
+    event = make_tournament(own={"rules": "No biting."})
+    assert 'href="/tournaments/open"' in ann.get("/tournaments/").text
+    assert 'href="/tournaments/open"' in ann.get("/").text
+    shown = ann.get("/tournaments/open").text
+    assert "No biting." in shown and "€25.00" in shown and page_of(event) in shown
+    assert "Add an athlete" in ann.get(page_of(event)).text
+    assert post(ann, "/account/athletes/new", **ATHLETE).status_code == 303
+    [athlete] = re.findall(r'value="(athlete_[^"]+)"', ann.get(page_of(event)).text)
+    answer = post(ann, page_of(event), athlete=athlete, provider="stripe")
+    assert answer.status_code == 400 and "a parent or guardian has to agree first" in answer.text
+    [read] = re.findall(r'name="consent_text" value="(\w+)"', answer.text)
+    answer = post(ann, page_of(event), athlete=athlete, provider="stripe", consent="yes", consent_text=read)
+    order = newest_order()
+    assert (answer.status_code, answer.location) == (303, order.payments[0].url)
+    shown_at = sandbox.do(order.payments[0].provider_id or "", "pay")
+    page = ann.get(path_of(shown_at["success_url"]), follow_redirects=True).text
+    assert "Cho Child" in page and "You’re going to Open" in page
+    assert "2016" not in page and "31.5" not in page
+    mine = ann.get("/account/entries").text
+    assert "Cho Child: Kumite" in mine and "entered" in mine
+
+
+def test_what_is_typed_of_an_athlete_is_checked_and_kept(ann: FlaskClient) -> None:
+    for field, value, words in (
+        ("birth_date", "31.5.2012", "such as 2012-05-31"),
+        ("birth_date", "2099-01-01", "such as 2012-05-31"),
+        ("weight", "heavy", "in kilograms"),
+        ("name", "Win: www.prize.example", "does not look like a name"),
+        ("grade", "77", "Not a valid choice"),
+    ):
+        answer = post(ann, "/account/athletes/new", **(ATHLETE | {field: value}))
+        assert answer.status_code == 400 and words in answer.text, (field, value)
+    post(ann, "/account/athletes/new", **ATHLETE)
+    [path] = set(re.findall(r"/account/athletes/athlete_[\w-]+", ann.get("/account/athletes").text))
+    shown = ann.get(path).text
+    assert 'value="31.5"' in shown and 'value="2016-03-01"' in shown
+    post(ann, path, **(ATHLETE | {"club": "Other Dojo", "weight": ""}))
+    assert "Other Dojo, 8th kyu" in ann.get("/account/athletes").text
+    post(ann, f"{path}/remove", page=path)
+    ann.get("/account/athletes")
+    assert "Cho Child" not in ann.get("/account/athletes").text
+    assert ann.get(path).status_code == 404
+
+
+def test_an_entry_is_withdrawn_once(ann: FlaskClient) -> None:
+    event = make_tournament(fee_minor=0)
+    user = accounts.find("ann@example.org")
+    assert user is not None
+    athlete = make_athlete(user)
+    assert post(ann, page_of(event), athlete=athlete.public_id).status_code == 303
+    [path] = re.findall(r'action="(/account/entries/[^"]+/withdraw)"', ann.get("/account/entries").text)
+    assert post(ann, path, page="/account/entries").location == "/account/entries"
+    shown = ann.get("/account/entries").text
+    assert "The entry is withdrawn." in shown and "withdrawn</span>" in shown and "/withdraw" not in shown
+    participant = db.session.query(Participant).one()
+    assert participant.state is ParticipantState.WITHDRAWN
+
+
+def test_another_member_s_athletes_and_entries_are_not_there(ann: FlaskClient) -> None:
+    event, other = make_tournament(fee_minor=0), make_member("bob@example.org")
+    theirs = make_athlete(other)
+    assert ann.get(f"/account/athletes/{theirs.public_id}").status_code == 404
+    make_athlete(accounts.find("ann@example.org") or other)
+    answer = post(ann, page_of(event), athlete=theirs.public_id)
+    assert answer.status_code == 400 and "no such athlete" in answer.text
+    assert db.session.query(Participant).count() == 0
+
+
+def test_strangers_read_and_are_asked_to_log_in(client: FlaskClient) -> None:
+    event = make_tournament()
+    assert client.get("/tournaments/open").status_code == 200
+    assert "/account/login" in client.get(page_of(event)).location
+    for path in ("/account/athletes", "/account/athletes/new", "/account/entries"):
+        assert "/account/login" in client.get(path).location
+
+
+def test_a_draft_is_its_makers_own(client: FlaskClient) -> None:
+    event = make_tournament()
+    event.state = EventState.DRAFT
+    db.session.commit()
+    assert client.get("/tournaments/open").status_code == 404
+    assert client.get("/tournaments/none").status_code == 404
+
+
+def test_a_tournament_s_place_is_not_bought_as_a_ticket(ann: FlaskClient) -> None:
+    event = make_tournament()
+    assert ann.get("/events/open").location == "/tournaments/open"
+    answer = ann.post("/events/open", data={"csrf_token": "x"})
+    assert answer.status_code in (303, 400)
+    assert db.session.query(Participant).count() == 0
+    assert event.ticket_types[0].held == 0
+
+
+def test_a_fee_that_changed_is_shown_before_it_is_paid(ann: FlaskClient) -> None:
+    event = make_tournament()
+    athlete = make_athlete(accounts.find("ann@example.org") or make_member("x@example.org"))
+    answer = post(ann, page_of(event), athlete=athlete.public_id, provider="stripe", price="2000 EUR")
+    assert answer.status_code == 409 and "€25.00 now" in answer.text
+    assert db.session.query(Participant).count() == 0
+
+
+def test_a_full_category_says_so(ann: FlaskClient) -> None:
+    event = make_tournament(fee_minor=0, places=1)
+    user = accounts.find("ann@example.org") or make_member("x@example.org")
+    first, second = make_athlete(user, "One"), make_athlete(user, "Two")
+    post(ann, page_of(event), athlete=first.public_id)
+    assert "Sold out" in ann.get("/tournaments/open").text
+    assert "Sold out" in ann.get(page_of(event)).text
+    html = ann.get("/account/athletes/new").text
+    token = re.search(r'name="csrf_token" value="([^"]+)"', html)
+    answer = ann.post(
+        page_of(event), data={"athlete": second.public_id, "csrf_token": token[1] if token else ""}
+    )
+    assert answer.status_code == 409
+    assert newest_order().state is OrderState.COMPLETED
+
+
+def test_the_public_list_has_names_and_clubs_alone(client: FlaskClient) -> None:
+    event = make_tournament(fee_minor=0, own={"public_list": True})
+    user = make_member()
+    log_in(client)
+    child = make_athlete(user, "Aiko Adult", weight_g=61_500, grade=2)
+    post(client, page_of(event), athlete=child.public_id)
+    shown = client.application.test_client().get("/tournaments/open").text
+    assert "Start list" in shown and "Aiko Adult" in shown and "Dojo" in shown
+    assert "1995" not in shown and "61.5" not in shown and "ann@example.org" not in shown
+    event = make_tournament("secret", fee_minor=0)
+    post(client, page_of(event), athlete=child.public_id)
+    assert "Aiko" not in client.application.test_client().get("/tournaments/secret").text
+
+
+def test_what_the_pages_cost_does_not_grow(ann: FlaskClient) -> None:
+    event = make_tournament(fee_minor=0, places=100)
+    user = accounts.find("ann@example.org") or make_member("x@example.org")
+    for n in range(2):
+        post(ann, page_of(event), athlete=make_athlete(user, f"Athlete {n}").public_id)
+    for _ in range(3):
+        add_category(event, fee_minor=0)
+    few = {}
+    for path in ("/tournaments/open", "/tournaments/", "/account/entries", "/account/athletes"):
+        with recorded() as queries:
+            ann.get(path)
+        few[path] = len(queries)
+    for n in range(8):
+        post(ann, page_of(event), athlete=make_athlete(user, f"More {n}").public_id)
+        add_category(event, fee_minor=0)
+    for path, before in few.items():
+        with recorded() as queries:
+            ann.get(path)
+        assert len(queries) == before, path

@@ -1,0 +1,305 @@
+"""Entering athletes and withdrawing them: places, money, consent, and the last place."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import date, timedelta
+
+import pytest
+from flask import Flask
+from sqlalchemy import func, select
+
+import config
+from domain import clock, site_texts
+from domain.catalogue import events
+from domain.door import check_in, staff
+from domain.errors import DomainError, NotFound
+from domain.office import retention
+from domain.orders import entries, managing
+from domain.payments import reconciling, starting
+from domain.people import athletes
+from domain.tickets import issuing
+from extensions import db
+from models import (
+    Athlete,
+    Consent,
+    Order,
+    OrderState,
+    Participant,
+    ParticipantState,
+    PaymentState,
+    TicketState,
+    TicketType,
+    User,
+    Withdrawal,
+)
+from tests.support.people import mails
+from tests.support.sandbox import Sandbox
+from tests.support.shop import make_user, settled
+from tests.support.tournaments import add_category, enter, make_athlete, make_tournament
+
+pytestmark = pytest.mark.usefixtures("app")
+CHILD = date(2016, 3, 1)
+
+
+@pytest.fixture
+def ann(app: Flask) -> User:
+    return make_user("ann@example.org")
+
+
+def counts(kind: TicketType) -> tuple[int, int]:
+    db.session.refresh(kind)
+    return kind.held, kind.sold
+
+
+def fresh(participant: Participant) -> Participant:
+    return entries.find(participant.order.user or User(), participant.public_id)
+
+
+def paid_at_stripe(participant: Participant, sandbox: Sandbox) -> Participant:
+    """Paid on the provider's page, and read from it."""
+    payment = starting.open_at_provider(participant.order)
+    assert payment is not None
+    sandbox.do(payment.provider_id or "", "pay")
+    reconciling.reconcile(payment.id, door="test")
+    return fresh(participant)
+
+
+# --- Entering -------------------------------------------------------------------------------------------
+
+
+def test_a_place_is_held_then_paid_for_then_checked_in(ann: User, sandbox: Sandbox) -> None:
+    event = make_tournament()
+    kind = event.ticket_types[0]
+    made = enter(kind, make_athlete(ann), provider="stripe")
+    assert made.state is ParticipantState.PENDING and counts(kind) == (1, 0)
+    assert (made.order.total_minor, made.order.currency, made.order.name) == (2500, "EUR", "Mel Member")
+    made = paid_at_stripe(made, sandbox)
+    assert made.state is ParticipantState.PAID and counts(kind) == (0, 1)
+    [ticket] = made.order.tickets
+    assert ticket.holder == "Aiko Adult"
+    assert len(mails("tickets")) == 1
+
+    keeper = staff.doorkeeper(event, "test", "Dora")
+    seen = check_in.scan(keeper, "a" * 12, issuing.qr_text(ticket, made.order.code))
+    assert (seen.verdict, seen.holder, seen.type) == ("valid", "Aiko Adult", "Kumite")
+
+
+def test_a_free_category_is_entered_at_once(ann: User) -> None:
+    kind = make_tournament(fee_minor=0).ticket_types[0]
+    made = enter(kind, make_athlete(ann))
+    assert made.state is ParticipantState.PAID and counts(kind) == (0, 1)
+    assert made.order.payments == []
+
+
+def test_an_athlete_has_one_place_in_a_category(ann: User) -> None:
+    event = make_tournament()
+    kind, other = event.ticket_types[0], add_category(event, "Kata", fee_minor=0)
+    athlete = make_athlete(ann)
+    first = enter(kind, athlete, provider="stripe")
+    assert enter(kind, athlete, provider="sumup").id == first.id, "the one that waits for its payment"
+    enter(other, athlete)
+    with pytest.raises(DomainError, match="entered in Kata already"):
+        enter(other, athlete)
+    assert counts(kind) == (1, 0) and counts(other) == (0, 1)
+
+
+def test_whose_athlete_it_is_not_enters_nobody(ann: User) -> None:
+    kind, theirs = make_tournament().ticket_types[0], make_athlete(make_user("bob@example.org"))
+    with pytest.raises(NotFound):
+        entries.enter(kind, theirs, ann)
+    athletes.remove(theirs)
+    with pytest.raises(NotFound):
+        entries.enter(kind, theirs, theirs.user)
+
+
+def test_whom_a_category_is_not_for_is_not_entered(ann: User) -> None:
+    kind = add_category(make_tournament(), "Veterans", min_age=60)
+    with pytest.raises(DomainError, match="60 years and up"):
+        enter(kind, make_athlete(ann))
+    assert counts(kind) == (0, 0)
+
+
+def test_a_fee_in_another_currency_is_paid_in_it(ann: User, sandbox: Sandbox) -> None:
+    event = make_tournament()
+    kind = add_category(event, "Almaty", fee_minor=900_000, currency="KZT")
+    assert "sumup" not in [way.name for way in events.ways_to_pay(event, ann, kind=kind)]
+    with pytest.raises(DomainError, match="cannot take KZT"):
+        enter(kind, make_athlete(ann), provider="sumup")
+    made = paid_at_stripe(enter(kind, ann_s(ann), provider="stripe"), sandbox)
+    assert made.state is ParticipantState.PAID
+    assert made.order.payments[0].currency == "KZT" and made.order.payments[0].received_minor == 900_000
+
+
+def ann_s(ann: User) -> Athlete:
+    return athletes.of(ann)[0]
+
+
+def test_an_order_that_expired_is_pending_and_its_place_is_free(ann: User) -> None:
+    kind = make_tournament(places=1).ticket_types[0]
+    made = enter(kind, make_athlete(ann), provider="stripe")
+    settled(made.order, "open", "expired")
+    made = fresh(made)
+    assert made.state is ParticipantState.PENDING and made.order.state is OrderState.EXPIRED
+    assert counts(kind) == (0, 0)
+
+
+# --- Minors ---------------------------------------------------------------------------------------------
+
+
+def test_a_minor_is_entered_with_a_guardian_s_consent_to_the_text_of_today(ann: User) -> None:
+    event = make_tournament(fee_minor=0)
+    kind, child = event.ticket_types[0], make_athlete(ann, "Cho Child", birth_date=CHILD)
+    with pytest.raises(DomainError, match="parent or guardian"):
+        enter(kind, child)
+    with pytest.raises(DomainError, match="text of the consent has changed"):
+        enter(kind, child, consent="another")
+    assert db.session.query(Participant).count() == 0
+    enter(kind, child, consent=athletes.consent_hash())
+    kept = db.session.scalars(select(Consent)).one()
+    assert (kept.user_id, kept.athlete_id, kept.text) == (ann.id, child.id, athletes.consent_text())
+    again = add_category(event, "Kata", fee_minor=0)
+    enter(again, child)
+    site_texts.write("consent", title="Consent", body="Another text.")
+    with pytest.raises(DomainError, match="parent or guardian"):
+        enter(add_category(event, "Team", fee_minor=0), child)
+    assert db.session.scalar(select(func.count()).select_from(Consent)) == 1
+
+
+def test_who_comes_of_age_by_the_first_day_needs_none(ann: User) -> None:
+    kind = make_tournament(fee_minor=0).ticket_types[0]
+    first = (clock.now() + timedelta(days=30)).date()
+    grown = make_athlete(ann, birth_date=first.replace(year=first.year - 18))
+    assert enter(kind, grown).state is ParticipantState.PAID
+    config.use(replace(config.get(), age_of_majority=21))
+    with pytest.raises(DomainError, match="under age"):
+        enter(kind, make_athlete(ann, "Younger", birth_date=first.replace(year=first.year - 20)))
+
+
+def test_weights_are_forgotten_a_month_after_the_tournament(ann: User) -> None:
+    soon = make_tournament(fee_minor=0)
+    later = make_tournament(
+        "later",
+        fee_minor=0,
+        starts_at=clock.now() + timedelta(days=200),
+        ends_at=clock.now() + timedelta(days=201),
+    )
+    light, heavy = make_athlete(ann, "Light", weight_g=50_000), make_athlete(ann, "Heavy", weight_g=90_000)
+    first, second = enter(soon.ticket_types[0], light), enter(later.ticket_types[0], heavy)
+    assert retention.forget() == 0
+    soon.starts_at, soon.ends_at = clock.now() - timedelta(days=32), clock.now() - timedelta(days=31)
+    light.weight_at = heavy.weight_at = clock.now() - timedelta(days=40)
+    db.session.commit()
+    assert retention.forget() == 2
+    db.session.expire_all()
+    assert (first.weight_g, light.weight_g) == (None, None)
+    assert (second.weight_g, heavy.weight_g) == (90_000, 90_000)
+
+
+# --- Withdrawing ----------------------------------------------------------------------------------------
+
+
+def test_who_withdraws_in_time_gets_the_fee_back_and_the_place_is_free(ann: User, sandbox: Sandbox) -> None:
+    kind = make_tournament(places=1).ticket_types[0]
+    made = paid_at_stripe(enter(kind, make_athlete(ann), provider="stripe"), sandbox)
+    entries.withdraw(made, actor_id=ann.id, door="order_page")
+    made = fresh(made)
+    assert made.state is ParticipantState.WITHDRAWN and counts(kind) == (0, 0)
+    assert made.order.state is OrderState.REFUNDED
+    assert [refund.amount_minor for refund in made.order.payments[0].refunds] == [2500]
+    assert enter(kind, ann_s(ann), provider="stripe").id != made.id, "they may enter again"
+
+
+def test_where_the_fee_is_kept_only_the_place_goes_back(ann: User, sandbox: Sandbox) -> None:
+    kind = make_tournament(own={"withdrawal": Withdrawal.NOTHING}).ticket_types[0]
+    made = paid_at_stripe(enter(kind, make_athlete(ann), provider="stripe"), sandbox)
+    entries.withdraw(made, actor_id=ann.id, door="order_page")
+    made = fresh(made)
+    assert made.state is ParticipantState.WITHDRAWN and counts(kind) == (0, 0)
+    assert [ticket.state for ticket in made.order.tickets] == [TicketState.VOID]
+    assert made.order.payments[0].refunds == []
+
+
+def test_an_unpaid_entry_is_withdrawn_by_closing_its_payment(ann: User, sandbox: Sandbox) -> None:
+    kind = make_tournament().ticket_types[0]
+    made = enter(kind, make_athlete(ann), provider="stripe")
+    starting.open_at_provider(made.order)
+    entries.withdraw(fresh(made), actor_id=ann.id, door="order_page")
+    made = fresh(made)
+    assert made.state is ParticipantState.WITHDRAWN and counts(kind) == (0, 0)
+    assert made.order.payments[0].state is PaymentState.CANCELLED
+
+
+def test_money_for_an_entry_that_was_withdrawn_unpaid_buys_its_place(ann: User) -> None:
+    kind = make_tournament().ticket_types[0]
+    made = enter(kind, make_athlete(ann), provider="stripe")
+    settled(made.order, "open", "expired")
+    entries.withdraw(fresh(made), actor_id=ann.id, door="order_page")
+    made = fresh(made)
+    with pytest.raises(DomainError, match="Enter again"):
+        managing.pay_again(made.order.id, "stripe", payer_id=ann.id)
+    settled(made.order, "paid")
+    assert fresh(made).state is ParticipantState.PAID and counts(kind) == (0, 1)
+
+
+def test_after_the_deadline_nobody_withdraws(ann: User) -> None:
+    kind = make_tournament(
+        fee_minor=0, own={"withdraw_until": clock.now() - timedelta(minutes=1)}
+    ).ticket_types[0]
+    made = enter(kind, make_athlete(ann))
+    with pytest.raises(DomainError, match="cannot be withdrawn any more"):
+        entries.withdraw(made, actor_id=ann.id, door="order_page")
+    assert fresh(made).state is ParticipantState.PAID and counts(kind) == (0, 1)
+
+
+# --- Races ----------------------------------------------------------------------------------------------
+
+
+def at_once(app: Flask, number: int, do: object) -> list[object]:
+    """So many callers at the same moment, each with a session of its own; what they got or were refused."""
+
+    def one(n: int) -> object:
+        with app.app_context():
+            try:
+                return do(n)  # type: ignore[operator]
+            except DomainError as error:
+                return error.code
+            finally:
+                db.session.remove()
+
+    with ThreadPoolExecutor(8) as pool:
+        return list(pool.map(one, range(number)))
+
+
+def test_one_of_fifty_gets_the_last_place(app: Flask, ann: User) -> None:
+    kind_id = make_tournament(places=1).ticket_types[0].id
+    made = [make_athlete(ann, f"Athlete {n}").id for n in range(50)]
+    db.session.commit()
+
+    def do(n: int) -> object:
+        athlete = db.session.get_one(Athlete, made[n])
+        kind = db.session.get_one(TicketType, kind_id)
+        return entries.enter(kind, athlete, athlete.user, provider="stripe").id
+
+    got = at_once(app, 50, do)
+    assert len([one for one in got if isinstance(one, int)]) == 1
+    assert {one for one in got if isinstance(one, str)} <= {"sold_out", "all_held", "too_few_left"}
+    db.session.rollback()
+    assert counts(db.session.get_one(TicketType, kind_id)) == (1, 0)
+    assert db.session.scalar(select(func.count()).select_from(Order)) == 1
+
+
+def test_an_athlete_entered_twenty_times_at_once_has_one_place(app: Flask, ann: User) -> None:
+    kind_id, athlete_id = make_tournament(fee_minor=0, places=50).ticket_types[0].id, make_athlete(ann).id
+    db.session.commit()
+
+    def do(n: int) -> object:
+        athlete = db.session.get_one(Athlete, athlete_id)
+        return entries.enter(db.session.get_one(TicketType, kind_id), athlete, athlete.user).id
+
+    got = at_once(app, 20, do)
+    assert len({one for one in got if isinstance(one, int)}) == 1
+    assert {one for one in got if isinstance(one, str)} <= {"already_entered"}
+    db.session.rollback()
+    assert counts(db.session.get_one(TicketType, kind_id)) == (0, 1)
