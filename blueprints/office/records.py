@@ -202,7 +202,7 @@ def _local(column: str) -> Callable[..., str]:
 
 
 def _price(view: object, context: object, row: Any, name: str) -> str:
-    currency = row.event.currency if isinstance(row, TicketType) else row.currency
+    currency = row.priced_in if isinstance(row, TicketType) else row.currency
     return money.show(row.price_minor, currency)
 
 
@@ -268,7 +268,10 @@ class TicketTypeView(_Records):
         return forms.shown_type(row)
 
     def prepared(self, form: FlaskForm, row: TicketType | None) -> FlaskForm:
-        offered = [row.event] if row is not None else overview.events()
+        # A tournament's categories are made on its own pages, which ask whom they are for.
+        offered = (
+            [row.event] if row is not None else [one for one in overview.events() if not one.is_tournament]
+        )
         form.event_id.choices = [(event.id, f"{event.title} ({event.currency})") for event in offered]
         asked = request.args.get("event_id", type=int)
         if row is None and not form.is_submitted() and asked is not None:
@@ -283,7 +286,7 @@ class TicketTypeView(_Records):
         return events.add_ticket_type(event, **type_values(form, event))
 
     def change(self, row: TicketType, form: TicketTypeForm) -> None:
-        events.update_ticket_type(row, **type_values(form, row.event))
+        events.update_ticket_type(row, **type_values(form, row.event, currency=row.currency))
 
     def remove(self, row: TicketType) -> None:
         events.delete_ticket_type(row)

@@ -42,6 +42,7 @@ from tests.support.benches import SumUpBench
 from tests.support.people import log_in, make_member, post
 from tests.support.sandbox import Sandbox
 from tests.support.shop import make_event, place, report_on
+from tests.support.tournaments import add_category, make_tournament
 from tests.support.web import press
 
 T = TypeVar("T")
@@ -553,6 +554,19 @@ def test_texts_are_edited(boss: FlaskClient) -> None:
     post(boss, f"{pages}edit/?id=terms", title="Our terms", body="Be kind.")
     assert fresh(Page, "terms").body == "Be kind."
     assert "Be kind." in boss.get("/terms").text
+
+
+def test_the_record_of_a_category_keeps_its_currency(boss: FlaskClient) -> None:
+    event = make_tournament()
+    kind = add_category(event, "Osaka", fee_minor=9000, currency="JPY")
+    page = f"{TYPES}edit/?id={kind.id}"
+    shown = boss.get(page).text
+    assert 'value="9000"' in shown and "¥9,000" in boss.get(TYPES).text
+    fields = {"name": "Osaka", "price": "8500", "capacity": "10", "per_order_limit": "1", "position": "1"}
+    post(boss, page, event_id=str(event.id), **fields)
+    db.session.refresh(kind)
+    assert (kind.price_minor, kind.currency) == (8500, "JPY")
+    assert event.title not in boss.get(f"{TYPES}new/").text
 
 
 def test_agents_are_made_by_rule(boss: FlaskClient) -> None:
