@@ -27,6 +27,10 @@ To sell you a ticket, {site} keeps your name, your e-mail address, what you boug
 address you bought it from. They are used to deliver the tickets, to let you in, to answer your questions, \
 and to keep the accounts that the law asks for. They are not sold, and not used for advertising.
 
+For a tournament, an athlete's birth date, club, weight and grade are kept too, and a guardian's consent. \
+Only whoever entered them, the tournament's organiser and our staff see those, and the weight is forgotten \
+some weeks afterwards.
+
 You pay on the payment provider's own page. Your card's number never reaches us: we only learn whether the \
 payment arrived.
 

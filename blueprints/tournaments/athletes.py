@@ -92,8 +92,9 @@ def edit_athlete(public_id: str) -> Page:
 @bp.post("/athletes/<public_id>/remove")
 def remove_athlete(public_id: str) -> Response:
     found = athletes.find(visitor.member(), public_id)
+    name = found.name
     athletes.remove(found)
-    flash(f"{found.name} is removed. Entries that were made stay.", "success")
+    flash(f"{name} is removed. Entries that were made stay.", "success")
     return redirect(url_for(".athlete_list"), 303)
 
 

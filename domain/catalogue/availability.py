@@ -206,12 +206,17 @@ def _say_soon(moment: datetime, timezone: str, now: datetime) -> str:
     return when(moment, timezone, "'on' EEEE 'at' HH:mm")
 
 
+def _opens_at(event: Event, now: datetime) -> str:
+    opens = [event.sales_open_at] if event.sales_open_at is not None and event.sales_open_at > now else []
+    opens = opens or [t.sales_open_at for t in event.ticket_types if t.sales_open_at is not None]
+    return say_when(min(moment for moment in opens if moment is not None and moment > now), event.timezone)
+
+
 def _event_words(event: Event, state: Sale, held_until: datetime | None, now: datetime) -> str:
+    if event.is_tournament:
+        return _tournament_words(event, state, held_until, now)
     if state is Sale.NOT_YET:
-        opens = [event.sales_open_at] if event.sales_open_at is not None and event.sales_open_at > now else []
-        opens = opens or [t.sales_open_at for t in event.ticket_types if t.sales_open_at is not None]
-        first = min(moment for moment in opens if moment is not None and moment > now)
-        return f"Tickets go on sale on {say_when(first, event.timezone)}."
+        return f"Tickets go on sale on {_opens_at(event, now)}."
     if state is Sale.ALL_HELD:
         return (
             "All the tickets that are left are in other people's baskets. "
@@ -235,6 +240,29 @@ def _event_words(event: Event, state: Sale, held_until: datetime | None, now: da
     }[state]
 
 
+def _tournament_words(event: Event, state: Sale, held_until: datetime | None, now: datetime) -> str:
+    if state is Sale.NOT_YET:
+        return f"Entries open on {_opens_at(event, now)}."
+    if state is Sale.ALL_HELD:
+        soon = _held_words(held_until, event.timezone, now)
+        return f"Others are paying for the places that are left. Try again {soon}: some may be free then."
+    support = config.get().support_email
+    return {
+        Sale.OPEN: "",
+        Sale.DRAFT: "This tournament is a draft. Only its organiser and admins see it.",
+        Sale.WITHDRAWN: "Nobody can be entered at the moment. Who is entered stays entered. "
+        f"Questions? Write to {support}.",
+        Sale.CANCELLED: "This tournament was cancelled. If you entered somebody and have not heard from us, "
+        f"write to {support}.",
+        Sale.PAST: "This tournament is over.",
+        Sale.CLOSED: "Entries have closed.",
+        Sale.SOLD_OUT: "Every category is full.",
+        Sale.PAYMENTS_OFF: "Entries cannot be paid for here just now. Please look in again later, or write "
+        f"to {support}.",
+        Sale.NOTHING: "Entries are not open yet. Please look in again soon.",
+    }[state]
+
+
 def _held_words(until: datetime | None, timezone: str, now: datetime) -> str:
     return _say_soon(until, timezone, now) if until is not None else "in a few minutes"
 
@@ -242,8 +270,11 @@ def _held_words(until: datetime | None, timezone: str, now: datetime) -> str:
 def _type_words(
     event: Event, kind: TicketType, state: Sale, held_until: datetime | None, now: datetime
 ) -> str:
+    if event.is_tournament and state in _OF_CATEGORIES:
+        return _OF_CATEGORIES[state]
     if state is Sale.NOT_YET and kind.sales_open_at is not None and kind.sales_open_at > now:
-        return f"On sale from {say_when(kind.sales_open_at, event.timezone)}"
+        opens = "Open" if event.is_tournament else "On sale"
+        return f"{opens} from {say_when(kind.sales_open_at, event.timezone)}"
     if state is Sale.ALL_HELD:
         return f"All in other people's baskets. Try again {_held_words(held_until, event.timezone, now)}"
     if state is Sale.OPEN:
@@ -257,6 +288,11 @@ def _type_words(
     }.get(state, "")
 
 
+_OF_CATEGORIES = {
+    Sale.SOLD_OUT: "Full",
+    Sale.CLOSED: "Entries have closed",
+    Sale.ALL_HELD: "Others are paying for the last places. Try again in a few minutes",
+}
 # The same in two or three words, for a list of events.
 MARKS = {
     Sale.SOLD_OUT: "Sold out",

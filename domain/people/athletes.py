@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 import config
 from domain import clock, names, site_texts
@@ -20,7 +20,7 @@ from domain.catalogue import grades, tournaments
 from domain.catalogue.tournaments import Entrant
 from domain.errors import DomainError, NotFound
 from extensions import db
-from models import Athlete, Consent, Event, User
+from models import Athlete, Consent, Event, Participant, User
 
 FIELDS = frozenset(("name", "birth_date", "sex", "club", "weight_g", "grade"))
 _LONGEST_CLUB = 200
@@ -89,9 +89,14 @@ def change(athlete: Athlete, values: Mapping[str, Any]) -> Athlete:
 
 
 def remove(athlete: Athlete) -> None:
-    """Forget an athlete as far as entries allow: those keep a name, and nothing else is kept. Commits."""
-    athlete.removed_at = clock.now()
-    athlete.weight_g = athlete.weight_at = None
+    """Forget an athlete who was never entered; one who was is kept for those entries alone. Commits."""
+    entered = db.session.scalar(select(Participant.id).filter_by(athlete_id=athlete.id).limit(1))
+    if entered is None:
+        db.session.execute(delete(Consent).filter_by(athlete_id=athlete.id))
+        db.session.delete(athlete)
+    else:
+        athlete.removed_at = clock.now()
+        athlete.weight_g = athlete.weight_at = None
     db.session.commit()
 
 

@@ -144,8 +144,8 @@ def test_a_full_category_says_so(ann: FlaskClient) -> None:
     user = accounts.find("ann@example.org") or make_member("x@example.org")
     first, second = make_athlete(user, "One"), make_athlete(user, "Two")
     post(ann, page_of(event), athlete=first.public_id)
-    assert "Sold out" in ann.get("/tournaments/open").text
-    assert "Sold out" in ann.get(page_of(event)).text
+    assert "Every category is full." in ann.get("/tournaments/open").text
+    assert "Full" in ann.get(page_of(event)).text
     html = ann.get("/account/athletes/new").text
     token = re.search(r'name="csrf_token" value="([^"]+)"', html)
     answer = ann.post(

@@ -109,9 +109,11 @@ def test_whose_athlete_it_is_not_enters_nobody(ann: User) -> None:
     kind, theirs = make_tournament().ticket_types[0], make_athlete(make_user("bob@example.org"))
     with pytest.raises(NotFound):
         entries.enter(kind, theirs, ann)
+    bob = theirs.user
+    enter(add_category(kind.event, "Kata", fee_minor=0), theirs)
     athletes.remove(theirs)
     with pytest.raises(NotFound):
-        entries.enter(kind, theirs, theirs.user)
+        entries.enter(kind, theirs, bob)
 
 
 def test_whom_a_category_is_not_for_is_not_entered(ann: User) -> None:
