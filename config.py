@@ -156,6 +156,11 @@ class Settings:
         return (self.stripe_ready or self.sumup_ready or self.sumup_connects) and self.mail_ready
 
     @property
+    def stripe_webhook_secrets(self) -> tuple[str, ...]:
+        """One for each address that Stripe rings at."""
+        return tuple(self.stripe_webhook_secret.replace(",", " ").split())
+
+    @property
     def https(self) -> bool:
         return self.public_url.startswith("https://")
 
@@ -324,8 +329,10 @@ def _refuse_mixtures(settings: Settings) -> None:
         raise ConfigError(
             "STRIPE_PUBLISHABLE_KEY does not look like a publishable key: it begins pk_test_ or pk_live_."
         )
-    if settings.stripe_webhook_secret and not settings.stripe_webhook_secret.startswith("whsec_"):
-        raise ConfigError("STRIPE_WEBHOOK_SECRET does not look like a webhook's secret: it begins whsec_.")
+    if not all(secret.startswith("whsec_") for secret in settings.stripe_webhook_secrets):
+        raise ConfigError(
+            "STRIPE_WEBHOOK_SECRET does not look like a webhook's secret, or several: each begins whsec_."
+        )
     if secret and publishable and ("_live_" in publishable) != settings.livemode:
         raise ConfigError(
             "STRIPE_SECRET_KEY and STRIPE_PUBLISHABLE_KEY are of different modes: "

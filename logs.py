@@ -172,7 +172,7 @@ class Redactor:
         values = (
             settings.secret_key,
             settings.stripe_secret_key,
-            settings.stripe_webhook_secret,
+            *settings.stripe_webhook_secrets,
             settings.sumup_api_key,
             settings.sumup_client_secret,
             settings.sumup_webhook_secret,

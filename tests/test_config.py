@@ -121,6 +121,7 @@ def test_without_one_of_them_it_does_not_start(name: str, value: str) -> None:
         ({"STRIPE_SECRET_KEY": "sk_test_"}, "STRIPE_SECRET_KEY does not look like a secret key"),
         ({"STRIPE_PUBLISHABLE_KEY": "sk_live_123"}, "STRIPE_PUBLISHABLE_KEY does not look like"),
         ({"STRIPE_WEBHOOK_SECRET": "we_123"}, "STRIPE_WEBHOOK_SECRET does not look like"),
+        ({"STRIPE_WEBHOOK_SECRET": "whsec_1,we_123"}, "STRIPE_WEBHOOK_SECRET does not look like"),
         ({"STRIPE_RATE_PER_SECOND": "1000000"}, "STRIPE_RATE_PER_SECOND must be 10000 or less"),
         ({"SUMUP_CLIENT_ID": "cc_1"}, "SUMUP_CLIENT_ID and SUMUP_CLIENT_SECRET are of one app"),
         ({"SUMUP_CLIENT_SECRET": "cc_sk_1"}, "SUMUP_CLIENT_ID and SUMUP_CLIENT_SECRET are of one app"),

@@ -34,9 +34,10 @@ def cancel(code: str, secret: str) -> Response:
 
 
 @bp.post("/<provider>/webhook/")
+@bp.post("/api/v1/payments/webhooks/<provider>")
 @csrf.exempt  # type: ignore[untyped-decorator]
 @limiter.exempt
 def webhook(provider: str) -> tuple[str, int]:
-    """A provider's doorbell. The body is never believed: the payment it names is read from the API."""
+    """A provider's doorbell, at either address. The body is never believed: the API is asked."""
     headers = {name.lower(): value for name, value in request.headers.items()}
     return "", webhooks.ring(provider, request.get_data(), headers, address=request.remote_addr or "")

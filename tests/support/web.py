@@ -60,10 +60,12 @@ def path_of(url: str) -> str:
     return url.removeprefix("http://localhost")
 
 
-def ring(client: FlaskClient, body: str, secret: str = "whsec_kassa_sandbox") -> TestResponse:
+def ring(
+    client: FlaskClient, body: str, secret: str = "whsec_kassa_sandbox", path: str = "/stripe/webhook/"
+) -> TestResponse:
     """Send a webhook as Stripe does, signed with `secret`."""
     signature = WebhookSignature.generate_signature_header(body, secret)
-    return client.post("/stripe/webhook/", data=body, headers={"Stripe-Signature": signature})
+    return client.post(path, data=body, headers={"Stripe-Signature": signature})
 
 
 def status(client: FlaskClient, order: Order) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import func, select
 
+import config
 from domain.orders import managing
 from domain.payments import incident_decisions, reconciling, refunds
 from domain.sweep import sweeping
@@ -321,6 +323,28 @@ def test_the_doorbell_credits_once_however_often_it_rings(
     sandbox.do(payment.provider_id or "", "pay")
     assert [till.ring(client, payment) for _ in range(3)] == [200, 200, 200]
     assert (count(Ticket), count(WebhookEvent)) == (1, int(till.signed))
+
+
+def test_stripe_rings_at_either_address_each_with_its_secret(client: FlaskClient, sandbox: Sandbox) -> None:
+    """They are one doorbell: an event that rings at both is done once."""
+    both = "whsec_first0000, whsec_second000"
+    config.use(replace(config.get(), stripe_webhook_secret=both))
+    payment = started(client)
+    sandbox.do(payment.provider_id or "", "pay")
+    event = {
+        "id": "evt_both",
+        "type": "checkout.session.completed",
+        "data": {"object": {"id": payment.provider_id, "object": "checkout.session"}},
+    }
+    body = json.dumps(event)
+    api = "/api/v1/payments/webhooks/stripe"
+    assert ring(client, body, "whsec_third0000", api).status_code == 400
+    assert newest_order().state is OrderState.PENDING_VERIFICATION
+    assert ring(client, body, "whsec_second000", api).status_code == 200
+    assert newest_order().state is OrderState.COMPLETED
+    assert ring(client, body, "whsec_first0000").status_code == 200
+    assert (count(Ticket), count(WebhookEvent)) == (1, 1)
+    assert client.post("/api/v1/payments/webhooks/nobody", data=body).status_code == 404
 
 
 def test_a_ring_is_never_evidence(client: FlaskClient, sandbox: Sandbox, till: Till) -> None:
