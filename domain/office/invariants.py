@@ -64,7 +64,7 @@ INVARIANTS = (
         FROM (SELECT order_id, count(*) AS live FROM tickets WHERE state <> 'void' GROUP BY order_id) k
         JOIN orders o ON o.id = k.order_id
         WHERE k.live > (SELECT coalesce(sum(quantity), 0) FROM order_lines l
-                        WHERE l.order_id = o.id AND l.kind = 'ticket')
+                        WHERE l.order_id = o.id AND l.ticket_type_id IS NOT NULL)
         """,
     ),
     Invariant(

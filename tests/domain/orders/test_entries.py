@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date, timedelta
@@ -15,7 +16,7 @@ from domain import clock, site_texts
 from domain.catalogue import events
 from domain.door import check_in, staff
 from domain.errors import DomainError, NotFound
-from domain.office import retention
+from domain.office import invariants, retention
 from domain.orders import entries, managing
 from domain.payments import reconciling, starting
 from domain.people import athletes
@@ -41,6 +42,14 @@ from tests.support.tournaments import add_category, enter, make_athlete, make_to
 
 pytestmark = pytest.mark.usefixtures("app")
 CHILD = date(2016, 3, 1)
+
+
+@pytest.fixture(autouse=True)
+def _all_holds(app: Flask) -> Iterator[None]:
+    """Whatever a test did, money and goods agree afterwards."""
+    yield
+    db.session.rollback()
+    assert invariants.look() == []
 
 
 @pytest.fixture
