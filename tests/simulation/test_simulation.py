@@ -1,4 +1,4 @@
-"""Buyers' lives, in three worlds; `--buyers` and `--seed` make it any number of others.
+"""Buyers' lives, in two worlds; `--buyers` and `--seed` make it any number of others.
 
 Two thousand lives must have used every transition, door, fault and point of death between them, as those of
 `python -m tests.simulation` do each night; of these here a handful may be left out. Each world leaves what
