@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 
 from psycopg.errors import ForeignKeyViolation
@@ -160,7 +160,7 @@ def place_entry(
         now = clock.now()
         # One entry of an athlete at a time: two would not see each other.
         db.session.refresh(athlete, with_for_update={"key_share": True})
-        if db.session.scalar(entered(athlete, kind).limit(1)) is not None:
+        if db.session.scalar(entered(kind, [athlete.id]).limit(1)) is not None:
             raise DomainError("already_entered", f"{athlete.name} is entered in {kind.name} already.")
         offers = _open_types(event, now)
         _check_quantity(offers[kind.id], 1)
@@ -197,15 +197,15 @@ def _participant(kind: TicketType, athlete: Athlete, order: Order, now: datetime
     )
 
 
-def entered(athlete: Athlete, kind: TicketType) -> Select[Participant]:
-    """The entries of an athlete in a category that stand: paid for, or to be paid."""
+def entered(kind: TicketType, athlete_ids: Collection[int]) -> Select[Participant]:
+    """The entries of some athletes in a category that stand: paid for, or to be paid."""
     issued = select(Ticket.id).where(Ticket.order_id == Participant.order_id)
     paid = issued.where(Ticket.state != TicketState.VOID).exists()
     ended = or_(Participant.withdrawn_at.is_not(None), Order.state == OrderState.REFUNDED, issued.exists())
     return (
         select(Participant)
         .join(Order, Order.id == Participant.order_id)
-        .where(Participant.athlete_id == athlete.id, Participant.ticket_type_id == kind.id)
+        .where(Participant.athlete_id.in_(athlete_ids), Participant.ticket_type_id == kind.id)
         .where(or_(paid, not_(ended)))
     )
 

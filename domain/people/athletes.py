@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import date
 from typing import Any
 
@@ -140,10 +140,10 @@ def consent_hash() -> str:
     return hashlib.sha256(consent_text().encode()).hexdigest()
 
 
-def has_consent(athlete: Athlete) -> bool:
-    """Whether the guardian has agreed to the text as it is now."""
-    query = select(Consent.id).filter_by(athlete_id=athlete.id, text_hash=consent_hash())
-    return db.session.scalar(query.limit(1)) is not None
+def consented(athlete_ids: Collection[int]) -> set[int]:
+    """Those of the athletes whose guardians have agreed to the text as it is now."""
+    query = select(Consent.athlete_id).where(Consent.athlete_id.in_(athlete_ids))
+    return set(db.session.scalars(query.where(Consent.text_hash == consent_hash())))
 
 
 def give_consent(athlete: Athlete, user: User, read: str) -> None:
@@ -155,7 +155,7 @@ def give_consent(athlete: Athlete, user: User, read: str) -> None:
         raise DomainError(
             "consent_changed", "The text of the consent has changed. Read it, and tick it again."
         )
-    if has_consent(athlete):
+    if consented([athlete.id]):
         return
     db.session.add(
         Consent(

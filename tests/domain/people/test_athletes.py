@@ -82,4 +82,4 @@ def test_a_consent_is_kept_once_for_each_text(ann: User) -> None:
     for _ in range(2):
         athletes.give_consent(child, ann, athletes.consent_hash())
         db.session.commit()
-    assert db.session.query(Consent).count() == 1 and athletes.has_consent(child)
+    assert db.session.query(Consent).count() == 1 and athletes.consented([child.id]) == {child.id}
