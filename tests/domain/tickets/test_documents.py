@@ -7,7 +7,7 @@ import io
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -133,8 +133,13 @@ def test_a_free_ticket_and_an_event_over_midnight(app: Flask) -> None:
     assert "22:00 – Saturday 2 January, 02:00" in text
 
 
-def test_no_text_however_long_needs_a_second_page(app: Flask, tmp_path: Path) -> None:
-    order = ticketed(2, title=(LONG * 4)[:200], venue=(LONG * 4)[:200], address=(LONG * 5)[:300])
+@pytest.mark.parametrize("hours", [2, 6])
+def test_no_text_however_long_needs_a_second_page(app: Flask, tmp_path: Path, hours: int) -> None:
+    """Nor a date: of an event that ends on another day, it takes three lines."""
+    starts = datetime(2030, 9, 25, 20, 30, tzinfo=UTC)
+    when = {"starts_at": starts, "ends_at": starts + timedelta(hours=hours)}
+    texts = {"title": (LONG * 4)[:200], "venue": (LONG * 4)[:200], "address": (LONG * 5)[:300]}
+    order = ticketed(2, **texts, **when)
     for ticket in order.tickets:
         ticket.holder = (LONG * 4)[:200]
         ticket.ticket_type.name = (LONG * 2)[:100]
