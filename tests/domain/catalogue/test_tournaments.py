@@ -12,8 +12,8 @@ from domain.catalogue.tournaments import Entrant
 from domain.errors import DomainError, NotFound
 from extensions import db
 from models import Event, EventState, Sex, Tournament, Withdrawal
-from tests.support.shop import make_event, place
-from tests.support.tournaments import add_category, make_tournament
+from tests.support.shop import make_event, make_user, place
+from tests.support.tournaments import add_category, enter, make_athlete, make_tournament
 
 pytestmark = pytest.mark.usefixtures("app")
 
@@ -137,8 +137,14 @@ def test_a_category_s_currency_stays_once_somebody_is_entered() -> None:
     assert kind.priced_in == "KZT"
     values = {"name": "Tenge", "price_minor": 5000, "capacity": 10}
     tournaments.change_category(kind, {}, values | {"currency": "USD"})
-    with pytest.raises(DomainError, match="not a currency|currency"):
+    with pytest.raises(DomainError, match="not a currency|XXX"):
         tournaments.change_category(kind, {}, values | {"currency": "XXX"})
+    assert kind.priced_in == "USD"
+    enter(kind, make_athlete(make_user()), provider="stripe")
+    with pytest.raises(DomainError, match="currency stays"):
+        tournaments.change_category(kind, {}, values | {"currency": "EUR"})
+    tournaments.change_category(kind, {}, values | {"price_minor": 6000, "currency": "USD"})
+    assert (kind.price_minor, kind.priced_in) == (6000, "USD")
 
 
 def test_events_are_no_tournaments_and_the_other_way_round() -> None:
