@@ -121,6 +121,8 @@
     shown = false;
     panel.hidden = true;
     panel.classList.remove("is-over");
+    // Nothing was read meanwhile, so the code may have been before the camera all the time.
+    last.seen = performance.now();
     // What was not checked may be shown to the camera again at once.
     if (panel.dataset.verdict === "not_checked") last.text = "";
   }
@@ -322,18 +324,20 @@
     return told.text;
   }
 
-  async function look() {
-    if (!stream) return;
+  // A reading that ends after its camera was stopped is no reading any more.
+  async function look(own) {
+    if (stream !== own) return;
     if (!shown && !busy && video.readyState >= 2) {
       try {
         const text = await read.read();
+        if (stream !== own) return;
         cameraStatus.textContent = "Point the camera at the code.";
         if (text) seen(text);
       } catch (error) {
         cameraStatus.textContent = isLost(error) ? "No connection: codes are not being read." : error.message;
       }
     }
-    setTimeout(look, read.pause);
+    setTimeout(() => look(own), read.pause);
   }
 
   async function start() {
@@ -358,7 +362,7 @@
     navigator.wakeLock?.request("screen").catch(() => {
       cameraStatus.textContent = "Keep the screen on by touching it now and then.";
     });
-    look();
+    look(stream);
   }
 
   function stop() {

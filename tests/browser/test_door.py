@@ -130,6 +130,24 @@ def test_the_camera_reads_the_code_from_the_buyers_page(house: House, visit: Vis
     guest.see(re.compile("Checked in"))
 
 
+def test_a_code_that_stays_before_the_camera_while_the_verdict_is_read_is_one_scan(
+    house: House, visit: Visit, camera: Camera
+) -> None:
+    order, _ = guests(house, "stays@example.org", 2)
+    guest = visit()
+    guest.go(f"/o/{order.code}/{order.secret}")
+    camera.show(guest.page.locator(".admit-qr").first.screenshot())
+
+    keeper = enter(visit)
+    keeper.press("Start the camera")
+    says(keeper, "valid", "Dora Guest")
+    keeper.page.wait_for_timeout(3500)  # longer than a code has to be away to count again
+    keeper.press("Next")
+    keeper.page.wait_for_timeout(2500)
+    expect(keeper.page.locator("#verdict")).to_be_hidden()
+    expect(keeper.page.locator(".recent-entry")).to_have_count(1)
+
+
 def test_without_a_connection_nothing_is_checked_and_the_retry_is_no_second_guest(
     house: House, visit: Visit
 ) -> None:
