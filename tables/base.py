@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Enum
+from sqlalchemy import Enum, TextClause, text
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 
 from extensions import Base as Base
@@ -24,3 +24,8 @@ def one_of(kind: type[StrEnum]) -> Enum:
         name=kind.__name__.lower(),
         values_callable=lambda members: [m.value for m in members],
     )
+
+
+def unguessable(what: str) -> TextClause:
+    """The default of a public id, made by the database: `payment_` and 32 random hexadecimal digits."""
+    return text(f"'{what}_' || replace(gen_random_uuid()::text, '-', '')")

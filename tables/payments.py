@@ -21,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from tables.base import Base, Json, Time, one_of
+from tables.base import Base, Json, Time, one_of, unguessable
 
 if TYPE_CHECKING:
     from tables.orders import Order
@@ -65,9 +65,15 @@ class Payment(Base):
     __tablename__ = "payments"
 
     id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    # What programs know it by.
+    public_id: Mapped[str] = mapped_column(String(40), unique=True, server_default=unguessable("payment"))
     order_id: Mapped[int] = mapped_column(ForeignKey("orders.id"), index=True)
     attempt: Mapped[int] = mapped_column(Integer)
     provider: Mapped[str] = mapped_column(String(20))
+    # The way to pay that was asked for, and the one that was used, where the provider tells: see
+    # `Provider.methods`. "" is a payment of before there was a choice.
+    method: Mapped[str] = mapped_column(String(20), default="", server_default="")
+    used_method: Mapped[str] = mapped_column(String(20), default="", server_default="")
     # The provider's account that receives the money, and whether it is real.
     account: Mapped[str] = mapped_column(String(100))
     # The organiser whose sale it is, where the money arrives in the house's account: it is owed to them.

@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from tables.base import Base, Time, one_of
+from tables.base import Base, Time, one_of, unguessable
 
 if TYPE_CHECKING:
     from tables.catalogue import Event, TicketType
@@ -73,6 +73,8 @@ class Category(Base):
     ticket_type_id: Mapped[int] = mapped_column(
         ForeignKey("ticket_types.id", ondelete="CASCADE"), primary_key=True
     )
+    # What programs know it by.
+    public_id: Mapped[str] = mapped_column(String(41), unique=True, server_default=unguessable("category"))
     # Ages in years, on the tournament's first day.
     min_age: Mapped[int | None] = mapped_column(SmallInteger)
     max_age: Mapped[int | None] = mapped_column(SmallInteger)

@@ -18,12 +18,14 @@ from extensions import db
 from models import Event, EventState, LineKind, Order, Payment, PaymentState
 
 
-def prepare(order: Order, provider_name: str | None, poll_minutes: int | None = None) -> Payment:
+def prepare(
+    order: Order, provider_name: str | None, poll_minutes: int | None = None, *, method: str = ""
+) -> Payment:
     """Step 1 of Start: the payment's row, with everything the provider call will need. Does not commit.
 
     None is the first provider that is offered and takes this order's money. The payment is kept and polled
-    for `poll_minutes`; None is what its event says, else the provider's setting. Raises DomainError when the
-    provider cannot take it.
+    for `poll_minutes`; None is what its event says, else the provider's setting. `method` is one of the
+    provider's; "" is its first. Raises DomainError when the provider cannot take it.
     """
     check_minutes(poll_minutes)
     provider = _chosen(order, provider_name)
@@ -32,7 +34,7 @@ def prepare(order: Order, provider_name: str | None, poll_minutes: int | None = 
     now = clock.now()
     event = _event_sold(order)
     minutes = poll_minutes or (event.poll_minutes if event is not None else None) or provider.open_minutes
-    return _row(order, provider, account, now, now + timedelta(minutes=minutes))
+    return _row(order, provider, account, now, now + timedelta(minutes=minutes), method)
 
 
 def prepare_anew(order: Order, old: Payment) -> Payment:
@@ -46,17 +48,21 @@ def prepare_anew(order: Order, old: Payment) -> Payment:
     provider = registry.get(old.provider, old.account)
     _check_acceptable(order, provider)
     now = clock.now()
-    return _row(order, provider, old.account, now, old.closes_at or now)
+    return _row(order, provider, old.account, now, old.closes_at or now, old.method)
 
 
-def _row(order: Order, provider: Provider, account: str, now: datetime, held_until: datetime) -> Payment:
+def _row(
+    order: Order, provider: Provider, account: str, now: datetime, held_until: datetime, method: str
+) -> Payment:
+    method = method if method in provider.methods else provider.methods[0]
     attempt = 1 + max((payment.attempt for payment in order.payments), default=0)
     reference = f"{order.code}-{attempt}"
-    purchase = _purchase(order, provider.name, reference, held_until, account)
+    purchase = _purchase(order, provider.name, reference, held_until, account, method)
     payment = Payment(
         order=order,
         attempt=attempt,
         provider=provider.name,
+        method=method,
         account=account,
         owed_to_id=_owed_to(order, provider),
         livemode=provider.livemode,
@@ -146,7 +152,7 @@ def _check_acceptable(order: Order, provider: Provider) -> None:
 
 
 def _purchase(
-    order: Order, provider_name: str, reference: str, closes_at: datetime, account: str
+    order: Order, provider_name: str, reference: str, closes_at: datetime, account: str, method: str
 ) -> Purchase:
     base = config.get().public_url
     success = f"{base}/pay/success/{order.code}/{order.secret}"
@@ -165,4 +171,5 @@ def _purchase(
         doorbell_url=f"{base}/{provider_name}/webhook/",
         closes_at=closes_at,
         account=account,
+        method=method,
     )

@@ -143,6 +143,7 @@ def _observe(payment: Payment, report: Report) -> None:
     payment.url = report.url or (payment.url if report.state == "open" else None)
     if report.charge_id is not None:
         payment.charge_id = report.charge_id
+    payment.used_method = report.used_method or payment.used_method
     if report.state == "paid" and report.currency == payment.currency and not payment.fulfilled:
         # What we asked back was of what was told then; told less now, the excess is an incident.
         payment.received_minor = max(report.amount_minor, payment.asked_back_minor)

@@ -70,6 +70,23 @@ class Anothers(ProviderError):
 
 
 @dataclass(frozen=True)
+class Abilities:
+    """What an account can do about a payment besides taking it. The domain follows this, never a name.
+
+    `ask`: `fetch` reads the payment; where it cannot, reports are told (domain/payments/told_reports.py).
+    `close`: an open payment can be ended there; where it cannot, it ends by itself, or a person ends it.
+    `refund`: money is sent back by a call; where it is not, a person does it and records it.
+    `search`: `find` tells for certain whether a payment was made; where it cannot, a create whose answer was
+    lost goes to a person, and is never made again.
+    """
+
+    ask: bool = True
+    close: bool = True
+    refund: bool = True
+    search: bool = True
+
+
+@dataclass(frozen=True)
 class LineItem:
     """A line as the provider's page shows it. `unit_minor` in the payment's currency."""
 
@@ -100,6 +117,8 @@ class Purchase:
     account: str
     # Where this Kassa's doorbell for the provider is.
     doorbell_url: str = ""
+    # Which of the adapter's `methods` the buyer chose; "" is its first.
+    method: str = ""
 
     @property
     def return_url(self) -> str:
@@ -172,6 +191,8 @@ class Report:
     expires_at: datetime | None = None
     url: str | None = None
     charge_id: str | None = None
+    # What it was really paid with, in the words of the API (`apple_pay`, `card`); "" where it is not told.
+    used_method: str = ""
     # When the buyer paid, by the provider's clock; None where it does not tell, or nobody has paid.
     paid_at: datetime | None = None
     reason: str = ""
@@ -239,6 +260,9 @@ class Provider(Protocol):
 
     name: str
     label: str
+    # The ways to pay through it, in the words of the API; pages use the first. A word has one provider.
+    methods: tuple[str, ...]
+    can: Abilities
     # True where the money is in our own ledger, so that starting a payment also settles it.
     immediate: bool
     # True where payments may go to accounts of organisers, too, which they connect.

@@ -85,6 +85,19 @@ def _keep(name: str, account: str, settings: config.Settings) -> Provider:
     return kept
 
 
+def of_method(method: str) -> str:
+    """The provider that a way to pay leads to, in the words of the API. DomainError where there is none."""
+    for name in names():
+        if method in get(name).methods:
+            return name
+    raise DomainError("unknown_method", f"There is no way to pay called “{method}”.")
+
+
+def methods() -> tuple[str, ...]:
+    """Every way to pay that Kassa knows, whether its provider is configured or not."""
+    return tuple(method for name in names() for method in get(name).methods)
+
+
 def title(name: str) -> str:
     """What operators call a provider; buyers read its label."""
     return {"sumup": "SumUp"}.get(name, name.capitalize())

@@ -21,6 +21,7 @@ from config import STRIPE_OUTLIVES_MINUTES, Settings
 from domain import clock
 from domain.providers import bulkhead, stripe_amounts, stripe_history
 from domain.providers.contract import (
+    Abilities,
     Anothers,
     BadSignature,
     Decline,
@@ -86,6 +87,8 @@ class StripeProvider:
 
     name = "stripe"
     label = "Card"
+    methods = ("card",)
+    can = Abilities()
     immediate = False
     connects = False
     pending_alert = False

@@ -25,6 +25,7 @@ from config import Settings
 from domain import money
 from domain.providers import sumup_history
 from domain.providers.contract import (
+    Abilities,
     Anothers,
     BadSignature,
     Credentials,
@@ -82,6 +83,8 @@ class SumUpProvider:
 
     name = "sumup"
     label = "SumUp"
+    methods = ("sumup",)
+    can = Abilities()
     immediate = False
     connects = True
     pending_alert = True

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from config import Settings
-from domain.providers.contract import Happening, Missing, Purchase, RefundReport, Report, Told
+from domain.providers.contract import Abilities, Happening, Missing, Purchase, RefundReport, Report, Told
 
 
 def build(settings: Settings) -> WalletProvider:
@@ -24,6 +24,8 @@ class WalletProvider:
 
     name = "wallet"
     label = "Wallet"
+    methods = ("wallet",)
+    can = Abilities()
     immediate = True
     connects = False
     pending_alert = False

@@ -18,6 +18,7 @@ from config import Settings
 from domain import clock, money
 from domain.providers import bulkhead
 from domain.providers.contract import (
+    Abilities,
     Anothers,
     BadSignature,
     Credentials,
@@ -184,6 +185,8 @@ class PebbleProvider:
 
     name = "pebble"
     label = "Pebble"
+    methods = ("pebble",)
+    can = Abilities()
     immediate = False
     connects = True
     pending_alert = True
