@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 
 
@@ -84,6 +85,19 @@ class Abilities:
     close: bool = True
     refund: bool = True
     search: bool = True
+
+
+class Presentation(StrEnum):
+    """How the buyer of an open payment comes to pay it."""
+
+    # They are sent to the provider's page, which is the report's `url`.
+    PAGE = "page"
+    # Our page shows the `url` as a QR code, and as a link on a phone.
+    QR = "qr"
+    # Our page says in words what to do; nothing is opened anywhere.
+    WORDS = "words"
+    # Our page carries the provider's own button, which its script draws.
+    ELEMENT = "element"
 
 
 @dataclass(frozen=True)
@@ -288,6 +302,9 @@ class Provider(Protocol):
     @property
     def livemode(self) -> bool:
         """Whether this adapter moves real money."""
+
+    def presents(self, method: str) -> Presentation:
+        """How somebody who chose one of its `methods` comes to pay."""
 
     def supports(self, currency: str) -> bool:
         """Whether a payment in `currency` can be taken."""

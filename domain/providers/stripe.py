@@ -28,6 +28,7 @@ from domain.providers.contract import (
     DisputeReport,
     Happening,
     Missing,
+    Presentation,
     ProviderError,
     Purchase,
     RefundReport,
@@ -118,6 +119,9 @@ class StripeProvider:
         # A person waits for the first: one attempt of 5 seconds. The second works in the background.
         self._quick = client((2, 5), 0)
         self._patient = client((3, 10), 1)
+
+    def presents(self, method: str) -> Presentation:
+        return Presentation.PAGE
 
     def supports(self, currency: str) -> bool:
         return len(currency) == 3

@@ -33,6 +33,7 @@ from domain.providers.contract import (
     DisputeReport,
     Happening,
     Missing,
+    Presentation,
     ProviderError,
     Purchase,
     RefundReport,
@@ -101,6 +102,9 @@ class SumUpProvider:
         self._webhook_secret = settings.sumup_webhook_secret
         credentials = credentials or ApiKey(settings.sumup_api_key)
         self._line = Line(settings.sumup_api_base, self.account, credentials, settings.sumup_rate_per_second)
+
+    def presents(self, method: str) -> Presentation:
+        return Presentation.PAGE
 
     def supports(self, currency: str) -> bool:
         return currency in CURRENCIES

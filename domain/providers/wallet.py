@@ -11,7 +11,16 @@ from datetime import datetime
 from typing import Any
 
 from config import Settings
-from domain.providers.contract import Abilities, Happening, Missing, Purchase, RefundReport, Report, Told
+from domain.providers.contract import (
+    Abilities,
+    Happening,
+    Missing,
+    Presentation,
+    Purchase,
+    RefundReport,
+    Report,
+    Told,
+)
 
 
 def build(settings: Settings) -> WalletProvider:
@@ -37,6 +46,9 @@ class WalletProvider:
 
     def __init__(self, livemode: bool) -> None:
         self.livemode = livemode
+
+    def presents(self, method: str) -> Presentation:
+        return Presentation.PAGE
 
     def supports(self, currency: str) -> bool:
         return True

@@ -24,6 +24,7 @@ from domain.providers.contract import (
     Credentials,
     Happening,
     Missing,
+    Presentation,
     ProviderError,
     Purchase,
     RefundReport,
@@ -211,6 +212,9 @@ class PebbleProvider:
         self._bank = bank
         self._tokens = tokens
         self._throttle = Throttle(rate)
+
+    def presents(self, method: str) -> Presentation:
+        return Presentation.PAGE
 
     def supports(self, currency: str) -> bool:
         return currency in ("EUR", "CHF")
