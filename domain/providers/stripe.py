@@ -88,7 +88,7 @@ class StripeProvider:
 
     name = "stripe"
     label = "Card"
-    methods = ("card",)
+    methods: tuple[str, ...] = ("card",)
     can = Abilities()
     immediate = False
     connects = False

@@ -84,7 +84,7 @@ class SumUpProvider:
 
     name = "sumup"
     label = "SumUp"
-    methods = ("sumup",)
+    methods: tuple[str, ...] = ("sumup",)
     can = Abilities()
     immediate = False
     connects = True

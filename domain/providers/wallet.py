@@ -33,7 +33,7 @@ class WalletProvider:
 
     name = "wallet"
     label = "Wallet"
-    methods = ("wallet",)
+    methods: tuple[str, ...] = ("wallet",)
     can = Abilities()
     immediate = True
     connects = False

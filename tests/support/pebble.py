@@ -186,7 +186,7 @@ class PebbleProvider:
 
     name = "pebble"
     label = "Pebble"
-    methods = ("pebble",)
+    methods: tuple[str, ...] = ("pebble",)
     can = Abilities()
     immediate = False
     connects = True
