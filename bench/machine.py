@@ -22,7 +22,7 @@ from launcher.processes import Program
 from bench.goals import SUMUP_RATE
 
 # What a process needs of the person's environment; the rest would only make two runs differ.
-_INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "DYLD_FALLBACK_LIBRARY_PATH", "PYTHONPYCACHEPREFIX")
+_INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "DYLD_FALLBACK_LIBRARY_PATH")
 _SETTINGS = {
     "KASSA_LIMITS": "off",
     # Stripe's own limit for a live account; the default leaves room for others who use the same key.

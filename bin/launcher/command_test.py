@@ -68,9 +68,8 @@ def _services(home: Home, keeper: Keeper) -> dict[str, str]:
     env.update(KASSA_ENV="development", KASSA_HOME=str(home.path), PYTHONUNBUFFERED="1")
     # The tests choose Redis's databases themselves, so the address is given without one.
     env.update(KASSA_TEST_DATABASE_URL=database, KASSA_TEST_REDIS_URL=re.sub(r"/\d*$", "", redis))
-    # Dozens of processes start: none should compile again what another one has, nor leave it in the tree.
+    # Dozens of processes start: none should compile again what another one has, or pip had when it installed.
     env.pop("PYTHONDONTWRITEBYTECODE", None)
-    env["PYTHONPYCACHEPREFIX"] = str(home.path / "bytecode")
     env["PATH"] = f"{VENV / 'bin'}:{env.get('PATH', '/usr/bin:/bin')}"
     env["CHROMIUM"] = env.get("CHROMIUM") or install.find_browser()
     return env

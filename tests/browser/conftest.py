@@ -114,9 +114,7 @@ def workshop(house: House, home: Path) -> Iterator[str]:
 @contextmanager
 def _serving(own: dict[str, str], log: Path, factory: str) -> Iterator[None]:
     """The Procfile's web command with one process, while it answers."""
-    environ = {
-        name: os.environ[name] for name in ("HOME", "LANG", "TZ", "PYTHONPYCACHEPREFIX") if name in os.environ
-    }
+    environ = {name: os.environ[name] for name in ("HOME", "LANG", "TZ") if name in os.environ}
     environ["PATH"] = f"{Path(sys.executable).parent}:/usr/bin:/bin"
     environ |= {"WEB_CONCURRENCY": "1", "KASSA_BIND": "127.0.0.1"}
     command = procfile()["web"].replace("'app:create_app()'", f'"{factory}"')
