@@ -13,7 +13,7 @@ from domain.sweep import sweeping
 from tests.browser.house import House
 from tests.browser.visitor import DESK, PHONE, Visitor
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser-office")]
 Visit = Callable[..., Visitor]
 
 

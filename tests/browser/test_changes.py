@@ -18,7 +18,7 @@ from tests.browser.house import House
 from tests.browser.visitor import Visitor
 from tests.support.shop import make_event
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser-office")]
 Visit = Callable[..., Visitor]
 
 

@@ -12,7 +12,7 @@ from models import Role
 from tests.browser.visitor import DESK, PHONE, Visitor
 from tests.support.people import PASSWORD
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser-office")]
 Visit = Callable[..., Visitor]
 
 

@@ -24,7 +24,7 @@ from tests.browser.visitor import DESK, Visitor
 from tests.support.people import PASSWORD
 from tests.support.shop import make_event
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser-office")]
 Visit = Callable[..., Visitor]
 CARD, MERCHANT = "4200 0000 0000 0091", "MRIVERBK"
 
