@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 import click
@@ -17,12 +18,13 @@ import config
 import extensions
 import logs
 from blueprints import assets, front, gate
-from blueprints.visitor import wants_json
+from blueprints.api import errors as api_errors
+from blueprints.visitor import is_for_api, wants_json
 from domain import addresses, blocking, money, rendering
 from domain.connections import credentials
 from domain.errors import DomainError, NotFound
 from domain.office import database_connections
-from domain.providers import bulkhead, registry, shared_rate
+from domain.providers import bulkhead, knowledge, registry, shared_rate
 
 
 def create_app(settings: config.Settings | None = None) -> Flask:
@@ -67,9 +69,9 @@ def create_app(settings: config.Settings | None = None) -> Flask:
 def _add_pages(app: Flask) -> None:
     """Add the pages and the commands, which are loaded now: whoever imports this module may want neither."""
     import cli
-    from blueprints import door, office, organiser, people, shop, tournaments, wallet
+    from blueprints import api, door, office, organiser, people, shop, tournaments, wallet
 
-    for area in (shop, tournaments, wallet, people, door, organiser, office, cli):
+    for area in (shop, tournaments, wallet, people, door, organiser, office, api, cli):
         area.register(app)
 
 
@@ -137,6 +139,7 @@ def _bind(app: Flask, settings: config.Settings) -> None:
     extensions.bootstrap.init_app(app)
     extensions.queue.bind(settings.redis_url)
     shared_rate.bind(settings.redis_url)
+    knowledge.bind(settings.redis_url)
     with app.app_context():
         credentials.use(extensions.db.engine)
 
@@ -147,24 +150,44 @@ def _new_nonce() -> None:
 
 def _secure(response: Response) -> Response:
     """The headers every page carries. Order links are secrets, so nothing leaves by a Referer."""
-    nonce = g.get("csp_nonce", "")
     headers = response.headers
-    headers.setdefault(
-        "Content-Security-Policy",
-        f"default-src 'self'; script-src 'self' 'nonce-{nonce}'; style-src 'self' 'nonce-{nonce}'; "
-        f"img-src 'self' data:{_logo_origin()}; object-src 'none'; base-uri 'none'; frame-ancestors 'none'; "
-        + " ".join(("form-action 'self'", *_form_origins())),
-    )
+    # A page that carries something of a provider's says what it needs; see blueprints/shop/pay_page.py.
+    allowed: Mapping[str, tuple[str, ...]] = g.get("allowed_sources", {})
+    headers.setdefault("Content-Security-Policy", _policy(g.get("csp_nonce", ""), allowed))
     headers.setdefault("Referrer-Policy", "no-referrer")
     headers.setdefault("X-Content-Type-Options", "nosniff")
     headers.setdefault("X-Frame-Options", "DENY")
-    headers.setdefault("Permissions-Policy", "camera=(self), microphone=(), geolocation=()")
+    headers.setdefault("Permissions-Policy", _permissions(allowed))
     settings = config.get()
     if settings.production and settings.https:
         # Other hosts of the operator's domain are bound only where the operator says so.
         others = "; includeSubDomains" if settings.hsts_subdomains else ""
         headers.setdefault("Strict-Transport-Security", f"max-age=31536000{others}")
     return response
+
+
+def _policy(nonce: str, allowed: Mapping[str, tuple[str, ...]]) -> str:
+    """Content-Security-Policy: what is ours, and what `allowed` names besides, by its directive."""
+    ours = {
+        "default-src": "'self'",
+        "script-src": f"'self' 'nonce-{nonce}'",
+        "style-src": f"'self' 'nonce-{nonce}'",
+        "img-src": f"'self' data:{_logo_origin()}",
+        "object-src": "'none'",
+        "base-uri": "'none'",
+        "frame-ancestors": "'none'",
+        "form-action": " ".join(("'self'", *_form_origins(), *_form_of_this_page())),
+    }
+    for directive, origins in allowed.items():
+        ours[directive] = " ".join((ours.get(directive, "'self'"), *origins))
+    return "; ".join(f"{directive} {sources}" for directive, sources in ours.items())
+
+
+def _permissions(allowed: Mapping[str, tuple[str, ...]]) -> str:
+    """Permissions-Policy: wallets are asked only on a page with a provider's frame for it."""
+    frames = " ".join(f'"{origin}"' for origin in allowed.get("frame-src", ()))
+    payment = f"(self {frames})" if frames else "()"
+    return f"camera=(self), microphone=(), geolocation=(), payment={payment}"
 
 
 def _logo_origin() -> str:
@@ -192,7 +215,15 @@ def _form_origins() -> tuple[str, ...]:
     )
 
 
-def _domain_error(error: DomainError) -> tuple[str | Response, int]:
+def _form_of_this_page() -> tuple[str, ...]:
+    """Where the one form goes that this page carries for a provider, and no other page does."""
+    origin = g.get("form_origin", "")
+    return (origin,) if origin else ()
+
+
+def _domain_error(error: DomainError) -> tuple[str | Response, int] | Response:
+    if is_for_api():
+        return api_errors.of_rule(error)
     status = 404 if isinstance(error, NotFound) else 400
     return _error_page(status, error.message, error.code)
 
@@ -229,6 +260,8 @@ def _database_error(error: SQLAlchemyError) -> Response:
 def _http_error(error: HTTPException) -> tuple[str | Response, int] | Response:
     if error.response is not None:
         return error.get_response()  # type: ignore[return-value]
+    if is_for_api():
+        return api_errors.of_http(error)
     words = {
         400: "That request could not be read.",
         403: "This page is not for this account.",
@@ -256,6 +289,8 @@ def _form_words(error: CSRFError) -> str:
 
 
 def _error_page(status: int, message: str, code: str = "") -> tuple[str | Response, int]:
+    if is_for_api():
+        return api_errors.answer(status, message, code), status
     if wants_json():
         return jsonify(error=code or status, message=message), status
     return render_template("error.html", status=status, message=message), status

@@ -17,10 +17,12 @@ from domain import addresses, blocking, money, urls
 from domain.connections import linked_accounts
 from domain.errors import DomainError
 from domain.ledger import adjustments
-from domain.office import backfill, demo, doctor, overview
+from domain.office import backfill, demo, doctor, overview, wallet_buttons
 from domain.payments import lookup, poll_schedule, reconciling, refunds
 from domain.people import accounts
 from domain.post import outbox
+from domain.providers import registry
+from domain.providers.contract import Devices, ProviderError
 from domain.sweep import sweeping
 from models import Payment
 
@@ -232,7 +234,58 @@ def connections_rotate() -> None:
         )
 
 
+# --- Kaspi ----------------------------------------------------------------------------------------------
+
+kaspi_group = AppGroup("kaspi", help="Setting up Kaspi's QR API.")
+
+
+@kaspi_group.command("trade-points")
+def kaspi_trade_points() -> None:
+    """List the trade points of the account: their numbers, for KASPI_TRADE_POINT, and their names."""
+    with _words_of_the_provider():
+        for number, name in _devices().trade_points().items():
+            click.echo(f"{number:<14} {name}")
+
+
+@kaspi_group.command("register-device")
+def kaspi_register_device() -> None:
+    """Register this Kassa as a device at KASPI_TRADE_POINT, and print the KASPI_DEVICE_TOKEN to set."""
+    with _words_of_the_provider():
+        click.echo(f"KASPI_DEVICE_TOKEN={_devices().register_device()}")
+
+
+def _devices() -> Devices:
+    provider = registry.get("kaspi")
+    if not isinstance(provider, Devices):
+        raise click.ClickException("Set KASPI_MODE to r1, r2 or r3 first: the other modes know no devices.")
+    return provider
+
+
+@contextmanager
+def _words_of_the_provider() -> Iterator[None]:
+    """A provider that says no, or nothing, ends the command with its words and a non-zero exit."""
+    try:
+        yield
+    except ProviderError as error:
+        raise click.ClickException(str(error)) from error
+
+
 # --- What is wrong --------------------------------------------------------------------------------------
+
+stripe_group = AppGroup("stripe", help="What Stripe has to know of this Kassa.")
+
+
+@stripe_group.command("register-domain")
+@click.argument("domain", required=False, default="")
+def stripe_register_domain(domain: str) -> None:
+    """Register DOMAIN (PUBLIC_URL's), so that our pay page shows Apple Pay and Google Pay."""
+    with _words_of_the_domain():
+        known = wallet_buttons.register("stripe", domain)
+    mode = "live" if known.livemode else "test"
+    if known.problems:
+        raise click.ClickException(f"{known.domain} is registered ({mode} mode). {' '.join(known.problems)}")
+    click.echo(f"{known.domain} is registered for Apple Pay and Google Pay ({mode} mode).")
+
 
 mail_group = AppGroup("mail", help="Whether mail leaves.")
 
@@ -312,6 +365,8 @@ def register(app: Flask) -> None:
     app.cli.add_command(users_group)
     app.cli.add_command(connections_group)
     app.cli.add_command(wallet_group)
+    app.cli.add_command(kaspi_group)
+    app.cli.add_command(stripe_group)
     app.cli.add_command(mail_group)
     app.cli.add_command(doctor_command)
     app.cli.add_command(backfill_command)

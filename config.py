@@ -21,6 +21,7 @@ from redis.connection import parse_url as parse_redis_url
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+import kaspi_modes
 from variables import LARGEST_AMOUNT as LARGEST_AMOUNT
 from variables import TYPED_AMOUNT as TYPED_AMOUNT
 from variables import ConfigError as ConfigError
@@ -69,6 +70,8 @@ class Settings:
     stripe_session_minutes: int
     # Where Stripe's page is, if the account has a domain of its own for it.
     stripe_checkout_domain: str
+    # What Apple's file of this host says, where a provider asks for one.
+    apple_pay_domain_association: str
     # SumUp: the platform's own account, and the app that organisers connect theirs to
     sumup_api_key: str = field(repr=False)
     sumup_merchant_code: str
@@ -81,6 +84,41 @@ class Settings:
     sumup_house_account: bool
     sumup_test_account: bool
     token_keys: tuple[str, ...] = field(repr=False)
+    # Kaspi: by hand, by one form of its QR API, or by its biller calls; docs/kaspi.md tells them apart
+    kaspi_mode: str
+    kaspi_api_base: str
+    kaspi_api_key: str = field(repr=False)
+    # The client certificate of r2 and r3: a path, or the PFX file in base64.
+    kaspi_pfx: str = field(repr=False)
+    kaspi_pfx_password: str = field(repr=False)
+    kaspi_ca: str = field(repr=False)
+    kaspi_bin: str
+    kaspi_trade_point: str
+    kaspi_device_id: str
+    kaspi_device_token: str = field(repr=False)
+    kaspi_proxy_url: str = field(repr=False)
+    kaspi_rate_per_second: int
+    # Which of its two calls makes a payment: `link` opens the app on a phone, too; `qr` is for scanning only.
+    kaspi_create: str
+    # How long an order is kept, how long a code lives where Kaspi does not say, and the wait afterwards.
+    kaspi_session_minutes: int
+    kaspi_qr_minutes: int
+    kaspi_grace_minutes: int
+    # Kaspi's words that we do not know, with our states.
+    kaspi_status_map: tuple[tuple[str, str], ...]
+    kaspi_allow_tiyn: bool
+    kaspi_test: bool
+    # Kaspi by hand: what buyers read, for how long an order is kept, and from which sum on two people confirm
+    kaspi_manual_text: str
+    kaspi_manual_minutes: int
+    kaspi_two_people_above_minor: int
+    # Kaspi's biller calls: where it calls us and from where, as which service, and what it is believed
+    kaspi_biller_path: str = field(repr=False)
+    kaspi_biller_ips: tuple[str, ...]
+    kaspi_biller_service: str
+    kaspi_biller_url: str
+    kaspi_biller_minutes: int
+    kaspi_biller_believed_minor: int
     # Organisers
     house_account_for_organisers: bool
     # In whole and decimal units of its currency, as it is set; orders/publishing.py has it in minor units.
@@ -120,6 +158,8 @@ class Settings:
     trusted_proxies: int
     # Whether browsers must use https for every host below PUBLIC_URL's, too.
     hsts_subdomains: bool
+    # Sites to which the API sends payers back, and whose scripts may call it.
+    api_return_origins: tuple[str, ...]
 
     @property
     def production(self) -> bool:
@@ -130,7 +170,9 @@ class Settings:
         """Whether payments move real money."""
         if self.stripe_secret_key:
             return "_live_" in self.stripe_secret_key
-        return (self.sumup_ready or self.sumup_connects) and not self.sumup_test_account
+        if self.sumup_ready or self.sumup_connects:
+            return not self.sumup_test_account
+        return self.kaspi_livemode
 
     @property
     def stripe_ready(self) -> bool:
@@ -147,13 +189,40 @@ class Settings:
         return bool(self.sumup_client_id and self.sumup_client_secret)
 
     @property
+    def kaspi_speaks(self) -> bool:
+        """Whether a form of Kaspi's QR API lets us in."""
+        proof = self.kaspi_api_key if self.kaspi_mode == "r1" else self.kaspi_pfx
+        return self.kaspi_mode in kaspi_modes.QR_API and bool(proof)
+
+    @property
+    def kaspi_connects(self) -> bool:
+        """Whether it can take a payment, for which this Kassa must be one of its devices."""
+        return self.kaspi_speaks and bool(self.kaspi_device_token)
+
+    @property
+    def kaspi_ready(self) -> bool:
+        """Whether Kaspi can take money, in whichever mode."""
+        return self.kaspi_connects or self.kaspi_mode in ("manual", "biller")
+
+    @property
+    def kaspi_livemode(self) -> bool:
+        """Whether payments through Kaspi move real money."""
+        return self.kaspi_mode != "" and not self.kaspi_test
+
+    @property
+    def kaspi_account(self) -> str:
+        """Whom Kaspi pays, as far as the settings name it."""
+        return self.kaspi_bin or self.kaspi_trade_point or "kaspi"
+
+    @property
     def mail_ready(self) -> bool:
         return bool(self.mail_server or self.mail_api_key)
 
     @property
     def sales_open(self) -> bool:
         """Whether anything that costs money may be sold: there is a provider, and mail to deliver by."""
-        return (self.stripe_ready or self.sumup_ready or self.sumup_connects) and self.mail_ready
+        paid_by = (self.stripe_ready, self.sumup_ready, self.sumup_connects, self.kaspi_ready)
+        return any(paid_by) and self.mail_ready
 
     @property
     def stripe_webhook_secrets(self) -> tuple[str, ...]:
@@ -214,6 +283,8 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         **_money(read),
         **_stripe(read),
         **_sumup(read, development),
+        **_kaspi(read, development),
+        **kaspi_modes.told(read),
         **_tournaments(read),
         **_mail(read, support),
         **_running(read, development),
@@ -251,6 +322,7 @@ def _stripe(read: Reader) -> dict[str, Any]:
             "STRIPE_SESSION_MINUTES", 31, least=31, most=LONGEST_STRIPE_HOLD_MINUTES
         ),
         "stripe_checkout_domain": read.domain("STRIPE_CHECKOUT_DOMAIN"),
+        "apple_pay_domain_association": read.text("APPLE_PAY_DOMAIN_ASSOCIATION"),
     }
 
 
@@ -272,6 +344,34 @@ def _sumup(read: Reader, development: bool) -> dict[str, Any]:
         "sumup_house_account": read.flag("SUMUP_HOUSE_ACCOUNT", False),
         "sumup_test_account": read.flag("SUMUP_TEST_ACCOUNT", development),
         "token_keys": tuple(read.text("TOKEN_KEYS").replace(",", " ").split()),
+    }
+
+
+def _kaspi(read: Reader, development: bool) -> dict[str, Any]:
+    """Kaspi: the mode, what proves who we are, and what its facts leave open."""
+    return {
+        "kaspi_mode": read.choice("KASPI_MODE", "", ("", *kaspi_modes.MODES)),
+        "kaspi_api_base": read.url("KASPI_API_BASE"),
+        "kaspi_api_key": read.text("KASPI_API_KEY"),
+        "kaspi_pfx": read.text("KASPI_PFX", most=100_000),
+        # A second secret beside the key: what opens the certificate, where that has no password of its own.
+        "kaspi_pfx_password": read.text("KASPI_PFX_PASSWORD") or read.text("KASPI_API_SECRET"),
+        "kaspi_ca": read.text("KASPI_CA", most=100_000),
+        "kaspi_bin": read.text("KASPI_BIN"),
+        "kaspi_trade_point": read.text("KASPI_TRADE_POINT", most=80),
+        "kaspi_device_id": read.text("KASPI_DEVICE_ID", most=80),
+        "kaspi_device_token": read.text("KASPI_DEVICE_TOKEN", most=200),
+        "kaspi_proxy_url": read.proxy("KASPI_PROXY_URL"),
+        "kaspi_rate_per_second": read.number(
+            "KASPI_RATE_PER_SECOND", _kaspi_rate(read), least=1, most=10_000
+        ),
+        "kaspi_create": read.choice("KASPI_CREATE", "link", ("link", "qr")),
+        "kaspi_session_minutes": read.number("KASPI_SESSION_MINUTES", 15, least=5, most=24 * 60),
+        "kaspi_qr_minutes": read.number("KASPI_QR_MINUTES", 3, least=1, most=60),
+        "kaspi_grace_minutes": read.number("KASPI_GRACE_MINUTES", 3, least=1, most=24 * 60),
+        "kaspi_status_map": read.pairs("KASPI_STATUS_MAP", kaspi_modes.STATES),
+        "kaspi_allow_tiyn": read.flag("KASPI_ALLOW_TIYN", False),
+        "kaspi_test": read.flag("KASPI_TEST", development),
     }
 
 
@@ -314,6 +414,7 @@ def _running(read: Reader, development: bool) -> dict[str, Any]:
         "limits": not (read.choice("KASSA_LIMITS", "on", ("on", "off")) == "off" and development),
         "trusted_proxies": read.number("TRUSTED_PROXIES", 1, most=20),
         "hsts_subdomains": read.flag("HSTS_SUBDOMAINS", False),
+        "api_return_origins": read.origins("API_RETURN_ORIGINS", development=development),
     }
 
 
@@ -344,6 +445,13 @@ def _refuse_mixtures(settings: Settings) -> None:
             "Stripe and SumUp are of different modes: set SUMUP_TEST_ACCOUNT=true beside Stripe's test "
             "keys, and remove it beside live ones."
         )
+    others = bool(secret) or uses_sumup
+    if others and settings.kaspi_ready and settings.livemode is settings.kaspi_test:
+        raise ConfigError(
+            "Kaspi and the other providers are of different modes: set KASPI_TEST=true beside test keys, and "
+            "remove it beside live ones."
+        )
+    kaspi_modes.refuse_half(settings)
     if settings.sumup_api_key and not settings.sumup_merchant_code:
         raise ConfigError("SUMUP_API_KEY needs SUMUP_MERCHANT_CODE, the account that it belongs to.")
     if settings.sumup_house_account and not settings.sumup_ready:
@@ -358,21 +466,35 @@ def _refuse_mixtures(settings: Settings) -> None:
         raise ConfigError("Set MAIL_USE_TLS (port 587) or MAIL_USE_SSL (port 465), not both.")
     if settings.development:
         return
+    _refuse_sandboxes(settings)
+    if len(settings.secret_key) < 16:
+        raise ConfigError("SECRET_KEY is too short: use 32 or more random characters.")
+
+
+def _refuse_sandboxes(settings: Settings) -> None:
+    """Refuse in production what only the sandbox knows."""
     marked = (
-        *(secret, publishable, settings.stripe_webhook_secret, settings.mail_api_key),
+        *(settings.stripe_secret_key, settings.stripe_publishable_key, settings.stripe_webhook_secret),
         *(settings.sumup_api_key, settings.sumup_client_secret, settings.sumup_webhook_secret),
+        *(settings.kaspi_api_key, settings.kaspi_pfx_password, settings.kaspi_device_token),
+        settings.mail_api_key,
     )
     if any(SANDBOX_MARK in value for value in marked):
         raise ConfigError(
             "The sandbox's keys are for development only. "
-            "Paste your own from dashboard.stripe.com > Developers and me.sumup.com > For developers."
+            "Paste your own from dashboard.stripe.com > Developers and me.sumup.com > For developers; "
+            "Kaspi's came with your contract."
         )
     if settings.stripe_api_base:
         raise ConfigError("STRIPE_API_BASE is for development only; remove it.")
     if settings.sumup_api_base:
         raise ConfigError("SUMUP_API_BASE is for development only; remove it.")
-    if len(settings.secret_key) < 16:
-        raise ConfigError("SECRET_KEY is too short: use 32 or more random characters.")
+    kaspi_modes.refuse_this_machine(settings)
+
+
+def _kaspi_rate(read: Reader) -> int:
+    """Kaspi's limits are not known, so few; the sandbox has none."""
+    return 1000 if kaspi_modes.is_here(read.text("KASPI_API_BASE")) else 5
 
 
 def _sumup_rate(read: Reader) -> int:

@@ -37,10 +37,15 @@ _SECRET_NAME = re.compile(
 _SECRET_TEXT = re.compile(
     # Keys of Stripe and SumUp, and the tokens that SumUp gives for its merchants' accounts.
     r"\b(?:(?:sup_|cc_)?sk|rk|whsec|[ar]t_classic)_[A-Za-z0-9_]{8,}"
+    # ... and those by which programs call our own API.
+    r"|\b(?:kassa_[a-z0-9]{8}|refresh)_[A-Za-z0-9_-]{20,}|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+"
+    # By which a browser pays a payment of Stripe's.
+    r"|\b(?:pi|seti|cs_(?:test|live))_[A-Za-z0-9]+_secret_[A-Za-z0-9]+"
     r"|(?<=Bearer )\S+|(?<=Basic )\S+|(?<=://)[^\s/@:]*:[^\s/@]+(?=@)"
 )
 _LINK = re.compile(
-    r"(/(?:(?:o|pay/success|pay/cancel)/[^/\s?\"']+|account/(?:reset|confirm)|door(?!/events\b))/)[^/\s?\"'.]+"
+    r"(/(?:(?:o|pay/success|pay/cancel|pay/wallet)/[^/\s?\"']+|account/(?:reset|confirm)|[a-z]+/biller"
+    r"|door(?!/events\b))/)[^/\s?\"'.]+"
 )
 # The server's and the framework's own lines about a request that failed.
 _SERVED = re.compile(r"(?<= while serving )/\S*|(?<=^Exception on )/\S*")
@@ -176,6 +181,10 @@ class Redactor:
             settings.sumup_api_key,
             settings.sumup_client_secret,
             settings.sumup_webhook_secret,
+            settings.kaspi_api_key,
+            settings.kaspi_pfx_password,
+            settings.kaspi_device_token,
+            settings.kaspi_biller_path,
             *settings.token_keys,
             settings.mail_password,
             settings.mail_api_key,

@@ -5,6 +5,14 @@
 
 from __future__ import annotations
 
+# Programs that act for members.
+from tables.api import (
+    ApiKey,  # a key that a member gave to a server
+    ApiRefreshToken,  # what a program gets its next access token with, once
+    ApiRequest,  # a request that was named, and its answer, so that it can be repeated
+    ApiSession,  # a program that a member is logged in with
+)
+
 # What is on sale: events, their ticket types and pictures.
 from tables.catalogue import (
     Event,  # what people buy tickets for
@@ -97,6 +105,14 @@ from tables.tickets import (
     TicketState,  # valid, suspended, void
 )
 
+# Reports that are told, where a provider cannot be asked.
+from tables.told import (
+    Awaits,  # what a told report needs before it is evidence
+    BillerAnswer,  # what a provider that called was answered
+    ToldReport,  # what a person, or a provider's call, tells of a payment
+    ToldState,  # paid, unpaid, extra
+)
+
 # Tournaments, their categories, athletes, and their entries.
 from tables.tournaments import (
     Athlete,  # somebody whom a member enters in tournaments
@@ -112,6 +128,8 @@ from tables.tournaments import (
 __all__ = [
     "ADMISSIONS",
     "Athlete",
+    "Awaits",
+    "BillerAnswer",
     "Category",
     "Consent",
     "EventKind",
@@ -124,6 +142,10 @@ __all__ = [
     "PAYMENT_NEXT",
     "AccountCursor",
     "Agent",
+    "ApiKey",
+    "ApiRefreshToken",
+    "ApiRequest",
+    "ApiSession",
     "CheckIn",
     "CheckRun",
     "Connection",
@@ -160,6 +182,8 @@ __all__ = [
     "TicketState",
     "TicketType",
     "TimelineEntry",
+    "ToldReport",
+    "ToldState",
     "Transfer",
     "User",
     "Verdict",

@@ -25,7 +25,11 @@ _THOUSANDS = re.compile(r"(?<![0-9])[0-9]{1,3}(,[0-9]{3})+(?![0-9])")
 _LOCAL_MAILBOX = re.compile(r"[A-Za-z0-9._+-]+@localhost")
 # A host's name or address, and where an API is.
 _HOST = re.compile(r"[^\s/:@?#]+|\[?[0-9A-Fa-f:.]+\]?")
+_ORIGIN = re.compile(
+    r"(https?)://([a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?", re.ASCII
+)
 _URL = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
+_PROXY = re.compile(r"https?://([^\s/?#@]+@)?[^\s/?#@]+/?")
 
 
 @cache
@@ -75,6 +79,21 @@ def _one_or_two(value: str, amounts: list[int]) -> str:
     return found[0]
 
 
+def _origin(name: str, typed: str, development: bool) -> str:
+    """`typed` in the one form in which a browser would send it."""
+    found = _ORIGIN.fullmatch(typed.lower().rstrip("/"))
+    local = found is not None and found[2] in ("localhost", "127.0.0.1", "[::1]")
+    if found is None or (found[1] == "http" and not (development and local)):
+        raise ConfigError(
+            f"{name} must be sites such as https://app.example.org, blanks between (one is {typed[:80]!r})."
+        )
+    port = found[3]
+    if port and not 1 <= int(port) <= 65535:
+        raise ConfigError(f"{name} names a port that there is none of (in {typed[:80]!r}).")
+    usual = {"https": "443", "http": "80"}[found[1]]
+    return f"{found[1]}://{found[2]}" + (f":{int(port)}" if port and port != usual else "")
+
+
 def _wrong(name: str, what: str, value: str) -> ConfigError:
     return ConfigError(f"{name} must be {what} (it is {value!r}).")
 
@@ -121,6 +140,12 @@ class Reader:
         if value and not _URL.fullmatch(value):
             raise ConfigError(f"{name} must begin with https:// and a host (it is {value!r}).")
         return value.rstrip("/")
+
+    def origins(self, name: str, *, development: bool) -> tuple[str, ...]:
+        """Sites, as browsers write an origin: https, or in development http on this machine."""
+        return tuple(
+            _origin(name, each, development) for each in re.split(r"[,\s]+", self.text(name)) if each
+        )
 
     def picture(self, name: str) -> str:
         """Where a picture is: below /static/ of this site, or elsewhere."""
@@ -184,6 +209,24 @@ class Reader:
         value = self.text(name, default)
         if value not in among:
             raise ConfigError(f"{name} must be one of {', '.join(among)} (it is {value!r}).")
+        return value
+
+    def pairs(self, name: str, values: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+        """Words with what each stands for, such as `Gone=expired, Held=processing`."""
+        found = []
+        for part in filter(None, (part.strip() for part in self.text(name).split(","))):
+            word, _, value = (half.strip() for half in part.partition("="))
+            if not word or value not in values:
+                what = f"words with one of {', '.join(values)} behind each, such as Word={values[0]}"
+                raise _wrong(name, what, part[:40])
+            found.append((word, value))
+        return tuple(found)
+
+    def proxy(self, name: str) -> str:
+        """Where a proxy is. It may name a user and a password, so it is not repeated."""
+        value = self.text(name)
+        if value and not _PROXY.fullmatch(value):
+            raise ConfigError(f"{name} must be http:// or https:// and a host, such as http://proxy:3128.")
         return value
 
     def currency(self, name: str, default: str) -> str:

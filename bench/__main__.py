@@ -20,7 +20,7 @@ sys.path[:0] = [str(ROOT / "bin")]
 
 from launcher import say  # noqa: E402
 
-from bench import report, scenes, silence, strangers  # noqa: E402
+from bench import programs, report, scenes, silence, strangers  # noqa: E402
 from bench.inside import Inside  # noqa: E402
 from bench.machine import Machine  # noqa: E402
 from bench.report import Results  # noqa: E402
@@ -94,6 +94,9 @@ def _scenes(stage: Stage, *, million: bool) -> Results:
     say.line("  Purchases ...")
     stage.machine.start_worker()
     results |= scenes.purchases(stage, buying)
+    say.line("  Programs ...")
+    doing = programs.FULL if stage.sizes is scenes.FULL else programs.QUICK
+    results |= programs.programs(stage, doing) | programs.rings(stage, doing)
     say.line("  Strangers ...")
     crowd = strangers.FULL if stage.sizes is scenes.FULL else strangers.QUICK
     results |= strangers.strangers(stage, crowd, buying)

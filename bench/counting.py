@@ -7,6 +7,7 @@ idle are not among them, as they are not in the peer's numbers.
 from __future__ import annotations
 
 import re
+from typing import Any
 from uuid import uuid4
 
 from flask import Flask
@@ -17,12 +18,16 @@ from werkzeug.test import TestResponse
 from bench.client import Dashboard
 from domain.catalogue import events
 from domain.door import staff
+from domain.orders import managing
 from domain.payments import settling
+from domain.people import api_access
 from domain.post import outbox
+from domain.security.scopes import Scope
 from domain.tickets import issuing
 from extensions import db
-from models import Order, Payment
+from models import Order, Payment, Role
 from tests.support import shop
+from tests.support import tournaments as cups
 from tests.support.queries import recorded
 
 
@@ -35,12 +40,16 @@ def count(app: Flask, slug: str, three_kinds: str, sandbox_port: int) -> dict[st
     # The first of everything also reads what is then kept.
     _purchase(app, slug, 1, sandbox)
     outbox.deliver_due()
-    results = _purchases(app, slug, sandbox) | {
-        "page.queries": _page(app, three_kinds),
-        "settle.queries": _settle(slug, 1),
-        "settle.queries_ten": _settle(slug, 10),
-        "door.queries": _scan(app, slug),
-    }
+    results = (
+        _purchases(app, slug, sandbox)
+        | {
+            "page.queries": _page(app, three_kinds),
+            "settle.queries": _settle(slug, 1),
+            "settle.queries_ten": _settle(slug, 10),
+            "door.queries": _scan(app, slug),
+        }
+        | _program(app, slug)
+    )
     sandbox.control("settings", {"webhook_url": webhook_url})
     return {key: float(number) for key, number in results.items()}
 
@@ -138,3 +147,48 @@ def _scan(app: Flask, slug: str) -> int:
         assert verdict == "valid", verdict
         numbers.append(len(statements))
     return numbers[-1]
+
+
+def program(entries: int) -> dict[str, Any]:
+    """An admin with a key for everything, and with so many entries of 25.00 EUR, the first of them paid."""
+    name = uuid4().hex[:8]
+    user = shop.make_user(f"program-{name}@example.org", Role.ADMIN)
+    kind = cups.make_tournament(f"cup-{name}", places=entries).ticket_types[0]
+    _, key = api_access.make_key(user, "Bench", list(Scope), 30)
+    made = [
+        cups.enter(kind, cups.make_athlete(user, f"Athlete {number}"), begun=False)
+        for number in range(entries)
+    ]
+    final, rest = made[0], [one.public_id for one in made[1:]]
+    payment = managing.pay_again(final.order_id, "stripe", payer_id=user.id, method="card")
+    assert payment is not None
+    settling.settle(payment.id, shop.report_on(payment, "paid"), door="bench")
+    return {"key": key, "participants": rest, "final": final.public_id}
+
+
+def _program(app: Flask, slug: str) -> dict[str, int]:
+    """What a program's requests ask the database; each once before, which reads what is then kept."""
+    made = program(4)
+    headers = {"Authorization": f"Bearer {made['key']}"}
+    order = db.session.get_one(Order, identity(shop.place(events.event(slug), 3)))
+    settling.settle(order.payments[0].id, shop.report_on(order.payments[0], "paid"), door="bench")
+    texts = [issuing.qr_text(ticket, order.code) for ticket in order.tickets]
+    db.session.remove()
+    client = app.test_client()
+
+    def asked(method: str, path: str, body: dict[str, Any] | None, expected: int) -> int:
+        with recorded() as statements:
+            answer = client.open(f"/api/v1{path}", method=method, json=body, headers=headers)
+        assert answer.status_code == expected, answer.text
+        return len(statements)
+
+    begin = [
+        {"participant_id": one, "method": "card", "amount": "25.00", "currency": "EUR"}
+        for one in made["participants"]
+    ]
+    look, scan = f"/payments/status/{made['final']}", [{"event": slug, "code": text} for text in texts]
+    return {
+        "api.initiate_queries": [asked("POST", "/payments/initiate", body, 201) for body in begin][-1],
+        "api.status_queries": [asked("GET", look, None, 200) for _ in range(2)][-1],
+        "api.check_in_queries": [asked("POST", "/check-in", body, 200) for body in scan][-1],
+    }

@@ -162,6 +162,12 @@ def rings(app: Flask) -> int:
     return db.session.scalars(select(func.count()).select_from(Ring)).one()
 
 
+def rings_done(app: Flask) -> int:
+    """How many webhooks have come to an end."""
+    query = select(func.count()).select_from(Ring).where(Ring.done_at.is_not(None))
+    return db.session.scalars(query).one()
+
+
 def stock(app: Flask, type_id: int) -> dict[str, int]:
     """A ticket type's stock, and how many tickets there are of it."""
     kind = db.session.get_one(TicketType, type_id, populate_existing=True)

@@ -42,6 +42,8 @@ _PDF = "tickets' PDF"
 _DOOR = "check-in over HTTP"
 _WEB = "web process"
 _SILENCE = "open pages that ask about payments of a silent provider"
+_API = "a program's request"
+_RINGS = "rings of paid payments, 200 a second for 30 seconds"
 _CROWD = "strangers who are silent, or send or read a byte at a time"
 
 MEASURES: dict[str, Measure] = {
@@ -91,6 +93,16 @@ MEASURES: dict[str, Measure] = {
     "door.cpu": Measure(_DOOR, "CPU a scan", "ms", 3, _LESS, "52"),
     "door.queries": Measure(_DOOR, "queries a scan", "", 4, _LESS, "27"),
     "door.p99": Measure(_DOOR, "p99, one scanner", "ms", 10, _LESS, "69"),
+    "api.initiate": Measure(_API, "CPU to begin a payment", "ms", 6),
+    "api.initiate_queries": Measure(_API, "queries to begin a payment", ""),
+    "api.status": Measure(_API, "CPU of the status of a final payment", "ms", 1.5),
+    "api.status_queries": Measure(_API, "queries of the status of a final payment", ""),
+    "api.check_in": Measure(_API, "CPU of a check-in by key", "ms", 3),
+    "api.check_in_queries": Measure(_API, "queries of a check-in by key", ""),
+    "rings.per_second": Measure(_RINGS, "answered", "1/s", 200, _MORE),
+    "rings.lost": Measure(_RINGS, "lost", "", 0),
+    "rings.refused": Measure(_RINGS, "asked to come again", ""),
+    "rings.cpu": Measure(_RINGS, "CPU a ring", "ms"),
     "strangers.connections": Measure(_CROWD, "connections", ""),
     "strangers.p99": Measure(_CROWD, "`/livez` meanwhile, p99", "ms", 1000),
     "strangers.failed": Measure(_CROWD, "`/livez` without an answer", "", 0),

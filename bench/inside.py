@@ -19,6 +19,7 @@ from flask import Flask
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+import config
 from app import create_app
 from bench import counting, filling
 from bench.client import at_once
@@ -149,6 +150,24 @@ def _codes(app: Flask, slug: str, orders: int, each: int) -> list[str]:
     return texts
 
 
+def _api_ready(app: Flask, slug: str, entries: int, codes: int) -> dict[str, Any]:
+    """What a program needs: a key for everything, entries to pay for, a paid one, and tickets' codes."""
+    made = counting.program(entries + 1)
+    db.session.remove()
+    return made | {"codes": _codes(app, slug, -(-codes // 10), 10)[:codes]}
+
+
+def _paid_sessions(app: Flask, slug: str, number: int) -> list[dict[str, str]]:
+    """Paid payments as a provider's event names them."""
+    paid = []
+    for _ in range(number):
+        payment = db.session.get_one(Order, _order(slug, 1)).payments[0]
+        names = {"provider_id": payment.provider_id or "", "reference": payment.reference}
+        paid.append(names | {"site": config.get().public_url})
+        db.session.remove()
+    return paid
+
+
 def _door_pass(app: Flask, slug: str) -> tuple[str, str]:
     """A way in for a scanner: token and PIN."""
     made, pin = staff.make_pass(events.event(slug), "Bench", None)
@@ -211,4 +230,7 @@ JOBS: dict[str, Callable[..., Any]] = {
     "mail_due": filling.mail_due,
     "stock": filling.stock,
     "rings": filling.rings,
+    "rings_done": filling.rings_done,
+    "paid_sessions": _paid_sessions,
+    "api_ready": _api_ready,
 }

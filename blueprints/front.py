@@ -15,10 +15,13 @@ from werkzeug.routing import RequestRedirect
 from werkzeug.wrappers import Response as BaseResponse
 
 import config
-from blueprints.visitor import wants_json
+from blueprints.api import errors as api_errors
+from blueprints.visitor import is_for_api, wants_json
 
 # Hosts ask by an address of their own whether we are well, and providers ring where they were told to.
-_ANY_ADDRESS = frozenset({"health.livez", "health.healthz", "health.metrics", "payments.webhook"})
+_ANY_ADDRESS = frozenset(
+    {"health.livez", "health.healthz", "health.metrics", "payments.webhook", "payments.called"}
+)
 
 
 def register(app: Flask) -> None:
@@ -27,6 +30,8 @@ def register(app: Flask) -> None:
 
 
 def _lead_home() -> BaseResponse | None:
+    if is_for_api():
+        return _no_way_home()
     if request.endpoint not in _ANY_ADDRESS:
         if _came_in_clear():
             return _to(308) if request.method in ("GET", "HEAD") else _not_in_clear()
@@ -37,6 +42,24 @@ def _lead_home() -> BaseResponse | None:
         # A missing slash. Werkzeug would write out whatever Host and scheme the request came with.
         parts = urlsplit(request.routing_exception.new_url)
         return redirect(_without_host(parts.path, parts.query), request.routing_exception.code)
+    return None
+
+
+def _no_way_home() -> BaseResponse | None:
+    """A program is led nowhere: it would bring its token along, to wherever its mistake was.
+
+    What it has sent in clear may have been read already, so it is told at once, and does not go on like that.
+    """
+    if request.endpoint in _ANY_ADDRESS:
+        return None
+    home = f"Send it to {config.get().public_url}."
+    if _came_in_clear():
+        words = "This was sent without encryption, so nothing was done with it; its token may have been read."
+        return api_errors.answer(403, f"{words} {home}", "not_encrypted")
+    if not _is_our_name():
+        return api_errors.answer(421, f"This shop's API is not at this host. {home}", "wrong_host")
+    if isinstance(request.routing_exception, RequestRedirect):
+        return api_errors.answer(404, "There is nothing at this address of the API: mind the slashes.")
     return None
 
 

@@ -19,6 +19,7 @@ from werkzeug.routing import IntegerConverter
 
 from domain.door import qr_reader
 from domain.errors import DomainError
+from domain.payments import statements
 
 MOST_BYTES = 256 * 1024
 MOST_FIELDS = 1000
@@ -36,7 +37,8 @@ LARGER = {
     "organiser.edit_event": PICTURE_BYTES,
     "records_events.create_view": PICTURE_BYTES,
     "records_events.edit_view": PICTURE_BYTES,
-    # A little more than is read, so that the reader says what a frame may have.
+    # A little more than is read, so that the reader says what a statement, or a frame, may have.
+    "admin.read_statement": 2 * statements.MOST_BYTES,
     "door.frame": 2 * qr_reader.MAX_BYTES,
 }
 

@@ -85,4 +85,7 @@ def _made(plan: Plan, form: RefundForm, *, actor_id: int, door: str) -> tuple[st
         return "danger", f"The refund of {shown} was refused: {made.failure_reason}"
     if made.state is RefundState.SUCCEEDED:
         return "success", f"The refund of {shown} went through."
+    if plan.by_hand:
+        words = "No call sends it: a person makes it at the bank, and writes it down on the order's page."
+        return "info", f"The refund of {shown} is asked for. {words}"
     return "info", f"The refund of {shown} has begun, but is not through yet. Its state is shown below."

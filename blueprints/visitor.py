@@ -11,6 +11,8 @@ from flask_login import current_user
 from domain.orders import managing
 from models import Role, User
 
+# Below this nobody looks at a page: programs ask there.
+API = "/api/v1"
 # What only a page's script asks for.
 _ONLY_JSON = frozenset({"door.scan", "door.frame", "door.count"})
 
@@ -54,10 +56,16 @@ def is_admin() -> bool:
     return user is not None and user.role is Role.ADMIN
 
 
+def is_for_api() -> bool:
+    """Whether the request is for the API, by its path alone."""
+    return request.path == API or request.path.startswith(f"{API}/")
+
+
 def wants_json() -> bool:
     """Whether a program asks: by the address, by what it accepts or sends, or where only JSON is answered."""
     return (
         request.path.endswith(".json")
+        or is_for_api()
         or request.is_json
         or request.accept_mimetypes.best == "application/json"
         or request.endpoint in _ONLY_JSON

@@ -65,6 +65,7 @@ _STAFFS = ("admin", "command")
 _TYPED = frozenset(
     ("decided", "failed", "cancelled", "expired", "polling_stopped", "polling_extended", "refund_asked")
     + ("withdrawn", "fee_waived", "listing_decided", "address_corrected")
+    + ("told_paid", "told_confirmed", "told_withdrawn", "told_unpaid", "refund_made", "refund_not_made")
 )
 
 

@@ -13,4 +13,4 @@ def order(order: Order) -> str:
 
 def event(event: Event) -> str:
     """The page on which an event is sold."""
-    return f"{config.get().public_url}/events/{event.slug}"
+    return f"{config.get().public_url}{event.path}"

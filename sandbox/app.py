@@ -13,10 +13,16 @@ from sandbox.calls import Calls
 from sandbox.clock import Clock
 from sandbox.edge import Edge
 from sandbox.faults import Faults
+from sandbox.kaspi import api as kaspi_api
+from sandbox.kaspi import certificates
+from sandbox.kaspi import hosted as kaspi_hosted
+from sandbox.kaspi.dashboard import KaspiDashboard
+from sandbox.kaspi.listener import Listener
+from sandbox.kaspi.world import World as KaspiWorld
 from sandbox.mail import Mailbox, smtp_server
-from sandbox.settings import Settings
+from sandbox.settings import KASPI_PFX_PASSWORD, Settings
 from sandbox.store import Store
-from sandbox.stripe import api, hosted
+from sandbox.stripe import api, browser, hosted
 from sandbox.stripe.currencies import show
 from sandbox.stripe.dashboard import StripeDashboard
 from sandbox.stripe.world import World
@@ -46,12 +52,16 @@ class Sandbox:
         self.webhooks = Webhooks(self.store, clock, self.faults, settings.webhook_url)
         self.world = World(self.store, clock, self.webhooks.ring)
         self.sumup = SumupWorld(self.store, clock, self.webhooks.notify)
+        self.kaspi = KaspiWorld(self.store, clock)
         access = Access(self.store, clock)
         self.smtp = smtp_server(mailbox, self.faults, settings.smtp_port)
         self._ticker = threading.Thread(target=self._tick, daemon=True)
         stripe_api = api.StripeApi(self.world, self.webhooks, settings.public_url, self.faults)
         sumup = sumup_api.SumupApi(self.sumup, access, settings.public_url, self.faults)
         sumup_dashboard = SumupDashboard(self.sumup, access, settings.public_url)
+        kaspi = kaspi_api.KaspiApi(self.kaspi, settings.public_url, self.faults)
+        made = certificates.ensure(settings.home / "sandbox-kaspi", KASPI_PFX_PASSWORD)
+        kaspi_dashboard = KaspiDashboard(self.kaspi, settings.public_url, made)
         mail_api = resend.Resend(self.store, clock, mailbox, self.faults)
         controlled = control.Controlled(
             settings=settings,
@@ -61,8 +71,9 @@ class Sandbox:
             calls=calls,
             webhooks=self.webhooks,
             mailbox=mailbox,
-            dashboards=[StripeDashboard(self.world, settings.public_url), sumup_dashboard],
+            dashboards=[StripeDashboard(self.world, settings.public_url), sumup_dashboard, kaspi_dashboard],
             sumup=sumup_dashboard,
+            kaspi=kaspi_dashboard,
         )
         self.app = Flask(__name__)
         self.app.json.sort_keys = False  # type: ignore[attr-defined]
@@ -79,9 +90,14 @@ class Sandbox:
             )
         )
         self.app.register_blueprint(
+            kaspi_api.blueprint(kaspi, lambda refusal: Edge("kaspi", calls, self.faults, refusal))
+        )
+        self.app.register_blueprint(kaspi_hosted.blueprint(self.kaspi, kaspi_dashboard))
+        self.app.register_blueprint(
             resend.blueprint(mail_api, lambda refusal: Edge("resend", calls, self.faults, refusal))
         )
         self.app.register_blueprint(hosted.blueprint(self.world))
+        self.app.register_blueprint(browser.blueprint(self.world))
         self.app.register_blueprint(control.blueprint(controlled))
         self.app.register_blueprint(mail_pages.blueprint(mailbox))
 
@@ -91,8 +107,13 @@ class Sandbox:
         def index() -> str:
             return render_template("index.html", payments=controlled.payments(20), mails=mailbox.list(10))
 
+        # The door by TLS has its port as soon as it is made, so that /control can tell where it is.
+        self.second_door = Listener(self.app, made, settings.tls_port)
+        kaspi_dashboard.tls_url = self.second_door.url
+
     def start(self) -> None:
         """Start what works besides the HTTP server. Raises OSError where the SMTP port is taken."""
+        self.second_door.start()
         self.smtp.start()
         self.webhooks.start()
         self._ticker.start()
@@ -100,6 +121,7 @@ class Sandbox:
     def stop(self) -> None:
         self._stopping.set()
         self.faults.stop()
+        self.second_door.stop()
         self.smtp.stop(no_assert=True)
         self.webhooks.stop()
         self._ticker.join(timeout=2)
@@ -111,6 +133,7 @@ class Sandbox:
             try:
                 with self.store.transaction():
                     done = self.world.run_due(limit=100) + self.sumup.run_due(limit=100)
+                    done += self.kaspi.run_due(limit=100)
             except sqlite3.Error:
                 _LOG.exception("What was due could not be done")
                 done = 0

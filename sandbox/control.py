@@ -18,6 +18,7 @@ from sandbox.calls import Calls
 from sandbox.clock import Clock
 from sandbox.dashboards import BadRequest, Conflict, Dashboard, NotFound
 from sandbox.faults import BadRule, Faults
+from sandbox.kaspi.dashboard import KaspiDashboard
 from sandbox.mail import Mailbox
 from sandbox.store import Store
 from sandbox.sumup.dashboard import SumupDashboard
@@ -40,6 +41,7 @@ class Controlled:
     mailbox: Mailbox
     dashboards: Sequence[Dashboard]
     sumup: SumupDashboard
+    kaspi: KaspiDashboard
 
     def payments(self, limit: int) -> list[Body]:
         """The newest payments of all providers."""
@@ -180,14 +182,17 @@ def _records(control: Blueprint, it: Controlled) -> None:
     @control.post("/settings")
     def change_settings() -> Response:
         body = _body()
-        usable = body and not body.keys() - {"webhook_url", "hold_webhooks", "sumup"}
+        usable = body and not body.keys() - {"webhook_url", "hold_webhooks", "sumup", "kaspi"}
         usable = usable and isinstance(body.get("hold_webhooks", False), bool)
         if not usable or not isinstance(body.get("webhook_url"), str | None):
             raise BadRequest(
-                'Only {"webhook_url": ..., "hold_webhooks": true or false, "sumup": {...}} can be changed.'
+                'Only {"webhook_url": ..., "hold_webhooks": true or false, "sumup": {...}, "kaspi": {...}} '
+                "can be changed."
             )
         if "sumup" in body:
             it.sumup.choose(body["sumup"])
+        if "kaspi" in body:
+            it.kaspi.choose(body["kaspi"])
         if "webhook_url" in body:
             it.webhooks.url = body["webhook_url"] or ""
         if "hold_webhooks" in body:
@@ -243,6 +248,7 @@ def _settings(it: Controlled) -> Body:
             "account": settings.ACCOUNT,
         },
         "sumup": it.sumup.settings(),
+        "kaspi": it.kaspi.settings(),
         "mail": {
             "smtp_host": "127.0.0.1",
             "smtp_port": it.settings.smtp_port,

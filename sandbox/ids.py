@@ -9,8 +9,8 @@ _ALPHABET = string.ascii_letters + string.digits
 
 
 def new(prefix: str, length: int = 24) -> str:
-    """`prefix_` and `length` random letters and digits."""
-    return f"{prefix}_{text(length)}"
+    """`prefix_` and `length` random letters and digits, the first of them a digit."""
+    return f"{prefix}_{secrets.choice(string.digits)}{text(length - 1)}"
 
 
 def text(length: int) -> str:

@@ -16,6 +16,10 @@ SUMUP_API_KEY = "sup_sk_kassa_sandbox"
 SUMUP_MERCHANT = "MKASSA01"
 SUMUP_CLIENT_ID = "cc_classic_kassa_sandbox"
 SUMUP_CLIENT_SECRET = "cc_sk_classic_kassa_sandbox"
+KASPI_API_KEY = "kaspi_kassa_sandbox"
+KASPI_DEVICE_TOKEN = "device_kassa_sandbox"
+KASPI_PFX_PASSWORD = "pfx_kassa_sandbox"
+KASPI_BIN = "990140001234"
 RESEND_KEY = "re_kassa_sandbox"
 MERCHANT = "Kassa Sandbox"
 
@@ -33,6 +37,8 @@ class Settings:
     smtp_port: int
     public_url: str
     webhook_url: str
+    # The door by TLS, at which Kaspi asks for a client certificate; 0 is any port that is free.
+    tls_port: int = 0
 
 
 def load(environ: Mapping[str, str] | None = None) -> Settings:
@@ -49,6 +55,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         smtp_port=_port(environ, "SANDBOX_SMTP_PORT", 12525),
         public_url=(environ.get("SANDBOX_PUBLIC_URL") or f"http://127.0.0.1:{port}").rstrip("/"),
         webhook_url=environ.get("SANDBOX_WEBHOOK_URL", "").strip(),
+        tls_port=_port(environ, "SANDBOX_TLS_PORT", 0) if environ.get("SANDBOX_TLS_PORT", "").strip() else 0,
     )
 
 

@@ -52,7 +52,7 @@ PAYMENT_NEXT: dict[PaymentState, frozenset[PaymentState]] = {
     PaymentState.FAILED: frozenset({PaymentState.PROCESSING, PaymentState.PAID}) | _REVIEW,
     PaymentState.CANCELLED: frozenset({PaymentState.PROCESSING, PaymentState.PAID}) | _REVIEW,
     PaymentState.EXPIRED: frozenset({PaymentState.PROCESSING, PaymentState.PAID}) | _REVIEW,
-    # Only by a person, and recorded: see settling.override().
+    # By a person, and recorded (settling.override), or by the word that alone was missing (unknown_ends.py).
     PaymentState.REVIEW: _LIVE,
 }
 # The states in which a payment keeps its order from starting another one.
@@ -74,6 +74,8 @@ class Payment(Base):
     # `Provider.methods`. "" is a payment of before there was a choice.
     method: Mapped[str] = mapped_column(String(20), default="", server_default="")
     used_method: Mapped[str] = mapped_column(String(20), default="", server_default="")
+    # Where a program that began it wants the buyer back; "" is our own page.
+    return_url: Mapped[str] = mapped_column(Text, default="", server_default="")
     # The provider's account that receives the money, and whether it is real.
     account: Mapped[str] = mapped_column(String(100))
     # The organiser whose sale it is, where the money arrives in the house's account: it is owed to them.
@@ -133,6 +135,8 @@ class Payment(Base):
     error_count: Mapped[int] = mapped_column(Integer, default=0)
     last_error: Mapped[str] = mapped_column(String(300), default="")
     stuck_alerted_at: Mapped[datetime | None] = mapped_column(Time)
+    # Another attempt of its order has ended while the order is kept: this one is opened when its buyer asks.
+    awaits_buyer: Mapped[bool] = mapped_column(Boolean, default=False, server_default=text("false"))
 
     order: Mapped[Order] = relationship(back_populates="payments")
     refunds: Mapped[list[Refund]] = relationship(back_populates="payment", order_by="Refund.id")
@@ -165,6 +169,7 @@ class Payment(Base):
             postgresql_where=text("next_check_at IS NOT NULL"),
         ),
         Index("payments_state", "state", "created_at"),
+        Index("payments_bought", "paid_at", postgresql_where=text("fulfilled")),
         Index(
             "payments_replacing",
             "replacing_since",
@@ -313,11 +318,20 @@ class WebhookEvent(Base):
     object_id: Mapped[str] = mapped_column(String(255), default="")
     received_at: Mapped[datetime] = mapped_column(Time)
     done_at: Mapped[datetime | None] = mapped_column(Time)
+    # What came of it; until it is done, what was in the way when it was last looked at.
     outcome: Mapped[str] = mapped_column(String(200), default="")
+    tries: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
+    tried_at: Mapped[datetime | None] = mapped_column(Time)
+    # By which names it speaks of its payment, until it is done; nothing of whoever paid. NULL: of a version
+    # that did not keep them.
+    names: Mapped[Json | None] = mapped_column(JSONB(none_as_null=True))
+    # When a person was told that it was left undone.
+    alerted_at: Mapped[datetime | None] = mapped_column(Time)
 
     __table_args__ = (
         UniqueConstraint("provider", "event_id", name="webhook_events_key"),
         Index("webhook_events_received", "received_at"),
+        Index("webhook_events_undone", "received_at", postgresql_where=text("done_at IS NULL")),
     )
 
 

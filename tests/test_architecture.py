@@ -21,7 +21,10 @@ from extensions import Base
 ROOT = Path(__file__).resolve().parents[1]
 Tree = Mapping[str, str]
 PLACES = ("domain", "blueprints", "tables", "sandbox")
-TOP = ("app", "cli", "worker", "serving", "config", "variables", "extensions", "logs", "models")
+TOP = (
+    *("app", "cli", "worker", "serving", "config", "variables", "kaspi_modes"),
+    *("extensions", "logs", "models"),
+)
 
 # The floors of the domain, from the ground up: a wing imports itself, and lower ones.
 FLOORS = (

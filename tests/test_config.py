@@ -126,6 +126,43 @@ def test_without_one_of_them_it_does_not_start(name: str, value: str) -> None:
         ({"SUMUP_CLIENT_ID": "cc_1"}, "SUMUP_CLIENT_ID and SUMUP_CLIENT_SECRET are of one app"),
         ({"SUMUP_CLIENT_SECRET": "cc_sk_1"}, "SUMUP_CLIENT_ID and SUMUP_CLIENT_SECRET are of one app"),
         ({"SUMUP_HOUSE_ACCOUNT": "true"}, "SUMUP_HOUSE_ACCOUNT needs an account"),
+        ({"KASPI_MODE": "qr"}, "KASPI_MODE must be one of "),
+        ({"KASPI_MODE": "r1"}, "KASPI_MODE=r1 needs KASPI_API_KEY"),
+        ({"KASPI_MODE": "r2"}, "KASPI_MODE=r2 needs KASPI_PFX"),
+        ({"KASPI_MODE": "r3", "KASPI_PFX": "/x.pfx"}, "KASPI_MODE=r3 needs KASPI_BIN"),
+        ({"KASPI_BIN": "12345"}, "KASPI_BIN must be the twelve digits"),
+        ({"KASPI_STATUS_MAP": "Gone"}, "KASPI_STATUS_MAP must be words with one of open, "),
+        ({"KASPI_STATUS_MAP": "Gone=lost"}, "KASPI_STATUS_MAP must be words with one of open, "),
+        ({"KASPI_PROXY_URL": "proxy:3128"}, "KASPI_PROXY_URL must be http:// or https://"),
+        ({"KASPI_SESSION_MINUTES": "4"}, "KASPI_SESSION_MINUTES must be a whole number, 5 or more"),
+        ({"KASPI_CREATE": "both"}, "KASPI_CREATE must be one of link, qr"),
+        ({"KASPI_API_BASE": "http://qrapi.example.org"}, "KASPI_API_BASE must begin with https://"),
+        ({"KASPI_API_BASE": "https://127.0.0.1:9000/kaspi"}, "KASPI_API_BASE must begin with https://"),
+        ({"KASPI_API_BASE": "https://localhost/kaspi"}, "KASPI_API_BASE must begin with https://"),
+        ({"KASPI_DEVICE_TOKEN": "device_kassa_sandbox"}, "The sandbox's keys are for development only"),
+        (
+            {"KASPI_API_SECRET": "pfx_kassa_sandbox", "KASPI_MODE": "r2", "KASPI_PFX": "/x.pfx"},
+            "The sandbox's keys are for development only",
+        ),
+        (
+            {
+                "STRIPE_SECRET_KEY": "sk_test_1",
+                "KASPI_MODE": "r1",
+                "KASPI_API_KEY": "k",
+                "KASPI_DEVICE_TOKEN": "t",
+            },
+            "Kaspi and the other providers are of different modes",
+        ),
+        (
+            {
+                "STRIPE_SECRET_KEY": "sk_live_1",
+                "KASPI_MODE": "r1",
+                "KASPI_API_KEY": "k",
+                "KASPI_DEVICE_TOKEN": "t",
+                "KASPI_TEST": "true",
+            },
+            "Kaspi and the other providers are of different modes",
+        ),
         ({"SWEEP_BUDGET_SECONDS": "300"}, "SWEEP_BUDGET_SECONDS must be 250 or less"),
         ({"SWEEP_INTERVAL_SECONDS": "86400"}, "SWEEP_INTERVAL_SECONDS must be 3600 or less"),
         ({"MAX_POLL_DURATION_MINUTES": "0"}, "MAX_POLL_DURATION_MINUTES must be a whole number, 1 or more"),
@@ -376,3 +413,19 @@ def test_an_amount_that_nobody_could_pay_stops_the_start(variables: dict[str, st
     with pytest.raises(ConfigError) as refused:
         money.check_settings(load(**variables))
     assert words in str(refused.value)
+
+
+def test_kaspi_alone_opens_sales_and_says_whether_the_money_is_real() -> None:
+    mine = {"KASPI_MODE": "r1", "KASPI_API_KEY": "key", "MAIL_SERVER": "mail.example.org"}
+    unregistered = load(**mine)
+    assert unregistered.kaspi_speaks and not unregistered.kaspi_connects and not unregistered.sales_open
+    registered = load(**mine, KASPI_DEVICE_TOKEN="token")
+    assert registered.kaspi_connects and registered.sales_open and registered.livemode
+    assert not load(**mine, KASPI_DEVICE_TOKEN="token", KASPI_TEST="true").livemode
+    assert load(STRIPE_SECRET_KEY="sk_test_1", **mine, KASPI_TEST="true").livemode is False
+    host = load(KASPI_API_BASE="https://mtokentest.kaspi.example:8545")
+    assert host.kaspi_rate_per_second == 5 and not host.kaspi_ready
+    assert load(KASPI_API_SECRET="secret").kaspi_pfx_password == "secret"
+    assert load(KASPI_API_SECRET="secret", KASPI_PFX_PASSWORD="own").kaspi_pfx_password == "own"
+    shown = repr(load(**mine, KASPI_DEVICE_TOKEN="device-token", KASPI_PFX_PASSWORD="pfx-password"))
+    assert "device-token" not in shown and "pfx-password" not in shown

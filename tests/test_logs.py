@@ -97,6 +97,8 @@ def test_the_member_is_named_by_number(client: FlaskClient, capsys: pytest.Captu
         ("sk_test_51abcdefghijk used", "*** used"),
         ("sup_sk_51abcdefghijk and cc_sk_51abcdefghijk", "*** and ***"),
         ("at_classic_abcdefghij for rt_classic_abcdefghij", "*** for ***"),
+        (f"kassa_7rq2m4xp_{'aB3_-' * 8} and refresh_{'aB3_-' * 8}", "*** and ***"),
+        ("got eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0.c2lnbmF0dXJl back", "got *** back"),
         ("Authorization: Bearer abc.def", "Authorization: Bearer ***"),
         ("postgresql://kassa:pass@db/kassa", "postgresql://***@db/kassa"),
         ("see http://localhost/o/ORD-ABCDEFGH/sEcReT-1 now", "see http://localhost/o/ORD-ABCDEFGH/*** now"),
@@ -250,3 +252,17 @@ def test_an_alert_s_kind_is_readable(app: Flask, capsys: pytest.CaptureFixture[s
     outbox.alert("Something", "It happened.", key="incident:late_money:17", critical=True)
     (line,) = (line for line in lines(capsys.readouterr().out) if line["event"] == "alert")
     assert (line["kind"], line["about"], line["critical"]) == ("incident", "late_money:17", True)
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("paid by pi_3AbC_secret_Xy1zXy1z", "paid by ***"),
+        ("?payment_intent_client_secret=pi_3AbC_secret_Xy1z&x=1", "?payment_intent_client_secret=***&x=1"),
+        ("cs_test_a1B2_secret_fid1", "***"),
+        ("/pay/wallet/ORD-7KQ2MPXA-1/0123abcd/done", "/pay/wallet/ORD-7KQ2MPXA-1/***/done"),
+        ("pi_3AbC", "pi_3AbC"),
+    ],
+)
+def test_what_pays_a_payment_is_taken_out(app: Flask, said: str, kept: str) -> None:
+    assert logs.Redactor(config.get())(None, "info", {"event": said})["event"] == kept

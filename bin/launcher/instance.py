@@ -29,6 +29,14 @@ SANDBOX_SUMUP_KEYS = {
     "SUMUP_CLIENT_ID": "cc_classic_kassa_sandbox",
     "SUMUP_CLIENT_SECRET": "cc_sk_classic_kassa_sandbox",
 }
+SANDBOX_KASPI_KEYS = {
+    "KASPI_MODE": "r1",
+    "KASPI_API_KEY": "kaspi_kassa_sandbox",
+    "KASPI_BIN": "990140001234",
+    "KASPI_TRADE_POINT": "1001",
+    "KASPI_DEVICE_ID": "kassa",
+    "KASPI_DEVICE_TOKEN": "device_kassa_sandbox",
+}
 DEFAULTS = {
     "PAYMENT_ALERT_EMAIL": "alerts@example.org",
     "SUPPORT_EMAIL": "help@example.org",
@@ -92,6 +100,7 @@ class Instance:
         env["PATH"] = f"{VENV / 'bin'}:{env.get('PATH', '/usr/bin:/bin')}"
         env["PYTHONUNBUFFERED"] = "1"
         _default(env, "SANDBOX_SMTP_PORT", lambda: str(self.home.port("smtp_port")))
+        _default(env, "SANDBOX_TLS_PORT", lambda: str(self.home.port("tls_port")))
         _default(env, "SECRET_KEY", lambda: self.home.kept("secret_key"))
         _default(env, "PUBLIC_URL", lambda: f"http://localhost:{self.port}")
         _default(env, "SANDBOX_WEBHOOK_URL", lambda: f"http://127.0.0.1:{self.port}/stripe/webhook/")
@@ -104,6 +113,9 @@ class Instance:
             # Play money beside Stripe's test keys, but never beside live ones.
             env.update(SANDBOX_SUMUP_KEYS)
             env["SUMUP_API_BASE"] = f"{self.sandbox}/sumup"
+        if not any(env.get(name) for name in SANDBOX_KASPI_KEYS) and "_live_" not in env["STRIPE_SECRET_KEY"]:
+            env.update(SANDBOX_KASPI_KEYS)
+            env["KASPI_API_BASE"] = f"{self.sandbox}/kaspi"
         if not env.get("MAIL_SERVER") and not env.get("MAIL_API_KEY"):
             env.update(
                 MAIL_SERVER="127.0.0.1", MAIL_PORT=env["SANDBOX_SMTP_PORT"], MAIL_USE_TLS="", MAIL_USE_SSL=""

@@ -18,13 +18,16 @@ from blueprints.office import (
     orders,
     organisers,
     records,
+    rings,
     running,
     setup,
+    statistics,
+    told,
     wallets,
 )
 
 # Importing the others puts their views on the one blueprint.
-__all__ = ["doors", "inbox", "orders", "organisers", "register", "running"]
+__all__ = ["doors", "inbox", "orders", "organisers", "register", "rings", "running", "statistics", "told"]
 
 
 def register(app: Flask) -> None:

@@ -70,7 +70,7 @@ def test_mail() -> Response:
     return act(do, url_for("admin.mail"))
 
 
-@bp.get("/<any(stripe, sumup):name>")
+@bp.get("/<any(stripe, sumup, kaspi):name>")
 def provider(name: str) -> Response | str:
     return _provider_page(name)
 

@@ -147,31 +147,29 @@ def _category_form(kind: TicketType | None) -> CategoryForm:
 
 @bp.route("/events/<slug>/categories/new", methods=["GET", "POST"])
 def new_category() -> Page:
-    event, form = _tournament(), _category_form(None)
-    if not form.is_submitted():
-        form.position.data = len(event.ticket_types)
-
-    def save() -> TicketType:
-        return tournaments.add_category(event, _limits(form), _category_values(form, event))
-
-    if form.validate_on_submit() and by_rule(save, form):
-        flash("The category is added.", "success")
-        return redirect(event_page(), 303)
-    page = render_template("organiser/type_form.html", form=form, event=event, kind=None)
-    return (page, 400) if form.is_submitted() else page
+    return _category_page(_tournament(), None)
 
 
 @bp.route("/events/<slug>/categories/<int:type_id>", methods=["GET", "POST"])
 def edit_category(type_id: int) -> Page:
     event = _tournament()
-    kind = tournaments.category(event, type_id)
+    return _category_page(event, tournaments.category(event, type_id))
+
+
+def _category_page(event: Event, kind: TicketType | None) -> Page:
+    """The form of a category, and what it sent; without a `kind` it makes one."""
     form = _category_form(kind)
+    if kind is None and not form.is_submitted():
+        form.position.data = len(event.ticket_types)
 
     def save() -> TicketType:
-        return tournaments.change_category(kind, _limits(form), _category_values(form, event))
+        limits, values = _limits(form), _category_values(form, event)
+        if kind is None:
+            return tournaments.add_category(event, limits, values)
+        return tournaments.change_category(kind, limits, values)
 
     if form.validate_on_submit() and by_rule(save, form):
-        flash("The category is saved.", "success")
+        flash("The category is added." if kind is None else "The category is saved.", "success")
         return redirect(event_page(), 303)
     page = render_template("organiser/type_form.html", form=form, event=event, kind=kind)
     return (page, 400) if form.is_submitted() else page

@@ -1,14 +1,15 @@
-"""A member's account: registering, logging in, passwords, orders."""
+"""A member's account: registering, logging in, passwords, orders, keys."""
 
 from __future__ import annotations
 
 from flask import Flask
 
 from blueprints import access
-from blueprints.people import account
+from blueprints.people import account, api_access
 
 
 def register(app: Flask) -> None:
     """Add these pages to the application."""
     app.register_blueprint(account.bp)
+    app.register_blueprint(api_access.bp)
     access.register(app)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from flask import Flask
 
-from blueprints.shop import events, order_page, payments
+from blueprints.shop import events, order_page, pay_page, payments
 
 
 def register(app: Flask) -> None:
     """Add these pages to the application."""
-    for pages in (events, order_page, payments):
+    for pages in (events, order_page, pay_page, payments):
         app.register_blueprint(pages.bp)

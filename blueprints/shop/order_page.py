@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, Response, flash, jsonify, redirect, render_template, request, url_for
+from flask import Blueprint, Response, flash, g, jsonify, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
 from blueprints.visitor import order_key, signed_in
@@ -17,7 +17,7 @@ from domain.catalogue import events
 from domain.catalogue.availability import say_span
 from domain.errors import DomainError
 from domain.orders import managing, paying_again
-from domain.payments import reconciling, starting, unplaced_money
+from domain.payments import presenting, reconciling, starting, unplaced_money
 from domain.providers import failure_reasons
 from domain.tickets import documents, issuing
 from extensions import limiter
@@ -58,6 +58,10 @@ def show(code: str, secret: str) -> str:
     order = _checked(code, secret)
     payment = _latest(order)
     face = _face(order, payment)
+    paying, ended = presenting.of(payment), _ended_before(order, payment)
+    if paying is not None and paying.origin:
+        # Browsers hold a form's address against the policy of its page.
+        g.form_origin = paying.origin
     event = order.event if order.sells_tickets else None
     kind = order.lines[0].ticket_type if len(order.lines) == 1 else None
     ways = (
@@ -67,6 +71,10 @@ def show(code: str, secret: str) -> str:
         "shop/order.html",
         order=order,
         payment=payment,
+        paying=paying,
+        presents=presenting.how(payment),
+        ended=ended,
+        ended_why=failure_reasons.words(ended.reason_code) if ended is not None else "",
         face=face,
         why=failure_reasons.words(order.failure_code),
         refused=failure_reasons.words(payment.reason_code) if payment is not None else "",
@@ -81,6 +89,28 @@ def show(code: str, secret: str) -> str:
         type_names=_type_names(order),
         qr=lambda ticket: documents.qr_data_uri(issuing.qr_text(ticket, order.code), scale=4),
         show_code=codes.show,
+    )
+
+
+@bp.get(f"{_PAGE}/qr.png")
+@limiter.limit("120 per minute", key_func=order_key)
+def qr(code: str, secret: str) -> Response:
+    """The code that pays the order, while it can be paid by one."""
+    return _picture(_latest(managing.find(code, secret)))
+
+
+@bp.get("/pay/qr/<public_id>.png")
+@limiter.limit("300 per minute")
+def qr_of(public_id: str) -> Response:
+    """The same for programs, which know the payment."""
+    return _picture(presenting.by_public_id(public_id))
+
+
+def _picture(payment: Payment | None) -> Response:
+    return Response(
+        presenting.picture(payment),
+        content_type="image/png",
+        headers={"Cache-Control": "private, no-store"},
     )
 
 
@@ -124,6 +154,7 @@ def pay(code: str, secret: str) -> BaseResponse:
             request.form.get("provider") or _last_provider(order),
             payer_id=payer.id if payer is not None else None,
             shown=request.form.get("price", ""),
+            method=request.form.get("method", ""),
         )
     except DomainError as error:
         flash(error.message, "error")
@@ -199,8 +230,8 @@ def onward(order: Order) -> str:
 
 
 def _payable_at(payment: Payment | None) -> str | None:
-    """The provider's page, while the payment can be made there."""
-    return payment.url if payment is not None and payment.state is PaymentState.OPEN else None
+    """The provider's page, while the payment can be made there; None where our page says how to pay."""
+    return presenting.page_of(payment)
 
 
 def attachment(data: bytes, content_type: str, filename: str) -> Response:
@@ -251,9 +282,19 @@ def _face(order: Order, payment: Payment | None) -> str:
         return "starting"
     if payment.state in (PaymentState.CREATED, PaymentState.OPEN) and payment.cancel_asked_at is not None:
         return "cancelling"
+    if payment.awaits_buyer and payment.state is PaymentState.CREATED:
+        return "again"
     if payment.state is PaymentState.OPEN and payment.returned_at is not None:
         return "confirming"
     return _PAYING.get(payment.state, "closed")
+
+
+def _ended_before(order: Order, payment: Payment | None) -> Payment | None:
+    """The attempt in whose place the buyer may ask for another one."""
+    if payment is None or not payment.awaits_buyer:
+        return None
+    earlier = [other for other in order.payments if other.attempt < payment.attempt]
+    return earlier[-1] if earlier else None
 
 
 def _version(order: Order, payment: Payment | None) -> str:
@@ -265,6 +306,7 @@ def _version(order: Order, payment: Payment | None) -> str:
         known = (payment.url, payment.returned_at, payment.cancel_asked_at, payment.error_count)
         told = "".join("x" if thing else "-" for thing in known)
         paying = f"{payment.attempt}.{payment.state}.{told}.{payment.last_decline[-8:]}"
+        paying += presenting.stage(payment)
     return f"{order.state}/{paying}/{valid}.{used}"
 
 

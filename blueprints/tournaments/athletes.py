@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, flash, redirect, render_template, url_for
+from flask import Blueprint, flash, redirect, render_template, request, url_for
 from flask_wtf import FlaskForm
 from werkzeug.wrappers import Response
 from wtforms import DateField, SelectField, StringField
@@ -100,12 +100,29 @@ def remove_athlete(public_id: str) -> Response:
 
 @bp.get("/entries")
 def entry_list() -> str:
+    found = entries.of(visitor.member())
     return render_template(
         "tournaments/entries.html",
-        found=entries.of(visitor.member()),
+        found=found,
+        unagreed=entries.without_consent(found),
+        consent_text=athletes.consent_text(),
+        consent_hash=athletes.consent_hash(),
         may_withdraw=entries.may_withdraw,
         gives_back=entries.gives_back,
     )
+
+
+@bp.post("/athletes/<public_id>/consent")
+def consent(public_id: str) -> Response:
+    member = visitor.member()
+    try:
+        found = athletes.find(member, public_id)
+        athletes.agree(found, member, request.form.get("consent_text", ""))
+    except DomainError as error:
+        flash(error.message, "danger")
+    else:
+        flash(f"Thank you. Entries of {found.name} can be paid now.", "success")
+    return redirect(url_for(".entry_list"), 303)
 
 
 @bp.post("/entries/<public_id>/withdraw")

@@ -16,6 +16,7 @@ from domain.errors import DomainError
 from domain.ledger import agents, wallet
 from domain.ledger.transfers import InsufficientFunds
 from domain.orders import top_ups
+from domain.payments import presenting
 from extensions import limiter
 from models import Agent
 
@@ -35,12 +36,14 @@ bp.after_request(visitor.not_kept)
 def index() -> str:
     before = request.args.get("before", "")
     member = visitor.member()
+    unfinished = top_ups.unfinished(member)
     return render_template(
         "wallet/index.html",
         purses=wallet.purses(member),
         history=wallet.history(member, before_id=int(before) if _is_id(before) else None),
         paged=_is_id(before),
-        unfinished=top_ups.unfinished(member),
+        unfinished=unfinished,
+        unfinished_url=presenting.payment_url(unfinished) if unfinished is not None else None,
     )
 
 
@@ -74,13 +77,15 @@ def start_topup() -> BaseResponse | tuple[str, int]:
 
 def _topup_page(problem: str = "") -> str:
     settings = config.get()
+    unfinished = top_ups.unfinished(visitor.member())
     return render_template(
         "wallet/topup.html",
         choices=list(zip(settings.topup_amounts, top_ups.amounts(), strict=True)),
         ways=top_ups.ways_to_pay(),
         purse=wallet.purses(visitor.member())[0],
         closed="" if settings.sales_open else top_ups.closed_words(),
-        unfinished=top_ups.unfinished(visitor.member()),
+        unfinished=unfinished,
+        unfinished_url=presenting.payment_url(unfinished) if unfinished is not None else None,
         problem=problem,
         form_token=secrets.token_urlsafe(16),
     )

@@ -81,6 +81,20 @@ def category(event: Event, type_id: int) -> TicketType:
     return found
 
 
+def by_public_id(public_id: str) -> TicketType:
+    """The category that programs know by this id, of a tournament that everybody may see. NotFound."""
+    found = db.session.scalar(
+        select(TicketType)
+        .join(Category, Category.ticket_type_id == TicketType.id)
+        .where(Category.public_id == public_id)
+        .options(joinedload(TicketType.category))
+    )
+    if found is None:
+        raise NotFound("no_category", "There is no such category.")
+    event = find(found.event.slug)
+    return category(event, found.id)
+
+
 def first_day(event: Event) -> date:
     """The day on which ages are reckoned, by the tournament's own clock."""
     return event.starts_at.astimezone(ZoneInfo(event.timezone)).date()

@@ -143,8 +143,8 @@ def may_manage(user: User, event: Event) -> bool:
     return user.role is Role.ADMIN or (user.role is Role.ORGANISER and event.organiser_id == user.id)
 
 
-def by_user(user: User, slug: str) -> Doorkeeper:
-    """A member at an event's door, in whatever state it is.
+def by_user(user: User, slug: str, *, by: str = "") -> Doorkeeper:
+    """A member at an event's door, in whatever state it is; `by` is what others read in place of their name.
 
     NotFound for no such event, and for another organiser's; `not_your_door` for whoever has no door at all.
     """
@@ -153,7 +153,7 @@ def by_user(user: User, slug: str) -> Doorkeeper:
     event = db.session.scalar(select(Event).filter_by(slug=slug))
     if event is None or not may_scan(user, event):
         raise NotFound("no_event", "There is no such event.")
-    return doorkeeper(event, f"user:{user.id}", user.name or addresses.shown(user.email))
+    return doorkeeper(event, f"user:{user.id}", by or user.name or addresses.shown(user.email))
 
 
 def events_for(user: User) -> list[Event]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -23,7 +24,7 @@ from domain.orders import entries, placing
 from domain.people import accounts, athletes, organisers
 from domain.providers import registry
 from extensions import db
-from models import ConnectionState, Event, EventState, Order, Role, User
+from models import ConnectionState, Event, EventState, Order, Role, TicketType, User
 
 log = structlog.get_logger(__name__)
 
@@ -215,10 +216,11 @@ _SHOWS = (
 )
 
 
-# The house's tournament: name, price, currency, places, ages, and whether the demo's athletes are entered.
+# The house's tournament: a free category, one that is nearly full, and one in tenge. Name, fee, currency,
+# places, ages, and who is entered already.
 _CATEGORIES = (
-    ("Kata, 8 to 12", "0", None, 4, (8, 12), ("Lena Sato", "Max Buyer", "Nia Buyer")),
-    ("Kumite, adults", "25", None, 32, (18, None), ()),
+    ("Kata, 8 to 12", "0", None, 24, (8, 12), ("Lena Sato", "Max Buyer", "Nia Buyer")),
+    ("Kumite, adults", "25", None, 4, (18, None), ("Bea Buyer", "Ivo Marsh", "Sanne Bakker")),
     ("Kumite, under 18", "9000", "KZT", 32, (13, 17), ()),
 )
 
@@ -331,7 +333,7 @@ def _stage(show: _Show) -> None:
 
 
 def _stage_tournament() -> None:
-    """A tournament of the house's, with a free category that is nearly full. Commits."""
+    """A tournament of the house's, in which some athletes are entered. Commits."""
     zone = ZoneInfo("Europe/Lisbon")
     day = (clock.now().astimezone(zone) + timedelta(days=40)).replace(minute=0, second=0, microsecond=0)
     starts_at = day.replace(hour=9)
@@ -350,30 +352,27 @@ def _stage_tournament() -> None:
             "picture": posters.draw("mats"),
         },
     )
-    for name, price, currency, places, (youngest, oldest), _ in _CATEGORIES:
-        tournaments.add_category(
-            made,
-            {"min_age": youngest, "max_age": oldest},
-            {
-                "name": name,
-                "price_minor": money.parse(price, currency or "EUR"),
-                "currency": currency,
-                "capacity": places,
-            },
-        )
+    for name, _, currency, places, (youngest, oldest), _ in _CATEGORIES:
+        limits = {"min_age": youngest, "max_age": oldest}
+        # Who is entered already came while it was free: the fee is set afterwards.
+        kind = {"name": name, "price_minor": 0, "currency": currency, "capacity": places}
+        tournaments.add_category(made, limits, kind)
     events.update_event(made, state=EventState.PUBLISHED)
-    _enter(made, starts_at.year - 10)
+    for kind, (_, price, currency, _, (youngest, _), names) in zip(
+        list(made.ticket_types), _CATEGORIES, strict=True
+    ):
+        _enter(kind, names, starts_at.year - youngest - 2)
+        tournaments.change_category(kind, {}, {"price_minor": money.parse(price, currency or "EUR")})
 
 
-def _enter(tournament: Event, born: int) -> None:
-    """The demo buyer's athletes, in the categories that name them. Commits for each."""
+def _enter(kind: TicketType, names: Sequence[str], born: int) -> None:
+    """Athletes of the demo's buyer in a category. Commits for each."""
     buyer = accounts.find("buyer@example.org")
     if buyer is None:
         return
-    for kind, (*_, names) in zip(tournament.ticket_types, _CATEGORIES, strict=True):
-        for name in names:
-            values = {"name": name, "birth_date": date(born, 3, 1), "club": "Porto Dojo"}
-            entries.enter(kind, athletes.add(buyer, values), buyer, consent=athletes.consent_hash())
+    for name in names:
+        values = {"name": name, "birth_date": date(born, 3, 1), "club": "Porto Dojo"}
+        entries.enter(kind, athletes.add(buyer, values), buyer, consent=athletes.consent_hash())
 
 
 def _invite(show: _Show) -> None:

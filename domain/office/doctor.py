@@ -11,7 +11,6 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,19 @@ import config
 from domain import addresses, blocking, jobs, money
 from domain.catalogue import house_account
 from domain.connections import linked_accounts
-from domain.office import backfill, clock_skew, database_connections, health, invariants
+from domain.office import (
+    backfill,
+    clock_skew,
+    database_connections,
+    health,
+    invariants,
+    kaspi_findings,
+    wallet_buttons,
+)
+from domain.office.finding import FAIL as FAIL
+from domain.office.finding import OK as OK
+from domain.office.finding import WARN as WARN
+from domain.office.finding import Finding as Finding
 from domain.orders import publishing
 from domain.post import transport
 from domain.post.transport import MailError
@@ -35,7 +46,6 @@ from domain.tickets import fonts
 from extensions import db, queue
 from models import Role, User
 
-OK, WARN, FAIL = "ok", "warning", "failure"
 TIMEOUT = 5
 POSTGRES_LEAST = 130000
 REDIS_LEAST = (6, 2)
@@ -68,17 +78,6 @@ WEBHOOK_EVENTS = (
 )
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One look: what was looked at, its state (ok, warning, failure), what was seen, and the fix if any."""
-
-    code: str
-    title: str
-    state: str
-    words: str
-    fix: str = ""
-
-
 def findings(scheduled: Iterable[str] = ()) -> list[Finding]:
     """Look at everything; takes some seconds. `scheduled` are the job ids that rq-scheduler must have."""
     found = [*_settings(), *_mail(), *_database()]
@@ -101,7 +100,8 @@ def findings(scheduled: Iterable[str] = ()) -> list[Finding]:
 
 
 def _settings() -> list[Finding]:
-    return [_public_url(), *_stripe(), _sumup_account(), _listing_fee(), *_addresses()]
+    accounts = (*_stripe(), _sumup_account(), kaspi_findings.settings())
+    return [_public_url(), *accounts, _listing_fee(), *_addresses()]
 
 
 def _public_url() -> Finding:
@@ -123,6 +123,8 @@ def _stripe_keys() -> Finding:
     settings, title = config.get(), "Stripe keys"
     if not settings.stripe_ready and (settings.sumup_ready or settings.sumup_connects):
         return Finding("stripe_keys", title, OK, "No key is set: what is sold here is paid through SumUp.")
+    if not settings.stripe_ready and settings.kaspi_ready:
+        return Finding("stripe_keys", title, OK, "No key is set: what is sold here is paid through Kaspi.")
     if not settings.stripe_ready:
         return Finding(
             "stripe_keys",
@@ -370,7 +372,8 @@ def _redis(scheduled: Iterable[str]) -> Finding:
 def _providers() -> list[Finding]:
     used = [registry.get(name) for name in registry.names()]
     used = [provider for provider in used if not provider.immediate and provider.ready]
-    return [*(_provider(provider) for provider in used), *([_clock_skew()] if used else [])]
+    buttons = [finding for provider in used for finding in wallet_buttons.look(provider)]
+    return [*(_provider(provider) for provider in used), *buttons, *([_clock_skew()] if used else [])]
 
 
 def _provider(provider: contract.Provider) -> Finding:
@@ -389,7 +392,7 @@ def _provider(provider: contract.Provider) -> Finding:
         said = "an account for tests" if facts["test_account"] else "an account that takes real money"
         fix = "Set SUMUP_TEST_ACCOUNT to what the account is, or the key of another account."
         return Finding(code, title, FAIL, f"{words} The provider says that it is {said}.", fix)
-    return Finding(code, title, OK, words)
+    return kaspi_findings.of_health(code, title, words, facts) or Finding(code, title, OK, words)
 
 
 def _clock_skew() -> Finding:
@@ -407,7 +410,8 @@ def _clock_skew() -> Finding:
             state = FAIL if abs(ahead) > SKEW_FAIL else WARN
             return Finding("clock_skew", title, state, clock_skew.say(ahead, name), clock_skew.FIX)
         agrees += [name] if ready else []
-    return Finding("clock_skew", title, OK, f"It agrees with {' and '.join(agrees)}.")
+    words = f"It agrees with {' and '.join(agrees)}." if agrees else "No provider’s was asked."
+    return Finding("clock_skew", title, OK, words)
 
 
 def _database_clock() -> Finding:
@@ -477,6 +481,7 @@ _PARTS: Mapping[str, tuple[str, str]] = {
     "sweep": ("Sweep", "Run `flask payments sweep --verbose` once, and see that clock and worker run."),
     "outbox": ("Mail waiting", "See /admin/mail; `flask mail test ADDRESS` shows what the server says."),
     "incidents": ("Money inbox", "Decide them at /admin/incidents."),
+    "rings": ("Rings", "See what was in the way at /admin/rings, and have them looked at again there."),
 }
 _STATES = {health.OK: OK, health.STARTING: WARN, health.DEGRADED: FAIL, health.DOWN: FAIL}
 

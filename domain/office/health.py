@@ -21,6 +21,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 import config
 from domain import blocking, clock
 from domain.connections import linked_accounts
+from domain.payments import dead_rings
 from domain.post import outbox
 from domain.providers import registry
 from domain.sweep import account_history
@@ -97,6 +98,7 @@ def report(*, grace: bool = True) -> Health:
         "sweep": lambda: sweep(grace=grace),
         "outbox": _outbox,
         "incidents": _incidents,
+        "rings": _rings,
         "connections": _connections,
         "accounts": _accounts,
         "invariants": _invariants,
@@ -213,6 +215,16 @@ def _incidents() -> Check:
     many = "1 incident waits" if count == 1 else f"{count} incidents wait"
     words = f"{many} in the money inbox, the oldest came {_ago(oldest)}: see /admin/incidents."
     return Check(DEGRADED if clock.now() - oldest > INCIDENT_OLD else OK, words)
+
+
+def _rings() -> Check:
+    """Whether what the providers rang about was acted on."""
+    count, oldest = dead_rings.count()
+    if oldest is None:
+        return Check(OK, "Every ring was acted on.")
+    many = "1 ring was" if count == 1 else f"{count} rings were"
+    words = f"{many} not acted on within an hour, the oldest came {_ago(oldest)}: see /admin/rings."
+    return Check(DEGRADED, words)
 
 
 def _connections() -> Check:

@@ -6,6 +6,7 @@ handful of grouped counts, bounded in time, and kept for a few seconds.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -18,6 +19,8 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 import config
 from domain import clock
+from domain.office import statistics
+from domain.payments import dead_rings
 from extensions import CHECKS, db, limited
 from models import (
     PAYMENT_ACTIVE,
@@ -65,6 +68,7 @@ OUTBOX = Metric("kassa_outbox", "Mails by state.", ("state",))
 WEBHOOKS = Metric(
     "kassa_webhook_events", "Webhook events by provider, and whether acted on.", ("provider", "done")
 )
+DEAD_RINGS = Metric("kassa_rings_dead", "Rings that were not acted on within an hour.")
 INCIDENTS = Metric("kassa_incidents_open", "Incidents that wait in the money inbox.")
 OLDEST = Metric("kassa_oldest_pending_seconds", "Age of the oldest payment without a final word.")
 DUE = Metric("kassa_payments_due", "Payments whose next check is due.")
@@ -82,6 +86,24 @@ TO_TICKETS = Metric(
     "From the buyer's payment, by the provider's clock, to the tickets, of the last day.",
     ("quantile",),
 )
+SUCCESS = Metric(
+    "kassa_payment_success_ratio",
+    "Of the payments begun in the last day that came to an end, the share that was paid, by method.",
+    ("method",),
+)
+COMPLETION = Metric(
+    "kassa_payment_completion_seconds",
+    "From the begin of a payment to its being paid, of those begun in the last day, by method.",
+    ("method", "quantile"),
+)
+FAILURES = Metric(
+    "kassa_payment_failures", "Payments begun in the last day that failed, by reason.", ("reason",)
+)
+REVENUE = Metric(
+    "kassa_revenue_minor",
+    "What places and tickets that were paid in the last day earned, in minor units, by currency.",
+    ("currency",),
+)
 HEARTBEAT = Metric("kassa_heartbeat_age_seconds", "Seconds since a process last reported.", ("process",))
 VIOLATIONS = Metric("kassa_invariant_violations", "Invariants that did not hold when last checked.")
 METRICS = (
@@ -92,6 +114,7 @@ METRICS = (
     TICKETS,
     OUTBOX,
     WEBHOOKS,
+    DEAD_RINGS,
     INCIDENTS,
     OLDEST,
     DUE,
@@ -101,6 +124,10 @@ METRICS = (
     SWEEP_CALLS,
     SWEEPS_WORKED,
     TO_TICKETS,
+    SUCCESS,
+    COMPLETION,
+    FAILURES,
+    REVENUE,
     HEARTBEAT,
     VIOLATIONS,
 )
@@ -121,7 +148,8 @@ def read(*, fresh: bool = False) -> tuple[Sample, ...]:
             db.session.rollback()
             try:
                 with limited(replace(CHECKS, statement=SECONDS)):
-                    _Kept.samples = tuple(_counts()) + tuple(_gauges()) + tuple(_sweep()) + tuple(_day())
+                    parts = (_counts(), _gauges(), _sweep(), _day(), _measured())
+                    _Kept.samples = tuple(sample for part in parts for sample in part)
             finally:
                 db.session.rollback()
             _Kept.until = monotonic() + KEEP_SECONDS
@@ -156,6 +184,7 @@ def _gauges() -> Iterable[Sample]:
     yield Sample(OLDEST, (), (now - created).total_seconds() if created is not None else 0)
     yield Sample(DUE, (), db.session.scalar(due) or 0)
     yield Sample(INCIDENTS, (), db.session.scalar(waiting) or 0)
+    yield Sample(DEAD_RINGS, (), dead_rings.count()[0])
     for name, at in db.session.execute(select(Heartbeat.name, Heartbeat.at)):
         yield Sample(HEARTBEAT, (name,), (now - at).total_seconds())
     violations = db.session.scalar(select(CheckRun.violations).order_by(CheckRun.at.desc()).limit(1))
@@ -204,3 +233,24 @@ def _day() -> Iterable[Sample]:
         if seconds is not None:
             # Clocks differ a little: nobody has tickets before they have paid.
             yield Sample(TO_TICKETS, (f"{share:g}",), max(0.0, float(seconds)))
+
+
+def _measured() -> Iterable[Sample]:
+    """The last day's numbers of statistics.py, which tells them of any time, and by event."""
+    day = statistics.last_day()
+    for one in statistics.methods(day):
+        if one.success is not None:
+            yield Sample(SUCCESS, (one.method,), one.success)
+        for share, seconds in (("0.5", one.median_seconds), ("0.95", one.p95_seconds)):
+            if seconds is not None:
+                yield Sample(COMPLETION, (one.method, share), seconds)
+    reasons: Counter[str] = Counter()
+    for failure in statistics.failures(day):
+        reasons[failure.code or "none"] += failure.count
+    for reason, count in reasons.items():
+        yield Sample(FAILURES, (reason,), count)
+    earned: Counter[str] = Counter()
+    for row in statistics.revenue(day):
+        earned[row.currency] += row.net_minor
+    for currency, minor in earned.items():
+        yield Sample(REVENUE, (currency,), minor)

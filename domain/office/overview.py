@@ -20,7 +20,7 @@ from domain import clock, folding, money, paging
 from domain.catalogue.takings import for_tickets
 from domain.errors import NotFound
 from domain.office import health
-from domain.payments import poll_schedule
+from domain.payments import own_end, poll_schedule, refunds_by_hand, told_reports
 from domain.providers import contract, registry
 from domain.providers.contract import ProviderError
 from extensions import db
@@ -34,9 +34,11 @@ from models import (
     OutboxMail,
     Payment,
     PaymentState,
+    Refund,
     SweepRun,
     Ticket,
     TimelineEntry,
+    ToldReport,
     WebhookEvent,
 )
 
@@ -78,6 +80,20 @@ class OrderFile:
     timeline: list[TimelineEntry]
     incidents: list[Incident]
     mails: list[OutboxMail]
+    # What was told of its payments, where their provider cannot be asked.
+    told: list[ToldReport]
+
+    def told_of(self, payment: Payment) -> list[ToldReport]:
+        """What was told of one of them."""
+        return [row for row in self.told if row.payment_id == payment.id]
+
+    def is_told(self, payment: Payment) -> bool:
+        """Whether people, or the provider's calls, say what became of a payment."""
+        return not own_end.able(payment).ask
+
+    def waits_for_hand(self, refund: Refund) -> bool:
+        """Whether a person has to make a refund at the bank."""
+        return refunds_by_hand.is_by_hand(refund)
 
 
 @dataclass(frozen=True)
@@ -217,8 +233,13 @@ def order_file(code: str, *, event_id: int | None = None) -> OrderFile:
         raise NotFound("no_order", f"There is no order {code}.")
     incidents = select(Incident).where(Incident.order_id == order.id).order_by(Incident.id)
     mails = select(OutboxMail).where(OutboxMail.order_id == order.id).order_by(OutboxMail.id)
+    asked = all(own_end.able(payment).ask for payment in order.payments)
     return OrderFile(
-        order, list(order.timeline), list(db.session.scalars(incidents)), list(db.session.scalars(mails))
+        order,
+        list(order.timeline),
+        list(db.session.scalars(incidents)),
+        list(db.session.scalars(mails)),
+        [] if asked else told_reports.of([payment.id for payment in order.payments]),
     )
 
 

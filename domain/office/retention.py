@@ -1,4 +1,8 @@
-"""What is not kept for ever: an athlete's weight is forgotten some weeks after the tournament it was for."""
+"""What is not kept for ever.
+
+An athlete's weight is forgotten some weeks after the tournament it was for; the answers of named requests
+after a day; programs' logins when they are over.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,8 @@ import structlog
 from sqlalchemy import select, update
 
 import config
-from domain import clock
+from domain import clock, repeated_requests
+from domain.security import api_tokens
 from extensions import db
 from models import Athlete, Event, Participant, TicketType
 
@@ -17,6 +22,10 @@ log = structlog.get_logger(__name__)
 
 def forget() -> int:
     """Forget what is due; how many rows that changed. Commits."""
+    return _weights() + repeated_requests.forget() + api_tokens.forget()
+
+
+def _weights() -> int:
     before = clock.now() - timedelta(days=config.get().weight_kept_days)
     kinds = select(TicketType.id).join(Event, Event.id == TicketType.event_id)
     over = kinds.where(Event.ends_at < before)

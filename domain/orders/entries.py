@@ -15,8 +15,9 @@ from domain import clock
 from domain.catalogue import tournaments
 from domain.errors import DomainError, NotFound
 from domain.orders import managing, placing
-from domain.payments import refundable, refunds
+from domain.payments import refundable, refunds, refunds_by_hand
 from domain.people import athletes
+from domain.tickets import issuing
 from extensions import db
 from models import (
     PAYMENT_ACTIVE,
@@ -27,6 +28,7 @@ from models import (
     ParticipantState,
     Payment,
     PaymentState,
+    TicketState,
     TicketType,
     Tournament,
     User,
@@ -69,9 +71,35 @@ def find(user: User, public_id: str) -> Participant:
     return found
 
 
+def waiting(user: User, kind: TicketType, athlete: Athlete) -> bool:
+    """Whether the athlete has an entry of this member's there that waits for its payment."""
+    query = placing.entered(kind, [athlete.id]).where(Order.user_id == user.id).limit(1)
+    found = db.session.scalars(query).first()
+    return found is not None and found.state is ParticipantState.PENDING
+
+
 def of_order(order: Order) -> Participant | None:
     """Whose place an order pays for; None where it is about something else."""
     return db.session.scalars(_whole().where(Participant.order_id == order.id)).unique().one_or_none()
+
+
+def without_consent(found: list[Participant]) -> list[Athlete]:
+    """The minors among unpaid entries whose guardians have not agreed to the consent as it is now."""
+    minors = {
+        one.athlete_id: one.athlete
+        for one in found
+        if one.state is ParticipantState.PENDING
+        and one.order.event is not None
+        and athletes.is_minor(one.athlete, one.order.event)
+    }
+    agreed = athletes.consented(minors) if minors else set()
+    return [athlete for id_, athlete in minors.items() if id_ not in agreed]
+
+
+def qr_texts(participant: Participant) -> list[str]:
+    """What the door scans for an entry, as text; nothing until it has its place, or after it lost it."""
+    order = participant.order
+    return [issuing.qr_text(one, order.code) for one in order.tickets if one.state is TicketState.VALID]
 
 
 # --- Entering -------------------------------------------------------------------------------------------
@@ -114,26 +142,26 @@ def enter(
     form_token: str | None = None,
     client_address: str = "",
     shown: str | None = None,
+    begun: bool = True,
 ) -> Participant:
     """Enter an athlete: their place is held until it is paid for, or theirs at once where free. Commits.
 
-    `consent` is the hash of the text that a guardian has just agreed to, None where nobody did. An athlete
-    whose entry there waits for its payment keeps that entry, and it is returned. DomainError in words.
+    Where the payment is not `begun` with it, no place is held until it is: see entry_payments.py. `consent`
+    is the hash of the text that a guardian has just agreed to, None where nobody did. An athlete whose entry
+    there waits for its payment keeps that entry, and it is returned. DomainError in words.
     """
     if athlete.user_id != user.id or athlete.removed_at is not None:
         raise NotFound("no_athlete", "There is no such athlete.")
-    waiting = db.session.scalars(placing.entered(kind, [athlete.id]).limit(1)).first()
-    if waiting is not None and waiting.state is ParticipantState.PENDING:
-        return waiting
+    if consent is not None and athletes.is_minor(athlete, kind.event):
+        athletes.agree(athlete, user, consent)
+    standing = db.session.scalars(placing.entered(kind, [athlete.id]).limit(1)).first()
+    if standing is not None and standing.state is ParticipantState.PENDING:
+        return standing
     tournaments.check_eligible(kind, athletes.entrant(athlete))
-    if athletes.is_minor(athlete, kind.event):
-        if consent is not None:
-            athletes.give_consent(athlete, user, consent)
-            db.session.commit()
-        elif not athletes.consented([athlete.id]):
-            raise DomainError(
-                "consent_needed", f"{athlete.name} is under age: a parent or guardian has to agree first."
-            )
+    if athletes.is_minor(athlete, kind.event) and not athletes.consented([athlete.id]):
+        raise DomainError(
+            "consent_needed", f"{athlete.name} is under age: a parent or guardian has to agree first."
+        )
     order = placing.place_entry(
         kind,
         athlete,
@@ -142,6 +170,7 @@ def enter(
         form_token=form_token,
         client_address=client_address,
         shown=shown,
+        begun=begun,
     )
     found = of_order(order)
     if found is None:
@@ -198,4 +227,9 @@ def _refund(order: Order, paid: Payment, actor_id: int, door: str) -> None:
     left = refundable.refundable_minor(paid)
     ids = [ticket.id for ticket in order.tickets]
     if left > 0:
-        refunds.request(paid.id, left, actor_id=actor_id, reason=_REASON, void_ticket_ids=ids, door=door)
+        made = refunds.request(
+            paid.id, left, actor_id=actor_id, reason=_REASON, void_ticket_ids=ids, door=door
+        )
+        if refunds_by_hand.is_by_hand(made):
+            # Its money goes back when a person sends it. The place is free at once, as everywhere.
+            managing.withdraw(order, ids, reason=_REASON, door=door, actor_id=actor_id, keeps_money=True)

@@ -21,7 +21,7 @@ from sqlalchemy import ColumnElement, String, and_, cast, func, or_, select
 from domain import clock, row_by_row
 from domain.catalogue import events, takings
 from domain.errors import DomainError
-from domain.payments import incident_decisions, reconciling, refundable, refunds, settling
+from domain.payments import incident_decisions, own_end, reconciling, refundable, refunds, settling
 from domain.post import alerts, outbox
 from extensions import db, queue
 from models import (
@@ -306,7 +306,11 @@ def _try_to_give_back(payment_id: int, left_minor: int, actor_id: int | None) ->
 
 
 def _give_back(payment_id: int, left_minor: int, actor_id: int | None) -> bool:
-    """Send one payment back, and decide what waits in the inbox about it; whether the provider answered."""
+    """Send one payment back, and decide what waits in the inbox about it; whether the provider answered.
+
+    Where a person makes it at the bank, nobody was asked who could be silent.
+    """
+    by_hand = not own_end.able(db.session.get_one(Payment, payment_id)).refund
     waiting = db.session.scalars(
         select(Incident.id).where(Incident.payment_id == payment_id, *_WAITS).order_by(Incident.id)
     ).all()
@@ -314,11 +318,11 @@ def _give_back(payment_id: int, left_minor: int, actor_id: int | None) -> bool:
         made = refunds.request(
             payment_id, left_minor, actor_id=actor_id, reason=REASON, door="cancelled_event"
         )
-        return made.state is not RefundState.CREATED
+        return made.state is not RefundState.CREATED or by_hand
     for incident_id in waiting:
         incident_decisions.resolve(incident_id, how="refund", reason=REASON, actor_id=actor_id)
     unanswered = select(Refund.id).filter_by(payment_id=payment_id, state=RefundState.CREATED)
-    return db.session.scalar(unanswered.limit(1)) is None
+    return by_hand or db.session.scalar(unanswered.limit(1)) is None
 
 
 @dataclass(frozen=True)

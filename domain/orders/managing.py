@@ -13,8 +13,9 @@ import config
 from domain import addresses, clock, locks, timeline, urls
 from domain.errors import DomainError, NotFound
 from domain.orders import still_payable
-from domain.payments import creating, fulfilment, reconciling, replacements, starting
+from domain.payments import creating, fulfilment, own_end, reconciling, replacements, starting
 from domain.post import outbox
+from domain.providers import registry
 from extensions import db, queue
 from models import (
     PAYMENT_ACTIVE,
@@ -66,15 +67,16 @@ def canonical(code: str) -> str:
 def cancel(order: Order, *, door: str, actor_id: int | None = None, replaced: bool = False) -> Order:
     """Close the order's payment at the provider and give its tickets back. Commits. Paid in between wins.
 
-    Where the provider does not confirm it, DomainError says so, and the sweep goes on until it does. Its
-    buyer is mailed that it ended, unless they have just done it on the page, or another order has `replaced`
-    this one.
+    Where the provider does not confirm it, DomainError says so, and the sweep goes on until it does; where it
+    cannot be closed there, that is `not_closable`, and nothing was done. Its buyer is mailed that it ended,
+    unless they have just done it on the page, or another order has `replaced` this one.
     """
     order_id = order.id
     if order.state not in _PAYABLE:
         raise DomainError("not_cancellable", "This order cannot be cancelled any more.")
     payment = reconciling.active(order)
     if payment is not None:
+        own_end.check_may_end(payment)
         payment_id = payment.id
         locks.in_one_transaction(lambda: _remember_cancel(payment_id, door, actor_id, replaced))
         quietly = replaced or door == "order_page"
@@ -111,27 +113,38 @@ def _remember_cancel(payment_id: int, door: str, actor_id: int | None, replaced:
 
 
 def pay_again(
-    order_id: int, provider_name: str, *, payer_id: int | None, door: str = "order_page"
+    order_id: int,
+    provider_name: str,
+    *,
+    payer_id: int | None,
+    door: str = "order_page",
+    method: str = "",
+    return_url: str = "",
 ) -> Payment | None:
     """A new attempt to pay an order that failed, expired or was cancelled; or the one that is open.
 
     `payer_id` is the member who is logged in. An order that was given up is paid by the rules and at the
-    price of today, or not at all: see `domain/orders/paying_again.py`.
+    price of today, or not at all: see `domain/orders/paying_again.py`. `method` is one of the provider's; ""
+    is its first, and whichever is open already. `return_url` is where a new attempt's buyer is sent back to.
     """
     order = db.session.get_one(Order, order_id)
     still_payable.check_payer(order, provider_name, payer_id)
+    if method and method not in registry.get(provider_name).methods:
+        raise DomainError("unknown_method", "There is no such way to pay. Choose another one.")
     current = reconciling.active(order)
     # Who only changes the way to pay has the hold still, and with it the price of the day they ordered.
     held = current is not None
     closed = False
-    if current is not None and current.provider != provider_name:
+    if current is not None and (current.provider != provider_name or method not in ("", current.method)):
+        own_end.check_may_end(current)
         replacements.begin(current.id)
         closed = reconciling.reconcile(current.id, door=door, closing=True, quietly=True).changed
     elif current is not None and current.cancel_asked_at is not None:
         raise DomainError("cancelling", _CANCELLING)
-    elif current is not None and current.state is not PaymentState.CREATED:
+    elif current is not None and (current.awaits_buyer or current.state is not PaymentState.CREATED):
         still_payable.check_not_cancelled(order)
-        return current
+        if current.state is not PaymentState.CREATED:
+            return current
 
     def work() -> Order:
         order = locks.order(order_id)
@@ -142,7 +155,7 @@ def pay_again(
             still_payable.check_still_on_sale(order)
             if not held:
                 still_payable.check_as_new(order)
-            creating.prepare(order, provider_name)
+            creating.prepare(order, provider_name, method=method, return_url=return_url)
             order.state = OrderState.PENDING
             order.failure_reason = order.failure_code = ""
             timeline.note(order, "retry", "The buyer tries again.", door=door)

@@ -46,9 +46,11 @@ def offer(order: Order) -> Offer:
 
 
 def pay(
-    order_id: int, provider_name: str, *, payer_id: int | None, shown: str = ""
+    order_id: int, provider_name: str, *, payer_id: int | None, shown: str = "", method: str = ""
 ) -> tuple[Order, Payment | None]:
-    """Pay for a closed order again; the order that is paid for, with its payment at the provider. Commits.
+    """Pay for a closed order again, or for an open one in another way. Commits.
+
+    Gives the order that is paid for, with its payment at the provider; `method` is one of the provider's.
 
     Where its tickets cost something else now, `shown` must be what they cost together, as the page's form
     carries it; then it is a new order at that price. Raises PriceChanged otherwise, and nothing is taken.
@@ -61,7 +63,7 @@ def pay(
     if order.state in _CLOSED:
         at_once = prices.paid_at_once(provider_name)
         prices.check_one(order.total_minor, order.currency, shown, at_once=at_once)
-    payment = managing.pay_again(order_id, provider_name, payer_id=payer_id)
+    payment = managing.pay_again(order_id, provider_name, payer_id=payer_id, method=method)
     return db.session.get_one(Order, order_id), payment
 
 

@@ -17,6 +17,7 @@ from domain.errors import DomainError
 from domain.orders import still_payable
 from domain.payments import creating, fulfilment
 from domain.post import outbox
+from domain.providers.failure_reasons import Reason
 from extensions import db, queue
 from models import (
     Athlete,
@@ -148,11 +149,13 @@ def place_entry(
     form_token: str | None = None,
     client_address: str = "",
     shown: str | None = None,
+    begun: bool = True,
 ) -> Order:
     """Make an order for an athlete's place in a category, with its participant. Commits: see entries.py.
 
-    `shown` is the fee that was shown, as `prices.tag` has it; "" where the form carried none, None where
-    there was no form. DomainError in words: `already_entered` where the athlete has a place there.
+    Where its payment is not `begun` with it, it keeps no place yet, as an order whose hold has ended. `shown`
+    is the fee that was shown, as `prices.tag` has it; "" where the form carried none, None where there was no
+    form. DomainError in words: `already_entered` where the athlete has a place there.
     """
     event = kind.event
 
@@ -178,7 +181,10 @@ def place_entry(
         order = _new_order(kind.priced_in, [line], payer, user.email, user, form_token, client_address, now)
         order.event = event
         db.session.add(_participant(kind, athlete, order, now))
-        _write(order, provider)
+        if begun or not order.total_minor:
+            _write(order, provider)
+        else:
+            order.state, order.failure_code = OrderState.EXPIRED, Reason.NOT_BEGUN
         return order
 
     return _once(form_token, make)

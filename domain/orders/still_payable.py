@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from sqlalchemy import select
+from sqlalchemy.orm import joinedload
 
 import config
 from domain import clock, money
 from domain.catalogue import availability, listing_fees, prices
 from domain.errors import DomainError
 from domain.payments import fulfilment
+from domain.people import athletes
 from domain.providers import registry
 from extensions import db
 from models import EventState, LineKind, Order, Participant
@@ -38,7 +40,7 @@ def check_still_on_sale(order: Order) -> None:
     check_not_cancelled(order)
     if order.is_listing_fee and order.event.state is not EventState.DRAFT:
         raise DomainError("published", "This event is published already, so no fee is due for it.")
-    _check_not_withdrawn(order)
+    _check_entry(order)
     state, of_types = availability.states_of(order.event, clock.now())
     of_order = [of_types[type_id] for type_id in fulfilment.stock_of(order)]
     if state is availability.Sale.WITHDRAWN:
@@ -50,15 +52,27 @@ def check_still_on_sale(order: Order) -> None:
         )
 
 
-def _check_not_withdrawn(order: Order) -> None:
-    """Who took an entry back enters anew: the athlete may have another place by now."""
+def _check_entry(order: Order) -> None:
+    """Who took an entry back enters anew: the athlete may have another place by now.
+
+    And nobody pays for a minor whose guardian has not agreed to the consent as it is now.
+    """
     if order.event is None or not order.event.is_tournament:
         return
-    withdrawn = select(Participant.id).where(
-        Participant.order_id == order.id, Participant.withdrawn_at.is_not(None)
+    found = db.session.scalar(
+        select(Participant).where(Participant.order_id == order.id).options(joinedload(Participant.athlete))
     )
-    if db.session.scalar(withdrawn) is not None:
+    if found is None:
+        return
+    if found.withdrawn_at is not None:
         raise DomainError("withdrawn", "This entry was withdrawn. Enter again on the tournament’s page.")
+    athlete = found.athlete
+    if athletes.is_minor(athlete, order.event) and not athletes.consented([athlete.id]):
+        raise DomainError(
+            "consent_needed",
+            f"{athlete.name} is under age, and the text of the consent has changed: a parent or guardian has "
+            "to agree to it first, among their entries.",
+        )
 
 
 def check_as_new(order: Order) -> None:

@@ -12,29 +12,40 @@ from domain.catalogue.house_account import serves
 from domain.catalogue.payees import accounts_of, another_currency, offered, receiver
 from domain.errors import DomainError
 from domain.ledger import transfers
+from domain.payments import event_log
 from domain.providers import registry
-from domain.providers.contract import LineItem, Provider, Purchase
+from domain.providers.contract import LineItem, Provider, Purchase, Steps, can_present
 from extensions import db
 from models import Event, EventState, LineKind, Order, Payment, PaymentState
 
 
 def prepare(
-    order: Order, provider_name: str | None, poll_minutes: int | None = None, *, method: str = ""
+    order: Order,
+    provider_name: str | None,
+    poll_minutes: int | None = None,
+    *,
+    method: str = "",
+    return_url: str = "",
 ) -> Payment:
     """Step 1 of Start: the payment's row, with everything the provider call will need. Does not commit.
 
     None is the first provider that is offered and takes this order's money. The payment is kept and polled
     for `poll_minutes`; None is what its event says, else the provider's setting. `method` is one of the
-    provider's; "" is its first. Raises DomainError when the provider cannot take it.
+    provider's; "" is its first. `return_url` is where the buyer is sent on to once they are back from paying;
+    "" is our own page. Raises DomainError when the provider cannot take it.
     """
     check_minutes(poll_minutes)
     provider = _chosen(order, provider_name)
     _check_acceptable(order, provider)
+    if not can_present(provider, method):
+        raise DomainError("method_not_set_up", "This way to pay is not set up here. Choose another one.")
     account = provider.account if not provider.immediate else transfers.wallet_account(order.user_id or 0)
     now = clock.now()
     event = _event_sold(order)
     minutes = poll_minutes or (event.poll_minutes if event is not None else None) or provider.open_minutes
-    return _row(order, provider, account, now, now + timedelta(minutes=minutes), method)
+    payment = _row(order, provider, account, now, now + timedelta(minutes=minutes), method)
+    payment.return_url = return_url
+    return payment
 
 
 def prepare_anew(order: Order, old: Payment) -> Payment:
@@ -48,7 +59,9 @@ def prepare_anew(order: Order, old: Payment) -> Payment:
     provider = registry.get(old.provider, old.account)
     _check_acceptable(order, provider)
     now = clock.now()
-    return _row(order, provider, old.account, now, old.closes_at or now, old.method)
+    payment = _row(order, provider, old.account, now, old.closes_at or now, old.method)
+    payment.return_url = old.return_url
+    return payment
 
 
 def _row(
@@ -80,6 +93,7 @@ def _row(
         next_check_at=now + timedelta(seconds=20),
     )
     db.session.add(payment)
+    event_log.initiated(payment)
     return payment
 
 
@@ -139,6 +153,13 @@ def _check_acceptable(order: Order, provider: Provider) -> None:
         raise DomainError(
             "below_minimum",
             f"The amount is too small to be paid by {provider.label.lower()}: it takes {least} or more.",
+        )
+    step = provider.step_minor(order.currency) if isinstance(provider, Steps) else 1
+    if order.total_minor % step:
+        raise DomainError(
+            "not_in_steps",
+            f"{provider.label} takes amounts in steps of {money.show(step, order.currency)}, and this is "
+            f"{money.show(order.total_minor, order.currency)}. Choose another way to pay.",
         )
     if order.total_minor > money.MAX_MINOR and not provider.immediate:
         most = money.show(money.MAX_MINOR, order.currency)

@@ -29,6 +29,9 @@ _RESOLUTIONS_OF = {
     "kept_without_goods": ("refund", "dismiss"),
     "refund_ambiguous": ("refund", "dismiss"),
     "unknown_payment": ("dismiss",),
+    "lost_create": ("issue", "dismiss"),
+    "end_unknown": ("issue", "dismiss"),
+    "told_twice": ("dismiss",),
 }
 
 

@@ -53,12 +53,21 @@ KINDS = {
     "refund_unclear": "The provider did not say whether a refund was made.",
     "refund_ambiguous": "What went back at the provider is neither with nor without this refund. Look it up "
     "in its dashboard: choose refund if the money went back, dismiss if it did not.",
+    "lost_create": "The provider did not say whether it opened this payment, and cannot be searched. Look it "
+    "up there: hand over the goods if it was paid, dismiss it if it was not.",
+    "end_unknown": "The time to pay is over, and nobody has said whether this was paid. Look at the bank's "
+    "statement: confirm the payment on the order's page if it is there, dismiss it if it is not.",
+    "told_twice": "Another payment was told for one that is paid already. Send it back at the bank, then "
+    "dismiss it.",
     "unknown_payment": "The provider has a paid payment of ours that is not in the database.",
 }
 
 
-# What arrived is not what these are about: their sums are of refunds and disputes.
-_OF_MONEY_BACK = ("refund_ambiguous", "given_back_too_much", "kept_without_goods", "won_beside_refund")
+# What arrived is not what these are about: their sums are of refunds, of disputes, and of other money.
+_OF_MONEY_BACK = (
+    *("refund_ambiguous", "given_back_too_much", "kept_without_goods", "won_beside_refund"),
+    "told_twice",
+)
 
 
 def open_incident(
@@ -279,6 +288,65 @@ def _add(
             created_at=clock.now(),
         )
     )
+
+
+# What ends by the word that is missing, whoever says it.
+_OF_SILENCE = ("lost_create", "end_unknown")
+
+
+def wait_for_word(kind: str, order: Order, payment: Payment, why: str, *, door: str) -> None:
+    """Nobody can say whether a payment was made or paid: a person looks it up. No commit."""
+    known = db.session.scalars(
+        select(Incident).where(Incident.payment_id == payment.id, Incident.kind == kind)
+    ).all()
+    key = f"{kind}:{payment.id}" + (f":{len(known) + 1}" if known else "")
+    _add(kind, key, order, payment, payment.amount_minor, payment.currency, {"what": why})
+    timeline.note(order, "incident", f"{KINDS[kind]} {why}", door=door, payment=payment)
+    subject, text = alerts.incident(order, KINDS[kind], payment.amount_minor, payment.currency)
+    outbox.alert(subject, text, key=f"incident:{key}", critical=True)
+
+
+def waits_for_word(payment: Payment) -> bool:
+    """Whether a payment is in review for nothing but that nobody has said what became of it."""
+    kinds = db.session.scalars(
+        select(Incident.kind).where(Incident.payment_id == payment.id, Incident.resolved_at.is_(None))
+    ).all()
+    return bool(kinds) and all(kind in _OF_SILENCE for kind in kinds)
+
+
+def word_came(order: Order, payment: Payment, said: str) -> None:
+    """What such a payment waited for has been said: its incidents are over. No commit."""
+    waiting = select(Incident).where(Incident.payment_id == payment.id, Incident.resolved_at.is_(None))
+    for incident in db.session.scalars(waiting):
+        incident.resolution, incident.resolved_at = "told", clock.now()
+        incident.resolution_reason = f"It was said after all what became of it: {said}."
+    if order.state is OrderState.REVIEW:
+        order.state = OrderState.PENDING_VERIFICATION
+
+
+def told_twice(order: Order, payment: Payment, report: Report, *, door: str) -> None:
+    """Money under a name of its own came for a payment that is paid: it waits in suspense. No commit.
+
+    `report` has the second sum, and its name as the charge.
+    """
+    key = f"told_twice:{payment.id}:{report.charge_id}"
+    evidence = {"reference": report.charge_id, "told": dict(report.raw)}
+    _add("told_twice", key, order, payment, report.amount_minor, report.currency, evidence)
+    transfers.post(
+        key=key,
+        debit=ledger_accounts.provider_side(payment),
+        credit=transfers.SUSPENSE,
+        amount_minor=report.amount_minor,
+        currency=report.currency,
+        kind="told_twice",
+        description=f"told_twice {order.code}",
+        order_id=order.id,
+        payment_id=payment.id,
+        provider_reference=report.charge_id or "",
+    )
+    timeline.note(order, "incident", KINDS["told_twice"], door=door, payment=payment, data=evidence)
+    subject, text = alerts.incident(order, KINDS["told_twice"], report.amount_minor, report.currency)
+    outbox.alert(subject, text, key=f"incident:{key}", critical=True)
 
 
 def refund_unclear(order: Order, refund: Refund) -> None:

@@ -8,6 +8,8 @@ when it may have been asked for, before it is. Other accounts cost no such commi
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from sqlalchemy import update
 
 from domain import clock
@@ -15,7 +17,10 @@ from domain.connections.credentials import NOT_CONNECTED
 from domain.providers import bulkhead, registry
 from domain.providers.contract import ProviderError
 from extensions import db
-from models import Connection, ConnectionState, Payment
+from models import Connection, ConnectionState, Payment, PaymentState
+
+# A call that was begun so recently may be under way still, in another process.
+IN_FLIGHT = timedelta(seconds=60)
 
 
 def is_over(payment: Payment) -> bool:
@@ -39,9 +44,26 @@ def begin(payment: Payment) -> ProviderError | None:
     return None
 
 
+def claim(payment_id: int) -> bool:
+    """Take the turn to make a call that is made once. False where another has it, or had it. Commits."""
+    mine = db.session.scalar(
+        update(Payment)
+        .where(Payment.id == payment_id, Payment.state == PaymentState.CREATED, Payment.asked_at.is_(None))
+        .values(asked_at=clock.now())
+        .returning(Payment.id)
+    )
+    db.session.commit()
+    return mine is not None
+
+
+def was_not_asked(error: ProviderError) -> bool:
+    """Whether a call that ended so was certainly not made, or did nothing."""
+    return error.undone or error.code in (NOT_CONNECTED, bulkhead.NO_ROOM)
+
+
 def take_back(payment_id: int, error: ProviderError) -> None:
     """The only attempt ended in `error`: without the right to speak, or room, nothing was asked. Commits."""
-    if error.code in (NOT_CONNECTED, bulkhead.NO_ROOM):
+    if was_not_asked(error):
         _write(payment_id, asked=False)
 
 

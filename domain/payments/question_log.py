@@ -18,8 +18,9 @@ _STATUS = ("status", "payment_status", "payment_intent_status")
 
 
 def answered(payment_id: int, report: Report, *, door: str, latency: float = 0.0) -> None:
-    """The provider said something. What is in our own ledger was not asked."""
-    if report.provider not in registry.names() or registry.get(report.provider).immediate:
+    """The provider said something. What is in our own ledger, or was told, was not asked."""
+    provider = registry.get(report.provider) if report.provider in registry.names() else None
+    if provider is None or provider.immediate or not provider.can.ask:
         return
     told = "/".join(str(report.raw[name]) for name in _STATUS if report.raw.get(name))
     _log.info(

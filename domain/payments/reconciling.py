@@ -11,7 +11,7 @@ from time import perf_counter
 
 from domain import clock, locks
 from domain.ledger import transfers
-from domain.payments import declines, never_opened, settling, starting
+from domain.payments import declines, never_opened, own_end, settling, starting, told_reports, unknown_ends
 from domain.payments.poll_schedule import may_ask
 from domain.payments.starting import read
 from domain.providers import bulkhead, registry
@@ -38,36 +38,33 @@ def reconcile(
 ) -> settling.Outcome:
     """Ask the provider about a payment and settle what it says. Commits; raises NotFound for no such payment.
 
-    `closing` asks the provider to close the payment where it is still open, and reads it again; `quietly` as
-    another is to take its place, or its buyer has just ended it, so that its end is mailed to nobody.
-    `ring_id` is a webhook event to be marked done in the same transaction, `rung` the name of one that told
-    of a refused attempt. An unanswered call changes no state.
+    `closing` asks the provider to close the payment where it is still open and can be closed, and reads it
+    again; `quietly` as another is to take its place, or its buyer has just ended it, so that its end is
+    mailed to nobody. `ring_id` is a webhook event to be marked done in the same transaction, `rung` the name
+    of one that told of a refused attempt. An unanswered call changes no state.
     """
     payment = read(payment_id)
     if payment.state is PaymentState.CREATED:
-        if closing and registry.get(payment.provider).immediate:
-            # Starting such a payment would pay it, and nothing of it is anywhere but here.
-            words = "Cancelled before it was paid."
-            return settling.give_up(
-                payment_id, door, "", words, state=PaymentState.CANCELLED, quietly=quietly
-            )
-        try:
-            outcome = starting.finish_start(payment_id, door=door, patient=patient)
-        except transfers.InsufficientFunds as error:
-            return settling.give_up(payment_id, door, Reason.WALLET_SHORT, error.message)
+        outcome = _begin(payment, door=door, patient=patient, closing=closing, quietly=quietly)
         payment_id = outcome.payment_id
         payment = read(payment_id)
-        if outcome.state is not PaymentState.OPEN or not (closing or never_opened.is_over(payment)):
+        due = closing or own_end.is_due(payment, own_end.able(payment))
+        if outcome.state is not PaymentState.OPEN or not due:
             return outcome
     provider = registry.get(payment.provider, payment.account)
     if provider.immediate or payment.provider_id is None:
         return settling.Outcome(payment_id, payment.state, False)
+    closing = closing and own_end.may_end(payment, provider.can)
     provider_id, count = payment.provider_id, payment.poll_count
     # Somebody was refused just now, and perhaps more than once, whatever the last refusal looks like.
     known = declines.NONE if rung else declines.known(payment)
-    due_to_close = closing or never_opened.is_over(payment)
+    due_to_close = closing or own_end.is_due(payment, provider.can)
     # A refund that failed leaves no hint on the charge, so payments with refunds are asked about them.
     thorough = thorough or payment.state is PaymentState.PAID and payment.has_reversals
+    if not provider.can.ask:
+        return _by_what_was_told(
+            payment, provider, due_to_close, door=door, actor_id=actor_id, closing=closing, quietly=quietly
+        )
     db.session.rollback()
     started = perf_counter()
     try:
@@ -95,6 +92,49 @@ def reconcile(
     )
 
 
+def _by_what_was_told(
+    payment: Payment,
+    provider: Provider,
+    due: bool,
+    *,
+    door: str,
+    actor_id: int | None,
+    closing: bool,
+    quietly: bool,
+) -> settling.Outcome:
+    """Settle what was told of a payment, where nobody can be asked. `due`: it is to end now."""
+    payment_id, report = payment.id, told_reports.report_on(payment)
+    waited_for = payment.state is PaymentState.OPEN and due
+    # Of what was opened when the account worked in another way, nobody was going to tell us now.
+    silence_tells = provider.can.tells and payment.account == provider.account
+    db.session.rollback()
+    if report.state == "open" and due and silence_tells:
+        report = own_end.ended(report)
+    elif report.state == "open" and waited_for:
+        return unknown_ends.end_unknown(payment_id, door)
+    return settling.settle(
+        payment_id, report, door=door, actor_id=actor_id, closed_by_us=closing, quietly=quietly
+    )
+
+
+def _begin(payment: Payment, *, door: str, patient: bool, closing: bool, quietly: bool) -> settling.Outcome:
+    """Open a payment that is not opened yet, or end it where it is to be closed and is nowhere yet."""
+    payment_id, own = payment.id, registry.get(payment.provider)
+    if closing and own.immediate:
+        # Starting such a payment would pay it, and nothing of it is anywhere but here.
+        words = "Cancelled before it was paid."
+        return settling.give_up(payment_id, door, "", words, state=PaymentState.CANCELLED, quietly=quietly)
+    unmade = payment.asked_at is None and (payment.awaits_buyer or not own.can.search)
+    if unmade and (closing or (payment.awaits_buyer and never_opened.is_over(payment))):
+        return starting.give_up_unmade(payment_id, door, quietly=quietly)
+    if payment.awaits_buyer:
+        return settling.Outcome(payment_id, payment.state, False)
+    try:
+        return starting.finish_start(payment_id, door=door, patient=patient)
+    except transfers.InsufficientFunds as error:
+        return settling.give_up(payment_id, door, Reason.WALLET_SHORT, error.message)
+
+
 def ask(
     provider: Provider,
     provider_id: str,
@@ -113,7 +153,10 @@ def ask(
     report = provider.fetch(provider_id, patient=patient, thorough=thorough)
     if report.provider_id != provider_id:
         raise Anothers(f"its id is {report.provider_id}, not {provider_id}")
-    if report.state == "open" and closing:
+    if report.state == "open" and closing and not provider.can.close:
+        # Its last moment has passed, so that this reading has the last word.
+        report = own_end.ended(report)
+    elif report.state == "open" and closing:
         # Paid in between wins: closing reads again, and that second reading has the last word.
         report = provider.close(provider_id, f"close-{provider_id[-40:]}-{count}", patient=patient)
     if isinstance(provider, Retraces) and not declines.tells_nothing_new(report, known):
@@ -140,7 +183,11 @@ def refresh(order: Order, *, door: str) -> bool:
     if payment is None:
         return False
     provider, payment_id = registry.get(payment.provider, payment.account), payment.id
-    if provider.immediate or not bulkhead.may_refresh(provider.name, provider.account):
+    if (
+        provider.immediate
+        or payment.awaits_buyer
+        or not bulkhead.may_refresh(provider.name, provider.account)
+    ):
         return False
     if may_ask(payment):
         with bulkhead.looking():

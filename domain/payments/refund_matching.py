@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from domain.payments.refundable import GONE
 from domain.providers import registry
-from domain.providers.contract import RefundReport
+from domain.providers.contract import RefundReport, Report
 from models import Payment, Refund, RefundState
 
 _OVER = (RefundState.FAILED, RefundState.CANCELLED)
@@ -15,6 +15,20 @@ _OVER = (RefundState.FAILED, RefundState.CANCELLED)
 def keeps_keys(payment: Payment) -> bool:
     """Whether a refund of this payment is found by our key at its provider."""
     return registry.get(payment.provider, payment.account).keeps_refund_keys
+
+
+def told_by(payment: Payment, report: Report) -> Sequence[RefundReport]:
+    """The refunds that a report tells. Where it tells their sum only: the one by which that has grown.
+
+    A sum below what we know is slow to show it, for what was made is not taken back.
+    """
+    if report.refunded_minor is None:
+        return report.refunds
+    known = sum(refund.amount_minor for refund in payment.refunds if refund.state in GONE)
+    more = report.refunded_minor - known
+    # Sums only grow, so each names the refund that made it.
+    name = f"{report.provider_id}:{report.refunded_minor}"
+    return (RefundReport(name, more, report.currency, "succeeded"),) if more > 0 else ()
 
 
 def assign(payment: Payment, told: Sequence[RefundReport]) -> list[tuple[RefundReport, Refund | None]]:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from domain import clock, money, timeline
 from domain.ledger import transfers
-from domain.payments import fulfilment, incidents, ledger_accounts
+from domain.payments import fulfilment, incidents, ledger_accounts, own_end
 from domain.payments.refund_matching import keeps_keys
 from domain.payments.refundable import GONE, gone_minor, keep_sum, refundable_minor, undecided_minor
 from domain.post import alerts, outbox
@@ -61,7 +61,7 @@ def _next_check(refund: Refund, state: RefundState) -> datetime | None:
         return None
     if state is RefundState.PENDING:
         return now + (AGAIN if refund.check_count < 6 else AGAIN_LATER)
-    if not keeps_keys(refund.payment):
+    if not keeps_keys(refund.payment) or not own_end.able(refund.payment).refund:
         return None
     if state is RefundState.SUCCEEDED and now - refund.created_at < timedelta(days=1):
         return now + timedelta(days=1)

@@ -30,6 +30,8 @@ class Plan:
     stops: tuple[Ticket, ...]
     stays: tuple[Ticket, ...]
     to_wallet: bool
+    # No call sends it: a person makes it at the bank, and records it.
+    by_hand: bool
     # How many refunds the payment had when this was planned.
     before: int
 
@@ -67,7 +69,7 @@ def plan(order: Order, payment: Payment, amount_minor: int | None, ticket_ids: I
     stop = set(own_tickets(order, payment, ids, everything=everything))
     before = len(payment.refunds)
     live = [ticket for ticket in order.tickets if ticket.state is not TicketState.VOID]
-    immediate = registry.get(payment.provider, payment.account).immediate
+    provider = registry.get(payment.provider, payment.account)
     return Plan(
         payment=payment,
         amount_minor=amount,
@@ -76,7 +78,8 @@ def plan(order: Order, payment: Payment, amount_minor: int | None, ticket_ids: I
         left_minor=left - amount,
         stops=tuple(ticket for ticket in live if ticket.id in stop),
         stays=tuple(ticket for ticket in live if ticket.id not in stop),
-        to_wallet=immediate and ledger_accounts.wallet_with(order, payment) is None,
+        to_wallet=provider.immediate and ledger_accounts.wallet_with(order, payment) is None,
+        by_hand=not provider.can.refund,
         before=before,
     )
 

@@ -15,14 +15,20 @@ from sqlalchemy import or_, select, update
 from domain import clock, locks, money, timeline
 from domain.errors import DomainError
 from domain.ledger import transfers
-from domain.payments import incidents, ledger_accounts, refund_matching, refund_outcomes
+from domain.payments import (
+    incidents,
+    ledger_accounts,
+    refund_matching,
+    refund_outcomes,
+    refunds_by_hand,
+)
 from domain.payments.refund_matching import keeps_keys
 from domain.payments.refund_outcomes import AGAIN, AGAIN_LATER
 from domain.payments.refundable import COUNTED as COUNTED
 from domain.payments.refundable import UNRESOLVED, keep_sum, own_tickets, undecided_minor
 from domain.payments.refundable import refundable_minor as refundable_minor
 from domain.providers import registry
-from domain.providers.contract import Provider, ProviderError, RefundReport
+from domain.providers.contract import Provider, ProviderError, RefundReport, Report
 from extensions import db, queue
 from models import Order, Payment, Refund, RefundState
 
@@ -58,7 +64,7 @@ def request(
 
     Raises DomainError when the amount is more than is left, when another refund is under way, or when a
     wallet that was topped up no longer has the money. An unanswered call leaves the refund `created`: the
-    sweep follows it up.
+    sweep follows it up. So does one that no call makes: a person does (refunds_by_hand.py).
     """
     ids = sorted(set(void_ticket_ids))
     noted = _noted_before(payment_id)
@@ -75,7 +81,7 @@ def _noted_before(payment_id: int) -> int | None:
     if payment is None or payment.provider_id is None or payment.received_minor is None:
         return None
     provider, provider_id = registry.get(payment.provider, payment.account), payment.provider_id
-    if provider.keeps_refund_keys:
+    if provider.keeps_refund_keys or not provider.can.refund:
         return None
     db.session.rollback()
     try:
@@ -192,6 +198,9 @@ def follow_up(refund_id: int, *, patient: bool) -> None:
     refund = db.session.get_one(Refund, refund_id, populate_existing=True)
     payment = refund.payment
     provider = registry.get(payment.provider, payment.account)
+    if not provider.can.refund:
+        refunds_by_hand.wait(refund_id)
+        return
     if not provider.keeps_refund_keys:
         _follow_up_by_list(refund, provider, patient=patient)
         return
@@ -231,11 +240,11 @@ def _follow_up_by_list(refund: Refund, provider: Provider, *, patient: bool) -> 
     db.session.rollback()
     answer: RefundReport | None = None
     failure: ProviderError | None = None
-    told: tuple[RefundReport, ...] = ()
+    told: Report | None = None
     try:
         if not fresh:
-            told = _list(provider, provider_id, patient)
-        if unasked and (fresh or _sum(told) == before):
+            told = _read(provider, provider_id, patient)
+        if unasked and (told is None or told.back_minor == before):
             if not _take_turn(refund_id):
                 return
             try:
@@ -243,7 +252,7 @@ def _follow_up_by_list(refund: Refund, provider: Provider, *, patient: bool) -> 
             except ProviderError as error:
                 failure = error
                 if not (error.permanent or error.undone):
-                    told = _list(provider, provider_id, patient)
+                    told = _read(provider, provider_id, patient)
     except ProviderError as error:
         unheard = failure or error
         locks.in_one_transaction(lambda: _unanswered(refund_id, unheard, refused=False))
@@ -252,13 +261,8 @@ def _follow_up_by_list(refund: Refund, provider: Provider, *, patient: bool) -> 
     queue.soon("deliver_mail")
 
 
-def _list(provider: Provider, provider_id: str, patient: bool) -> tuple[RefundReport, ...]:
-    return provider.fetch(provider_id, patient=patient, thorough=True).refunds
-
-
-def _sum(told: Iterable[RefundReport]) -> int:
-    """How much went back by a provider's list, in minor units."""
-    return sum(said.amount_minor for said in told if said.state in ("pending", "succeeded"))
+def _read(provider: Provider, provider_id: str, patient: bool) -> Report:
+    return provider.fetch(provider_id, patient=patient, thorough=True)
 
 
 def _take_turn(refund_id: int) -> bool:
@@ -276,14 +280,15 @@ def _take_turn(refund_id: int) -> bool:
 def _judge(
     refund_id: int,
     answer: RefundReport | None,
-    told: tuple[RefundReport, ...],
+    told: Report | None,
     failure: ProviderError | None,
 ) -> None:
-    """What became of a refund: by the provider's answer, or, where that was lost, by its list."""
+    """What became of a refund: by the provider's answer, or, where that was lost, by what it tells since."""
     refund, payment, order = _locked(refund_id)
     if refund.state not in UNRESOLVED:
         return
-    found = (said for said, ours in refund_matching.assign(payment, told) if ours is refund)
+    seen = refund_matching.told_by(payment, told) if told is not None else ()
+    found = (said for said, ours in refund_matching.assign(payment, seen) if ours is refund)
     shown = answer or next(found, None)
     unasked = refund.asked_at is None
     if shown is not None:
@@ -301,7 +306,7 @@ def _judge(
     else:
         refund.state = RefundState.REVIEW
         refund.leased_until = refund.next_check_at = None
-        incidents.refund_ambiguous(order, payment, refund, _sum(told))
+        incidents.refund_ambiguous(order, payment, refund, told.back_minor if told is not None else 0)
 
 
 def _waited(refund: Refund, long: timedelta) -> bool:

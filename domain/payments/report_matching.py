@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import or_, select
@@ -24,8 +25,24 @@ _ONE = {
 }
 
 
+def completed(payment: Payment, report: Report) -> Report:
+    """The report with what its provider does not tell of a payment as we asked for it: see `untold`."""
+    if not report.untold:
+        return report
+    return replace(
+        report,
+        reference=payment.reference if "reference" in report.untold else report.reference,
+        amount_minor=payment.amount_minor if "amount" in report.untold else report.amount_minor,
+    )
+
+
 def mismatch(payment: Payment, report: Report) -> str | None:
-    """In which way the report is not about this payment; None when it is."""
+    """In which way the report is not about this payment; None when it is. `report` as `completed` gives it.
+
+    Money of which nobody says how much it is matches nothing: a person looks it up.
+    """
+    if report.state == "paid" and "amount" in report.untold:
+        return "amount (not told)"
     pairs: tuple[tuple[str, Any, Any], ...] = (
         ("provider id", payment.provider_id, report.provider_id),
         ("amount", payment.amount_minor, report.amount_minor),

@@ -28,9 +28,10 @@ from models import Dispute, DisputeState, Order, Payment, Refund, RefundState, T
 
 def mirror(order: Order, payment: Payment, report: Report, *, door: str) -> None:
     """Take over the refunds and disputes of a report. Rows locked by the caller; no commit."""
-    if report.refunds or report.disputes:
+    refunds = refund_matching.told_by(payment, report)
+    if refunds or report.disputes:
         ledger_accounts.lock(order, payment)
-    for told, known in refund_matching.assign(payment, report.refunds):
+    for told, known in refund_matching.assign(payment, refunds):
         refund = known
         if refund is None:
             refund = _made_at_provider(order, payment, told)

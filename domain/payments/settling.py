@@ -18,16 +18,18 @@ from domain.ledger import transfers
 from domain.payments import (
     creating,
     declines,
+    event_log,
     fulfilment,
     incidents,
     never_opened,
+    own_end,
     question_log,
     refundable,
     reversals,
     suspicious_patterns,
 )
 from domain.payments.poll_schedule import ASK_AGAIN, after_silence, is_stuck, is_unreadable, next_check
-from domain.payments.report_matching import check_whose, mismatch, state_told, taken
+from domain.payments.report_matching import check_whose, completed, mismatch, state_told, taken
 from domain.post import alerts, outbox
 from domain.providers import bulkhead, failure_reasons, registry
 from domain.providers.contract import Anothers, Missing, ProviderError, Report
@@ -96,19 +98,18 @@ def settle(
         check_whose(payment, report)
         before = payment.state
         seen = {"report": dict(report.raw), "state": report.state, "latency_ms": round(latency * 1000)}
+        told = completed(payment, report)
         # Nothing is written until all is read, so that each row is written once.
         with db.session.no_autoflush:
-            _observe(payment, report)
-            problem = mismatch(payment, report)
-            if problem is not None and not incidents.was_accepted(payment, report):
-                _quarantine(order, payment, report, problem, door=door)
+            _observe(payment, told)
+            problem = mismatch(payment, told)
+            if problem is not None and not incidents.was_accepted(payment, told):
+                _quarantine(order, payment, told, problem, door=door)
             else:
                 if payment.is_active:
-                    declines.note(order, payment, report, door=door, rung=rung)
-                state = state_told(payment, report, closed_by_us=closed_by_us)
-                _apply(
-                    order, payment, report, state, door=door, actor_id=actor_id, seen=seen, quietly=quietly
-                )
+                    declines.note(order, payment, told, door=door, rung=rung)
+                state = state_told(payment, told, closed_by_us=closed_by_us)
+                _apply(order, payment, told, state, door=door, actor_id=actor_id, seen=seen, quietly=quietly)
         if ring_id is not None:
             mark_done(ring_id, f"{before} -> {payment.state}")
         return Outcome(payment_id, payment.state, payment.state is not before)
@@ -161,7 +162,11 @@ def _apply(
     seen: dict[str, Any],
     quietly: bool,
 ) -> None:
-    if payment.state is PaymentState.REVIEW:
+    in_review = payment.state is PaymentState.REVIEW
+    if in_review and state not in PAYMENT_ACTIVE and incidents.waits_for_word(payment):
+        incidents.word_came(order, payment, state)
+        in_review = False
+    if in_review:
         _paid_in_review(order, payment, report, "paid in review", door=door)
     elif state is payment.state or not payment.allows(state):
         # It says what is known, or what cannot be.
@@ -192,8 +197,9 @@ _OPENED = {
 
 
 def _enter(payment: Payment, state: PaymentState) -> None:
-    payment.state = state
+    before, payment.state = payment.state, state
     payment.state_since = clock.now()
+    event_log.status_changed(payment, before)
     if payment.polling_started_at is None and state in (PaymentState.OPEN, PaymentState.PROCESSING):
         payment.polling_started_at = payment.state_since
     payment.next_check_at = next_check(payment, payment.state_since)
@@ -221,7 +227,7 @@ def _paid(
     order: Order, payment: Payment, report: Report, *, door: str, actor_id: int | None, seen: dict[str, Any]
 ) -> None:
     """The money is there: hand over the goods, or put the money into the inbox when there are none."""
-    late = payment.state not in PAYMENT_ACTIVE
+    late = payment.state in _FINAL_WORDS
     _enter(payment, PaymentState.PAID)
     payment.paid_at = payment.state_since
     payment.provider_paid_at = report.paid_at
@@ -304,13 +310,51 @@ def _close(
     if _another_is_active(order, payment):
         # A person closed one that was in review: the order ends with the one that can still be paid.
         return
+    goes_on = not quietly and _goes_on(order, payment, door)
+    if not goes_on:
+        _end(order, payment, state, code, quietly=quietly)
+    if state is PaymentState.FAILED:
+        suspicious_patterns.look(order)
+    if not goes_on:
+        fulfilment.release(order)
+
+
+def _end(order: Order, payment: Payment, state: PaymentState, code: str, *, quietly: bool) -> None:
+    """The order ends with its payment. Its stock goes back last, by the caller."""
     order.state = _FINAL_WORDS[state][0]
     order.failure_reason, order.failure_code = payment.reason, code
     if not quietly:
         _owe_the_end(order, payment)
-    if state is PaymentState.FAILED:
-        suspicious_patterns.look(order)
-    fulfilment.release(order)
+
+
+def _goes_on(order: Order, payment: Payment, door: str) -> bool:
+    """Whether its order is kept still, though the attempt has ended: then its buyer may ask for another.
+
+    Where attempts can be closed, one lives as long as its order is kept. Elsewhere each has an end of its
+    own, which may come much sooner. What a person has ended is over. No commit.
+    """
+    kept = payment.closes_at is not None and payment.closes_at > clock.now()
+    unasked = payment.cancel_asked_at is None and payment.replacing_since is None and door != "admin"
+    opened = payment.provider_id is not None and len(order.payments) < _MOST_ANEW
+    if not (kept and unasked and opened) or own_end.able(payment).close:
+        return False
+    # The old one first: an order has one active payment at a time.
+    db.session.flush()
+    try:
+        fresh = creating.prepare_anew(order, payment)
+    except DomainError:
+        return False
+    fresh.awaits_buyer, fresh.next_check_at = True, fresh.closes_at
+    order.state = OrderState.PENDING
+    words = f"The order is kept still, so that its buyer may ask for another attempt: {fresh.reference}."
+    timeline.note(order, "kept", words, door=door, payment=payment)
+    return True
+
+
+def into_review(payment: Payment, why: str, code: str = "") -> None:
+    """A person has to look at a payment; `code` is for its buyer. Rows locked by the caller; no commit."""
+    _enter(payment, PaymentState.REVIEW)
+    payment.reason, payment.reason_code = why[:300], code
 
 
 def _owe_the_end(order: Order, payment: Payment) -> None:
@@ -341,8 +385,8 @@ def _quarantine(order: Order, payment: Payment, report: Report, problem: str, *,
     if payment.state is PaymentState.REVIEW:
         _paid_in_review(order, payment, report, problem, door=door)
         return
-    _enter(payment, PaymentState.REVIEW)
-    payment.reason = f"The provider's {problem} differs from ours."
+    event_log.error(payment, f"differs: {problem}", door=door, critical=True)
+    into_review(payment, f"The provider's {problem} differs from ours.", payment.reason_code)
     incidents.open_incident(
         "mismatch" if not payment.fulfilled else "changed_after_payment",
         order,
@@ -391,6 +435,7 @@ def unanswered(payment_id: int, error: ProviderError, *, door: str) -> Outcome:
             told = alerts.wrong_answer(order, payment, str(error))
             outbox.alert(*told, key=f"anothers:{payment.id}", critical=True)
         question_log.unanswered(payment, error, door=door)
+        event_log.error(payment, error.code, door=door)
         return Outcome(payment_id, payment.state, False, error)
 
     return locks.in_one_transaction(work)
@@ -536,5 +581,5 @@ def mark_done(event_id: int, outcome: str) -> None:
     db.session.execute(
         update(WebhookEvent)
         .where(WebhookEvent.id == event_id, WebhookEvent.done_at.is_(None))
-        .values(done_at=clock.now(), outcome=outcome[:200])
+        .values(done_at=clock.now(), outcome=outcome[:200], names=None)
     )

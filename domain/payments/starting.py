@@ -15,9 +15,9 @@ from sqlalchemy import select
 from domain import clock
 from domain.errors import NotFound
 from domain.ledger import transfers
-from domain.payments import never_opened, settling
+from domain.payments import never_opened, settling, unknown_ends
 from domain.providers import failure_reasons, registry
-from domain.providers.contract import Provider, ProviderError, Report
+from domain.providers.contract import Presentation, Provider, ProviderError, Report
 from domain.providers.failure_reasons import Reason
 from extensions import db
 from models import PAYMENT_ACTIVE, Order, Payment, PaymentState
@@ -41,6 +41,7 @@ class _Stored:
     created_at: datetime
     is_over: bool
     is_cancelled: bool
+    method: str
 
     @property
     def age(self) -> timedelta:
@@ -57,6 +58,10 @@ def open_at_provider(order: Order, *, door: str = "checkout") -> Payment | None:
     if payment is None or payment.state is not PaymentState.CREATED:
         return payment
     payment_id = payment.id
+    if payment.awaits_buyer:
+        # Its buyer asks for it now; from here on it is finished by whoever comes, as any other.
+        payment.awaits_buyer, payment.next_check_at = False, clock.now() + timedelta(seconds=20)
+        db.session.commit()
     try:
         outcome = finish_start(payment_id, door=door, patient=False)
     except transfers.InsufficientFunds as error:
@@ -80,7 +85,10 @@ def finish_start(payment_id: int, *, door: str, patient: bool, anew: bool = True
         payment.created_at,
         never_opened.is_over(payment),
         payment.cancel_asked_at is not None,
+        payment.method,
     )
+    if not provider.can.search:
+        return _once(payment, provider, stored, door=door, patient=patient)
     cannot = never_opened.begin(payment)
     if cannot is not None and stored.is_over:
         return settling.give_up(payment_id, door, Reason.NOT_CONNECTED, state=PaymentState.EXPIRED)
@@ -95,9 +103,49 @@ def finish_start(payment_id: int, *, door: str, patient: bool, anew: bool = True
         return settling.unanswered(payment_id, error, door=door)
     if report is None:
         return _absent(payment_id, stored, refusal, door=door, patient=patient, anew=anew)
-    if report.state == "open" and not report.url and report.reference == stored.reference:
+    if _lacks_its_page(provider, report, stored):
         return _without_page(payment_id, provider, report, stored, door=door, patient=patient)
     return settling.settle(payment_id, report, door=door, latency=perf_counter() - started)
+
+
+def _once(
+    payment: Payment, provider: Provider, stored: _Stored, *, door: str, patient: bool
+) -> settling.Outcome:
+    """Open a payment where a lost call cannot be looked for: one is made, and never a second one after it.
+
+    What was certainly not carried out may be asked for again; where that is not known, a person looks.
+    """
+    payment_id, asked_at = payment.id, payment.asked_at
+    db.session.rollback()
+    if asked_at is not None:
+        if clock.now() - asked_at < never_opened.IN_FLIGHT:
+            return settling.Outcome(payment_id, PaymentState.CREATED, False)
+        return unknown_ends.lost_create(payment_id, door)
+    if stored.is_over or stored.is_cancelled:
+        return give_up_unmade(payment_id, door)
+    if not never_opened.claim(payment_id):
+        return settling.Outcome(payment_id, read(payment_id).state, False)
+    started = perf_counter()
+    try:
+        report = provider.create(stored.params, stored.key, patient=patient)
+    except ProviderError as error:
+        if never_opened.was_not_asked(error):
+            never_opened.take_back(payment_id, error)
+        if error.permanent:
+            return settling.give_up(payment_id, door, Reason.REFUSED_START, str(error))
+        if never_opened.was_not_asked(error):
+            return settling.unanswered(payment_id, error, door=door)
+        return unknown_ends.lost_create(payment_id, door, error)
+    return settling.settle(payment_id, report, door=door, latency=perf_counter() - started)
+
+
+def give_up_unmade(payment_id: int, door: str, *, quietly: bool = False) -> settling.Outcome:
+    """End a payment of which nothing was ever asked for; nobody asks for it from now on. Commits."""
+    if not never_opened.claim(payment_id):
+        return settling.Outcome(payment_id, read(payment_id).state, False)
+    words = "Nothing of it was asked for."
+    state = PaymentState.EXPIRED if never_opened.is_over(read(payment_id)) else PaymentState.CANCELLED
+    return settling.give_up(payment_id, door, "", words, state=state, quietly=quietly)
 
 
 def _call(provider: Provider, stored: _Stored, patient: bool) -> tuple[Report | None, ProviderError | None]:
@@ -139,6 +187,12 @@ def _absent(
     if refusal is not None and refusal.permanent:
         return settling.give_up(payment_id, door, Reason.REFUSED_START, why)
     return settling.give_up(payment_id, door, Reason.NOT_OPENED, why, state=PaymentState.EXPIRED)
+
+
+def _lacks_its_page(provider: Provider, report: Report, stored: _Stored) -> bool:
+    """Whether it is open, and does not say where, though its buyer is to be sent there."""
+    led = provider.presents(stored.method) in (Presentation.PAGE, Presentation.QR)
+    return report.state == "open" and not report.url and led and report.reference == stored.reference
 
 
 def _without_page(

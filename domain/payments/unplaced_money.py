@@ -13,7 +13,8 @@ from sqlalchemy import ColumnElement, Select, String, cast, literal, select, uni
 from sqlalchemy.orm import aliased
 
 from domain import money
-from domain.payments.refundable import COUNTED
+from domain.payments import own_end
+from domain.payments.refundable import COUNTED, UNRESOLVED
 from extensions import db
 from models import Dispute, DisputeState, Incident, Order, OrderState, Payment, Refund, RefundState
 
@@ -34,7 +35,7 @@ _ENDED = {
 
 @dataclass(frozen=True)
 class Note:
-    """A sentence or two for the order's page. `kind`: arrived, refund_failed or disputed."""
+    """A sentence or two for the order's page. `kind`: arrived, refund_failed, refund_waits or disputed."""
 
     kind: str
     words: str
@@ -44,7 +45,10 @@ def notes(order: Order) -> list[Note]:
     """What the buyer should know, the oldest first; in one query, and in none where all is as usual."""
     if not any(_may_tell(payment) for payment in order.payments):
         return []
-    parts = (_arrived(order.id), _failed_refunds(order.id), _disputes(order.id))
+    parts = [_arrived(order.id), _failed_refunds(order.id), _disputes(order.id)]
+    by_hand = [payment.id for payment in order.payments if _is_by_hand(payment)]
+    if by_hand:
+        parts.append(_waiting_refunds(by_hand))
     rows = db.session.execute(union_all(*parts).order_by("at")).all()
     said = (_words(order, row.kind, row.how, money.show(row.minor, row.currency)) for row in rows)
     return [Note(row.kind, words) for row, words in zip(rows, said, strict=True) if words]
@@ -53,7 +57,12 @@ def notes(order: Order) -> list[Note]:
 def _may_tell(payment: Payment) -> bool:
     """Whether a payment's money went another way than to buy its order."""
     went = payment.received_minor is not None and not payment.fulfilled
-    return went or payment.reversed_at is not None
+    return went or payment.reversed_at is not None or _is_by_hand(payment)
+
+
+def _is_by_hand(payment: Payment) -> bool:
+    """Whether money of it was asked back which no call sends."""
+    return payment.asked_back_minor > 0 and not own_end.able(payment).refund
 
 
 def _arrived(order_id: int) -> _Part:
@@ -77,6 +86,15 @@ def _failed_refunds(order_id: int) -> _Part:
         .join(Payment, Payment.id == Refund.payment_id)
         .where(Payment.order_id == order_id, Refund.accepted_at.is_not(None))
         .where(Refund.state.in_((RefundState.FAILED, RefundState.CANCELLED)), ~made_good.exists())
+    )
+
+
+def _waiting_refunds(payment_ids: list[int]) -> _Part:
+    """Refunds that a person has to make at the bank, and has not yet."""
+    return (
+        select(*_columns("refund_waits", Refund, literal("")))
+        .where(Refund.payment_id.in_(payment_ids), Refund.state.in_(UNRESOLVED))
+        .where(~Refund.made_at_provider)
     )
 
 
@@ -107,6 +125,11 @@ def _words(order: Order, kind: str, how: str, amount: str) -> str:
         return (
             f"The refund of {amount} that we wrote to you about did not get through. The money is still "
             "here, and a person looks at it."
+        )
+    if kind == "refund_waits":
+        return (
+            f"{amount} is to go back to you. A person makes this refund at the bank, and we write to you "
+            "when it is made."
         )
     if kind == "disputed":
         ends = "has decided that you keep it" if how == DisputeState.LOST.value else "has it while it decides"

@@ -166,3 +166,10 @@ def give_consent(athlete: Athlete, user: User, read: str) -> None:
             given_at=clock.now(),
         )
     )
+
+
+def agree(athlete: Athlete, user: User, read: str) -> Athlete:
+    """A guardian agrees apart from any entry: see `give_consent`. Commits."""
+    give_consent(athlete, user, read)
+    db.session.commit()
+    return athlete

@@ -12,7 +12,7 @@ from datetime import datetime
 import config
 from domain import addresses, money, names
 from domain.providers import registry
-from models import Event, Order, Payment
+from models import Event, Order, Payment, WebhookEvent
 
 Alert = tuple[str, str]
 _MOST_LINES = 100
@@ -46,6 +46,27 @@ def expired(orders: Sequence[Order]) -> Alert:
         "What they held is on sale again, and the buyers have been told. Money that arrives late is still "
         "found.\n\n"
         f"Admin panel: {_admin('orders')}",
+    )
+
+
+def dead_rings(events: Sequence[WebhookEvent]) -> Alert:
+    """One digest of rings that a provider was not thanked for, as what they told of could not be read."""
+    one = len(events) == 1
+    lines = [
+        f"- {registry.title(event.provider)} {event.type}, about {event.object_id or 'nothing named'}, "
+        f"came {event.received_at:%Y-%m-%d %H:%M}: {event.outcome or 'ended in an error, see the log'}"
+        for event in events[:_MOST_LINES]
+    ]
+    if len(events) > _MOST_LINES:
+        lines.append(f"- and {len(events) - _MOST_LINES} more")
+    return (
+        f"{len(events)} {'Ring' if one else 'Rings'} Not Acted On",
+        f"For an hour {'a ring' if one else 'rings'} of a payment provider's doorbell "
+        f"{'has' if one else 'have'} ended in an error:\n\n" + "\n".join(lines) + "\n\n"
+        "No payment is lost by it: the sweep asks the provider all the same. But what they told may be known "
+        "late, and the provider stops ringing after some days.\n\n"
+        "See what was in the way, and press “Look again” there once it is mended.\n\n"
+        f"Rings: {_admin('rings')}",
     )
 
 
@@ -185,6 +206,21 @@ def refund_failed(order: Order, amount_minor: int, currency: str, why: str) -> A
         f"{_customer(order)}\n\n"
         "The buyer does not have the money. Try the refund again from the order's page, or pay it back "
         "another way and tell the buyer.\n\n"
+        f"{_view(order)}",
+    )
+
+
+def refund_by_hand(order: Order, amount_minor: int, currency: str, since: datetime) -> Alert:
+    """A refund that no call makes, asked for at `since` (UTC): somebody has to make it at the bank."""
+    return (
+        f"Refund To Make By Hand - Order {order.code}",
+        f"{_amount(amount_minor, currency)} is to go back, and no call of ours sends it.\n\n"
+        f"Order: {order.code}\n"
+        f"Asked for: {since:%Y-%m-%d %H:%M} UTC\n"
+        f"{_customer(order)}\n\n"
+        "Make the refund in the bank's or the provider's app. Then write its reference down on the order's "
+        "page, or say there that it cannot be made. Until then the buyer reads that it waits for a person; "
+        "you hear of it once a day.\n\n"
         f"{_view(order)}",
     )
 

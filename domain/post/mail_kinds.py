@@ -17,7 +17,19 @@ from domain.post.transport import Attachment, Letter
 from domain.providers import failure_reasons, registry
 from domain.tickets import documents, issuing
 from extensions import db
-from models import Event, EventState, Order, OrderLine, OutboxMail, Payment, Refund, Ticket, TicketState, User
+from models import (
+    Event,
+    EventState,
+    LineKind,
+    Order,
+    OrderLine,
+    OutboxMail,
+    Payment,
+    Refund,
+    Ticket,
+    TicketState,
+    User,
+)
 
 Context = dict[str, Any]
 # The method is the one that the file itself names; some readers believe this one only.
@@ -48,6 +60,8 @@ def compose(mail: OutboxMail) -> Letter:
         "order": order,
         # An order for a listing fee has an event, and no tickets that the mails speak of where there is one.
         "event": order.event if order is not None and order.sells_tickets else None,
+        # An order for an athlete's place, whose mails speak of the entry and not of tickets.
+        "entry": _entry(order),
         "order_url": urls.order(order) if order is not None else "",
         "name": _name(order, user),
         "reason": "",
@@ -99,6 +113,12 @@ def _what(order: Order | None) -> str:
     return event.title if event is not None else order.lines[0].description
 
 
+def _entry(order: Order | None) -> OrderLine | None:
+    """An athlete's place, where the order is for one."""
+    lines = order.lines if order is not None else []
+    return next((line for line in lines if line.kind is LineKind.TOURNAMENT_ENTRY), None)
+
+
 def _code(order: Order | None) -> str:
     return order.code if order is not None else ""
 
@@ -125,7 +145,8 @@ def _tickets(mail: OutboxMail, order: Order | None) -> _Said:
         files.append(Attachment("event.ics", _CALENDAR, documents.calendar(order)))
     noun = "ticket" if len(valid) == 1 else "tickets"
     context = {"valid": valid, "shown": shown, "noun": noun}
-    return _Said(f"Your {noun} for {_what(order)} ({order.code})", context, tuple(files))
+    whose = "Your entry in" if _entry(order) is not None else f"Your {noun} for"
+    return _Said(f"{whose} {_what(order)} ({order.code})", context, tuple(files))
 
 
 def _payment_failed(mail: OutboxMail, order: Order | None) -> _Said:
@@ -227,6 +248,10 @@ def _money_arrived(mail: OutboxMail, order: Order | None) -> _Said:
     return _Said(f"Your payment for order {_code(order)} has arrived", context)
 
 
+def _payment_unclear(mail: OutboxMail, order: Order | None) -> _Said:
+    return _Said(f"We are looking for your payment: order {_code(order)}", _reason(mail))
+
+
 def _money_decided(mail: OutboxMail, order: Order | None) -> _Said:
     return _Said(f"Your payment for order {_code(order)} was looked at", {})
 
@@ -297,12 +322,14 @@ _SAY: dict[str, Callable[[OutboxMail, Order | None], _Said]] = {
     "refund_failed": _refund_failed,
     "dispute_lost": _dispute_lost,
     "money_arrived": _money_arrived,
+    "payment_unclear": _payment_unclear,
     "money_decided": _money_decided,
     "top_up": _top_up,
     "order_links": _plain("Your orders at {site}"),
     "confirm_address": _plain("Confirm your address at {site}"),
     "reset_password": _plain("Choose a new password for {site}"),
     "password_changed": _plain("Your password at {site} was changed"),
+    "api_key_made": _plain("An API key was made in your account at {site}"),
     "already_registered": _plain("You already have an account at {site}"),
     "listing_live": _listing_live,
     "listing_review": _listing_review,

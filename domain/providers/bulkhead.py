@@ -19,6 +19,7 @@ from threading import Condition
 from time import monotonic
 
 import config
+from domain.providers import knowledge
 from domain.providers.contract import ProviderError
 
 SILENT = 3
@@ -101,15 +102,20 @@ def may_refresh(name: str, account: str) -> bool:
 
 @contextmanager
 def place(name: str, account: str) -> Iterator[None]:
-    """A thread's place while it waits for an account. Raises a passing ProviderError `no_room` for none."""
+    """A thread's place while it waits for an account. Raises a passing ProviderError `no_room` for none.
+
+    What the call tells of its provider is kept, whoever makes it.
+    """
     if not _in_web.get() or _placed.get():
-        yield
+        with knowledge.kept(name):
+            yield
         return
     known, began = _take(name, account)
     token = _placed.set(True)
     silent: bool | None = None
     try:
-        yield
+        with knowledge.kept(name):
+            yield
         silent = False
     except ProviderError as error:
         silent = error.silent or (not error.permanent and monotonic() - began > _LONG)

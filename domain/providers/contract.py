@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 
@@ -79,12 +79,18 @@ class Abilities:
     `refund`: money is sent back by a call; where it is not, a person does it and records it.
     `search`: `find` tells for certain whether a payment was made; where it cannot, a create whose answer was
     lost goes to a person, and is never made again.
+    `lingers`: where nothing can be closed, for how long after its `expires_at` a payment may still be paid:
+    who has begun to pay confirms it, and the provider is slow to say so.
+    `tells`: what is not said to be paid after that was not paid. Where only a person knows who has looked at
+    the bank, silence means nothing, and a person ends it.
     """
 
     ask: bool = True
     close: bool = True
     refund: bool = True
     search: bool = True
+    lingers: timedelta = timedelta(0)
+    tells: bool = True
 
 
 class Presentation(StrEnum):
@@ -92,12 +98,14 @@ class Presentation(StrEnum):
 
     # They are sent to the provider's page, which is the report's `url`.
     PAGE = "page"
-    # Our page shows the `url` as a QR code, and as a link on a phone.
+    # Our page shows the `url` as a QR code, and as a link on a phone where it is an address.
     QR = "qr"
     # Our page says in words what to do; nothing is opened anywhere.
     WORDS = "words"
-    # Our page carries the provider's own button, which its script draws.
+    # Our page, which is the `url`, carries the provider's own button, which its script draws.
     ELEMENT = "element"
+    # Our page carries a form of the stored parameters, which the browser sends to the report's `url`.
+    FORM = "form"
 
 
 @dataclass(frozen=True)
@@ -218,9 +226,21 @@ class Report:
     # Whose the charge itself says that it is: a reference, or an order's code; "" where it says nothing else
     # than the payment does.
     charge_for: str = ""
+    # Which of `reference` and `amount` this reading says nothing of: "" and 0 stand there. The payment's id
+    # is then all that tells whose it is, and money of which nobody says how much it is, is for a person.
+    untold: frozenset[str] = frozenset()
+    # What of it went back so far, where the provider tells the sum only, and no refund by itself.
+    refunded_minor: int | None = None
     # There are or may be refunds and disputes that this report leaves out: read the payment by its id, again.
     incomplete: bool = False
     raw: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def back_minor(self) -> int:
+        """What of it went back by this report, or is on its way."""
+        if self.refunded_minor is not None:
+            return self.refunded_minor
+        return sum(each.amount_minor for each in self.refunds if each.state in ("pending", "succeeded"))
 
 
 @dataclass(frozen=True)
@@ -383,6 +403,101 @@ class Retraces(Protocol):
 
         Asked when the report shows one that is new.
         """
+
+
+@dataclass(frozen=True)
+class Element:
+    """The provider's own button for our page: the script that draws it, and the public key it is given.
+
+    `sources` is what the page's policy must allow for it: origins, by Content-Security-Policy's directive.
+    Without a key there is no button, and what it presents is not offered.
+    """
+
+    script: str
+    key: str
+    sources: Mapping[str, tuple[str, ...]]
+
+
+@runtime_checkable
+class HasClientSecret(Protocol):
+    """A provider whose button on our page (`Presentation.ELEMENT`) pays by a secret of the payment's."""
+
+    @property
+    def element(self) -> Element:
+        """The button. No call is made."""
+
+    def client_secret(self, provider_id: str) -> str | None:
+        """The secret by which a browser pays this one payment, read from the provider: it is kept nowhere.
+
+        None where the payment is made on the provider's own page.
+        """
+
+
+def can_present(provider: Provider, method: str) -> bool:
+    """Whether who chose a provider's method can come to pay: a button on our page needs its public key."""
+    if provider.presents(method) is not Presentation.ELEMENT:
+        return True
+    return isinstance(provider, HasClientSecret) and bool(provider.element.key)
+
+
+@dataclass(frozen=True)
+class DomainStatus:
+    """What a provider says of a host on which its button shall stand. No `problems`: it may."""
+
+    domain: str
+    livemode: bool
+    problems: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class KnowsDomains(Protocol):
+    """A provider whose button is shown on hosts only that are registered there."""
+
+    def domain_status(self, domain: str) -> DomainStatus | None:
+        """What it says of a host; None where it does not know it."""
+
+    def register_domain(self, domain: str) -> DomainStatus:
+        """Make a host known, or have it looked at again."""
+
+
+@runtime_checkable
+class Devices(Protocol):
+    """A provider that takes payments through devices of its own kind, which are registered with it once."""
+
+    def trade_points(self) -> Mapping[str, str]:
+        """Where the account sells, as the provider knows it: number -> name."""
+
+    def register_device(self) -> str:
+        """Register this Kassa as a device at the trade point of the settings; the token that it is given."""
+
+
+@runtime_checkable
+class Steps(Protocol):
+    """A provider that does not take every amount of a currency, but those of whole steps."""
+
+    def step_minor(self, currency: str) -> int:
+        """The step in minor units: 100 where nothing finer than a whole unit is taken."""
+
+
+@runtime_checkable
+class Instructs(Protocol):
+    """A provider whose buyers read in words how to pay."""
+
+    @property
+    def instructions(self) -> str:
+        """To whom the money goes, in the operator's words; our page adds the amount and the reference."""
+
+
+@runtime_checkable
+class Confirmed(Protocol):
+    """A provider whose payments a person confirms who has looked at the bank's statement."""
+
+    @property
+    def two_people_above_minor(self) -> int | None:
+        """Above it two different people confirm, in minor units; None: one is always enough."""
+
+    def bank_reference(self, typed: str) -> str:
+        """The bank's name for a payment, as it is kept; "" where what was typed cannot be one."""
 
 
 @runtime_checkable

@@ -22,12 +22,17 @@ class Reason(StrEnum):
     BANK_REFUSED = "bank_refused"
     # What follows is not about a card: the payment was never opened, or somebody ended it.
     NOT_OPENED = "not_opened"
+    # Nobody has begun to pay: an order that a program made before it asked for a payment.
+    NOT_BEGUN = "not_begun"
     REFUSED_START = "refused_start"
     NOT_CONNECTED = "not_connected"
     WALLET_SHORT = "wallet_short"
     STAFF_CLOSED = "staff_closed"
     # It was being confirmed by a bank when a person ended it: see settling.override.
     STAFF_ENDED = "staff_ended"
+    # Nobody can say whether it was opened, or paid: see payments/unknown_ends.py.
+    MAYBE_OPENED = "maybe_opened"
+    MAYBE_PAID = "maybe_paid"
 
 
 _WORDS = {
@@ -41,6 +46,7 @@ _WORDS = {
     "Try once more.",
     Reason.BANK_BUSY: "The bank could not be reached. Try again in a few minutes.",
     Reason.BANK_REFUSED: "The bank did not make the payment.",
+    Reason.NOT_BEGUN: "Its payment has not been begun, and no place is kept until it is.",
     Reason.NOT_OPENED: "The payment service did not open a page to pay on, though we kept asking.",
     Reason.REFUSED_START: "The payment service refused to open a page to pay on. That is no fault of yours.",
     Reason.NOT_CONNECTED: "The payment could not be opened, because the organiser’s account is not connected "
@@ -48,6 +54,10 @@ _WORDS = {
     Reason.WALLET_SHORT: "There is not enough money in the wallet.",
     Reason.STAFF_CLOSED: "It was closed by hand, because it could not be checked any more.",
     Reason.STAFF_ENDED: "It was ended by hand, because the bank did not confirm it for too long.",
+    Reason.MAYBE_OPENED: "The payment service did not answer, so we do not know whether it has begun a "
+    "payment for this order. A person finds out.",
+    Reason.MAYBE_PAID: "The time to pay is over, and we have not seen your money yet. It may be on its way: "
+    "a person looks at the bank’s statement.",
 }
 
 

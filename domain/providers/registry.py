@@ -16,6 +16,7 @@ from domain.providers.contract import Credentials, Provider, ProviderError
 _BUILDERS: dict[str, str] = {
     "stripe": "domain.providers.stripe",
     "sumup": "domain.providers.sumup",
+    "kaspi": "domain.providers.kaspi",
     "wallet": "domain.providers.wallet",
 }
 # Adapters hold sockets and their account's place in line, so they are kept; the longest unused one goes.

@@ -40,20 +40,24 @@ return place - now
 """
 
 
+def quick_redis(url: str) -> Redis:
+    """A Redis with 50 milliseconds for an answer, asked once: whoever asks knows what to do without."""
+    tls = url.startswith("rediss://")
+    options: dict[str, object] = {"ssl_cert_reqs": None} if tls else {}
+    return Redis.from_url(
+        url,
+        socket_timeout=_SECONDS,
+        socket_connect_timeout=_TLS_SECONDS if tls else _SECONDS,
+        retry=Retry(NoBackoff(), 0),
+        **options,
+    )
+
+
 class _Lines:
     """Places in lines that live in one Redis."""
 
     def __init__(self, url: str) -> None:
-        tls = url.startswith("rediss://")
-        options: dict[str, object] = {"ssl_cert_reqs": None} if tls else {}
-        connection = Redis.from_url(
-            url,
-            socket_timeout=_SECONDS,
-            socket_connect_timeout=_TLS_SECONDS if tls else _SECONDS,
-            # Waiting is what the caller does next, by another rule.
-            retry=Retry(NoBackoff(), 0),
-            **options,
-        )
+        connection = quick_redis(url)
         self._take: Script = connection.register_script(_TAKE)
         self._away_until = 0.0
 

@@ -79,11 +79,12 @@ def ask_accounts(work: Work) -> None:
 
 
 def _own() -> list[Lane]:
-    adapters = (registry.get(name) for name in registry.names())
+    """Our accounts that can tell what happened there: no call is made to find that out."""
+    adapters, now = (registry.get(name) for name in registry.names()), clock.now()
     return [
         lanes.lane(adapter.name, adapter.account)
         for adapter in adapters
-        if adapter.ready and not adapter.immediate
+        if adapter.ready and not adapter.immediate and adapter.happened(now, now) is not None
     ]
 
 

@@ -1,4 +1,4 @@
-"""The digests of a sweep: payments that take suspiciously long, and orders that expired."""
+"""The digests of a sweep: payments that take suspiciously long, orders that expired, rings left undone."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from sqlalchemy.orm import contains_eager, joinedload
 
 import config
 from domain import clock
+from domain.payments import dead_rings
 from domain.post import alerts, outbox
 from domain.providers import registry
 from extensions import db
-from models import Order, OrderState, OutboxMail, Payment, PaymentState
+from models import Order, OrderState, OutboxMail, Payment, PaymentState, WebhookEvent
 
 # How far before the last digest a payment may have expired without having been seen by it.
 _OVERLAP = timedelta(hours=1)
@@ -49,6 +50,26 @@ def raise_stuck() -> None:
             payment.stuck_alerted_at = now
         subject, text = alerts.stuck([payment.order for payment in stuck])
         outbox.alert(subject, text, key=f"stuck:{stuck[0].id}-{stuck[-1].id}:{now:%Y%m%d%H%M%S}")
+    db.session.commit()
+
+
+def raise_dead_rings() -> None:
+    """One digest of the rings that were left undone for too long, each named once."""
+    now = clock.now()
+    left = list(
+        db.session.scalars(
+            select(WebhookEvent)
+            .where(*dead_rings.dead(now), WebhookEvent.alerted_at.is_(None))
+            .order_by(WebhookEvent.id)
+            .limit(200)
+            .with_for_update(skip_locked=True)
+        )
+    )
+    if left:
+        for event in left:
+            event.alerted_at = now
+        subject, text = alerts.dead_rings(left)
+        outbox.alert(subject, text, key=f"dead_rings:{left[0].id}-{left[-1].id}:{now:%Y%m%d%H%M%S}")
     db.session.commit()
 
 

@@ -16,7 +16,15 @@ import structlog
 from sqlalchemy import func, select, update
 
 from domain import clock
-from domain.payments import declines, poll_schedule, question_log, reconciling, report_matching, settling
+from domain.payments import (
+    declines,
+    own_end,
+    poll_schedule,
+    question_log,
+    reconciling,
+    report_matching,
+    settling,
+)
 from domain.providers.contract import ProviderError, Report
 from domain.sweep import lanes
 from domain.sweep.lanes import Lane, Work
@@ -235,7 +243,9 @@ def _begin(
     """Ask about the account's next payment in a thread; one that was not opened yet is opened here."""
     payment = lane.claimed.popleft()
     adapter = lane.adapter
-    if payment.state is PaymentState.CREATED or payment.provider_id is None or adapter.immediate:
+    told = adapter.immediate or not adapter.can.ask
+    if payment.state is PaymentState.CREATED or payment.provider_id is None or told:
+        # There is nobody to be called, or first something to be opened.
         _reconcile(work, lane, payment.id)
         return
     ask = partial(
@@ -243,7 +253,7 @@ def _begin(
         adapter,
         payment.provider_id,
         count=payment.poll_count,
-        closing=payment.closes_at is not None and payment.closes_at <= clock.now(),
+        closing=own_end.is_due(payment, adapter.can),
         known=declines.known(payment),
         thorough=payment.state is PaymentState.PAID and payment.has_reversals,
         patient=True,

@@ -79,6 +79,7 @@ def _run(trigger: str, tell: Callable[[str], None], *, verbose: bool, everything
         _also(work, "connections", linked_accounts.tend)
         _also(work, "stuck", digests.raise_stuck)
         _also(work, "expired", digests.raise_expired)
+        _also(work, "dead_rings", digests.raise_dead_rings)
         _also(work, "what happened since", partial(account_history.ask_accounts, work))
         delivered = outbox.deliver_due(budget_seconds=30)
     except BaseException as error:

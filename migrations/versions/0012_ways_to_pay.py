@@ -21,6 +21,7 @@ def upgrade():
     op.create_unique_constraint(op.f("uq_payments_public_id"), "payments", ["public_id"])
     for name in ("method", "used_method"):
         op.add_column("payments", sa.Column(name, sa.String(length=20), server_default="", nullable=False))
+    op.add_column("payments", sa.Column("return_url", sa.Text(), server_default="", nullable=False))
     op.add_column("categories", _public_id("category", 41))
     op.create_unique_constraint(op.f("uq_categories_public_id"), "categories", ["public_id"])
 
@@ -33,7 +34,7 @@ def _public_id(what, length):
 def downgrade():
     op.drop_constraint(op.f("uq_categories_public_id"), "categories", type_="unique")
     op.drop_column("categories", "public_id")
-    for name in ("used_method", "method"):
+    for name in ("return_url", "used_method", "method"):
         op.drop_column("payments", name)
     op.drop_constraint(op.f("uq_payments_public_id"), "payments", type_="unique")
     op.drop_column("payments", "public_id")

@@ -17,7 +17,7 @@ from sandbox import ids
 from sandbox.edge import Edge
 from sandbox.faults import Fault, Faults
 from sandbox.store import Stored
-from sandbox.stripe import account, checkout, gate, lists, objects
+from sandbox.stripe import account, checkout, domains, gate, intents, lists, objects
 from sandbox.stripe.books import (
     BALANCE,
     CHARGE,
@@ -30,7 +30,6 @@ from sandbox.stripe.books import (
     request_key,
 )
 from sandbox.stripe.cards import BAD, GOOD, Card
-from sandbox.stripe.currencies import check_currency, check_total
 from sandbox.stripe.params import check
 from sandbox.stripe.wire import ApiError, Tree, missing
 from sandbox.stripe.world import World
@@ -39,22 +38,11 @@ from sandbox.webhooks import ENABLED_EVENTS, Webhooks
 Body = dict[str, Any]
 # How long an idempotency key is remembered, by the sandbox's clock.
 KEY_SECONDS = 24 * 60 * 60
-_INTENT_PARAMETERS = {
-    "allowed_payment_method_types",
-    "amount",
-    "automatic_payment_methods",
-    "currency",
-    "description",
-    "expand",
-    "metadata",
-    "receipt_email",
-    "statement_descriptor",
-    "statement_descriptor_suffix",
-}
 _TEST_METHODS = {
     "pm_card_visa": GOOD,
     "pm_card_mastercard": "5555555555554444",
     "pm_card_chargeDeclined": BAD,
+    "pm_card_authenticationRequired": "4000002500003155",
 }
 
 
@@ -133,6 +121,7 @@ class StripeApi:
                 self.retrieve(BALANCE),
             ),
             ("GET", "webhook_endpoints", t.WebhookEndpointListParams, self.list_endpoints),
+            *domains.table(self.world),
         ]
 
     # The way of every request
@@ -348,21 +337,8 @@ class StripeApi:
         session = self.world.get(SESSION, session_id, "session")
         return self._shown(self.world.expire(session).body, params)
 
-    def create_intent(self, params: Body) -> Body | Answer:
-        for name in params.keys() - _INTENT_PARAMETERS:
-            raise checkout.not_imitated(name)
-        currency = check_currency(params["currency"], "currency")
-        check_total(params["amount"], currency, "amount")
-        values = {name: value for name, value in params.items() if name != "expand"}
-        values["currency"] = currency
-        values["metadata"] = checkout.check_metadata(params.get("metadata"), "metadata")
-        if "automatic_payment_methods" in values:
-            values["automatic_payment_methods"] = {
-                "allow_redirects": "always",
-                **values["automatic_payment_methods"],
-            }
-        values["payment_method_types"] = params.get("allowed_payment_method_types") or ["card", "sepa_debit"]
-        return self._shown(self.world.open_intent(values, {}).body, params)
+    def create_intent(self, params: Body) -> Body:
+        return self._shown(self.world.open_intent(intents.values(params), {}).body, params)
 
     def confirm_intent(self, params: Body, intent_id: str) -> Body | Answer:
         intent = self.world.get(INTENT, intent_id, "intent")

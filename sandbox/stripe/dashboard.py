@@ -14,6 +14,7 @@ from sandbox.stripe.world import World
 
 Body = dict[str, Any]
 
+WALLETS = ("apple_pay", "google_pay")
 PLACEHOLDER = "{CHECKOUT_SESSION_ID}"
 _TAMPERED = ("amount_minor", "currency", "reference", "account", "livemode")
 
@@ -74,14 +75,19 @@ class StripeDashboard:
     # Each action is given the payment and the request, and may return more to show.
 
     def _do_pay(self, payment: Stored, request: Body) -> None:
-        """`card`: one of the test cards. `force`: also an expired session, as money comes late."""
+        """`card`: one of the test cards; `wallet`: what it is in. `force`: also what is over already."""
         card = Card(str(request.get("card") or cards.GOOD).replace(" ", ""))
+        wallet = _wallet(request)
         if payment.kind == INTENT:
-            decline = self._world.pay_intent(payment, card, authenticated=True)
+            if request.get("force") and payment.body["status"] == "canceled":
+                self._world.reopen_intent(payment)
+            decline = self._world.pay_intent(payment, card, authenticated=True, wallet=wallet)
         else:
             if request.get("force") and payment.body["status"] == "expired":
                 self._world.reopen(payment)
-            decline = self._world.pay_session(payment, card, name="Sandbox Buyer", authenticated=True)
+            decline = self._world.pay_session(
+                payment, card, name="Sandbox Buyer", authenticated=True, wallet=wallet
+            )
         if decline:
             raise Conflict(decline.message)
 
@@ -118,8 +124,10 @@ class StripeDashboard:
 
     def _do_expire(self, payment: Stored, request: Body) -> None:
         if payment.kind == INTENT:
-            raise BadRequest("A PaymentIntent does not expire; cancel it.")
-        self._world.expire(payment)
+            # It has no end of its own; this is Stripe ending it, as it does now and then.
+            self._world.cancel_intent(payment, "automatic")
+        else:
+            self._world.expire(payment)
 
     def _do_refund(self, payment: Stored, request: Body) -> Body:
         values = {"reason": "requested_by_customer", "metadata": {}}
@@ -242,7 +250,7 @@ ACTIONS = (
     "tamper",
 )
 _MORE = {
-    "pay": {"card", "force"},
+    "pay": {"card", "force", "wallet"},
     "refund": {"amount_minor"},
     "inquiry": {"amount_minor"},
     "dispute": {"amount_minor"},
@@ -255,6 +263,14 @@ def substituted(url: str | None, session_id: str) -> str | None:
     if url is None:
         return None
     return url.replace(PLACEHOLDER, session_id).replace(quote(PLACEHOLDER), session_id)
+
+
+def _wallet(request: Body) -> str:
+    """The wallet that the card is in; "" for a plain card."""
+    wallet = request.get("wallet", "none")
+    if wallet not in ("none", *WALLETS):
+        raise BadRequest(f"wallet must be one of none, {', '.join(WALLETS)}.")
+    return "" if wallet == "none" else str(wallet)
 
 
 def _amount(request: Body) -> int | None:

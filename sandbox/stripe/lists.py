@@ -27,6 +27,7 @@ _CLASSES: dict[str, type] = {
     "item": stripe.LineItem,
     "price": stripe.Price,
     "webhook_endpoint": stripe.WebhookEndpoint,
+    "payment_method_domain": stripe.PaymentMethodDomain,
 }
 _DEEPEST = 4
 _COMPARE = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}

@@ -238,8 +238,13 @@ def billing_details(name: str | None, email: str | None) -> Body:
     return {"address": dict(ADDRESS), "email": email, "name": name, "phone": None, "tax_id": None}
 
 
-def payment_method(kind: str, card: Card | None, billing: Body, now: int) -> Body:
-    """A card, or a SEPA debit mandate where `card` is None."""
+def wallet(kind: str, card: Card) -> Body | None:
+    """What Stripe says of the wallet that a card was in; None of a card by itself."""
+    return {"type": kind, kind: {}, "dynamic_last4": card.last4} if kind else None
+
+
+def payment_method(kind: str, card: Card | None, billing: Body, now: int, wallet_kind: str = "") -> Body:
+    """A card, alone or in a wallet, or a SEPA debit mandate where `card` is None."""
     body: Body = {
         "id": ids.new("pm"),
         "object": "payment_method",
@@ -270,7 +275,7 @@ def payment_method(kind: str, card: Card | None, billing: Body, now: int) -> Bod
         "networks": {"available": [card.brand], "preferred": None},
         "regulated_status": "unregulated",
         "three_d_secure_usage": {"supported": True},
-        "wallet": None,
+        "wallet": wallet(wallet_kind, card),
     }
     return body | {"card": details}
 
@@ -361,7 +366,8 @@ def _charged_method(intent: Body, method: Body, card: Card | None) -> Body:
         "overcapture": {"maximum_amount_capturable": intent["amount"], "status": "unavailable"},
         "regulated_status": "unregulated",
         "three_d_secure": None,
-        "wallet": None,
+        # A charge is paid with the method as it is.
+        "wallet": method["card"]["wallet"],
     }
     return {"card": details, "type": "card"}
 
@@ -493,4 +499,23 @@ def event(kind: str, body: Body, before: Body | None, key: str | None, now: int)
         "pending_webhooks": 0,
         "request": {"id": ids.new("req", 14) if key else None, "idempotency_key": key},
         "type": kind,
+    }
+
+
+def payment_method_domain(domain: str, enabled: bool, reachable: bool, now: int) -> Body:
+    """A host on which wallets' buttons may stand; Apple Pay's only where Apple could look at it."""
+    inactive = {
+        "status": "inactive",
+        "status_details": {"error_message": f"The domain {domain} could not be reached over https."},
+    }
+    others = ("amazon_pay", "google_pay", "klarna", "link", "paypal")
+    return {
+        "id": ids.new("pmd"),
+        "object": "payment_method_domain",
+        **{name: {"status": "active"} for name in others},
+        "apple_pay": {"status": "active"} if reachable else inactive,
+        "created": now,
+        "domain_name": domain,
+        "enabled": enabled,
+        "livemode": False,
     }

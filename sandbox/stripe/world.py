@@ -12,7 +12,7 @@ from sandbox.clock import Clock
 from sandbox.store import Store, Stored
 from sandbox.stripe import objects
 from sandbox.stripe.books import CHARGE, INTENT, METHOD, SESSION, Body, Impossible
-from sandbox.stripe.cards import AUTHENTICATION_FAILED, DEBIT_FAILED, Card, Decline, Fate
+from sandbox.stripe.cards import AUTHENTICATION_FAILED, DEBIT_FAILED, GOOD, Card, Decline, Fate
 from sandbox.stripe.reversals import Reversals
 
 _PAYABLE = ("requires_payment_method", "requires_confirmation", "requires_action")
@@ -66,8 +66,9 @@ class World(Reversals):
         name: str = "",
         email: str = "",
         authenticated: bool = False,
+        wallet: str = "",
     ) -> Decline | None:
-        """The buyer confirms with a card, or with a bank debit where `card` is None.
+        """The buyer confirms with a card, in a `wallet` or not, or with a bank debit where `card` is None.
 
         Returns why it was declined. The session then stays open; it stays open, too, while the card waits
         for authentication (the PaymentIntent is then `requires_action`).
@@ -82,7 +83,9 @@ class World(Reversals):
             self._complete(session, "no_payment_required")
             return None
         intent = self._session_intent(session)
-        decline = self.pay_intent(intent, card, name=name, email=email, authenticated=authenticated)
+        decline = self.pay_intent(
+            intent, card, name=name, email=email, authenticated=authenticated, wallet=wallet
+        )
         if intent.body["status"] in ("succeeded", "processing"):
             self._complete(session, "paid" if intent.body["status"] == "succeeded" else "unpaid")
             self._after_success(intent)
@@ -98,9 +101,12 @@ class World(Reversals):
         """Fate's privilege: an expired session is open again, so that money can come late."""
         session.body["status"] = "open"
         if session.body["payment_intent"]:
-            intent = self.get(INTENT, session.body["payment_intent"])
-            intent.body.update(status="requires_payment_method", canceled_at=None, cancellation_reason=None)
-            self.store.save(intent)
+            self.reopen_intent(self.get(INTENT, session.body["payment_intent"]))
+
+    def reopen_intent(self, intent: Stored) -> None:
+        """Fate's privilege over an intent: one that was cancelled can be paid."""
+        intent.body.update(status="requires_payment_method", canceled_at=None, cancellation_reason=None)
+        self.store.save(intent)
 
     def _customer(self, body: Body, name: str, email: str) -> Body:
         return {
@@ -147,8 +153,13 @@ class World(Reversals):
         name: str = "",
         email: str = "",
         authenticated: bool = False,
+        wallet: str = "",
     ) -> Decline | None:
-        """One attempt. Returns why it failed; the PaymentIntent then waits for another method."""
+        """One attempt. Returns why it failed; the PaymentIntent then waits for another method.
+
+        `card` None is a way to pay that takes time: a bank debit, or, where an intent takes cards only, one
+        whose bank does not answer at once.
+        """
         if intent.body["status"] not in (
             "requires_payment_method",
             "requires_confirmation",
@@ -158,12 +169,15 @@ class World(Reversals):
                 f"You cannot confirm this PaymentIntent because it has a status of {intent.body['status']}.",
                 code="payment_intent_unexpected_state",
             )
+        slow = card is None
+        if card is None and "sepa_debit" not in intent.body["payment_method_types"]:
+            card = Card(GOOD)
         kind = "sepa_debit" if card is None else "card"
         billing = objects.billing_details(name or None, email or None)
-        method = objects.payment_method(kind, card, billing, self.now())
+        method = objects.payment_method(kind, card, billing, self.now(), wallet)
         self.store.add(METHOD, method)
-        if card is None:
-            self._start_debit(intent, method)
+        if card is None or slow:
+            self._start_slowly(intent, method, card)
             return None
         if card.decline:
             self._fail(intent, method, card, card.decline)
@@ -203,6 +217,11 @@ class World(Reversals):
                 code="payment_intent_unexpected_state",
             )
         processing = intent.body["status"] == "processing"
+        if processing and self._charge_kind(intent) == "card":
+            raise Impossible(
+                "You cannot cancel this PaymentIntent because its payment method is still processing.",
+                code="payment_intent_unexpected_state",
+            )
         self._set(
             intent,
             "payment_intent.canceled",
@@ -239,11 +258,15 @@ class World(Reversals):
                 self.store.save(session)
             self._emit(f"checkout.session.async_payment_{'succeeded' if paid else 'failed'}", session.body)
 
+    def _charge_kind(self, intent: Stored) -> str:
+        charge = self.get(CHARGE, intent.body["latest_charge"])
+        return str(charge.body["payment_method_details"]["type"])
+
     def _sessions_of(self, intent: Stored) -> list[Stored]:
         return self.store.select(SESSION, "payment_intent = ?", [intent.id])
 
-    def _start_debit(self, intent: Stored, method: Body) -> None:
-        charge = objects.charge(intent.body, method, None, self.now())
+    def _start_slowly(self, intent: Stored, method: Body, card: Card | None) -> None:
+        charge = objects.charge(intent.body, method, card, self.now())
         self.store.add(CHARGE, charge, {"fate": Fate.OK.value})
         self._emit("charge.pending", charge)
         self._set(

@@ -4,13 +4,17 @@
 
 (() => {
   const order = document.getElementById("order");
-  const clock = document.querySelector(".countdown");
   // By the server's clock at the time of rendering: a phone's own may be wrong.
-  const end = clock ? performance.now() + Number(clock.dataset.seconds) * 1000 : 0;
+  const clocks = [...document.querySelectorAll(".countdown")].map((clock) => ({
+    clock,
+    end: performance.now() + Number(clock.dataset.seconds) * 1000,
+  }));
+  const pace = Number(order.dataset.pace ?? 0) * 1000;
   let asked = 0;
 
   // Every 2 seconds (and a little: the server asks at most every 2) for the first 20, every 5 for the next minute, then every 30.
-  const pause = () => (asked < 10 ? 2100 : asked < 22 ? 5000 : 30000);
+  // While a code is shown, as often as the page says.
+  const pause = () => pace || (asked < 10 ? 2100 : asked < 22 ? 5000 : 30000);
 
   // Somebody who is typing a corrected address is not interrupted.
   const busy = () => document.activeElement?.closest("form")?.matches(".row-form") ?? false;
@@ -30,13 +34,15 @@
   }
 
   function tick() {
-    const left = Math.max(0, Math.round((end - performance.now()) / 1000));
-    const minutes = Math.floor(left / 60);
-    clock.hidden = left > 6 * 3600;
-    clock.textContent = left ? `${minutes}:${String(left % 60).padStart(2, "0")} left` : "time is up";
+    for (const { clock, end } of clocks) {
+      const left = Math.max(0, Math.round((end - performance.now()) / 1000));
+      const minutes = Math.floor(left / 60);
+      clock.hidden = left > 6 * 3600;
+      clock.textContent = left ? `${minutes}:${String(left % 60).padStart(2, "0")} left` : "time is up";
+    }
   }
 
-  if (clock) {
+  if (clocks.length) {
     tick();
     setInterval(tick, 1000);
   }

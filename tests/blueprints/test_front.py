@@ -230,6 +230,23 @@ def test_a_name_in_other_letters_is_ours_as_browsers_write_it(deployed: Fronted)
     assert deployed.get("/").location == "https://kasse.xn--mnchen-3ya.example/"
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_program_is_led_nowhere(deployed: Fronted, method: str) -> None:
+    """It would bring its token along."""
+    sent = {"headers": {"Authorization": "Bearer x"}, "method": method}
+    front(deployed, x_forwarded_proto="http")
+    clear = deployed.open("/api/v1/keys", **sent)
+    assert (clear.status_code, clear.get_json()["code"]) == (403, "not_encrypted")
+    assert HOME in clear.get_json()["detail"]
+    front(deployed, host="other.example.org")
+    elsewhere = deployed.open("/api/v1/keys", **sent)
+    assert (elsewhere.status_code, elsewhere.get_json()["code"]) == (421, "wrong_host")
+    assert "Location" not in clear.headers
+    assert "Location" not in elsewhere.headers
+    front(deployed)
+    assert deployed.open("/api/v1/keys", **sent).get_json()["code"] == "token_invalid"
+
+
 @pytest.mark.parametrize(
     ("development", "url", "host", "status"),
     [

@@ -39,10 +39,10 @@ def test_a_child_is_entered_and_withdrawn(house: House, visit: Visit) -> None:
     parent.page.get_by_label("I am a parent or guardian, and I agree").check()
     parent.press("Enter and pay")
     parent.pay()
-    parent.see("You’re going to Harbour Open: Karate for Everyone")
+    parent.see("Tiago Teen is entered")
     expect(parent.page.locator(".admit-holder")).to_have_text("Tiago Teen")
     parent.look("order-entered")
-    house.mail("buyer@example.org", "ticket")
+    house.mail("buyer@example.org", "entry")
 
     parent.go("/account/entries")
     parent.look("entries")

@@ -7,6 +7,7 @@ import re
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -114,9 +115,38 @@ def _buy(instance: Instance, number: int, dice: random.Random) -> None:
     session = _session_of(instance, browser, answer)
     if session is None or dice.random() < 0.1:
         return
+    if session["provider"] == "stripe" and number % 4 == 0:
+        _by_wallet(instance, browser, session, comes_back=dice.random() < 0.5)
+        return
     instance.control(f"payments/{session['id']}", {"do": "pay"})
     if dice.random() < 0.5:
         _patiently(browser, "GET", session["success_url"])
+
+
+def _by_wallet(
+    instance: Instance, browser: requests.Session, session: dict[str, Any], *, comes_back: bool
+) -> None:
+    """The same order by a wallet's button on our own page: the session is closed, and an intent opened."""
+    order = _page(session)
+    html = _patiently(browser, "GET", order).text
+    token = re.search(r'name="csrf_token" value="([^"]+)"', html)
+    fields = {"csrf_token": token[1] if token else "", "provider": "stripe", "method": "apple_pay"}
+    where = _patiently(browser, "POST", f"{order}/pay", data=fields).headers.get("Location", "")
+    ends = time.monotonic() + PATIENCE
+    while f"{instance.web}/pay/wallet/" not in where and time.monotonic() < ends:
+        time.sleep(1)
+        html = _patiently(browser, "GET", order).text
+        link = re.search(rf'href="({re.escape(instance.web)}/pay/wallet/[^"]+)"', html)
+        where = link[1] if link else ""
+    reference = where.removeprefix(f"{instance.web}/pay/wallet/").partition("/")[0]
+    known = instance.control("payments")
+    intent = next((one for one in known if reference and one["reference"] == reference), None)
+    if intent is None:
+        # The session was paid, or is not closed yet: there is nothing else to pay.
+        return
+    instance.control(f"payments/{intent['id']}", {"do": "pay", "wallet": "apple_pay"})
+    if comes_back:
+        _patiently(browser, "GET", f"{where}/done?payment_intent={intent['id']}")
 
 
 def _session_of(
@@ -162,8 +192,8 @@ def _heal(instance: Instance, outcome: Outcome) -> None:
     began = time.monotonic()
     while time.monotonic() - began < 240:
         paid = [p for p in _payments(instance) if p["status"] == "paid"]
-        mailed = _ticket_mails(instance)
-        if all(_code(p) in mailed and _status(p).get("state") == "completed" for p in paid):
+        mailed, status = _ticket_mails(instance), _statuses(instance)
+        if all(_code(p) in mailed and status(p).get("state") == "completed" for p in paid):
             break
         time.sleep(2)
     outcome.healed_after = round(time.monotonic() - began, 1)
@@ -178,11 +208,20 @@ def _code(payment: dict[str, Any]) -> str:
     return str(payment["reference"]).rsplit("-", 1)[0]
 
 
-def _status(payment: dict[str, Any]) -> dict[str, Any]:
-    """The order's JSON, whose address is in the provider's success address."""
-    address = payment["success_url"].split("?")[0].replace("/pay/success/", "/o/")
-    answer = _patiently(requests.Session(), "GET", f"{address}.json")
-    return dict(answer.json()) if answer.ok else {}
+def _page(payment: dict[str, Any]) -> str:
+    """The order's page, whose address is in the provider's success address; "" where there is none."""
+    return str(payment["success_url"] or "").split("?")[0].replace("/pay/success/", "/o/")
+
+
+def _statuses(instance: Instance) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """What gives the JSON of a payment's order. Each order had a session first, which knows its page."""
+    pages = {_code(payment): _page(payment) for payment in _payments(instance) if payment["success_url"]}
+
+    def status(payment: dict[str, Any]) -> dict[str, Any]:
+        answer = _patiently(requests.Session(), "GET", f"{pages[_code(payment)]}.json")
+        return dict(answer.json()) if answer.ok else {}
+
+    return status
 
 
 def _ticket_mails(instance: Instance) -> dict[str, list[str]]:
@@ -196,14 +235,14 @@ def _ticket_mails(instance: Instance) -> dict[str, list[str]]:
 
 
 def _compare(instance: Instance, outcome: Outcome) -> None:
-    mails = _ticket_mails(instance)
+    mails, status = _ticket_mails(instance), _statuses(instance)
     orders: Counter[str] = Counter()
     for payment in _payments(instance):
         if payment["status"] != "paid":
             outcome.unpaid += 1
             continue
         outcome.paid += 1
-        told = _status(payment)
+        told = status(payment)
         code = _code(payment)
         orders[code] += 1
         if told.get("state") != "completed":

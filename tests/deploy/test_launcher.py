@@ -123,6 +123,7 @@ def test_without_keys_the_sandbox_is_used(home: Home) -> None:
         "cc_classic_kassa_sandbox",
         "http://127.0.0.1:8301/sumup",
     )
+    assert (env["KASPI_MODE"], env["KASPI_API_BASE"]) == ("r1", "http://127.0.0.1:8301/kaspi")
     assert (env["MAIL_SERVER"], env["MAIL_PORT"]) == ("127.0.0.1", env["SANDBOX_SMTP_PORT"])
     assert (env["KASSA_ENV"], env["PUBLIC_URL"]) == ("development", "http://localhost:8300")
 
@@ -145,6 +146,14 @@ def test_the_sandbox_s_sumup_is_not_mixed_with_one_s_own_or_live_money(
     env = Instance(home, mine).resolve({})
     assert "SUMUP_API_BASE" not in env
     assert "kassa_sandbox" not in env.get("SUMUP_API_KEY", "") + env.get("SUMUP_CLIENT_SECRET", "")
+
+
+@pytest.mark.parametrize("mine", [{"KASPI_MODE": "manual"}, {"STRIPE_SECRET_KEY": "sk_live_mine"}])
+def test_the_sandbox_s_kaspi_is_not_mixed_with_one_s_own_or_live_money(
+    home: Home, mine: dict[str, str]
+) -> None:
+    env = Instance(home, mine).resolve({})
+    assert "KASPI_API_BASE" not in env and "KASPI_DEVICE_TOKEN" not in env
 
 
 # --- what it cannot do

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from datetime import date
 from functools import partial
+from typing import Any
 
 from sqlalchemy import select
 
 from domain.errors import DomainError
 from domain.ledger import agents
-from domain.orders import managing, placing, top_ups
+from domain.orders import entries, managing, placing, top_ups
 from domain.payments import reconciling, settling, starting
+from domain.people import athletes
 from extensions import db
-from models import Agent, Event, Order, PaymentState, User
+from models import Agent, Event, Order, PaymentState, TicketType, User
 from tests.simulation import doors
 from tests.simulation.scripts import script
 from tests.simulation.steps import Case, Steps, cancel, open_doors, surely
@@ -79,6 +82,7 @@ def begin(world: World, number: int) -> Life:
         (agent_user, 10),
         (lost_start, 6),
         (reviewed, 14),
+        (entrant, 16),
     )
     kind = world.rng.choices([kind for kind, _ in kinds], [weight for _, weight in kinds])[0]
     world.coverage.note("life", kind.__name__)
@@ -93,6 +97,10 @@ def guest(world: World, number: int) -> Life:
     form = _form(world, number, "guest", world.rng.randint(1, 3))
     case = yield from _ordered(world, form.send)
     if case is not None:
+        if form.provider == "stripe" and number % 3 == 1:
+            # By a wallet's button on our own page: the session is closed, and an intent takes its place.
+            by_button = partial(_pay_again, case, "stripe", "apple_pay")
+            case.session = (yield Act("pay by a wallet's button", by_button)).value or ""
         yield from _pay(world, case)
         yield from _afterwards(world, case)
 
@@ -203,6 +211,86 @@ def reviewed(world: World, number: int) -> Life:
     yield from open_doors(world, case, 1)
 
 
+# --- Entrants -------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Entry:
+    """What a member chose in a category's entry form. Sending it again is the same entry."""
+
+    user_id: int
+    type_id: int
+    athlete: str
+    provider: str
+    ways: tuple[str, ...]
+    token: str
+    agrees: bool
+
+    def send(self) -> Case:
+        user = db.session.get_one(User, self.user_id)
+        made = entries.enter(
+            db.session.get_one(TicketType, self.type_id),
+            athletes.find(user, self.athlete),
+            user,
+            provider=self.provider,
+            consent=athletes.consent_hash() if self.agrees else None,
+            form_token=self.token,
+            client_address="192.0.2.7",
+        )
+        participant = made.public_id
+        case = _onward(made.order, user_id=self.user_id, ways=self.ways)
+        case.entry = participant
+        return case
+
+
+def entrant(world: World, number: int) -> Life:
+    """A member who enters an athlete, pays or not, and may withdraw the entry, and enter anew."""
+    event_id, kinds = world.pick_tournament()
+    user_id, ways = world.rng.choice(world.member_ids), world.ways[event_id]
+    values = {
+        "name": f"Athlete {number}",
+        "birth_date": date(world.rng.choice((1990, 1990, 1990, 2019)), 3, 1),
+        "weight_g": world.rng.randint(50, 110) * 1000,
+    }
+    kept: Result = Result(died="not yet")
+    for _ in range(3):
+        kept = yield Act("keep an athlete", partial(_keep, user_id, values))
+        if kept.value:
+            break
+    if not kept.value:
+        return
+    type_id, agrees = world.rng.choices(kinds, (6, 2, 2))[0], world.rng.random() < 0.7
+    for attempt in range(2):
+        token = f"entry-{world.seed}-{number}-{attempt}"
+        entry = Entry(user_id, type_id, kept.value, world.rng.choice(ways), ways, token, agrees)
+        case = yield from _ordered(world, entry.send)
+        if case is None:
+            world.coverage.note("entry", "refused")
+            return
+        world.coverage.note("entry", "free" if type_id == kinds[-1] else "with a fee")
+        if type_id != kinds[-1] and world.rng.random() < 0.85:
+            yield from _pay(world, case)
+        yield from _afterwards(world, case)
+        if world.rng.random() < 0.6:
+            return
+        withdrawn = yield Act("withdraw the entry", partial(_withdraw, case))
+        if withdrawn.value is None:
+            return
+        world.coverage.note("entry", f"withdrawn when {withdrawn.value}")
+
+
+def _keep(user_id: int, values: dict[str, Any]) -> str:
+    return athletes.add(db.session.get_one(User, user_id), values).public_id
+
+
+def _withdraw(case: Case) -> str:
+    """What the entry was before it was withdrawn."""
+    found = entries.find(db.session.get_one(User, case.user_id or 0), case.entry)
+    before = found.state.value
+    entries.withdraw(found, actor_id=case.user_id or 0, door="order_page")
+    return before
+
+
 _AFTER_A_LOST_START = {
     "stripe": ("pay", "pay_later", "nothing", "tamper", "fail"),
     "sumup": ("pay", "pay", "nothing", "tamper", "decline", "expire"),
@@ -249,8 +337,8 @@ def _by_token(form: Form) -> Case | None:
     return None if order is None else Case(order.id, order.code, order.secret, form.user_id, ways=form.ways)
 
 
-def _pay_again(case: Case, provider: str) -> str:
-    payment = managing.pay_again(case.order_id, provider, payer_id=case.user_id)
+def _pay_again(case: Case, provider: str, method: str = "") -> str:
+    payment = managing.pay_again(case.order_id, provider, payer_id=case.user_id, method=method)
     return payment.provider_id or "" if payment is not None and payment.state is PaymentState.OPEN else ""
 
 

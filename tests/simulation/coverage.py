@@ -71,6 +71,8 @@ AT_SUMUP = (
     *("pay", "decline", "expire", "refund", "refund_fail"),
     *("dispute", "dispute_won", "dispute_lost", "tamper"),
 )
+# And of a payment that a wallet's button makes.
+AT_AN_INTENT = ("pay", "decline", "pay_later", "complete_later", "expire", "refund")
 # How a payment at SumUp can go.
 _SUMUP_WAYS = {
     PaymentState.CREATED: (PaymentState.OPEN, PaymentState.PAID, PaymentState.FAILED),
@@ -85,6 +87,8 @@ _SUMUP_WAYS = {
 }
 # What organisers do with their accounts, and what is done to them.
 ORGANISERS = ("connect", "another", "disconnect", "revoke", "revoke_access", "options")
+# What becomes of entries in tournaments.
+ENTRIES = ("with a fee", "free", "refused", "withdrawn when PENDING", "withdrawn when PAID")
 FALSE_RINGS = ("unknown checkout", "unknown type", "no JSON", "no object", "nothing changed")
 # Where processes can die: around each provider call, each letter, and each commit of these functions.
 _CALLS = (
@@ -102,6 +106,8 @@ _COMMITS = (
     "orders.event_cancellation.refund_everybody",
     "catalogue.events.cancel_event",
     "payments.incident_decisions.resolve",
+    "payments.webhooks._act_on",
+    "payments.webhooks._failed",
     "payments.webhooks._remember",
     "payments.webhooks._signed",
     "sweep.lanes.claim",
@@ -111,6 +117,7 @@ _COMMITS = (
     "sweep.account_history._let_go",
     "sweep.account_history._move",
     "payments.never_opened._write",
+    "orders.entries.withdraw",
     "orders.placing._once",
     "orders.managing.cancel",
     "orders.managing.correct_email",
@@ -121,8 +128,10 @@ _COMMITS = (
     "post.outbox._sent",
     "payments.reconciling.returned",
     "payments.settling.give_up",
+    "sweep.digests.raise_dead_rings",
     "sweep.digests.raise_expired",
     "sweep.digests.raise_stuck",
+    "people.athletes.add",
     "payments.settling.override",
     "payments.settling.settle",
     "payments.settling.unanswered",
@@ -144,6 +153,8 @@ _COMMITS = (
 _SELDOM = (
     *(
         "row_by_row.do",
+        "orders.entries.enter",
+        "orders.managing.withdraw",
         "payments.replacements.begin",
         "payments.replacements._tell_now",
         "sweep.account_history._tell_behind",
@@ -209,11 +220,13 @@ class Coverage:
             "fault": list(FAULTS),
             "at provider": list(AT_PROVIDER),
             "at sumup": list(AT_SUMUP),
+            "at an intent": list(AT_AN_INTENT),
             "sumup transition": [
                 _words((before, after)) for before, nexts in _SUMUP_WAYS.items() for after in nexts
             ],
             "organiser": list(ORGANISERS),
             "false ring": list(FALSE_RINGS),
+            "entry": list(ENTRIES),
             "cancelled event": ["with refunds", "without refunds", "refunded later"],
             "outage": ["http_500", "timeout_before", "http_429"],
             "point": [point for point in DEATH_POINTS if not point.startswith(_SELDOM)],

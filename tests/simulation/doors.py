@@ -61,7 +61,7 @@ def told_on_return(session: str) -> str:
 
 def provider_of(session: str) -> str:
     """Whose an id of a payment is."""
-    return "stripe" if session.startswith("cs_") else "sumup"
+    return "stripe" if session.startswith(("cs_", "pi_")) else "sumup"
 
 
 def recheck(payment_id: int, actor_id: int) -> str:

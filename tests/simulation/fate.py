@@ -20,7 +20,7 @@ from tests.support.sandbox import Sandbox
 
 # The parts of the providers' APIs that Kassa uses; the simulation's own reading of the books is never
 # disturbed.
-_API = "^/(stripe/v1/(checkout|refunds|disputes)|sumup/(v|token))"
+_API = "^/(stripe/v1/(checkout|payment_intents|refunds|disputes)|sumup/(v|token))"
 _OPENS = {"stripe": "^/stripe/v1/checkout/sessions$", "sumup": "^/sumup/v0.1/checkouts$"}
 _WEATHERS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("timeout_before", {}),
@@ -132,6 +132,8 @@ class Fate(Story):
             return False
         sumup = doors.provider_of(provider_id) == "sumup"
         self.coverage.note("at sumup" if sumup else "at provider", do)
+        if provider_id.startswith("pi_"):
+            self.coverage.note("at an intent", do)
         if do in ("dispute", "inquiry") and provider_id not in self.disputed:
             self.disputed.append(provider_id)
         elif do in ("dispute_won", "dispute_lost"):

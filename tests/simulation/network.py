@@ -26,6 +26,7 @@ _WANTED = (
     "checkout.session.async_payment_succeeded",
     "checkout.session.async_payment_failed",
     "payment_intent.payment_failed",
+    "payment_intent.succeeded",
     "charge.refunded",
     "charge.dispute.created",
     "charge.dispute.closed",

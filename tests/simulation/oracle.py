@@ -17,6 +17,7 @@ from domain.ledger import transfers
 from domain.office import invariants
 from extensions import db
 from models import (
+    ADMISSIONS,
     PAYMENT_ACTIVE,
     Event,
     HoldState,
@@ -27,6 +28,8 @@ from models import (
     OrderLine,
     OrderState,
     OutboxMail,
+    Participant,
+    ParticipantState,
     Payment,
     PaymentState,
     Refund,
@@ -126,7 +129,7 @@ def judge(world: World) -> None:
             _cancelled_is_refunded,
         ):
             wrong += question(world, books)
-        for other in (_keys_are_ours, _tampered, _suspense, _wallets, _stock, _mail, _rings):
+        for other in (_keys_are_ours, _tampered, _suspense, _wallets, _stock, _entries, _mail, _rings):
             wrong += other(world)
         db.session.rollback()
     if wrong:
@@ -134,8 +137,10 @@ def judge(world: World) -> None:
 
 
 def _books(world: World) -> dict[str, Books]:
-    """The provider's own books by session id."""
-    sessions = {s["payment_intent"]: s["id"] for s in world.network.all_of("checkout/sessions")}
+    """The provider's own books by the id of a payment: a session's, or an intent's that no session made."""
+    made_by = {s["payment_intent"]: s["id"] for s in world.network.all_of("checkout/sessions")}
+    intents = [i["id"] for i in world.network.all_of("payment_intents")]
+    sessions = {intent: made_by.get(intent, intent) for intent in intents}
     books: dict[str, Books] = defaultdict(Books)
     for charge in world.network.all_of("charges"):
         if charge["status"] == "succeeded":
@@ -223,7 +228,7 @@ def _goods_are_paid(world: World, books: dict[str, Books]) -> Iterator[str]:
             yield f"{order.code} has its goods for two payments."
         if has_goods and order.total_minor and not bought:
             yield f"{order.code} has goods, and no payment bought them."
-        quantity = sum(line.quantity for line in order.lines if line.kind is LineKind.TICKET)
+        quantity = sum(line.quantity for line in order.lines if line.kind in ADMISSIONS)
         if issued[order.id] not in (0, quantity):
             yield f"{order.code} is of {quantity} tickets, and {issued[order.id]} were issued."
         if bought and quantity and issued[order.id] != quantity:
@@ -284,7 +289,7 @@ def _goods_minor() -> Counter[int]:
     prices = select(Ticket.order_id, TicketType.price_minor).join(TicketType)
     for order_id, minor in db.session.execute(prices):
         goods[order_id] += minor
-    for line in db.session.scalars(select(OrderLine).where(OrderLine.kind != LineKind.TICKET)):
+    for line in db.session.scalars(select(OrderLine).where(OrderLine.kind.not_in(ADMISSIONS))):
         goods[line.order_id] += line.quantity * line.unit_minor
     return goods
 
@@ -314,12 +319,16 @@ def _cancelled_is_refunded(world: World, books: dict[str, Books]) -> Iterator[st
 
 
 def _keys_are_ours(world: World) -> Iterator[str]:
-    """Each attempt has one session at the provider, and each refund made by us has its intent here."""
-    sessions = Counter(s["client_reference_id"] for s in world.network.all_of("checkout/sessions"))
+    """Each attempt has one payment at the provider, and each refund made by us has its intent here."""
+    made = world.network.all_of("checkout/sessions")
+    sessions = Counter(session["client_reference_id"] for session in made)
+    of_sessions = {session["payment_intent"] for session in made}
+    intents = [i for i in world.network.all_of("payment_intents") if i["id"] not in of_sessions]
+    sessions += Counter(intent["metadata"]["reference"] for intent in intents)
     sessions += Counter(checkout["reference"] for checkout in _checkouts(world))
     for payment in _outside_payments():
         if sessions[payment.reference] > 1:
-            yield f"{payment.reference} has {sessions[payment.reference]} sessions."
+            yield f"{payment.reference} is at the provider {sessions[payment.reference]} times."
     ours = set(db.session.scalars(select(Refund.idempotency_key)))
     for refund in world.network.all_of("refunds"):
         key = refund["metadata"].get("refund")
@@ -435,6 +444,21 @@ def _stock(world: World) -> Iterator[str]:
     held = select(Order).where(Order.stock_state == StockState.HELD, Order.state != OrderState.REVIEW)
     for order in db.session.scalars(held):
         yield f"{order.code} is {order.state} and still holds stock."
+
+
+def _entries(world: World) -> Iterator[str]:
+    """Who is paid for has a place, nobody else has or holds one, and each place is the athlete's own."""
+    for kind in db.session.scalars(select(TicketType).where(TicketType.category.has())):
+        entered = db.session.scalars(select(Participant).where(Participant.ticket_type_id == kind.id)).all()
+        paid = [one for one in entered if one.state is ParticipantState.PAID]
+        if kind.sold != len(paid):
+            yield f"Category {kind.id}: {kind.sold} places are sold, and {len(paid)} entries paid for."
+        for one in entered:
+            holds = one.order.stock_state is StockState.HELD and one.order.state is not OrderState.REVIEW
+            if holds and one.state is ParticipantState.WITHDRAWN:
+                yield f"{one.order.code} is withdrawn, and still holds its place."
+            if any(ticket.holder != one.athlete.name for ticket in one.order.tickets):
+                yield f"{one.order.code} is of {one.athlete.name}, and its ticket of somebody else."
 
 
 # --- Mail and rings -------------------------------------------------------------------------------------

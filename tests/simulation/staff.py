@@ -195,7 +195,8 @@ def _cancel_event(world: World) -> None:
         world.coverage.note("cancelled event", "refunded later")
         world.act("admin", Act("refund everybody", partial(_refund_everybody, event_id, world.admin_id)))
     elif world.on_sale:
-        event_id, _ = world.on_sale.pop(0)
+        on_sale = world.tournaments if world.tournaments and world.rng.random() < 0.25 else world.on_sale
+        event_id, _ = on_sale.pop(0)
         refund = world.rng.random() < 0.6
         world.cancelled.append(event_id)
         world.coverage.note("cancelled event", "with refunds" if refund else "without refunds")
@@ -259,7 +260,7 @@ def _bank_asks(world: World, session: str) -> None:
 
 
 def _at_stripe(world: World) -> str:
-    """One of the newest payments that has a session; ""."""
+    """One of the newest payments that is at Stripe; ""."""
     with world.app.app_context():
         count = db.session.scalars(select(func.count()).select_from(Payment)).one()
         known = (
@@ -267,7 +268,7 @@ def _at_stripe(world: World) -> str:
             if count
             else None
         )
-    return known[1] if known is not None and known[1].startswith("cs_") else ""
+    return known[1] if known is not None and known[1].startswith(("cs_", "pi_")) else ""
 
 
 def _at_sumup(world: World) -> str:

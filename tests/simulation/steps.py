@@ -27,6 +27,8 @@ class Case:
     session: str = ""
     # Through which providers it can be paid.
     ways: tuple[str, ...] = ("stripe",)
+    # The participant whose place it is, where it is an entry in a tournament; else "".
+    entry: str = ""
 
     def __str__(self) -> str:
         return f"{self.code} {self.session[-6:]}"

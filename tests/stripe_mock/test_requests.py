@@ -41,23 +41,32 @@ from domain.providers import contract, registry
 from tests.support.contract import purchase
 from tests.support.sandbox import Sandbox, free_port
 
-ADAPTER = Path(__file__).resolve().parents[2] / "domain" / "providers" / "stripe.py"
+PROVIDERS = Path(__file__).resolve().parents[2] / "domain" / "providers"
+ADAPTER = (PROVIDERS / "stripe.py", PROVIDERS / "stripe_domains.py")
 START_SECONDS = 20
-# The SDK's calls in the adapter's text, and the method and path that each becomes.
-ENDPOINTS = {
-    "checkout.sessions.retrieve": ("get", "/v1/checkout/sessions/ID"),
-    # Raw requests, by their verb and path as the adapter writes them.
-    'post", _SESSIONS': ("post", "/v1/checkout/sessions"),
-    'get", f"{_SESSIONS}/{provider_id}"': ("get", "/v1/checkout/sessions/ID"),
-    'get", _SESSIONS': ("get", "/v1/checkout/sessions"),
-    "checkout.sessions.expire": ("post", "/v1/checkout/sessions/ID/expire"),
-    "refunds.create": ("post", "/v1/refunds"),
-    "refunds.list": ("get", "/v1/refunds"),
-    "charges.list": ("get", "/v1/charges"),
-    "disputes.list": ("get", "/v1/disputes"),
-    "accounts.retrieve_current": ("get", "/v1/account"),
-    # And /v1/refunds and /v1/disputes, which are listed of one payment, too.
-    'get", path': ("get", "/v1/charges"),
+# The SDK's calls in the adapter's text, and the methods and paths that each becomes.
+_SHAPES = ("/v1/checkout/sessions", "/v1/payment_intents")
+_DOMAINS = "/v1/payment_method_domains"
+ENDPOINTS: dict[str, tuple[tuple[str, str], ...]] = {
+    # Raw requests, by their verb and path as the adapter writes them; a payment has one of two shapes.
+    'post", shape.path': tuple(("post", path) for path in _SHAPES),
+    'get", shape.path': tuple(("get", path) for path in _SHAPES),
+    'get", SESSIONS.path': (("get", "/v1/checkout/sessions"),),
+    # One payment by its id, and the lists of what happened.
+    'get", path': (*(("get", f"{path}/ID") for path in _SHAPES), ("get", "/v1/charges")),
+    'post", path': (
+        ("post", "/v1/checkout/sessions/ID/expire"),
+        ("post", "/v1/payment_intents/ID/cancel"),
+    ),
+    "refunds.create": (("post", "/v1/refunds"),),
+    "refunds.list": (("get", "/v1/refunds"),),
+    "charges.list": (("get", "/v1/charges"),),
+    "disputes.list": (("get", "/v1/disputes"),),
+    "accounts.retrieve_current": (("get", "/v1/account"),),
+    "payment_method_domains.list": (("get", _DOMAINS),),
+    "payment_method_domains.create": (("post", _DOMAINS),),
+    "payment_method_domains.update": (("post", f"{_DOMAINS}/ID"),),
+    "payment_method_domains.validate": (("post", f"{_DOMAINS}/ID/validate"),),
 }
 # What the SDK, which is newer than any stripe-mock, lets each of them be asked with.
 SHAPES: dict[tuple[str, str], type] = {
@@ -65,6 +74,14 @@ SHAPES: dict[tuple[str, str], type] = {
     ("get", "/v1/checkout/sessions"): checkout_types.SessionListParams,
     ("get", "/v1/checkout/sessions/ID"): checkout_types.SessionRetrieveParams,
     ("post", "/v1/checkout/sessions/ID/expire"): checkout_types.SessionExpireParams,
+    ("post", "/v1/payment_intents"): types.PaymentIntentCreateParams,
+    ("get", "/v1/payment_intents"): types.PaymentIntentListParams,
+    ("get", "/v1/payment_intents/ID"): types.PaymentIntentRetrieveParams,
+    ("post", "/v1/payment_intents/ID/cancel"): types.PaymentIntentCancelParams,
+    ("get", _DOMAINS): types.PaymentMethodDomainListParams,
+    ("post", _DOMAINS): types.PaymentMethodDomainCreateParams,
+    ("post", f"{_DOMAINS}/ID"): types.PaymentMethodDomainUpdateParams,
+    ("post", f"{_DOMAINS}/ID/validate"): types.PaymentMethodDomainValidateParams,
     ("post", "/v1/refunds"): types.RefundCreateParams,
     ("get", "/v1/refunds"): types.RefundListParams,
     ("get", "/v1/disputes"): types.DisputeListParams,
@@ -88,7 +105,12 @@ class Sent:
 
     @property
     def endpoint(self) -> tuple[str, str]:
-        return self.method, re.sub(r"/(cs|pi)_[A-Za-z0-9_]+", "/ID", urlsplit(self.path).path)
+        return self.method, _nameless(urlsplit(self.path).path)
+
+
+def _nameless(path: str) -> str:
+    """A path without the ids in it."""
+    return re.sub(r"/(cs|pi|pmd)_[A-Za-z0-9_]+", "/ID", path)
 
 
 @pytest.fixture
@@ -120,14 +142,37 @@ def sent(app: Flask, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> list[
     assert adapter.find("P-1", began) is not None
     for number in range(100):
         adapter.create(adapter.params(purchase(adapter, f"Q-{number}")), f"key-{number + 3}")
-    assert len(list(adapter.pages(began, clock.now()) or ())) == 2
+    # Two pages of sessions; their intents, on a third, are none of their own.
+    assert len(list(adapter.pages(began, clock.now()) or ())) == 3
     adapter.refund(made, 1000, "refund-1")
     told = [happening for page in adapter.happened(began, clock.now()) or () for happening in page.happenings]
     assert adapter.behind(told[0]) is not None
     assert adapter.find_refund(made, "refund-1") is not None
     adapter.close(other, "close-2")
     adapter.health()
+    _by_wallet(adapter, sandbox)
     return recorded
+
+
+def _by_wallet(adapter: contract.Provider, sandbox: Sandbox) -> None:
+    """The same by PaymentIntents, with what a button on our own page needs besides."""
+    wanted = replace(purchase(adapter, "W-1"), method="apple_pay")
+    made = adapter.create(adapter.params(wanted), "key-w1").provider_id
+    other = adapter.create(adapter.params(replace(wanted, reference="W-2")), "key-w2").provider_id
+    assert isinstance(adapter, contract.HasClientSecret) and adapter.client_secret(made)
+    sandbox.do(made, "pay", wallet="apple_pay")
+    adapter.fetch(made, thorough=True)
+    adapter.refund(made, 1000, "refund-w1")
+    adapter.close(other, "close-w2")
+    assert isinstance(adapter, contract.KnowsDomains)
+    assert adapter.domain_status("pay.example.org") is None
+    assert adapter.register_domain("pay.example.org").problems == ()
+    # Somebody switches it off in the dashboard; registering it again switches it on.
+    path, headers = f"{sandbox.base_url}/stripe{_DOMAINS}", {"Authorization": "Bearer sk_test_kassa_sandbox"}
+    [known] = requests.get(path, headers=headers, timeout=30).json()["data"]
+    off = requests.post(f"{path}/{known['id']}", data={"enabled": "false"}, headers=headers, timeout=30)
+    assert off.json()["enabled"] is False
+    assert adapter.register_domain("pay.example.org").problems == ()
 
 
 @pytest.fixture(scope="session")
@@ -164,15 +209,17 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 def test_every_call_in_the_adapter_is_among_them(sent: list[Sent]) -> None:
     """Needs no stripe-mock: a call that is added to the adapter must be added to the story above."""
-    adapter = ADAPTER.read_text()
+    adapter = "".join(path.read_text() for path in ADAPTER)
     called = set(re.findall(r"client\.v1\.([a-z_.]+)\(", adapter))
     called |= set(re.findall(r"client\.raw_request\(\"([^,]+, [^,)]+)", adapter))
     assert called == set(ENDPOINTS)
-    assert {request.endpoint for request in sent} == set(ENDPOINTS.values())
+    assert {request.endpoint for request in sent} == {one for ones in ENDPOINTS.values() for one in ones}
 
 
 def test_posts_carry_a_key_of_ours(sent: list[Sent]) -> None:
-    keys = {dict(request.headers).get("Idempotency-Key", "") for request in sent if request.method == "post"}
+    # A host is known by its name: registering it twice does nothing twice.
+    posts = [one for one in sent if one.method == "post" and not one.path.startswith(_DOMAINS)]
+    keys = {dict(request.headers).get("Idempotency-Key", "") for request in posts}
     assert {"key-1", "refund-1", "close-2"} <= keys
     assert all(key.startswith(("key-", "refund-", "close-")) for key in keys)
 
@@ -246,9 +293,9 @@ def stand_in() -> Iterator[str]:
 
     def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         request = Request(environ)
-        endpoint = (request.method.lower(), re.sub(r"/(cs|pi)_[A-Za-z0-9_]+", "/ID", request.path))
+        endpoint = (request.method.lower(), _nameless(request.path))
         names = {_name(name) for name in (*request.args, *request.form)}
-        known = SHAPES[endpoint].__annotations__.keys() - {"adaptive_pricing"}
+        known = SHAPES[endpoint].__annotations__.keys() - {"adaptive_pricing", "allowed_payment_method_types"}
         key = re.fullmatch(r"Bearer sk_test_[A-Za-z0-9]+", request.headers.get("Authorization", ""))
         status = 401 if key is None else 200 if names <= known else 400
         said = {401: "Please authenticate.", 400: "additional properties are not allowed"}.get(status, "")
@@ -294,4 +341,7 @@ def test_the_stand_in_is_as_strict_as_stripe_mock(stand_in: str, sent: list[Sent
         timeout=30,
     )
     assert refused.status_code == 400 and "colour" not in refused.text
-    assert judge(stand_in, sent)[0] == {"post /v1/checkout/sessions: adaptive_pricing"}
+    assert judge(stand_in, sent)[0] == {
+        "post /v1/checkout/sessions: adaptive_pricing",
+        "post /v1/payment_intents: allowed_payment_method_types",
+    }

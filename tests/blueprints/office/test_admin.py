@@ -38,7 +38,7 @@ from models import (
     User,
     WebhookEvent,
 )
-from tests.support.benches import SumUpBench
+from tests.support.benches import KaspiR3Bench, SumUpBench
 from tests.support.people import log_in, make_member, post
 from tests.support.sandbox import Sandbox
 from tests.support.shop import make_event, place, report_on
@@ -51,10 +51,14 @@ PAGES = (
     "/admin/orders",
     "/admin/payments",
     "/admin/incidents",
+    "/admin/statistics",
+    "/admin/statistics/methods.csv",
     "/admin/sweeps",
+    "/admin/rings",
     "/admin/mail",
     "/admin/stripe",
     "/admin/sumup",
+    "/admin/kaspi",
     "/admin/records/",
     "/admin/records/events/",
     "/admin/records/events/new/",
@@ -435,6 +439,15 @@ def test_the_state_of_sumup(boss: FlaskClient, sandbox: Sandbox, monkeypatch: py
     bench = SumUpBench(sandbox, monkeypatch)
     page = boss.get("/admin/sumup").text
     assert "<h1>SumUp</h1>" in page and "MKASSA01" in page
+    assert "not set: only its unsigned calls are heard" in page
+    assert not any(secret in page for secret in bench.secrets)
+
+
+def test_the_state_of_kaspi(boss: FlaskClient, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "No key is set." in boss.get("/admin/kaspi").text
+    bench = KaspiR3Bench(sandbox, monkeypatch)
+    page = boss.get("/admin/kaspi").text
+    assert "<h1>Kaspi</h1>" in page and "990140001234" in page and "Certificate ends" in page
     assert "not set: only its unsigned calls are heard" in page
     assert not any(secret in page for secret in bench.secrets)
 

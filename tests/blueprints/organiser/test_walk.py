@@ -33,9 +33,10 @@ PUBLIC = {
     *("account.mail_reset", "account.reset_form", "account.reset"),
     *("setup.first", "setup.take_over", "debug.provider_debug"),
 }
-PUBLIC_BLUEPRINTS = ("order", "payments")
+# The API asks who is there by itself: tests/blueprints/api/test_walk.py walks it.
+PUBLIC_BLUEPRINTS = ("order", "payments", "pay_page", "api")
 # Only for members, each with what is theirs.
-MEMBERS = ("account", "wallet", "connections", "athletes", "tournaments")
+MEMBERS = ("account", "api_access", "wallet", "connections", "athletes", "tournaments")
 APPLYING = ("organiser.application", "organiser.apply")
 ADMIN = ("admin", "setup", "records", "wallets")
 FINE, SENT_TO_LOGIN, NOT_FOR_YOU, NOT_THERE = 200, 303, 403, 404

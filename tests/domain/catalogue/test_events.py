@@ -411,6 +411,9 @@ def test_the_demo_is_made_once_and_has_a_full_house(app: Flask) -> None:
     assert listings["lighthouse-walk"].state is Sale.SOLD_OUT
     assert listings["lantern-night"].state is Sale.OPEN
     assert len({listing.event.currency for listing in listings.values()}) >= 4
+    kinds = listings["harbour-open"].event.ticket_types
+    told = [(kind.price_minor, kind.priced_in, kind.capacity - kind.sold) for kind in kinds]
+    assert told == [(0, "EUR", 21), (2500, "EUR", 1), (900000, "KZT", 32)]
     organiser = listings["pier-session"].event.organiser
     assert organiser is not None and organiser.name == "Pier Nine Sessions"
     owner = listings["pier-session"].event.organiser_id

@@ -11,16 +11,16 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Flask, current_app
 
 import config
 from domain import clock, heartbeat, jobs
-from domain.office import database_connections, doctor
+from domain.office import database_connections, doctor, wallet_buttons
 from domain.office.doctor import Finding
 from domain.providers import registry
 from extensions import db, queue
 from models import Heartbeat, Role, SweepRun
-from tests.support.benches import SumUpBench
+from tests.support.benches import KaspiR3Bench, SumUpBench
 from tests.support.people import make_member
 from tests.support.sandbox import Sandbox
 
@@ -143,6 +143,32 @@ def test_sumup_alone_is_enough(sumup: SumUpBench) -> None:
     queue.redis.zadd(jobs.SCHEDULED, {"kassa-sweep": 1})
     assert found("clock_skew").words == "It agrees with SumUp's."
     assert not doctor.failed(doctor.findings(["kassa-sweep"]))
+
+
+def test_kaspi_is_looked_at_too(sound: None, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert found("kaspi_account").state == doctor.OK
+    bench = KaspiR3Bench(sandbox, monkeypatch)
+    reached = found("kaspi_reachable")
+    assert (reached.state, reached.words) == (doctor.OK, "Account 990140001234, test mode.")
+    assert "for tests: no real money" in found("kaspi_account").words
+    text = json.dumps([vars(f) for f in doctor.findings()])
+    assert not any(secret in text for secret in bench.secrets)
+    change(kaspi_trade_point="7")
+    assert "none of its" in found("kaspi_reachable").words
+    change(kaspi_trade_point="1001", kaspi_pfx_password="wrong")
+    assert "KASPI_PFX cannot be opened" in found("kaspi_reachable").words
+    change(kaspi_device_token="")
+    assert "flask kaspi register-device" in found("kaspi_account").fix
+
+
+def test_a_certificate_that_ends_soon(sound: None, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = KaspiR3Bench(sandbox, monkeypatch)
+    facts = dict(bench.provider().health())
+    for days, state in ((31, doctor.OK), (10, doctor.WARN), (-1, doctor.FAIL)):
+        ends = (clock.now() + timedelta(days=days)).date().isoformat()
+        told = facts | {"certificate_ends": ends}
+        monkeypatch.setattr(type(bench.provider()), "health", lambda self, told=told: told)
+        assert found("kaspi_reachable").state == state
 
 
 def test_an_account_of_the_other_mode(sumup: SumUpBench) -> None:
@@ -289,3 +315,33 @@ def test_a_process_says_at_its_start_that_the_server_allows_too_few(
         database_connections.warn_at_start()
     said = [record for record in caplog.records if "too_few_connections" in str(record.msg)]
     assert len(said) == 1 and "518 of the" in str(said[0].msg)
+
+
+def button() -> Finding:
+    [finding] = wallet_buttons.look(registry.get("stripe"))
+    return finding
+
+
+def test_wallet_buttons_are_looked_at(sound: None, sandbox: Sandbox) -> None:
+    """Our host, as Stripe knows it; on a machine at home there is none."""
+    assert found("stripe_domain").state == doctor.OK and "https" in button().words
+    change(public_url="http://tickets.example.org", development=False)
+    assert button().state == doctor.WARN
+    change(public_url="https://tickets.example.org", development=True)
+    assert button().state == doctor.WARN and "flask stripe register-domain" in button().fix
+    runner = current_app.test_cli_runner()
+    said = runner.invoke(args=["stripe", "register-domain"])
+    assert said.exit_code == 0 and "tickets.example.org is registered" in said.output
+    assert button().state == doctor.OK
+    # Where Apple cannot look, the command says so, and so does the doctor.
+    change(public_url="https://tickets.invalid")
+    said = runner.invoke(args=["stripe", "register-domain", "Tickets.invalid"])
+    assert said.exit_code == 1 and "Apple Pay: " in said.output
+    assert button().state == doctor.WARN and "Apple Pay: " in button().words
+    for wrong in ("localhost", "https://tickets.example.org"):
+        assert runner.invoke(args=["stripe", "register-domain", wrong]).exit_code == 1
+    sandbox.faults("http_500", match={"path": "payment_method_domains"})
+    assert "could not be read" in button().words
+    sandbox.faults()
+    change(stripe_publishable_key="")
+    assert button().state == doctor.OK and "no publishable key" in button().words

@@ -20,6 +20,7 @@ from domain.office import invariants, retention
 from domain.orders import entries, managing
 from domain.payments import reconciling, starting
 from domain.people import athletes
+from domain.post import mail_kinds, outbox
 from domain.tickets import issuing
 from extensions import db
 from models import (
@@ -93,6 +94,25 @@ def test_a_place_is_held_then_paid_for_then_checked_in(ann: User, sandbox: Sandb
     keeper = staff.doorkeeper(event, "test", "Dora")
     seen = check_in.scan(keeper, "a" * 12, issuing.qr_text(ticket, made.order.code))
     assert (seen.verdict, seen.holder, seen.type) == ("valid", "Aiko Adult", "Kumite")
+
+
+def test_the_mails_of_an_entry_speak_of_the_athlete(ann: User, sandbox: Sandbox) -> None:
+    made = enter(make_tournament().ticket_types[0], make_athlete(ann), provider="stripe")
+    made = paid_at_stripe(made, sandbox)
+    [mail] = mails("tickets")
+    letter = mail_kinds.compose(mail)
+    assert letter.subject == f"Your entry in Open ({made.order.code})"
+    for text in (letter.text, letter.html):
+        assert "is entered in Kumite" in text and "Aiko Adult" in text
+        assert "ticket" not in text.replace("tickets.pdf", "").lower()
+    codes = [file for file in letter.attachments if file.content_type == "image/png"]
+    assert len(codes) == 1 and codes[0].content_id
+    entries.withdraw(made, actor_id=ann.id, door="order_page")
+    refunded = mail_kinds.compose(mails("refund")[-1])
+    assert "Aiko Adult: Kumite" in refunded.text
+    for kind in ("order_expired", "order_cancelled", "order_received", "payment_failed"):
+        outbox.stage(kind, key=f"test:{kind}", to="ann@example.org", order=made.order)
+        assert "ticket" not in mail_kinds.compose(mails(kind)[-1]).text.lower()
 
 
 def test_a_free_category_is_entered_at_once(ann: User) -> None:

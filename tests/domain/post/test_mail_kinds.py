@@ -40,6 +40,7 @@ ABOUT_ORDERS = (
     "dispute_lost",
     "money_arrived",
     "money_decided",
+    "payment_unclear",
     "top_up",
     "listing_live",
     "listing_review",

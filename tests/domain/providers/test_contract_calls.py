@@ -13,7 +13,7 @@ from domain import clock
 from domain.providers import registry
 from domain.providers.contract import Anothers, BadSignature, Doorbell, Missing, Provider, ProviderError
 from tests.support.benches import Bench
-from tests.support.contract import CALLS, assert_about, opened, paid
+from tests.support.contract import CALLS, assert_about, is_called, opened, paid
 
 # --- When it goes wrong ---------------------------------------------------------------------------------
 
@@ -21,6 +21,8 @@ from tests.support.contract import CALLS, assert_about, opened, paid
 @pytest.mark.parametrize("kind", ["timeout_before", "http_500", "http_429", "garbage"])
 @pytest.mark.parametrize("name", sorted(CALLS))
 def test_no_usable_answer_is_a_passing_error(bench: Bench, provider: Provider, name: str, kind: str) -> None:
+    if not is_called(provider, name):
+        return
     made = paid(bench)
     bench.trouble(kind)
     with pytest.raises(ProviderError) as unknown:
@@ -35,6 +37,10 @@ def test_no_usable_answer_is_a_passing_error(bench: Bench, provider: Provider, n
 @pytest.mark.parametrize("name", ["fetch", "close", "refund", "refunded_minor"])
 def test_an_answer_about_another_payment_is_none(bench: Bench, provider: Provider, name: str) -> None:
     """A cache or a gateway mixes things up: what it says of the one is not taken for the other."""
+    if not provider.can.refund:
+        # All that such a one answers is a status, which names no payment: nobody could notice.
+        assert "reference" in provider.fetch(paid(bench)).untold
+        return
     made, other = paid(bench), paid(bench, "P-2")
     # What the one said is still known to whatever mixes things up.
     provider.refund(other, 500, "refund-2")
@@ -45,8 +51,9 @@ def test_an_answer_about_another_payment_is_none(bench: Bench, provider: Provide
     assert (unknown.value.permanent, unknown.value.code) == (False, "unreadable")
     bench.trouble()
     report = provider.fetch(made, thorough=True)
-    assert (report.provider_id, report.reference, report.state) == (made, "P-1", "paid")
-    assert report.refunds == () and provider.refunded_minor(made) == 0
+    assert_about(report, provider)
+    assert (report.provider_id, report.state) == (made, "paid")
+    assert report.back_minor == 0 and provider.refunded_minor(made) == 0
 
 
 def test_the_answer_to_another_s_refund_is_none(bench: Bench, provider: Provider) -> None:
@@ -81,7 +88,7 @@ def test_somebody_who_waits_does_not_wait_for_a_second_look(bench: Bench, provid
     before = bench.received()
     with pytest.raises(ProviderError):
         provider.find("P-9", clock.now(), patient=False)
-    assert bench.received() == before + 1
+    assert bench.received() == before + provider.can.search
 
 
 def test_in_the_background_a_stumble_is_got_over(bench: Bench, provider: Provider) -> None:

@@ -1,0 +1,153 @@
+"""Payments for those who look after them: the list of all, and giving money back."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from blueprints.api import cursors
+from blueprints.api.caller import caller
+from blueprints.api.endpoint import Area
+from blueprints.api.errors import ApiProblem, Problem
+from blueprints.api.payments import Method, Told, told
+from blueprints.api.shapes import (
+    Amount,
+    Answer,
+    Body,
+    Currency,
+    Day,
+    Id,
+    Moment,
+    Money,
+    Page,
+    PageQuery,
+    example,
+    in_minor,
+    sums,
+)
+from domain.errors import DomainError
+from domain.office import payment_lists
+from domain.orders import entry_payments
+from domain.payments import refundable, refunds
+from domain.payments.status_words import PaymentStatus
+from domain.security.scopes import Scope
+from models import Refund
+
+area = Area("admin", "Administration", "For admins: every payment, and giving money back.")
+
+
+class Looked(Told):
+    """A payment as an admin sees it."""
+
+    order_code: str
+    tournament: str | None = Field(description="The slug of the tournament or event that it is for.")
+    athlete: str | None
+    provider: str
+    reference: str = Field(description="Ours, as the provider’s dashboard shows it.")
+
+
+class PaymentPage(Page):
+    """Some payments, the newest first."""
+
+    items: list[Looked]
+
+
+class PaymentQuery(PageQuery):
+    """Which payments; what is left out is anything."""
+
+    status: PaymentStatus | None = None
+    method: Method | None = None
+    tournament: str | None = Field(None, max_length=200, description="Its slug.")
+    since: Day | None = Field(None, description="Begun on this day or later.")
+    until: Day | None = Field(None, description="Begun on this day or before.")
+
+
+@area.get("/payments/admin/payments", scope=Scope.ADMIN_PAYMENTS, answers=PaymentPage)
+def list_payments(query: PaymentQuery) -> PaymentPage:
+    """List all payments."""
+    wanted = payment_lists.Wanted(query.status, query.method, query.tournament, query.since, query.until)
+    page = payment_lists.find(wanted, cursors.read("payments", query.cursor))
+    return PaymentPage(
+        items=[_looked(found) for found in page.rows], next=cursors.write("payments", page.more)
+    )
+
+
+def _looked(found: payment_lists.Found) -> Looked:
+    payment, participant = found.payment, found.participant
+    event = payment.order.event
+    return Looked(
+        **told(payment, participant),
+        order_code=payment.order.code,
+        tournament=event.slug if event is not None else None,
+        athlete=participant.athlete.name if participant is not None else None,
+        provider=payment.provider,
+        reference=payment.reference,
+    )
+
+
+class GiveBack(Body):
+    """How much goes back, and why."""
+
+    amount: Amount | None = Field(None, description="Without it, all that is left.")
+    reason: str = Field(min_length=1, max_length=300, description="Kept with the refund, for staff.")
+
+    model_config = example({"reason": "Injured before the tournament"})
+
+
+class GivenBack(Answer):
+    """A refund, as its provider tells of it so far."""
+
+    payment_id: Id
+    status: PaymentStatus = Field(description="The payment’s, now.")
+    refund_state: str = Field(
+        description="`created`, `pending`, `succeeded`, `failed`, `cancelled`, `review`."
+    )
+    amount: Money
+    amount_minor: int
+    currency: Currency
+    created_at: Moment
+
+
+@area.post(
+    "/payments/<payment_id>/refund",
+    scope=Scope.ADMIN_REFUNDS,
+    answers={201: GivenBack},
+    problems=(
+        Problem(404, "no_payment", "There is no such payment."),
+        Problem(409, "refund_under_way", "A refund of this payment is under way.", lasting=False),
+        Problem(409, "not_paid", "This payment was not paid, so there is nothing to give back."),
+        Problem(409, "too_much", "At most 50.00 EUR can be given back.", lasting=False),
+        Problem(409, "refunds_differ", "The provider has given back another sum.", lasting=False),
+        Problem(409, "in_review", "A person has to decide about this payment first.", lasting=False),
+    ),
+)
+def refund_payment(payment_id: str, body: GiveBack) -> tuple[GivenBack, int]:
+    """Give a payment’s money back.
+
+    All of it gives the place back, too. Where the provider is slow, the refund goes on by itself.
+    """
+    payment = entry_payments.find(payment_id)
+    left = refundable.refundable_minor(payment)
+    amount = left if body.amount is None else in_minor(body.amount, payment.currency)
+    if payment.received_minor is None:
+        raise ApiProblem(409, "not_paid", "This payment was not paid, so there is nothing to give back.")
+    try:
+        made = refunds.request(payment.id, amount, actor_id=caller().user.id, reason=body.reason, door="api")
+    except DomainError as error:
+        if error.code in _CONFLICTS:
+            raise ApiProblem(409, error.code, error.message) from error
+        raise
+    return _given(made), 201
+
+
+_CONFLICTS = frozenset(("refund_under_way", "too_much", "refunds_differ", "in_review"))
+
+
+def _given(refund: Refund) -> GivenBack:
+    payment = entry_payments.find(refund.payment.public_id)
+    return GivenBack(
+        payment_id=payment.public_id,
+        status=told(payment, None)["status"],
+        refund_state=refund.state,
+        **sums(refund.amount_minor, refund.currency),
+        created_at=refund.created_at,
+    )

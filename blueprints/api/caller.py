@@ -1,0 +1,117 @@
+"""Who calls the API: a member's program with an access token, or a server with a key.
+
+Only the Authorization header is read. A session's cookie is nobody here, which is why the API needs no token
+against forged forms: a browser sends no Authorization by itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+from flask import g, request
+
+from blueprints.api.errors import ApiProblem
+from domain.security import api_keys, api_tokens, scopes
+from domain.security.api_tokens import BadToken
+from domain.security.scopes import Scope
+from models import ApiKey, Role, User
+
+_BEARER = re.compile(r"Bearer +([\x21-\x7e]+) *", re.IGNORECASE)
+_CHALLENGE = 'Bearer realm="api"'
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Whoever calls, and what they may do. `name`, such as `user:12`, is of all tokens of a member."""
+
+    user: User
+    name: str
+    key: ApiKey | None = None
+    # The login that an access token is of.
+    session: str = ""
+
+    @property
+    def is_admin(self) -> bool:
+        return self.user.role is Role.ADMIN
+
+    @property
+    def client_address(self) -> str:
+        return request.remote_addr or ""
+
+    def may(self, scope: Scope) -> bool:
+        """Whether the member may do this now, and has let this key do it."""
+        if self.key is not None:
+            return api_keys.allows(self.key, scope)
+        return scope in scopes.of_role(self.user.role)
+
+
+@dataclass(frozen=True)
+class Credential:
+    """What a request came with, before the database is asked. `counted` is what limits count it by."""
+
+    counted: str
+    find: Callable[[], Caller]
+
+
+def caller() -> Caller:
+    """Who calls, in an endpoint that is not open to everybody."""
+    found: Caller = g.api_caller
+    return found
+
+
+def credential() -> Credential:
+    """What the Authorization header has. ApiProblem 401 where it has nothing that could be ours."""
+    found = _BEARER.fullmatch(request.headers.get("Authorization", ""))
+    if found is None:
+        raise unauthorized(
+            "unauthorized",
+            "Send an access token or an API key: Authorization: Bearer ...",
+            challenge=_CHALLENGE,
+        )
+    said = found[1]
+    if said.startswith(api_keys.LEADS):
+        return Credential(f"key:{api_tokens.hashed(said)[:24]}", lambda: _by_key(said))
+    try:
+        session = api_tokens.session_of(said)
+    except BadToken as error:
+        raise unauthorized(error.code, error.message) from error
+    return Credential(f"token:{session}", lambda: _by_session(session))
+
+
+def enter(found: Credential, scope: Scope | None) -> Caller:
+    """Let whoever it is in, where they may do this; None is for every member. ApiProblem 401 or 403."""
+    try:
+        who = found.find()
+    except BadToken as error:
+        raise unauthorized(error.code, error.message) from error
+    structlog.contextvars.bind_contextvars(caller=who.name)
+    g.api_caller = who
+    if scope is not None and not who.may(scope):
+        raise _forbidden(who, scope)
+    return who
+
+
+def _by_key(text: str) -> Caller:
+    key = api_keys.whose(text)
+    api_keys.note_use(key)
+    return Caller(key.user, f"key:{key.id}", key=key)
+
+
+def _by_session(session: str) -> Caller:
+    user = api_tokens.whose(session)
+    return Caller(user, f"user:{user.id}", session=session)
+
+
+def unauthorized(code: str, detail: str, *, challenge: str = "") -> ApiProblem:
+    """401, with what to send instead."""
+    told = challenge or f'{_CHALLENGE}, error="invalid_token"'
+    return ApiProblem(401, code, detail, headers={"WWW-Authenticate": told})
+
+
+def _forbidden(who: Caller, scope: Scope) -> ApiProblem:
+    if who.key is not None and scope.value not in who.key.scopes:
+        return ApiProblem(403, "scope_missing", f"This API key was not given {scope.value}.")
+    return ApiProblem(403, "forbidden", f"This account may not do that ({scope.value}).")
