@@ -10,7 +10,7 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ from domain.office.finding import FAIL as FAIL
 from domain.office.finding import OK as OK
 from domain.office.finding import WARN as WARN
 from domain.office.finding import Finding as Finding
+from domain.office.finding import failed as failed
+from domain.office.finding import table as table
 from domain.orders import publishing
 from domain.post import transport
 from domain.post.transport import MailError
@@ -584,19 +586,3 @@ def _disk() -> Finding:
         if free < DISK_LEAST:
             return Finding("disk", "Disk", WARN, f"{place} has {free // 2**20} MB left.", "Make room there.")
     return Finding("disk", "Disk", OK, f"There is room ({socket.gethostname()}).")
-
-
-def failed(found: Iterable[Finding]) -> bool:
-    """Whether any look found a failure."""
-    return any(finding.state == FAIL for finding in found)
-
-
-def table(found: Iterable[Finding], paint: Callable[[str, str], str] = lambda state, text: text) -> str:
-    """The findings as lines for a terminal; `paint` may colour a state's mark."""
-    lines = []
-    for finding in found:
-        mark = {OK: "ok  ", WARN: "warn", FAIL: "FAIL"}[finding.state]
-        lines.append(f"{paint(finding.state, mark)}  {finding.title:<22}  {finding.words}")
-        if finding.fix and finding.state != OK:
-            lines.append(f"      {'':<22}  -> {finding.fix}")
-    return "\n".join(lines)

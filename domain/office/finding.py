@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 OK, WARN, FAIL = "ok", "warning", "failure"
@@ -16,3 +17,19 @@ class Finding:
     state: str
     words: str
     fix: str = ""
+
+
+def failed(found: Iterable[Finding]) -> bool:
+    """Whether any look found a failure."""
+    return any(finding.state == FAIL for finding in found)
+
+
+def table(found: Iterable[Finding], paint: Callable[[str, str], str] = lambda state, text: text) -> str:
+    """The findings as lines for a terminal; `paint` may colour a state's mark."""
+    lines = []
+    for finding in found:
+        mark = {OK: "ok  ", WARN: "warn", FAIL: "FAIL"}[finding.state]
+        lines.append(f"{paint(finding.state, mark)}  {finding.title:<22}  {finding.words}")
+        if finding.fix and finding.state != OK:
+            lines.append(f"      {'':<22}  -> {finding.fix}")
+    return "\n".join(lines)
