@@ -24,7 +24,7 @@ area = Area(
 Kilograms = Annotated[
     Decimal,
     PlainSerializer(lambda value: value, return_type=Decimal),
-    WithJsonSchema({"type": "number", "examples": [Decimal("44.5")]}, mode="serialization"),
+    WithJsonSchema({"type": "number", "examples": [44.5]}, mode="serialization"),
 ]
 
 
