@@ -8,7 +8,7 @@ import itertools
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,7 +54,7 @@ def _cost(
     stage: Stage,
     work: str,
     number: int,
-    bodies: list[dict[str, Any] | None],
+    bodies: Sequence[dict[str, Any] | None],
     headers: dict[str, str],
     address: str,
     expected: int,

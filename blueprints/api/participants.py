@@ -105,6 +105,7 @@ def list_participants() -> ParticipantList:
         Problem(400, "consent_needed", "A parent or guardian has to agree first."),
         Problem(409, "already_entered", "Aliya Serik is entered in this category already."),
         Problem(409, "sold_out", "All places are taken.", lasting=False),
+        Problem(409, "all_held", "Others are paying for the places that are left.", lasting=False),
     ),
     limit="60 per minute",
 )
@@ -160,8 +161,9 @@ def get_participant(participant_id: str) -> ParticipantShape:
 def withdraw_participant(participant_id: str) -> ParticipantShape:
     """Take an entry back. Its place is free again, and the fee goes back where the tournament says so."""
     member = caller().user
+    found = entries.find(member, participant_id)
     try:
-        gone = entries.withdraw(entries.find(member, participant_id), actor_id=member.id, door="api")
+        gone = entries.withdraw(found, actor_id=member.id, door="api")
     except DomainError as error:
         code = "too_late" if error.code == "too_late" else "payment_in_progress"
         raise ApiProblem(409, code, error.message) from error

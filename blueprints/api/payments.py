@@ -162,6 +162,7 @@ def _client_secret(answer: dict[str, Any]) -> str | None:
         Problem(409, "withdrawn", "This entry was withdrawn."),
         Problem(409, "price_changed", "The price has changed.", lasting=False),
         Problem(409, "sold_out", "All places are taken.", lasting=False),
+        Problem(409, "all_held", "Others are paying for the places that are left.", lasting=False),
         IN_PROGRESS,
         SILENT,
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 from pydantic import Field
 
@@ -130,7 +131,7 @@ def _visible(slug: str) -> Event:
     return events.published(tournaments.find(slug))
 
 
-def _tournament(event: Event) -> dict[str, object]:
+def _tournament(event: Event) -> dict[str, Any]:
     selling = tournaments.states(event)
     return {
         "slug": event.slug,

@@ -12,6 +12,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import func, select
 
 import config
+from domain import clock
 from domain.security.scopes import Scope
 from extensions import db
 from models import Participant, Payment, PaymentState, Role, User
@@ -72,7 +73,8 @@ def test_from_entering_to_the_refund(client: FlaskClient, ann: User, sandbox: Sa
     ]
 
     admin = api.as_member(client, make_user("admin@example.org", Role.ADMIN))
-    found = admin.get("/payments/admin/payments", tournament="open", status="COMPLETED")["items"]
+    wanted = {"tournament": "open", "status": "COMPLETED"}
+    found = admin.send("GET", "/payments/admin/payments", query=wanted)["items"]
     assert [one["payment_id"] for one in found] == [started["payment_id"]]
     back = admin.post(f"/payments/{started['payment_id']}/refund", {"reason": "Injured"}, status=201)
     assert (back["status"], back["amount"]) == ("REFUNDED", Decimal("25.00"))
@@ -227,8 +229,7 @@ def test_pages_of_the_list_are_opaque_and_whole(client: FlaskClient, ann: User, 
     assert (len(first["items"]), len(set(ids)), rest["next"]) == (50, 53, None)
     key.get("/payments/admin/payments", cursor="51", status=400)
     assert key.get("/payments/admin/payments", method="sumup")["items"] == []
-    today = config.get().timezone and one.created_at.date()
-    assert key.get("/payments/admin/payments", since=str(today))["items"]
+    assert key.get("/payments/admin/payments", since=f"{clock.now():%Y-%m-%d}")["items"]
     assert key.get("/payments/admin/payments", until="2020-01-01")["items"] == []
     key.get("/payments/admin/payments", since="yesterday", status=400)
 

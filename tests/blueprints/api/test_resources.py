@@ -121,7 +121,7 @@ def test_an_entry_that_waits_is_answered_again(client: FlaskClient, ann: User) -
 def test_the_wallet_is_told_and_used(client: FlaskClient, ann: User) -> None:
     agents.seed()
     agent = agents.catalogue()[0]
-    wallet.add_balance(ann, agent.price_minor * 2, agent.currency, key="test:1", description="Gift")
+    wallet.add_balance(ann, agent.price_minor * 2, "Gift", key="test:1", currency=agent.currency)
     db.session.commit()
     me = api.as_member(client, ann)
     purse = next(one for one in me.get("/wallet")["items"] if one["currency"] == agent.currency)
