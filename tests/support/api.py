@@ -26,7 +26,10 @@ class Api:
         self.credential = credential
         self.last: TestResponse
 
-    def get(self, path: str, *, status: int | None = None, **query: str) -> Any:
+    def get(self, path: str, *, status: int | str | None = None, **query: str) -> Any:
+        """A `status` in words is a query's own."""
+        if isinstance(status, str):
+            return self.send("GET", path, query={**query, "status": status})
         return self.send("GET", path, status=status, query=query)
 
     def post(
