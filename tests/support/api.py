@@ -53,9 +53,9 @@ class Api:
         if self.credential:
             sent["Authorization"] = f"Bearer {self.credential}"
         data = body if isinstance(body, str) or body is None else wire.write(body)
-        kind = {} if body is None else {"content_type": "application/json"}
+        kind = None if body is None else "application/json"
         self.last = self.client.open(
-            API + path, method=method, data=data, query_string=query, headers=sent, **kind
+            API + path, method=method, data=data, query_string=query, headers=sent, content_type=kind
         )
         if status is None:
             assert self.last.status_code < 300, (self.last.status_code, self.last.text)

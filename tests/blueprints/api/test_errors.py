@@ -130,8 +130,8 @@ def limited(app: Flask, request: pytest.FixtureRequest) -> Iterator[FlaskClient]
     settings = config.get()
     # Another test's Redis may have been away.
     limiter._storage_dead = False
-    away = {} if request.param == "redis" else {"redis_url": "redis://127.0.0.1:9"}
-    other = create_app(replace(settings, limits=True, **away))
+    redis_url = settings.redis_url if request.param == "redis" else "redis://127.0.0.1:9"
+    other = create_app(replace(settings, limits=True, redis_url=redis_url))
     try:
         yield other.test_client()
     finally:

@@ -87,7 +87,7 @@ def test_anothers_key_is_not_there(client: FlaskClient) -> None:
     make_member()
     log_in(client)
     assert post(client, f"{PAGE}keys/{public_id}/revoke", page=PAGE).status_code == 404
-    assert api_keys.whose(text)
+    assert api_keys.whose(text).public_id == public_id
 
 
 def test_by_a_program(client: FlaskClient) -> None:
