@@ -178,7 +178,7 @@ class Kaspi(Story):
         """So many things that somebody does, or that happen."""
         doings: tuple[tuple[Callable[[], None], int], ...] = (
             *((self._order, 16), (self._page, 14), (self._at_bank, 16), (self._tell, 14)),
-            *((self._second_word, 6), (self._call, 12), (self._cancel, 5), (self._again, 8)),
+            *((self._second_word, 10), (self._call, 12), (self._cancel, 5), (self._again, 8)),
             *((self._refund, 6), (self._by_hand, 5), (self._decide, 5), (self._weather, 8)),
             *((self._pass, 10), (self._sweep, 8), (self._call_off, 1)),
         )
@@ -237,18 +237,19 @@ class Kaspi(Story):
             self.step("page", look)
 
     def _at_bank(self) -> None:
-        """Somebody scans, pays, or presses no, also after the code has ended."""
+        """Somebody scans, pays, or presses no, also soon after the code has ended."""
+        able = [name for name, held in self.bank.payments.items() if self._may_be_scanned(held)]
+        if able:
+            self._scan(self.rng.choice(able), self.rng.choice(("processing", "paid", "paid", "failed")))
+
+    def _may_be_scanned(self, held: dict[str, Any]) -> bool:
         with self.app.app_context():
-            known = self._some(Payment.provider == "quartz", Payment.provider_id.is_not(None))
-            name = known.provider_id if known is not None else None
-        if name is not None:
-            self._scan(name, self.rng.choice(("processing", "paid", "paid", "failed")))
+            in_time = clock.now() < held["until"] + _SCANNED_LATE
+        return bool(held["state"] == "processing" or (held["state"] == "open" and in_time))
 
     def _scan(self, name: str, state: str) -> None:
         held = self.bank.payments[name]
-        with self.app.app_context():
-            in_time = clock.now() < held["until"] + _SCANNED_LATE
-        if held["state"] == "processing" or (held["state"] == "open" and in_time):
+        if self._may_be_scanned(held):
             self.bank.be(name, state)
             self.used[f"at the bank: {state}"] += 1
             self.tell(f"at the bank: {held['reference']} is {state}")
