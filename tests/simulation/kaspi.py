@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from random import Random
 from types import TracebackType
 from typing import Any
@@ -451,7 +452,7 @@ class Kaspi(Story):
                 waiting = [row.id for row in db.session.scalars(select(ToldReport)) if row.is_waiting]
             for told_id in waiting:
                 for who in self.people[:2]:
-                    self.step("confirm", lambda t=told_id, w=who: telling.confirm(t, actor_id=w, note="Seen"))
+                    self.step("confirm", partial(telling.confirm, told_id, actor_id=who, note="Seen"))
             for refund_id in self._waiting_refunds():
                 self._conclude(refund_id, made=True)
             for incident_id in self._inbox():

@@ -17,7 +17,7 @@ import logs
 from domain import locks
 from domain.office import invariants
 from domain.orders import event_cancellation
-from domain.payments import calls, telling
+from domain.payments import calls, reconciling, telling
 from domain.providers.calling import Call, Caller
 from domain.sweep import sweeping
 from extensions import db
@@ -246,7 +246,7 @@ def test_a_process_that_dies_before_it_settles_is_made_up_for(
         raise RuntimeError("The process ends here.")
 
     with monkeypatch.context() as broken:
-        broken.setattr(calls.reconciling, "reconcile", dies)
+        broken.setattr(reconciling, "reconcile", dies)
         with pytest.raises(RuntimeError):
             call(client, "pay", order.code, sum="5000.00")
     assert fresh(payment).state is PaymentState.OPEN
