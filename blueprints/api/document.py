@@ -235,7 +235,12 @@ def _idempotency_key() -> Schema:
         "required": False,
         "description": "A name of your own for this request. Sent again with it within 24 hours, it is "
         "answered again and not done again.",
-        "schema": {"type": "string", "minLength": 1, "maxLength": repeated_requests.LONGEST_KEY},
+        "schema": {
+            "type": "string",
+            "pattern": "^[ -~]+$",
+            "minLength": 1,
+            "maxLength": repeated_requests.LONGEST_KEY,
+        },
         "example": "5f0c1a52-entry-17",
     }
 
