@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from variables import ConfigError, Reader
-
-if TYPE_CHECKING:
-    from config import Settings
 
 # The three forms of the QR API, and the two ways without it.
 QR_API = ("r1", "r2", "r3")
@@ -24,6 +21,27 @@ STATES = ("open", "processing", "paid", "failed", "cancelled", "expired")
 
 # A sum in tiyn that no payment comes to.
 _MOST = 99_999_999
+
+
+class Read(Protocol):
+    """What is looked at of the settings as they were read: see `config.Settings`."""
+
+    @property
+    def kaspi_mode(self) -> str: ...
+    @property
+    def kaspi_api_base(self) -> str: ...
+    @property
+    def kaspi_api_key(self) -> str: ...
+    @property
+    def kaspi_pfx(self) -> str: ...
+    @property
+    def kaspi_bin(self) -> str: ...
+    @property
+    def kaspi_manual_text(self) -> str: ...
+    @property
+    def kaspi_biller_path(self) -> str: ...
+    @property
+    def kaspi_biller_service(self) -> str: ...
 
 
 def told(read: Reader) -> dict[str, Any]:
@@ -56,7 +74,7 @@ def told(read: Reader) -> dict[str, Any]:
     }
 
 
-def refuse_half(settings: Settings) -> None:
+def refuse_half(settings: Read) -> None:
     """Refuse a mode that lacks what it cannot work without. Raises ConfigError.
 
     A device's token is no such thing: `flask kaspi register-device` gives it, once the rest is there.
@@ -84,7 +102,7 @@ def refuse_half(settings: Settings) -> None:
         raise ConfigError("KASPI_BIN must be the twelve digits of a BIN or an IIN.")
 
 
-def refuse_this_machine(settings: Settings) -> None:
+def refuse_this_machine(settings: Read) -> None:
     """Refuse a sandbox's address. Kaspi has hosts for trying out, which only its contract names."""
     base = settings.kaspi_api_base
     if base and (not base.startswith("https://") or is_here(base)):

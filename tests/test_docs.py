@@ -35,10 +35,11 @@ def table(heading: str) -> list[str]:
 
 
 def settings_read() -> set[str]:
-    """Every variable that config.py asks its reader for."""
+    """Every variable that a reader is asked for."""
     return {
         str(node.args[0].value)
-        for node in ast.walk(ast.parse((ROOT / "config.py").read_text()))
+        for name in ("config.py", "kaspi_modes.py")
+        for node in ast.walk(ast.parse((ROOT / name).read_text()))
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
         and isinstance(node.func.value, ast.Name)

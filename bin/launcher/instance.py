@@ -198,8 +198,9 @@ class Instance:
 
 
 def setting_names() -> set[str]:
-    """Every variable that config.py reads, so that nothing else of somebody's shell is written to a disk."""
-    return set(re.findall(r'read\.\w+\(\s*"([A-Z_]+)"', (ROOT / "config.py").read_text()))
+    """Every variable that is read as a setting: nothing else of somebody's shell is written to a disk."""
+    text = "".join((ROOT / name).read_text() for name in ("config.py", "kaspi_modes.py"))
+    return set(re.findall(r'read\.\w+\(\s*"([A-Z_]+)"', text))
 
 
 def procfile() -> dict[str, str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import Field
 
 from blueprints.api.caller import caller
@@ -89,7 +87,7 @@ def revoke_key(key_id: str) -> Key:
     return Key(**_facts(api_keys.revoke(caller().user, key_id)))
 
 
-def _facts(key: ApiKey) -> dict[str, Any]:
+def _facts(key: ApiKey) -> dict[str, object]:
     return {
         "key_id": key.public_id,
         "name": key.name,

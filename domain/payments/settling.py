@@ -449,17 +449,15 @@ def give_up(
     *,
     state: PaymentState = PaymentState.FAILED,
     quietly: bool = False,
-    unasked: bool = False,
 ) -> Outcome:
     """Close a `created` payment of which the provider certainly has nothing; cancelled, where that was asked.
 
-    `code` is for the buyer, `why` for the timeline and for staff. `unasked`: only if no call was begun.
+    `code` is for the buyer, `why` for the timeline and for staff.
     """
 
     def work() -> Outcome:
         payment, order = locks.payment_and_order(payment_id)
-        begun = unasked and payment.asked_at is not None
-        if payment.state is not PaymentState.CREATED or begun:
+        if payment.state is not PaymentState.CREATED:
             return Outcome(payment_id, payment.state, False)
         asked = payment.cancel_asked_at is not None
         end, what = (PaymentState.CANCELLED, "") if asked else (state, code)

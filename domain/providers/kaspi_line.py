@@ -174,9 +174,9 @@ def _data(response: httpx.Response) -> Any:
     status = response.status_code
     if status != 200:
         # None of these is Kaspi's own word about a payment: a key, a gateway, an address in between.
-        code = {401: "unauthorised", 403: "unauthorised"}.get(status, f"http_{status}")
+        word = {401: "unauthorised", 403: "unauthorised"}.get(status, f"http_{status}")
         raise ProviderError(
-            f"Kaspi answered HTTP {status}.", permanent=False, code=code, undone=status in (401, 403, 429)
+            f"Kaspi answered HTTP {status}.", permanent=False, code=word, undone=status in (401, 403, 429)
         )
     with answered():
         envelope = json.loads(response.content, parse_float=Decimal)

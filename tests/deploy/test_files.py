@@ -13,7 +13,7 @@ import pytest
 from launcher.instance import procfile
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIG = (ROOT / "config.py").read_text()
+CONFIG = "".join((ROOT / name).read_text() for name in ("config.py", "kaspi_modes.py"))
 
 
 def read_json(name: str) -> dict[str, Any]:

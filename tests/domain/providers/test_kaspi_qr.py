@@ -20,7 +20,7 @@ from domain.errors import DomainError
 from domain.ledger import transfers
 from domain.office import invariants
 from domain.payments import incident_decisions, reconciling, refunds
-from domain.providers import kaspi, kaspi_certificate, kaspi_line, kaspi_qr, registry
+from domain.providers import kaspi, kaspi_line, kaspi_qr, registry
 from domain.providers.contract import Anothers, Missing, ProviderError, Report
 from domain.providers.kaspi_qr import KaspiQr
 from extensions import db
@@ -29,7 +29,7 @@ from tests.domain.payments.test_second_provider import again, opened, sold
 from tests.support.benches import KaspiR1Bench, kaspi_settings
 from tests.support.contract import purchase
 from tests.support.sandbox import Sandbox, free_port
-from tests.support.shop import place
+from tests.support.shop import make_event, place
 from tests.support.wire import Wire
 
 NUMBER = "12800000001"
@@ -98,7 +98,7 @@ def test_each_word_has_a_state_and_none_is_failed_by_a_guess(
     assert wired.fetch(NUMBER).state == state
 
 
-def test_a_setting_adds_words(wire: Wire) -> None:
+def test_a_setting_adds_words(wire: Wire, wired: KaspiQr) -> None:
     wire.say(STATUS, 200, said("Expired"))
     words = loaded(KASPI_STATUS_MAP="Expired=expired, Gone = cancelled").kaspi_status_map
     assert words == (("Expired", "expired"), ("Gone", "cancelled"))
@@ -204,8 +204,11 @@ def test_a_fee_with_tiyn_is_not_taken_in_words(app: Flask, sandbox: Sandbox, mon
 
 def test_another_currency_is_not_taken_in_words(app: Flask, sandbox: Sandbox, monkeypatch: Any) -> None:
     KaspiR1Bench(sandbox, monkeypatch)
+    dollars = make_event(providers=["kaspi", "stripe"], currency="USD")
     with pytest.raises(DomainError, match="cannot take USD"):
-        place(sold("kaspi", currency="USD"), provider="kaspi")
+        place(dollars, provider="kaspi")
+    # Nor is it what is chosen where nobody chooses.
+    assert place(dollars).payments[0].provider == "stripe"
 
 
 @pytest.mark.parametrize(
@@ -313,7 +316,7 @@ def test_the_key_is_on_the_disk_for_a_moment_and_encrypted(
         seen.append((stat.S_IMODE(os.stat(path).st_mode), Path(path).read_bytes()))
         unlink(path)
 
-    monkeypatch.setattr(kaspi_certificate.os, "unlink", looked_at)
+    monkeypatch.setattr(os, "unlink", looked_at)
     assert shown(sandbox).health()["account"]
     ((mode, text),) = seen
     assert mode == 0o600 and b"ENCRYPTED PRIVATE KEY" in text and b"BEGIN PRIVATE KEY" not in text
