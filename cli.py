@@ -17,7 +17,7 @@ from domain import addresses, blocking, money, urls
 from domain.connections import linked_accounts
 from domain.errors import DomainError
 from domain.ledger import adjustments
-from domain.office import backfill, demo, doctor, overview, wallet_buttons
+from domain.office import backfill, demo, demo_api, doctor, overview, wallet_buttons
 from domain.payments import lookup, poll_schedule, reconciling, refunds
 from domain.people import accounts
 from domain.post import outbox
@@ -150,6 +150,15 @@ def demo_event(slug: str, capacity: int, price_minor: int, currency: str, provid
             slug, capacity=capacity, price_minor=price_minor, currency=currency, provider=provider
         )
     click.echo(urls.event(made))
+
+
+@demo_group.command("api")
+def demo_api_lines() -> None:
+    """Make an API key of the demo's buyer, and print calls to try it with, ready for a shell."""
+    with _words_of_the_domain():
+        ready = demo_api.prepare()
+    for line in demo_api.lines(ready):
+        click.echo(line)
 
 
 users_group = AppGroup("users", help="Who may log in, and who is an admin.")

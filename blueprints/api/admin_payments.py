@@ -27,7 +27,7 @@ from blueprints.api.shapes import (
 from domain.errors import DomainError
 from domain.office import payment_lists
 from domain.orders import entry_payments
-from domain.payments import refundable, refunds
+from domain.payments import refundable, refunds, refunds_by_hand
 from domain.payments.status_words import PaymentStatus
 from domain.security.scopes import Scope
 from models import Refund
@@ -123,7 +123,8 @@ class GivenBack(Answer):
 def refund_payment(payment_id: str, body: GiveBack) -> tuple[GivenBack, int]:
     """Give a payment’s money back.
 
-    All of it gives the place back, too. Where the provider is slow, the refund goes on by itself.
+    All of it gives the place back, too. Where the provider is slow, the refund goes on by itself. Where no
+    call sends money back, it is `created` until a person has made it at the bank, and that is recorded.
     """
     payment = entry_payments.find(payment_id)
     left = refundable.refundable_minor(payment)
@@ -150,4 +151,34 @@ def _given(refund: Refund) -> GivenBack:
         refund_state=refund.state,
         **sums(refund.amount_minor, refund.currency),
         created_at=refund.created_at,
+    )
+
+
+class MadeByHand(Body):
+    """A refund that a person has made at the bank."""
+
+    reference: str = Field(min_length=1, max_length=100, description="The bank’s, from its receipt.")
+    note: str = Field(min_length=1, max_length=300, description="How it was made; kept for staff.")
+
+    model_config = example({"reference": "QR12800000001", "note": "Sent back in the bank’s app"})
+
+
+@area.post(
+    "/payments/<payment_id>/refund/made",
+    scope=Scope.ADMIN_REFUNDS,
+    answers=GivenBack,
+    problems=(
+        Problem(404, "no_payment", "There is no such payment."),
+        Problem(404, "no_refund", "No refund of this payment waits for a person."),
+        Problem(409, "reference_used", "Another refund was recorded with this reference before."),
+        Problem(409, "not_waiting", "This refund is succeeded already, or is made by a call."),
+    ),
+)
+def record_refund(payment_id: str, body: MadeByHand) -> GivenBack:
+    """Record a refund that was made at the bank, where no call makes it."""
+    payment = entry_payments.find(payment_id)
+    waiting = refunds_by_hand.of_payment(payment)
+    actor_id = caller().user.id
+    return _given(
+        refunds_by_hand.record(waiting.id, reference=body.reference, note=body.note, actor_id=actor_id)
     )

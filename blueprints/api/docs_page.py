@@ -149,7 +149,9 @@ def _kind(schema: Schema, schemas: Schema) -> str:
 
 
 def _said(status: str, answer: Schema, schemas: Schema) -> Said:
-    kind, media = next(iter(answer.get("content", {}).items()), ("", {}))
+    content: dict[str, Schema] = answer.get("content", {})
+    kind = next(iter(content), "")
+    media = content.get(kind, {})
     problems = [(code, each["value"]["detail"]) for code, each in media.get("examples", {}).items()]
     is_json = kind == wire.JSON and not problems
     return Said(

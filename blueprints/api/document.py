@@ -158,6 +158,9 @@ def _made(areas: tuple[Area, ...]) -> Schema:
     found: Schema = dict(_tree.spec)
     found.pop("security", None)
     schemas = found["components"]["schemas"]
+    for schema in schemas.values():
+        if "examples" in schema and "properties" in schema:
+            schema["examples"] = [_whole(example, schema, schemas) for example in schema["examples"]]
     for endpoint in (endpoint for area in areas for endpoint in area.endpoints):
         _complete(found["paths"][endpoint.path][endpoint.method.lower()], endpoint, schemas)
     _link(found["paths"], schemas)
@@ -232,7 +235,12 @@ def _idempotency_key() -> Schema:
         "required": False,
         "description": "A name of your own for this request. Sent again with it within 24 hours, it is "
         "answered again and not done again.",
-        "schema": {"type": "string", "minLength": 1, "maxLength": repeated_requests.LONGEST_KEY},
+        "schema": {
+            "type": "string",
+            "pattern": "^[ -~]+$",
+            "minLength": 1,
+            "maxLength": repeated_requests.LONGEST_KEY,
+        },
         "example": "5f0c1a52-entry-17",
     }
 
@@ -274,6 +282,12 @@ def sample(schema: Schema, schemas: Schema) -> Any:
         if several in schema:
             return sample(schema[several][0], schemas)
     return _sample_of_type(schema, schemas)
+
+
+def _whole(example: Schema, schema: Schema, schemas: Schema) -> Schema:
+    """An example with all that the schema requires: that of a smaller shape is inherited by a larger one."""
+    missing = [name for name in schema.get("required", []) if name not in example]
+    return {**example, **{name: sample(schema["properties"][name], schemas) for name in missing}}
 
 
 def _sample_of_type(schema: Schema, schemas: Schema) -> Any:

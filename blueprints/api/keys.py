@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import Field
 
 from blueprints.api.caller import caller
@@ -87,7 +89,7 @@ def revoke_key(key_id: str) -> Key:
     return Key(**_facts(api_keys.revoke(caller().user, key_id)))
 
 
-def _facts(key: ApiKey) -> dict[str, object]:
+def _facts(key: ApiKey) -> dict[str, Any]:
     return {
         "key_id": key.public_id,
         "name": key.name,

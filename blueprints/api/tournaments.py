@@ -20,6 +20,22 @@ from models import Category, Event, Sex
 area = Area("tournaments", "Tournaments", "What one can enter. Needs no token.")
 
 
+_EXAMPLE = {
+    "slug": "harbour-open",
+    "name": "Harbour Open",
+    "organiser": "Kassa",
+    "venue": "Sports hall",
+    "address": "York Street, St Helier",
+    "timezone": "Europe/Jersey",
+    "starts_at": "2026-03-14T09:00:00Z",
+    "ends_at": "2026-03-14T18:00:00Z",
+    "state": "open",
+    "words": "",
+    "withdraw_until": "2026-03-10T22:00:00Z",
+    "url": "https://kassa.example.org/tournaments/harbour-open",
+}
+
+
 class TournamentShape(Answer):
     """A tournament. Its `slug` is what other paths know it by."""
 
@@ -36,22 +52,7 @@ class TournamentShape(Answer):
     withdraw_until: Moment = Field(description="Until when an entry can be withdrawn.")
     url: str
 
-    model_config = example(
-        {
-            "slug": "harbour-open",
-            "name": "Harbour Open",
-            "organiser": "Kassa",
-            "venue": "Sports hall",
-            "address": "York Street, St Helier",
-            "timezone": "Europe/Jersey",
-            "starts_at": "2026-03-14T09:00:00Z",
-            "ends_at": "2026-03-14T18:00:00Z",
-            "state": "open",
-            "words": "",
-            "withdraw_until": "2026-03-10T22:00:00Z",
-            "url": "https://kassa.example.org/tournaments/harbour-open",
-        }
-    )
+    model_config = example(_EXAMPLE)
 
 
 class TournamentList(Answer):
@@ -65,6 +66,10 @@ class TournamentWhole(TournamentShape):
 
     description: str
     rules: str
+
+    model_config = example(
+        _EXAMPLE | {"description": "Karate for everyone.", "rules": "No kicks to the head."}
+    )
 
 
 class CategoryShape(Answer):

@@ -216,6 +216,7 @@ _SHOWS = (
 )
 
 
+_TOURNAMENT = "harbour-open"
 # The house's tournament: a free category, one that is nearly full, and one in tenge. Name, fee, currency,
 # places, ages, and who is entered already.
 _CATEGORIES = (
@@ -251,7 +252,7 @@ def seed() -> None:
         if show.guests:
             _invite(show)
     site_texts.ensure()
-    if _find("harbour-open") is None:
+    if tournament() is None:
         _stage_tournament()
     agents.seed()
     db.session.commit()
@@ -313,6 +314,11 @@ def _refuse_production() -> None:
         raise DomainError("development_only", "Demo data is for development only: set KASSA_ENV=development.")
 
 
+def tournament() -> Event | None:
+    """The demo's tournament, once it is made."""
+    return _find(_TOURNAMENT)
+
+
 def _find(slug: str) -> Event | None:
     return db.session.scalar(select(Event).filter_by(slug=slug))
 
@@ -341,7 +347,7 @@ def _stage_tournament() -> None:
         {"rules": "WKF rules. Weigh-in from 8:00. Mitts and shin guards are your own.", "public_list": True},
         {
             "title": "Harbour Open: Karate for Everyone",
-            "slug": "harbour-open",
+            "slug": _TOURNAMENT,
             "description": "One hall, four mats, and a prize that somebody’s grandmother has baked.",
             "venue": "Pavilhão do Porto",
             "address": "Rua da Alfândega 12, Porto",
@@ -355,8 +361,8 @@ def _stage_tournament() -> None:
     for name, _, currency, places, (youngest, oldest), _ in _CATEGORIES:
         limits = {"min_age": youngest, "max_age": oldest}
         # Who is entered already came while it was free: the fee is set afterwards.
-        kind = {"name": name, "price_minor": 0, "currency": currency, "capacity": places}
-        tournaments.add_category(made, limits, kind)
+        values = {"name": name, "price_minor": 0, "currency": currency, "capacity": places}
+        tournaments.add_category(made, limits, values)
     events.update_event(made, state=EventState.PUBLISHED)
     for kind, (_, price, currency, _, (youngest, _), names) in zip(
         list(made.ticket_types), _CATEGORIES, strict=True

@@ -222,7 +222,7 @@ def _begun(asked: Span, states: Iterable[PaymentState]) -> list[ColumnElement[bo
     ]
 
 
-def _of_event(query: Select[Any], asked: Span) -> Select[Any]:
+def _of_event(query: Any, asked: Span) -> Any:
     if asked.event is None:
         return query
     return query.join(Order, Order.id == Payment.order_id).where(Order.event_id == asked.event.id)
@@ -231,15 +231,17 @@ def _of_event(query: Select[Any], asked: Span) -> Select[Any]:
 def methods(asked: Span) -> list[Method]:
     """Each method's payments that were begun in that time, the most used first."""
     method = _method()
-    paid = Payment.state == PaymentState.PAID
+    is_paid = Payment.state == PaymentState.PAID
     counts = [func.count().filter(Payment.state == state) for state in _ENDED]
+    waiting_still = func.count().filter(Payment.state.not_in(_ENDED))
     took = func.extract("epoch", Payment.paid_at - Payment.created_at)
-    quantiles = [func.percentile_cont(share).within_group(took).filter(paid) for share in (0.5, 0.95)]
-    query = select(method, *counts, func.count(), *quantiles).where(*_begun(asked, PaymentState))
+    quantiles = [func.percentile_cont(share).within_group(took).filter(is_paid) for share in (0.5, 0.95)]
+    sums: list[Any] = [*counts, waiting_still, *quantiles]
+    query: Select[Any] = select(method, *sums).where(*_begun(asked, PaymentState))
     rows = db.session.execute(_of_event(query, asked).group_by(method).order_by(func.count().desc(), method))
     return [
-        Method(name, *ended, all_ - sum(ended), _seconds(median), _seconds(p95))
-        for name, *ended, all_, median, p95 in rows
+        Method(name, paid, failed, expired, cancelled, waiting, _seconds(median), _seconds(p95))
+        for name, paid, failed, expired, cancelled, waiting, median, p95 in rows
     ]
 
 
@@ -250,10 +252,11 @@ def _seconds(value: Any) -> float | None:
 def failures(asked: Span) -> list[Failure]:
     """Why payments that were begun in that time failed, the most frequent reason first."""
     method = _method()
-    query = select(Payment.reason_code, method, func.count()).where(*_begun(asked, [PaymentState.FAILED]))
-    query = _of_event(query, asked).group_by(Payment.reason_code, method)
+    count: Any = func.count()
+    begun = select(Payment.reason_code, method, count).where(*_begun(asked, [PaymentState.FAILED]))
+    query = _of_event(begun, asked).group_by(Payment.reason_code, method)
     rows = db.session.execute(query.order_by(func.count().desc(), Payment.reason_code, method))
-    return [Failure(code, name, count) for code, name, count in rows]
+    return [Failure(*row) for row in rows]
 
 
 def revenue(asked: Span) -> list[Revenue]:

@@ -30,7 +30,7 @@ def status_changed(payment: Payment, before: PaymentState) -> None:
     )
 
 
-def webhook_processed(provider: str, rung: Ring | None, status: int, ms: int, *, outcome: str = "") -> None:
+def webhook_processed(provider: str, rung: Ring | None, status: int, ms: int) -> None:
     """A ring was answered with `status`; `rung` is None where it was not genuine, or not readable."""
     write = _log.info if status < 400 else _log.warning
     write(
@@ -40,7 +40,6 @@ def webhook_processed(provider: str, rung: Ring | None, status: int, ms: int, *,
         type=rung.type if rung is not None else "",
         object=rung.object_id if rung is not None else "",
         status=status,
-        outcome=outcome,
         ms=ms,
     )
 

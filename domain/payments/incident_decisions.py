@@ -102,6 +102,7 @@ def _refund(incident_id: int, reason: str, actor_id: int | None) -> None:
     if incident.kind == "refund_ambiguous":
         # It says that the money went back already.
         return
+    _check_possible(incident, "refund")
     payment = db.session.get_one(Payment, incident.payment_id)
     if payment.received_minor is None:
         words = "No money arrived, so there is nothing to give back. Dismiss it instead."
@@ -133,6 +134,8 @@ def _decide(incident_id: int, how: str, reason: str, actor_id: int | None) -> No
             "This money has no order here. Give it back in the provider's dashboard, then dismiss it.",
         )
     if payment is not None and order is not None:
+        if incident.kind != "refund_ambiguous":
+            _check_possible(incident, how)
         if incident.kind == "refund_ambiguous":
             _decide_refund(incident, payment, order, how, reason)
         elif how == "refund" and refundable.refundable_minor(payment) > 0:
@@ -140,12 +143,6 @@ def _decide(incident_id: int, how: str, reason: str, actor_id: int | None) -> No
             raise DomainError(
                 "refund_refused",
                 "The refund failed, so that this money is still here. Look, and decide again.",
-            )
-        elif how not in _RESOLUTIONS_OF.get(incident.kind, RESOLUTIONS):
-            raise DomainError(
-                "unknown_decision",
-                "What this is about went back or was used already, so that it can only be settled in another "
-                f"way: choose {' or '.join(resolutions(incident))}.",
             )
         elif how == "issue":
             _issue(incident, payment, order, actor_id)
@@ -161,6 +158,17 @@ def _decide(incident_id: int, how: str, reason: str, actor_id: int | None) -> No
         _end(order, payment, how)
         if how == "dismiss":
             _tell_dismissed(incident, payment, order)
+
+
+def _check_possible(incident: Incident, how: str) -> None:
+    """Raise DomainError where money of this kind is not decided in that way: before anything is done."""
+    if how in _RESOLUTIONS_OF.get(incident.kind, RESOLUTIONS):
+        return
+    raise DomainError(
+        "unknown_decision",
+        "What this is about went back or was used already, or nobody knows that it came, so that it can only "
+        f"be settled in another way: choose {' or '.join(resolutions(incident))}.",
+    )
 
 
 def _decide_refund(incident: Incident, payment: Payment, order: Order, how: str, reason: str) -> None:

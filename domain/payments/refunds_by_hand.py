@@ -57,6 +57,14 @@ def wait(refund_id: int) -> None:
     queue.soon("deliver_mail")
 
 
+def of_payment(payment: Payment) -> Refund:
+    """The refund of a payment that a person has to make. NotFound where there is none."""
+    found = next((refund for refund in payment.refunds if is_by_hand(refund)), None)
+    if found is None:
+        raise NotFound("no_refund", "No refund of this payment waits for a person.")
+    return found
+
+
 def record(refund_id: int, *, reference: str, note: str, actor_id: int) -> Refund:
     """A person has made it at the bank, under its `reference`. Recorded; commits. DomainError in words."""
     if not note.strip():

@@ -449,15 +449,17 @@ def give_up(
     *,
     state: PaymentState = PaymentState.FAILED,
     quietly: bool = False,
+    unasked: bool = False,
 ) -> Outcome:
     """Close a `created` payment of which the provider certainly has nothing; cancelled, where that was asked.
 
-    `code` is for the buyer, `why` for the timeline and for staff.
+    `code` is for the buyer, `why` for the timeline and for staff. `unasked`: only if no call was begun.
     """
 
     def work() -> Outcome:
         payment, order = locks.payment_and_order(payment_id)
-        if payment.state is not PaymentState.CREATED:
+        begun = unasked and payment.asked_at is not None
+        if payment.state is not PaymentState.CREATED or begun:
             return Outcome(payment_id, payment.state, False)
         asked = payment.cancel_asked_at is not None
         end, what = (PaymentState.CANCELLED, "") if asked else (state, code)

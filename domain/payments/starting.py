@@ -140,12 +140,11 @@ def _once(
 
 
 def give_up_unmade(payment_id: int, door: str, *, quietly: bool = False) -> settling.Outcome:
-    """End a payment of which nothing was ever asked for; nobody asks for it from now on. Commits."""
-    if not never_opened.claim(payment_id):
-        return settling.Outcome(payment_id, read(payment_id).state, False)
+    """End a payment of which nothing was ever asked for; whoever would ask now comes too late. Commits."""
+    over = never_opened.is_over(read(payment_id))
+    state = PaymentState.EXPIRED if over else PaymentState.CANCELLED
     words = "Nothing of it was asked for."
-    state = PaymentState.EXPIRED if never_opened.is_over(read(payment_id)) else PaymentState.CANCELLED
-    return settling.give_up(payment_id, door, "", words, state=state, quietly=quietly)
+    return settling.give_up(payment_id, door, "", words, state=state, quietly=quietly, unasked=True)
 
 
 def _call(provider: Provider, stored: _Stored, patient: bool) -> tuple[Report | None, ProviderError | None]:

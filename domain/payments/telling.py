@@ -50,7 +50,7 @@ def tell_paid(
         if known is not None:
             return _again(known, payment, amount_minor).id
         _check_amount(payment, amount_minor)
-        extra = payment.state is PaymentState.PAID
+        extra = _is_paid(payment)
         above = provider.two_people_above_minor
         awaits = Awaits.PERSON if above is not None and amount_minor > above and not extra else Awaits.NOTHING
         row = _row(payment, ToldState.EXTRA if extra else ToldState.PAID, name, amount_minor)
@@ -85,6 +85,10 @@ def confirm(told_id: int, *, actor_id: int, note: str, door: str = "admin") -> s
                 "You wrote this down yourself. Somebody else has to look at the statement, and confirm it.",
             )
         row.confirmed_at, row.confirmed_by_id = clock.now(), actor_id
+        if _is_paid(payment):
+            # Other money has bought the goods meanwhile.
+            row.state = ToldState.EXTRA
+            incidents.told_twice(order, payment, _second(payment, row), door=door)
         shown = money.show(row.amount_minor, row.currency)
         words = f"{shown}, reference {row.reference}, is confirmed: {_said(note)}"
         timeline.note(
@@ -147,6 +151,11 @@ def _confirmable(payment: Payment, note: str) -> Confirmed:
         raise DomainError("never_opened", "This payment was never opened, so nobody can have paid it.")
     _said(note)
     return provider
+
+
+def _is_paid(payment: Payment) -> bool:
+    """Whether other money has paid it, so that what comes now is more."""
+    return payment.state is PaymentState.PAID or payment.fulfilled
 
 
 def _said(note: str) -> str:

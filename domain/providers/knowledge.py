@@ -77,8 +77,8 @@ def _key(name: str) -> str:
     return f"kassa:answers:{name}"
 
 
-def _word(kept: bytes) -> Word:
-    at, answered = kept.decode().split(" ")
+def _word(kept: bytes | str) -> Word:
+    at, answered = (kept.decode() if isinstance(kept, bytes) else kept).split(" ")
     return Word(datetime.fromtimestamp(float(at), UTC), answered == "1")
 
 

@@ -21,7 +21,7 @@ from domain.payments import reconciling, settling, starting
 from domain.people import athletes
 from extensions import db
 from models import Agent, Event, Order, PaymentState, TicketType, User
-from tests.simulation import doors
+from tests.simulation import doors, tournaments
 from tests.simulation.scripts import script
 from tests.simulation.steps import Case, Steps, cancel, open_doors, surely
 from tests.simulation.world import Act, Life, Result, Wait, World
@@ -245,7 +245,7 @@ class Entry:
 
 def entrant(world: World, number: int) -> Life:
     """A member who enters an athlete, pays or not, and may withdraw the entry, and enter anew."""
-    event_id, kinds = world.pick_tournament()
+    event_id, kinds = tournaments.pick(world)
     user_id, ways = world.rng.choice(world.member_ids), world.ways[event_id]
     values = {
         "name": f"Athlete {number}",

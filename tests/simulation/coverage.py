@@ -153,7 +153,7 @@ _COMMITS = (
 _SELDOM = (
     *(
         "row_by_row.do",
-        "orders.entries.enter",
+        "people.athletes.agree",
         "orders.managing.withdraw",
         "payments.replacements.begin",
         "payments.replacements._tell_now",

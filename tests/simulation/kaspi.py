@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from random import Random
 from types import TracebackType
 from typing import Any
@@ -68,6 +69,8 @@ from tests.support.shop import make_event
 
 _TROUBLES = ("", "", "", "before", "after", "refused")
 _WAYS = ("quartz", "kaspi")
+# So long after its end a code is scanned at most: then a closed payment is read again.
+_SCANNED_LATE = timedelta(minutes=50)
 _CALLED_FROM = {"address": kaspi_told.KASPI}
 
 
@@ -80,6 +83,8 @@ class Kaspi(Story):
         self.deaths = Deaths(Random(f"kaspi deaths {seed}"), 4)
         self.used: Counter[str] = Counter()
         self.silent = 0
+        # Whether mail has had its chance to leave since time has passed.
+        self.mailed = True
         self.people: list[int] = []
         self.events: list[int] = []
         # The bank's names for money that came by hand or by calls, and the sums, as told first.
@@ -104,7 +109,7 @@ class Kaspi(Story):
         for name in ("create", "fetch"):
             around = self.deaths._around(f"quartz {name}", self._moody(getattr(quartz.Quartz, name)))
             self._patch.setattr(quartz.Quartz, name, around)
-        self.deaths.between = self._meanwhile
+        self.deaths.between, self.deaths.drops = self._meanwhile, 0.0
         with self.app.app_context():
             now = clock.now()
             people = [
@@ -166,7 +171,7 @@ class Kaspi(Story):
 
     def _look(self, after: str) -> None:
         with self.app.app_context():
-            found = invariants.look()
+            found = [one for one in invariants.look() if self.mailed or one.code != "mail_is_sent_or_failed"]
             if found:
                 raise self.broken(f"After {after}: " + "; ".join(f"{v.code} {v.sample}" for v in found))
 
@@ -174,7 +179,7 @@ class Kaspi(Story):
         """So many things that somebody does, or that happen."""
         doings: tuple[tuple[Callable[[], None], int], ...] = (
             *((self._order, 16), (self._page, 14), (self._at_bank, 16), (self._tell, 14)),
-            *((self._second_word, 6), (self._call, 12), (self._cancel, 5), (self._again, 8)),
+            *((self._second_word, 10), (self._call, 12), (self._cancel, 5), (self._again, 8)),
             *((self._refund, 6), (self._by_hand, 5), (self._decide, 5), (self._weather, 8)),
             *((self._pass, 10), (self._sweep, 8), (self._call_off, 1)),
         )
@@ -233,16 +238,19 @@ class Kaspi(Story):
             self.step("page", look)
 
     def _at_bank(self) -> None:
-        """Somebody scans, pays, or presses no, also after the code has ended."""
+        """Somebody scans, pays, or presses no, also soon after the code has ended."""
+        able = [name for name, held in self.bank.payments.items() if self._may_be_scanned(held)]
+        if able:
+            self._scan(self.rng.choice(able), self.rng.choice(("processing", "paid", "paid", "failed")))
+
+    def _may_be_scanned(self, held: dict[str, Any]) -> bool:
         with self.app.app_context():
-            known = self._some(Payment.provider == "quartz", Payment.provider_id.is_not(None))
-            name = known.provider_id if known is not None else None
-        if name is not None:
-            self._scan(name, self.rng.choice(("processing", "paid", "paid", "failed")))
+            in_time = clock.now() < held["until"] + _SCANNED_LATE
+        return bool(held["state"] == "processing" or (held["state"] == "open" and in_time))
 
     def _scan(self, name: str, state: str) -> None:
         held = self.bank.payments[name]
-        if held["state"] in ("open", "processing"):
+        if self._may_be_scanned(held):
             self.bank.be(name, state)
             self.used[f"at the bank: {state}"] += 1
             self.tell(f"at the bank: {held['reference']} is {state}")
@@ -256,14 +264,19 @@ class Kaspi(Story):
         """Time passes; a sweep comes after it, which also lets the mail leave."""
         low, high = self.rng.choice(((30, 200), (200, 900), (900, 4000), (40_000, 100_000)))
         self._offset += self.rng.uniform(low, high)
+        self.mailed = False
         self._sweep()
 
     def _sweep(self) -> None:
         everything = self.rng.random() < 0.1
-        if self.step("sweep", lambda: sweeping.run("simulation", everything=everything)) != "done":
-            self.deaths.disarm()
+        if self.step("sweep", lambda: self._run(everything=everything)) != "done":
+            # The next one goes on.
             with self.app.app_context():
-                sweeping.run("simulation")
+                self._run()
+
+    def _run(self, *, everything: bool = False) -> None:
+        sweeping.run("simulation", everything=everything)
+        self.mailed = True
 
     def _cancel(self) -> None:
         payment_id = self._id()
@@ -434,12 +447,12 @@ class Kaspi(Story):
                 self._scan(name, self.rng.choice(("paid", "failed")))
         for _ in range(12):
             self._offset += 100_000
-            self.step("sweep", lambda: sweeping.run("simulation", everything=True))
+            self.step("sweep", self._run)
             with self.app.app_context():
                 waiting = [row.id for row in db.session.scalars(select(ToldReport)) if row.is_waiting]
             for told_id in waiting:
                 for who in self.people[:2]:
-                    self.step("confirm", lambda t=told_id, w=who: telling.confirm(t, actor_id=w, note="Seen"))
+                    self.step("confirm", partial(telling.confirm, told_id, actor_id=who, note="Seen"))
             for refund_id in self._waiting_refunds():
                 self._conclude(refund_id, made=True)
             for incident_id in self._inbox():

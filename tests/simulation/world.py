@@ -40,18 +40,14 @@ from domain.sweep import reading
 from domain.tickets import documents
 from extensions import db, queue
 from models import (
-    Category,
     Event,
-    EventKind,
     EventState,
     Payment,
     PaymentState,
     Role,
     TicketType,
-    Tournament,
     User,
     WebhookEvent,
-    Withdrawal,
 )
 from tests.simulation import doors, sellers
 from tests.simulation.deaths import Death, Deaths
@@ -65,8 +61,6 @@ _MEMBERS = 6
 _MAX_AT_ONCE = 10
 # Sessions and intents of Stripe, and checkouts of SumUp.
 _IDS = re.compile("cs_|pi_|[0-9a-f]{8}-")
-# In which currency tournaments are entered, and how their fees are paid.
-_TOURNAMENTS = (("EUR", ("stripe", "sumup")), ("AED", ("stripe", "wallet")))
 _CLOSED = (PaymentState.FAILED, PaymentState.CANCELLED, PaymentState.EXPIRED)
 
 
@@ -517,51 +511,6 @@ class World(Fate):
             db.session.commit()
             self.ways[new.id] = offer.ways
             return new.id, new.ticket_types[0].id
-
-    def pick_tournament(self) -> tuple[int, tuple[int, ...]]:
-        """A tournament of the house's and its categories: one with a fee, one for the heavy, one free."""
-        while len(self.tournaments) < 2:
-            self.tournaments.append(self._new_tournament())
-        index = self.rng.randrange(len(self.tournaments))
-        picked = self.tournaments[index]
-        if self.rng.random() < 0.08:
-            del self.tournaments[index]
-        return picked
-
-    def _new_tournament(self) -> tuple[int, tuple[int, ...]]:
-        self.events_made += 1
-        currency, ways = _TOURNAMENTS[self.events_made % len(_TOURNAMENTS)]
-        kinds = (("Kumite", 2500, None), ("Heavy", 3000, 70_000), ("Kata", 0, None))
-        with self.app.app_context():
-            now = clock.now()
-            away = timedelta(hours=1) if self.rng.random() < self.habits.soon else timedelta(days=400)
-            new = Event(
-                slug=f"tournament-{self.events_made}",
-                title=f"Tournament {self.events_made}",
-                kind=EventKind.TOURNAMENT,
-                starts_at=now + away,
-                ends_at=now + away * 2,
-                currency=currency,
-                state=EventState.PUBLISHED,
-                created_at=now,
-                updated_at=now,
-                tournament=Tournament(withdrawal=self.rng.choice(list(Withdrawal))),
-                ticket_types=[
-                    TicketType(
-                        name=name,
-                        price_minor=price_minor,
-                        capacity=self.rng.randint(*self.habits.places),
-                        per_order_limit=1,
-                        position=place,
-                        category=Category(min_weight_g=lightest),
-                    )
-                    for place, (name, price_minor, lightest) in enumerate(kinds)
-                ],
-            )
-            db.session.add(new)
-            db.session.commit()
-            self.ways[new.id] = ways
-            return new.id, tuple(kind.id for kind in new.ticket_types)
 
     # --- The schedule ---
 

@@ -26,7 +26,10 @@ class Api:
         self.credential = credential
         self.last: TestResponse
 
-    def get(self, path: str, *, status: int | None = None, **query: str) -> Any:
+    def get(self, path: str, *, status: int | str | None = None, **query: str) -> Any:
+        """A `status` in words is a query's own."""
+        if isinstance(status, str):
+            return self.send("GET", path, query={**query, "status": status})
         return self.send("GET", path, status=status, query=query)
 
     def post(
@@ -50,9 +53,9 @@ class Api:
         if self.credential:
             sent["Authorization"] = f"Bearer {self.credential}"
         data = body if isinstance(body, str) or body is None else wire.write(body)
-        kind = {} if body is None else {"content_type": "application/json"}
+        kind = None if body is None else "application/json"
         self.last = self.client.open(
-            API + path, method=method, data=data, query_string=query, headers=sent, **kind
+            API + path, method=method, data=data, query_string=query, headers=sent, content_type=kind
         )
         if status is None:
             assert self.last.status_code < 300, (self.last.status_code, self.last.text)

@@ -61,9 +61,6 @@ def test_the_name_with_another_body(door: api.Api) -> None:
 
 def test_while_the_first_is_at_work_nobody_waits(door: api.Api, monkeypatch: pytest.MonkeyPatch) -> None:
     body = shown()
-    claims: list[Any] = []
-    real = repeated_requests.claim
-    monkeypatch.setattr(repeated_requests, "claim", lambda *asked: claims.append(real(*asked)) or claims[-1])
     # The first died after it had its name.
     monkeypatch.setattr(repeated_requests, "finish", lambda *told: None)
     door.post("/check-in", body, idempotency_key="scan-1")

@@ -35,6 +35,7 @@ def boss(app: Flask) -> FlaskClient:
 
 def left_undone(client: FlaskClient, sandbox: Sandbox, event_id: str = "evt_1") -> Payment:
     """A payment that was paid at the provider, which rang and then answered nobody, an hour ago."""
+    sandbox.faults()
     payment = starting.open_at_provider(place(make_event(event_id.replace("_", "-")), 1))
     assert payment is not None and payment.provider_id is not None
     sandbox.do(payment.provider_id, "pay")

@@ -273,7 +273,7 @@ def test_a_statement_matches_many_and_says_what_is_in_the_way(app: Flask, boss: 
         "Выписка по счёту;;;;",
         "Дата операции;Номер документа;Дебет;Кредит;Назначение платежа",
         f"{day} 10:15:00;QR0000000001;;5 000,00;Оплата {one.reference}",
-        f"{day};QR0000000002;;5\u00a0000,00 ₸;билет {two.order.code.lower()} спасибо",
+        f"{day};QR0000000002;;5\u00a0000,00 тг;билет {two.order.code.lower()} спасибо",
         f"{day};QR0000000003;;4 999,00;{three.reference}",
         f"{day};QR0000000004;;5 000,00;{four.reference}",
         f"{day};QR0000000005;;1 000,00;Перевод от Марата",
@@ -281,7 +281,7 @@ def test_a_statement_matches_many_and_says_what_is_in_the_way(app: Flask, boss: 
         f"{day};QR0000000007;2 000,00;;Комиссия",
         ";;;Итого;25 000,00",
     ]
-    page = send(boss, "\r\n".join(rows).encode("cp1251", "replace").replace(b"5?000", b"5\xa0000"))
+    page = send(boss, "\r\n".join(rows).encode("cp1251"))
     shown = unescape(page.text)
     assert page.status_code == 200 and "2 lines fit" in shown
     assert f"{three.reference} is to be" in shown and "It may be about" in shown
@@ -344,7 +344,7 @@ HEAD = b"reference;amount;date\r\n"
         (HEAD + b'QR1234567;"5000' + b"y" * 3000 + b'"', "more in it"),
         (b"a;b;c\r\n1;2;3\r\n", "names its columns"),
         (HEAD, "no line in it"),
-        (b"\xff\xfe" + b"\xd8\x00" * 3, "not known here"),
+        (b"\xff\xfe" + b"\x00\xd8" * 3, "not known here"),
     ],
 )
 def test_a_file_that_is_no_statement_is_refused_in_words(app: Flask, data: bytes, words: str) -> None:

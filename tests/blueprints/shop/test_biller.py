@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from threading import Barrier, BrokenBarrierError
@@ -18,7 +17,7 @@ import logs
 from domain import locks
 from domain.office import invariants
 from domain.orders import event_cancellation
-from domain.payments import calls, telling
+from domain.payments import calls, reconciling, telling
 from domain.providers.calling import Call, Caller
 from domain.sweep import sweeping
 from extensions import db
@@ -38,6 +37,7 @@ from tests.support.kaspi_told import KASPI, PATH, PRICE, call, event_in_tenge, o
 from tests.support.people import mails
 from tests.support.sandbox import Sandbox
 from tests.support.shop import address, make_user
+from tests.support.threads import at_once
 
 
 @pytest.fixture(autouse=True)
@@ -246,7 +246,7 @@ def test_a_process_that_dies_before_it_settles_is_made_up_for(
         raise RuntimeError("The process ends here.")
 
     with monkeypatch.context() as broken:
-        broken.setattr(calls.reconciling, "reconcile", dies)
+        broken.setattr(reconciling, "reconcile", dies)
         with pytest.raises(RuntimeError):
             call(client, "pay", order.code, sum="5000.00")
     assert fresh(payment).state is PaymentState.OPEN
@@ -259,20 +259,11 @@ def test_a_process_that_dies_before_it_settles_is_made_up_for(
 # --- Twenty at once -------------------------------------------------------------------------------------
 
 
-def twenty(app: Flask, account: str) -> list[bytes]:
-    """The same pay, twenty times at the same moment, each over HTTP."""
-    together = Barrier(20)
-    db.session.rollback()
-
-    def one(number: int) -> bytes:
-        client = app.test_client()
-        together.wait(60)
-        answer = call(client, "pay", account, sum="5000.00")
-        assert answer.status_code == 200, answer.text
-        return answer.data
-
-    with ThreadPoolExecutor(20) as pool:
-        return list(pool.map(one, range(20)))
+def many(app: Flask, count: int, account: str) -> list[bytes]:
+    """The same pay, so many times at the same moment, each over HTTP."""
+    results = at_once(app, count, lambda n: call(app.test_client(), "pay", account, sum="5000.00").data)
+    assert [r for r in results if isinstance(r, BaseException)] == []
+    return [r for r in results if isinstance(r, bytes)]
 
 
 def losers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -291,7 +282,7 @@ def losers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_the_same_pay_twenty_times_at_once_is_one(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     order, _ = ordered()
     lost = losers(monkeypatch)
-    answers = twenty(app, order.code)
+    answers = many(app, 20, order.code)
     assert len(set(answers)) == 1 and json.loads(answers[0])["result"] == 0
     assert not lost, "The lock keeps them apart, so that no constraint has to."
     assert db.session.scalar(select(func.count()).select_from(ToldReport)) == 1
@@ -320,8 +311,7 @@ def test_without_the_lock_only_the_constraint_stops_a_second_telling(
 
     monkeypatch.setattr(locks, "payment_and_order", unlocked)
     monkeypatch.setattr(calls, "_stored", seen)
-    with ThreadPoolExecutor(3) as pool:
-        list(pool.map(lambda n: call(app.test_client(), "pay", order.code, sum="5000.00").data, range(3)))
+    many(app, 3, order.code)
     assert lost and db.session.scalar(select(func.count()).select_from(ToldReport)) == 1
 
 

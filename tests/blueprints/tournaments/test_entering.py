@@ -54,7 +54,7 @@ def test_from_the_list_to_the_place(ann: FlaskClient, sandbox: Sandbox) -> None:
     assert (answer.status_code, answer.location) == (303, order.payments[0].url)
     shown_at = sandbox.do(order.payments[0].provider_id or "", "pay")
     page = ann.get(path_of(shown_at["success_url"]), follow_redirects=True).text
-    assert "Cho Child" in page and "You’re going to Open" in page
+    assert "Cho Child" in page and "Cho Child is entered" in page
     assert "2016" not in page and "31.5" not in page
     mine = ann.get("/account/entries").text
     assert "Cho Child: Kumite" in mine and "entered" in mine

@@ -49,7 +49,7 @@ def waiting(ann: User, **more: Any) -> Participant:
 def begin(participant: Participant, method: str = "card", **more: Any) -> Payment:
     # As another request sees it.
     db.session.expire_all()
-    asked = {"amount_minor": 2500, "currency": "EUR"} | more
+    asked: dict[str, Any] = {"amount_minor": 2500, "currency": "EUR"} | more
     payer = participant.order.user or User()
     found = entries.find(payer, participant.public_id)
     return entry_payments.initiate(found, method, payer=payer, **asked).payment

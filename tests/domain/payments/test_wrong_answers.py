@@ -273,7 +273,8 @@ def test_a_ring_about_nothing_we_know_is_not_answered_with_ours(
     ours = opened(0, "stripe")
     sandbox.do(ours.provider_id or "", "pay")
     reconciling.reconcile(ours.id, door="test")
-    provider = registry.get("stripe")
+    provider = webhooks.doorbell("stripe")
+    assert provider is not None
     told = replace(provider.fetch(ours.provider_id or ""), provider_id="cs_test_unknown")
     monkeypatch.setattr(type(provider), "fetch", lambda *_, **__: told)
     site = config.get().public_url

@@ -57,6 +57,7 @@ CONTEXT: dict[str, Any] = {
     "subject": "[Kassa Alert] Look",
     "text": "Look at http://localhost/admin/orders",
     "label": "SumUp",
+    "prefix": "kassa_7rq2m4xp",
     "provider": "sumup",
     "account": "MERCH1",
     "waiting": 3,

@@ -6,7 +6,6 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-import config
 from domain.security import return_origins
 from variables import ConfigError, Reader
 
@@ -168,4 +167,3 @@ def test_a_setting_that_is_refused(value: str) -> None:
 def test_production_lists_no_clear_text() -> None:
     with pytest.raises(ConfigError):
         Reader({"O": "http://localhost:3000"}).origins("O", development=False)
-    assert config.Settings.__dataclass_fields__["api_return_origins"]
