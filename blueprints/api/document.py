@@ -188,8 +188,10 @@ def _kept(paths: Schema, schemas: Schema) -> Schema:
 
 def _complete(operation: Schema, endpoint: Endpoint, schemas: Schema) -> None:
     words = inspect.getdoc(endpoint.function) or ""
-    operation["summary"], _, description = words.partition("\n")
-    operation["summary"] = operation["summary"].rstrip(".")
+    # Its first sentence stands in lists.
+    first, _, rest = words.partition("\n")
+    operation["summary"], _, more = first.rstrip(".").partition(". ")
+    description = f"{more}.\n\n{rest}" if more else rest
     operation["description"] = re.sub(r"(?<!\n)\n(?!\n)", " ", description.strip())
     if endpoint.idempotent:
         operation["parameters"].append(_idempotency_key())
