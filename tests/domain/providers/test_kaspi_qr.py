@@ -19,10 +19,11 @@ from domain import clock
 from domain.errors import DomainError
 from domain.ledger import transfers
 from domain.office import invariants
-from domain.payments import incident_decisions, reconciling, refunds
+from domain.payments import incident_decisions, reconciling, refunds, starting
 from domain.providers import kaspi, kaspi_line, kaspi_qr, registry
 from domain.providers.contract import Anothers, Missing, ProviderError, Report
 from domain.providers.kaspi_qr import KaspiQr
+from domain.sweep import sweeping
 from extensions import db
 from models import Incident, OrderState, Payment, PaymentState, RefundState
 from tests.domain.payments.test_second_provider import again, opened, sold
@@ -373,6 +374,36 @@ def test_a_code_is_paid_and_buys(app: Flask, sandbox: Sandbox) -> None:
     assert again(payment).fulfilled and again(payment).received_minor == 900_000
     assert transfers.balance(transfers.provider_account("kaspi", payment.account), "KZT") == -900_000
     assert invariants.look() == []
+
+
+def test_a_lost_create_goes_to_a_person_and_is_never_made_again(app: Flask, sandbox: Sandbox) -> None:
+    config.use(kaspi_settings(sandbox, "r1"))
+    order = place(sold("kaspi", currency="KZT"))
+    sandbox.faults("timeout_after", times=1, match={"path": "/qr/create"}, seconds=0.2)
+    starting.open_at_provider(order)
+    sandbox.faults()
+    payment = again(order.payments[0])
+    assert payment.state is PaymentState.REVIEW
+    for _ in range(3):
+        sandbox.advance(600)
+        sweeping.run("test")
+    assert again(payment).state is PaymentState.REVIEW and not again(payment).provider_id
+    assert len(sandbox.get("payments")) == 1
+
+
+def test_a_code_that_nobody_scans_ends_after_its_lingering_and_frees_the_place(
+    app: Flask, sandbox: Sandbox
+) -> None:
+    payment = bought("r1", sandbox, kaspi_status_map=())
+    sandbox.advance(3 * 60 + 200)
+    assert reconciling.reconcile(payment.id, door="sweep").verdict == "still_pending"
+    sandbox.advance(60)
+    # Kaspi goes on saying that the code was made: the last reading after its end decides.
+    assert reconciling.reconcile(payment.id, door="sweep").verdict == "failed"
+    assert again(payment).state is PaymentState.EXPIRED
+    # Paid all the same, it is late money, which is money.
+    sandbox.do(payment.provider_id or "", "pay", force=True)
+    assert reconciling.reconcile(payment.id, door="sweep").state is PaymentState.PAID
 
 
 @pytest.mark.parametrize("form", ["r1", "r3"])
