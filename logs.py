@@ -182,6 +182,8 @@ class Redactor:
             settings.sumup_client_secret,
             settings.sumup_webhook_secret,
             settings.kaspi_api_key,
+            settings.kaspi_pfx,
+            settings.kaspi_ca,
             settings.kaspi_pfx_password,
             settings.kaspi_device_token,
             settings.kaspi_biller_path,
@@ -190,7 +192,8 @@ class Redactor:
             settings.mail_api_key,
             settings.metrics_token,
         )
-        self._values = tuple(value for value in values if len(value) >= 8)
+        # The longest first: one may begin with another.
+        self._values = tuple(sorted((value for value in values if len(value) >= 8), key=len, reverse=True))
 
     def __call__(
         self, logger: object, method: str, event: MutableMapping[str, Any]
