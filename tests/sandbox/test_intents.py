@@ -158,10 +158,14 @@ def test_lists_and_parameters(client: stripe.StripeClient, intent: stripe.Paymen
     assert [one.id for one in listed.data] == [other.id] and listed.has_more
     rest = client.v1.payment_intents.list({"starting_after": other.id, "created": {"gte": intent.created}})
     assert [one.id for one in rest.data] == [intent.id]
-    wrongs: list[Any] = [{"allowed_payment_method_types": ["blik"]}, {"description": "x" * 1001}]
+    least: dict[str, Any] = {"amount": 900, "currency": "eur"}
+    wrongs: list[Any] = [
+        {**least, "allowed_payment_method_types": ["blik"]},
+        {**least, "description": "x" * 1001},
+    ]
     for wrong in wrongs:
         with pytest.raises(stripe.InvalidRequestError):
-            client.v1.payment_intents.create({"amount": 900, "currency": "eur", **wrong})
+            client.v1.payment_intents.create(wrong)
 
 
 def test_the_script_and_its_button(box: Sandbox) -> None:
