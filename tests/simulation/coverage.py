@@ -72,7 +72,7 @@ AT_SUMUP = (
     *("dispute", "dispute_won", "dispute_lost", "tamper"),
 )
 # And of a payment that a wallet's button makes.
-AT_AN_INTENT = ("pay", "decline", "pay_later", "complete_later", "expire", "refund")
+AT_AN_INTENT = ("pay", "decline", "pay_later", "expire")
 # How a payment at SumUp can go.
 _SUMUP_WAYS = {
     PaymentState.CREATED: (PaymentState.OPEN, PaymentState.PAID, PaymentState.FAILED),

@@ -85,7 +85,9 @@ def test_a_seed_takes_the_same_steps_again(app: Flask, sandbox: Sandbox) -> None
     assert traces[0] == traces[1]
 
 
-_CODES = re.compile(r"ORD-\w{8}|cs_test_\w+|pi_\w+|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|\b\w{6}\b")
+_CODES = re.compile(
+    r"ORD-\w{8}|cs_test_\w+|(?:pi|athlete|participant|payment)_\w+|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|\b\w{6}\b"
+)
 
 
 @pytest.mark.parametrize(("seed", "lives", "what"), SEEDS)
