@@ -59,6 +59,9 @@ def test_an_order_is_refunded_in_part_and_then_in_full(house: House, visit: Visi
     refund(admin, "£22.00")
     admin.see(re.compile(r"The refund of £22.00 went through"))
     admin.look("admin-order-refunded")
+    for page in ("statistics", "rings"):
+        admin.go(f"/admin/{page}")
+        admin.look(f"admin-{page}")
     guest.page.reload()
     guest.see("You were paid back")
     guest.look("order-refunded")
