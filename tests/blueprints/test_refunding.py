@@ -14,9 +14,10 @@ from werkzeug.test import TestResponse
 
 from domain.orders import placing
 from domain.payments import reconciling, refunds, starting
+from domain.post import mail_kinds
 from extensions import db
 from models import Order, OrderState, Payment, Refund, RefundState, Role, Ticket, TicketState, TicketType
-from tests.support.people import log_in, make_member, post
+from tests.support.people import log_in, mails, make_member, post
 from tests.support.sandbox import Sandbox
 from tests.support.shop import address, make_event, place
 from tests.support.web import press
@@ -189,5 +190,11 @@ def test_a_refund_that_failed_after_all_is_corrected_on_the_order_s_page(
     text = words(client.get(address(order)))
     assert "The refund of €24.00 that we wrote to you about did not get through" in text
     assert states(order) == [VALID, VALID]
+    # And by mail, once: the one before said that the money is on its way.
+    reconciling.reconcile(payment.id, door="test")
+    (mail,) = mails("refund_failed")
+    letter = mail_kinds.compose(mail).text
+    assert mail.to == "ada@example.org" and "That was too early: the refund did not get through" in letter
+    assert "€24.00" in letter and "Valid again:" in letter
     refunds.request(payment.id, 2400, actor_id=None, reason="Once more")
     assert "did not get through" not in client.get(address(order)).text

@@ -78,6 +78,16 @@ def test_a_demo_event_that_cannot_be_changed_stays_as_it_was(app: Flask, wrong: 
     assert (event.currency, kind.price_minor, kind.capacity, kind.held) == ("EUR", 2500, 9, 1)
 
 
+def test_a_demo_event_that_nobody_ordered_is_not_changed_in_part(app: Flask) -> None:
+    """Its currency may change, and what it then costs cannot be: neither is."""
+    event = demo.event("gig", capacity=9, price_minor=2500, currency="EUR")
+    wrong = ["--currency", "GBP", "--price-minor", "1"]
+    run = app.test_cli_runner().invoke(args=["demo", "event", "--slug", "gig", *wrong])
+    assert run.exit_code == 1, run.output
+    event = db.session.get_one(Event, event.id, populate_existing=True)
+    assert (event.currency, event.ticket_types[0].price_minor) == ("EUR", 2500)
+
+
 def test_a_seed_that_dies_half_way_is_finished_by_the_next(
     app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:

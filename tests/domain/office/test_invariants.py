@@ -80,6 +80,13 @@ def test_honest_data_holds(app: Flask) -> None:
             "UPDATE outbox SET next_attempt_at = next_attempt_at - interval '2 hours' WHERE kind = 'tickets'",
         ),
         ("nothing_is_forgotten", "UPDATE orders SET state = 'pending_verification'"),
+        (
+            "refunds_within_what_came",
+            "INSERT INTO refunds (payment_id, amount_minor, currency, state, idempotency_key, reason,"
+            " made_at_provider, refunded_before_minor, failure_reason, void_ticket_ids, check_count,"
+            " created_at) SELECT id, received_minor + 1, currency, 'succeeded', 'by-hand', '', false, 0, '',"
+            " '[]', 0, created_at FROM payments",
+        ),
     ],
 )
 def test_each_notices_what_it_guards(app: Flask, code: str, statement: str) -> None:

@@ -50,10 +50,23 @@ def lock(connection: psycopg.Connection, kind_id: int, more: str = "") -> None:
     connection.execute(f"SELECT FROM ticket_types WHERE id = %s FOR NO KEY UPDATE {more}", (kind_id,))
 
 
-def takes_the_second_first(client: FlaskClient, other: psycopg.Connection) -> bool:
-    """Whether an order that waits for its first ticket type has taken its second one already."""
+def takes_the_second_first(
+    client: FlaskClient, other: psycopg.Connection, *, in_a_busy_shop: bool = False
+) -> bool:
+    """Whether an order that waits for its first ticket type has taken its second one already.
+
+    In a busy shop there are other types, PostgreSQL knows how many, and a sale of the first one has put its
+    row behind the others.
+    """
     event, (first, second) = two_types()
     slug = event.slug
+    if in_a_busy_shop:
+        others = make_event("others")
+        for number in range(20):
+            events.add_ticket_type(others, name=f"Row {number}", price_minor=900, capacity=5)
+        other.execute("UPDATE ticket_types SET held = held WHERE id = %s", (first,))
+        other.execute("ANALYZE ticket_types")
+        other.commit()
     db.session.rollback()
     answers: list[int] = []
     lock(other, first)
@@ -76,6 +89,13 @@ def test_an_order_of_two_types_takes_them_by_their_ids(
     client: FlaskClient, other: psycopg.Connection
 ) -> None:
     assert not takes_the_second_first(client, other)
+
+
+def test_they_are_taken_so_wherever_they_lie_in_the_table(
+    client: FlaskClient, other: psycopg.Connection
+) -> None:
+    """An UPDATE alone would read the table as it lies, and lock its rows as it meets them."""
+    assert not takes_the_second_first(client, other, in_a_busy_shop=True)
 
 
 def test_without_the_order_they_are_taken_as_they_lie_in_the_table(
