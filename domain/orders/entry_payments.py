@@ -17,6 +17,7 @@ from domain.errors import DomainError, NotFound
 from domain.orders import entries, managing
 from domain.payments import reconciling
 from domain.providers import registry
+from domain.providers.contract import can_present
 from extensions import db
 from models import Order, Participant, ParticipantState, Payment, TicketType, User
 
@@ -193,4 +194,5 @@ def methods(kind: TicketType) -> list[str]:
     offered = payees.offered(kind.event, currency=kind.priced_in)
     if house_account.serves(kind.event):
         offered += [one for one in map(registry.get, registry.names()) if one.immediate]
-    return [method for one in offered if one.supports(kind.priced_in) for method in one.methods]
+    able = (one for one in offered if one.supports(kind.priced_in))
+    return [method for one in able for method in one.methods if can_present(one, method)]

@@ -175,7 +175,7 @@ def test_without_a_publishable_key_no_wallet_is_offered(app: Flask) -> None:
 
 
 def test_the_policy_is_what_stripe_documents(client: FlaskClient, payment: Payment) -> None:
-    """docs.stripe.com/security/guide, "Content security policy", for Stripe.js; read in October 2026.
+    """docs.stripe.com/security/guide, "Content security policy", for Stripe.js: as others quoted it in 2026.
 
     The real script is not loaded in any test: this holds that it may be.
     """
