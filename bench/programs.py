@@ -80,7 +80,7 @@ def _cost(
 def rings(stage: Stage, how: Programs) -> Results:
     """Events of payments that are paid, so many a second, each another one; those without a 2xx are lost."""
     paid: list[dict[str, str]] = stage.inside.do("paid_sessions", slug="inside", number=20)
-    secret = stage.dashboard().control("settings")["webhook_secret"]
+    secret = stage.dashboard().control("settings")["stripe"]["webhook_secret"]
     number = int(how.rings_a_second * how.ring_seconds)
     before = stage.inside.do("rings_done")
     answered = itertools.count()
