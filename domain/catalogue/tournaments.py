@@ -54,7 +54,8 @@ def upcoming() -> list[Event]:
         .where(Event.ends_at > clock.now())
         .order_by(Event.starts_at, Event.id)
         .limit(_LIST_LIMIT)
-        .options(joinedload(Event.picture), joinedload(Event.organiser), selectinload(Event.ticket_types))
+        .options(joinedload(Event.picture), joinedload(Event.organiser), joinedload(Event.tournament))
+        .options(selectinload(Event.ticket_types))
     )
     return list(db.session.scalars(query))
 

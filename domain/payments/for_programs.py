@@ -8,6 +8,7 @@ from domain.payments import presenting
 from domain.providers import registry
 from domain.providers.contract import HasClientSecret, Presentation
 from domain.security import return_origins
+from extensions import db
 from models import Order, Payment
 
 
@@ -32,7 +33,10 @@ def client_secret(payment: Payment) -> str | None:
     provider = registry.get(payment.provider, payment.account)
     if provider.presents(payment.method) is not Presentation.ELEMENT:
         return None
-    return provider.client_secret(payment.provider_id) if isinstance(provider, HasClientSecret) else None
+    provider_id = payment.provider_id
+    # The call is made outside of any transaction.
+    db.session.rollback()
+    return provider.client_secret(provider_id) if isinstance(provider, HasClientSecret) else None
 
 
 def onward(order: Order, provider_id: str = "") -> str:

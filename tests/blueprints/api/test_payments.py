@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 import config
 from domain import clock
@@ -177,6 +177,20 @@ def test_a_silent_provider_is_503_with_the_payment(
     payment = db.session.scalars(select(Payment)).one()
     assert (refused["code"], refused["payment_id"]) == ("provider_silent", payment.public_id)
     assert payment.state is PaymentState.CREATED
+
+
+def test_a_wallet_s_secret_is_answered_again_and_kept_nowhere(
+    client: FlaskClient, ann: User, entry: Participant, sandbox: Sandbox
+) -> None:
+    me, body = api.as_member(client, ann), asked(entry, method="apple_pay")
+    config.use(replace(config.get(), stripe_publishable_key="pk_test_kassa_sandbox"))
+    first = me.post("/payments/initiate", body, status=201, idempotency_key="once")
+    assert first["client_secret"].startswith("pi_") and "/pay/wallet/" in first["payment_url"]
+    again = me.post("/payments/initiate", body, idempotency_key="once")
+    assert again == first
+    rows = (text(f"SELECT row_to_json(r)::text FROM {name} r") for name in ("payments", "api_requests"))
+    kept = [row for query in rows for row in db.session.scalars(query)]
+    assert len(kept) == 2 and not any(first["client_secret"] in row for row in kept)
 
 
 def test_nobody_else_sees_or_pays_an_entry(
