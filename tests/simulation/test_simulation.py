@@ -86,7 +86,8 @@ def test_a_seed_takes_the_same_steps_again(app: Flask, sandbox: Sandbox) -> None
 
 
 _CODES = re.compile(
-    r"ORD-\w{8}|cs_test_\w+|(?:pi|athlete|participant|payment)_\w+|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|\b\w{6}\b"
+    r"ORD-\w{8}|(?:cs_test|pi)_\w+|(?:athlete|participant|payment)_[\w-]+"
+    r"|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|\b\w{6}\b"
 )
 
 
