@@ -17,10 +17,10 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 import config
 import extensions
 import logs
-from blueprints import assets, front, gate
+from blueprints import assets, front, gate, visitor
 from blueprints.api import errors as api_errors
 from blueprints.visitor import is_for_api, wants_json
-from domain import addresses, blocking, money, rendering
+from domain import acting, addresses, audit, blocking, money, rendering
 from domain.connections import credentials
 from domain.errors import DomainError, NotFound
 from domain.office import database_connections
@@ -140,6 +140,8 @@ def _bind(app: Flask, settings: config.Settings) -> None:
     extensions.queue.bind(settings.redis_url)
     shared_rate.bind(settings.redis_url)
     knowledge.bind(settings.redis_url)
+    audit.watch_session()
+    acting.at_edge(visitor.actor)
     with app.app_context():
         credentials.use(extensions.db.engine)
 

@@ -13,6 +13,14 @@ from tables.api import (
     ApiSession,  # a program that a member is logged in with
 )
 
+# Who changed what.
+from tables.audit import (
+    ActorKind,  # a member, a key, a visitor, a command, a job
+    AuditArea,  # role, price, text, setting, event, connection, key, person
+    AuditEntry,  # one change, from what to what, by whom
+    Deed,  # made, changed, removed
+)
+
 # What is on sale: events, their ticket types and pictures.
 from tables.catalogue import (
     Event,  # what people buy tickets for
@@ -141,15 +149,19 @@ __all__ = [
     "PAYMENT_ACTIVE",
     "PAYMENT_NEXT",
     "AccountCursor",
+    "ActorKind",
     "Agent",
     "ApiKey",
     "ApiRefreshToken",
     "ApiRequest",
     "ApiSession",
+    "AuditArea",
+    "AuditEntry",
     "CheckIn",
     "CheckRun",
     "Connection",
     "ConnectionState",
+    "Deed",
     "Dispute",
     "DisputeState",
     "DoorPass",

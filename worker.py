@@ -22,7 +22,7 @@ from rq_scheduler import Scheduler
 from sqlalchemy.exc import SQLAlchemyError
 
 import config
-from domain import heartbeat
+from domain import acting, heartbeat
 from domain.office import backfill, database_connections, invariants, retention
 from domain.orders import event_cancellation
 from domain.orders import moved_events as told_of_moves
@@ -72,7 +72,7 @@ def _job(work: Callable[P, None]) -> Callable[P, None]:
 
     @wraps(work)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        with current_app.app_context():
+        with current_app.app_context(), acting.as_job(work.__name__):
             queue.begins(work.__name__)
             heartbeat.beat("worker")
             began = monotonic()
@@ -134,6 +134,7 @@ def run_worker() -> None:
     Jobs run in this process, not in a fork of it: the ticket's fonts and stylesheet stay loaded, which makes
     a PDF several times cheaper, and a job that dies takes only a worker that is started again.
     """
+    acting.only_jobs("worker")
     _compare_connections()
     while True:
         connection = connect_redis(config.get().redis_url, timeout=None)
@@ -151,6 +152,7 @@ def run_clock() -> None:
 
     The schedule lives in Redis. It is compared with `periodic()` every minute, so that a flushed Redis heals.
     """
+    acting.only_jobs("clock")
     _compare_connections()
     app = current_app._get_current_object()  # type: ignore[attr-defined]
     Thread(target=_sweep_at_start, args=(app,), name="first-sweep", daemon=True).start()

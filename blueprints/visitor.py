@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 from typing import cast
 
-from flask import Response, request
+from flask import Response, g, has_request_context, request
 from flask_login import current_user
+from sqlalchemy import inspect
 
+from domain.acting import Actor
 from domain.orders import managing
-from models import Role, User
+from models import ActorKind, Role, User
 
 # Below this nobody looks at a page: programs ask there.
 API = "/api/v1"
@@ -48,6 +50,28 @@ def not_kept(response: Response) -> Response:
     """For after_request: what such a page shows stays in nobody's cache."""
     response.headers.setdefault("Cache-Control", "private, no-store")
     return response
+
+
+def actor() -> Actor | None:
+    """Who acts in this request, for what is kept of it; None outside of one."""
+    if not has_request_context():
+        return None
+    door = request.path.split("/")[1][:30] or "shop"
+    if is_for_api():
+        called = g.get("api_caller")
+        if called is None:
+            return Actor(ActorKind.VISITOR, "api")
+        kind = ActorKind.MEMBER if called.key is None else ActorKind.KEY
+        return Actor(kind, "api", _id(called.user), called.key.prefix if called.key is not None else "")
+    user = signed_in()
+    if user is None:
+        return Actor(ActorKind.VISITOR, door)
+    return Actor(ActorKind.MEMBER, door, _id(user))
+
+
+def _id(user: User) -> int:
+    """Their id, without asking the database for a row that a commit has let go."""
+    return int(inspect(user).identity[0])
 
 
 def is_admin() -> bool:

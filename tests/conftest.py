@@ -25,7 +25,7 @@ import config
 from app import create_app
 from domain.connections import credentials
 from extensions import db
-from tests.support import tables
+from tests.support import audited, tables
 from tests.support.sandbox import Sandbox, start_sandbox
 from tests.support.tills import TILLS, Till
 
@@ -156,8 +156,10 @@ def app(migrated: Flask, environ: dict[str, str], sandbox: Sandbox) -> Iterator[
         # Another test may have made an application of its own since.
         credentials.use(db.engine)
         tables.empty()
+        audited.silent.clear()
         yield migrated
         db.session.remove()
+        assert not audited.silent, audited.silent
 
 
 @pytest.fixture

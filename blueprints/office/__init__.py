@@ -9,6 +9,7 @@ from __future__ import annotations
 from flask import Flask
 
 from blueprints.office import (
+    audit,
     blueprint,
     connections,
     doors,
@@ -27,7 +28,18 @@ from blueprints.office import (
 )
 
 # Importing the others puts their views on the one blueprint.
-__all__ = ["doors", "inbox", "orders", "organisers", "register", "rings", "running", "statistics", "told"]
+__all__ = [
+    "audit",
+    "doors",
+    "inbox",
+    "orders",
+    "organisers",
+    "register",
+    "rings",
+    "running",
+    "statistics",
+    "told",
+]
 
 
 def register(app: Flask) -> None:

@@ -11,10 +11,20 @@ from typing import Any
 
 from sqlalchemy import String, cast, func, literal, select, update
 
-from domain import clock
+from domain import audit, clock
 from domain.errors import DomainError
 from extensions import db, queue
-from models import DoorPass, Event, EventState, Order, OutboxMail, Ticket, TicketState
+from models import (
+    AuditArea,
+    Deed,
+    DoorPass,
+    Event,
+    EventState,
+    Order,
+    OutboxMail,
+    Ticket,
+    TicketState,
+)
 
 _BATCH = 500
 KEY = "event_moved:"
@@ -69,12 +79,16 @@ def keep_doors(event: Event, was: dict[str, Any]) -> None:
     later = next(ends) - next(ends)
     if event.id is None or later < timedelta(minutes=1):
         return
-    db.session.execute(
+    kept = db.session.scalars(
         update(DoorPass)
         .where(DoorPass.event_id == event.id, DoorPass.revoked_at.is_(None))
         .values(expires_at=DoorPass.expires_at + later)
+        .returning(DoorPass.id)
         .execution_options(synchronize_session=False)
-    )
+    ).all()
+    for pass_id in kept:
+        changes = [("expires_at", None, f"{later} later, as the event")]
+        audit.note(AuditArea.KEY, Deed.CHANGED, "door pass", pass_id, label=event.title, changes=changes)
 
 
 def soon(event: Event, was: dict[str, Any]) -> None:

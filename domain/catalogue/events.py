@@ -19,7 +19,7 @@ from sqlalchemy import bindparam, delete, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import joinedload
 
-from domain import clock, money, zones
+from domain import audit, clock, money, zones
 from domain.catalogue import event_moves, house_account, payees, pictures
 from domain.catalogue.availability import Sale as Sale
 from domain.catalogue.availability import Selling as Selling
@@ -30,6 +30,8 @@ from domain.providers import contract, registry
 from extensions import db
 from models import (
     ADMISSIONS,
+    AuditArea,
+    Deed,
     DoorPass,
     Event,
     EventKind,
@@ -298,7 +300,9 @@ def delete_event(event: Event) -> None:
             "has_orders", f"“{event.title}” has orders, so it stays on record. Cancel it instead."
         )
     picture_id = event.picture_id
-    db.session.execute(delete(DoorPass).filter_by(event_id=event.id))
+    ended = delete(DoorPass).filter_by(event_id=event.id).returning(DoorPass.id)
+    for pass_id in db.session.scalars(ended).all():
+        audit.note(AuditArea.KEY, Deed.REMOVED, "door pass", pass_id, label=event.title)
     for kind in list(event.ticket_types):
         db.session.delete(kind)
     db.session.delete(event)

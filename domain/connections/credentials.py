@@ -20,14 +20,14 @@ from typing import Any
 import structlog
 from sqlalchemy import Engine, Row, or_, select, update
 
-from domain import clock
+from domain import audit, clock
 from domain.post import alerts, outbox
 from domain.providers import connecting, registry
 from domain.providers.connecting import Refused, Tokens
 from domain.providers.contract import ProviderError
 from domain.security import keyring
 from extensions import queue
-from models import PAYMENT_ACTIVE, Connection, ConnectionState, Payment, User
+from models import PAYMENT_ACTIVE, AuditArea, Connection, ConnectionState, Deed, Payment, User
 
 log = structlog.get_logger(__name__)
 
@@ -264,6 +264,7 @@ def _mend(row: Row[Any]) -> bool:
         return False
     with _engine().begin() as connection:
         connection.execute(_if_unchanged(row).values(state=ConnectionState.CONNECTED, last_error=""))
+        _note_state(connection, row, ConnectionState.CONNECTED)
     log.info("connection_mended", provider=row.provider, account=row.account)
     return True
 
@@ -285,6 +286,8 @@ def _break(row: Row[Any], why: str, *, worthless: bool) -> None:
         broke = connection.execute(_if_unchanged(row).values(values).returning(_table.c.id)).one_or_none()
         if broke is None:
             return
+        if "state" in values:
+            _note_state(connection, row, ConnectionState.BROKEN)
         waiting = _count_waiting(connection, row)
         if row.state == ConnectionState.DISCONNECTED and not waiting:
             # Its owner has ended it here, and then there. What is left to be read was final.
@@ -307,6 +310,14 @@ def _break(row: Row[Any], why: str, *, worthless: bool) -> None:
         )
     log.warning("connection_broken", provider=row.provider, account=row.account, why=why)
     queue.soon("deliver_mail")
+
+
+def _note_state(connection: Any, row: Row[Any], state: ConnectionState) -> None:
+    label, changes = f"{row.provider} {row.account}", [("state", row.state, state)]
+    area, deed, of = AuditArea.CONNECTION, Deed.CHANGED, row.user_id
+    audit.note(
+        area, deed, "connection", row.id, label=label, about_id=of, changes=changes, connection=connection
+    )
 
 
 def _count_waiting(connection: Any, row: Row[Any]) -> int:

@@ -12,11 +12,11 @@ from sqlalchemy import Select, bindparam, select, update
 from sqlalchemy.orm import joinedload
 
 import config
-from domain import addresses, clock
+from domain import addresses, audit, clock
 from domain.errors import DomainError, NotFound
 from domain.security import passwords, rate_limits
 from extensions import db
-from models import DoorPass, Event, EventState, Role, User
+from models import AuditArea, Deed, DoorPass, Event, EventState, Role, User
 
 PIN_DIGITS = 6
 # A pass is good for the night: until this long after the event's end.
@@ -83,11 +83,17 @@ def passes(event: Event) -> list[DoorPass]:
 
 def revoke(event: Event, pass_id: int) -> None:
     """End a pass at once, for every phone that entered with it. Commits."""
-    db.session.execute(
+    now = clock.now()
+    label = db.session.scalar(
         update(DoorPass)
         .where(DoorPass.id == pass_id, DoorPass.event_id == event.id, DoorPass.revoked_at.is_(None))
-        .values(revoked_at=clock.now())
+        .values(revoked_at=now)
+        .returning(DoorPass.label)
     )
+    if label is not None:
+        told = f"{label}, {event.title}"
+        changes = [("revoked_at", None, now)]
+        audit.note(AuditArea.KEY, Deed.CHANGED, "door pass", pass_id, label=told, changes=changes)
     db.session.commit()
 
 

@@ -21,12 +21,12 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 
 import config
-from domain import addresses, money, spreadsheets
+from domain import addresses, audit, money, spreadsheets
 from domain.catalogue import prices
 from domain.errors import DomainError, NotFound
 from domain.ledger import wallet
 from extensions import db
-from models import Agent, HoldState, User, WalletHold
+from models import Agent, AuditArea, Deed, HoldState, User, WalletHold
 
 log = structlog.get_logger(__name__)
 
@@ -213,7 +213,7 @@ def seed() -> None:
     """Add the default agents that are not there yet. Commits."""
     currency = config.get().wallet_currency
     scale = 10 ** money.decimals(currency)
-    db.session.execute(
+    made = db.session.execute(
         insert(Agent)
         .values(
             [
@@ -230,7 +230,10 @@ def seed() -> None:
             ]
         )
         .on_conflict_do_nothing()
+        .returning(Agent.id, Agent.name)
     )
+    for agent_id, name in made.all():
+        audit.note(AuditArea.SETTING, Deed.MADE, "agent", agent_id, label=name)
     db.session.commit()
 
 

@@ -12,13 +12,15 @@ from typing import Any
 
 from sqlalchemy import ARRAY, Integer, Update, bindparam, column, func, select, update
 
-from domain import clock, timeline
+from domain import audit, clock, timeline
 from domain.errors import DomainError
 from domain.ledger import transfers
 from domain.post import alerts, outbox
 from domain.tickets import issuing
 from extensions import db
 from models import (
+    AuditArea,
+    Deed,
     Event,
     EventState,
     LineKind,
@@ -301,6 +303,10 @@ def _move_event(order: Order, before: EventState, after: EventState) -> bool:
     )
     if order.event is not None:
         db.session.expire(order.event, ["state"])
+    if moved is not None:
+        label = order.event.title if order.event is not None else ""
+        changes = [("state", before, after)]
+        audit.note(AuditArea.EVENT, Deed.CHANGED, "event", moved, label=label, changes=changes)
     return moved is not None
 
 

@@ -16,13 +16,13 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.orm import joinedload, selectinload
 
 import config
-from domain import addresses, clock, folding, names
+from domain import acting, addresses, audit, clock, folding, names
 from domain.errors import DomainError
 from domain.people import accounts
 from domain.post import outbox
 from domain.security import one_time_links, passwords, rate_limits
 from extensions import db, network, queue
-from models import LinkPurpose, Order, Role, User
+from models import AuditArea, Deed, LinkPurpose, Order, Role, User
 
 # Mails of one kind to one person in an hour; a stranger can ask for them, so they are few.
 MAILS_PER_HOUR = 3
@@ -164,7 +164,13 @@ def _insert(address: str, name: str, kept: str, role: Role, *, confirmed: bool) 
     made = db.session.execute(
         insert(User).values(values).on_conflict_do_nothing().returning(User.id)
     ).scalar_one_or_none()
+    if made is not None and role is not Role.BUYER:
+        _note_role(made, Deed.MADE, ("role", None, role))
     return db.session.get(User, made) if made is not None else None
+
+
+def _note_role(user_id: int, deed: Deed, *changes: audit.Change) -> None:
+    audit.note(AuditArea.ROLE, deed, "user", user_id, about_id=user_id, changes=changes)
 
 
 # --- Logging in -----------------------------------------------------------------------------------------
@@ -316,8 +322,10 @@ def change_role(user_id: int, role: Role) -> None:
     user = one_time_links.lock(user_id)
     if role is not Role.ADMIN:
         _refuse_last_admin(user)
+    elif user.role is not Role.ADMIN:
+        _tell_admins(user)
     user.role = role
-    db.session.commit()
+    _commit()
 
 
 def disable(user_id: int) -> None:
@@ -332,8 +340,11 @@ def disable(user_id: int) -> None:
 
 def enable(user_id: int) -> None:
     """Open a closed account again. Commits."""
-    one_time_links.lock(user_id).disabled_at = None
-    db.session.commit()
+    user = one_time_links.lock(user_id)
+    if user.role is Role.ADMIN and user.disabled_at is not None:
+        _tell_admins(user)
+    user.disabled_at = None
+    _commit()
 
 
 def _refuse_last_admin(user: User) -> None:
@@ -347,6 +358,21 @@ def _admins() -> Select[int]:
     return select(User.id).where(
         User.role == Role.ADMIN, User.confirmed_at.is_not(None), User.disabled_at.is_(None)
     )
+
+
+def _tell_admins(user: User) -> None:
+    """Owe every other admin the news that this person becomes one. No commit."""
+    actor = acting.who()
+    by = db.session.get(User, actor.user_id) if actor.user_id is not None else None
+    context = {
+        "who": addresses.shown(user.email),
+        "by": addresses.shown(by.email) if by is not None else "",
+        "link": f"{config.get().public_url}/admin/audit",
+    }
+    others = select(User).where(User.id.in_(_admins()), User.id != user.id).order_by(User.id)
+    for other in db.session.scalars(others):
+        key = f"user:{other.id}:new_admin:{user.id}:{clock.now().timestamp():.6f}"
+        outbox.stage("new_admin", key=key, to=other.email, user=other, context=context)
 
 
 def has_admin() -> bool:
@@ -380,14 +406,19 @@ def ensure_first_admin() -> str | None:
 def admin_link(email: str) -> str:
     """Make the person an admin, new or known, and give a link to choose a password with. Commits."""
     address = addresses.normal(email)
-    user = _insert(address, "", "", Role.ADMIN, confirmed=False) or find(address)
+    made = _insert(address, "", "", Role.ADMIN, confirmed=False)
+    user = made or find(address)
     if user is None:
         raise DomainError("account_gone", f"{address} was removed at this moment. Try again.")
     user = one_time_links.lock(user.id)
+    if made is not None or user.role is not Role.ADMIN or user.disabled_at is not None:
+        _tell_admins(user)
     user.role = Role.ADMIN
     user.disabled_at = None
     one_time_links.void(user, {LinkPurpose.FIRST_ADMIN})
     link = one_time_links.make(user, LinkPurpose.FIRST_ADMIN)
+    # That somebody may choose a password for an admin's account is told, whoever was one before.
+    audit.note(AuditArea.KEY, Deed.MADE, "admin's link", user.id, about_id=user.id)
     db.session.commit()
     return link
 

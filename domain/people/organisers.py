@@ -14,11 +14,11 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import joinedload
 
 import config
-from domain import addresses, clock, paging
+from domain import addresses, audit, clock, paging
 from domain.errors import DomainError, NotFound
 from domain.post import outbox
 from extensions import db, queue
-from models import Event, Organiser, OrganiserState, Role, User
+from models import AuditArea, Deed, Event, Organiser, OrganiserState, Role, User
 
 # The profile's fields and how long each may be; the first and the last must be there.
 FIELDS = {"name": 200, "description": 5000, "website": 300, "phone": 40, "contact_email": 254}
@@ -102,7 +102,9 @@ def apply(user: User, values: Mapping[str, str]) -> Organiser:
     # Two forms sent at once are one application.
     db.session.execute(statement.on_conflict_do_nothing(index_elements=["user_id"]))
     organiser = _lock(Organiser.user_id == user.id)
-    if organiser.created_at != now:
+    if organiser.created_at == now:
+        _note_made(organiser)
+    else:
         _apply_again(organiser, profile)
     site = config.get().public_url
     outbox.stage("organiser_applied", key=_key(organiser, "applied"), to=user.email, user=user)
@@ -136,13 +138,21 @@ def edit(user: User, values: Mapping[str, str]) -> Organiser:
     if user.role in (Role.ORGANISER, Role.ADMIN):
         first = {"state": OrganiserState.APPROVED, "state_reason": "", "created_at": now, "updated_at": now}
         statement = insert(Organiser).values(user_id=user.id, **first, **profile)
-        db.session.execute(statement.on_conflict_do_nothing(index_elements=["user_id"]))
+        new = statement.on_conflict_do_nothing(index_elements=["user_id"]).returning(Organiser.id)
+        if db.session.scalar(new) is not None:
+            _note_made(_lock(Organiser.user_id == user.id))
     organiser = _lock(Organiser.user_id == user.id)
     for name, value in profile.items():
         setattr(organiser, name, value)
     organiser.updated_at = now
     db.session.commit()
     return organiser
+
+
+def _note_made(organiser: Organiser) -> None:
+    changes = [(name, None, getattr(organiser, name)) for name in ("name", "state")]
+    area, of = AuditArea.ROLE, organiser.user_id
+    audit.note(area, Deed.MADE, "organiser", organiser.id, label=organiser.name, about_id=of, changes=changes)
 
 
 def _clean(values: Mapping[str, str]) -> dict[str, str]:

@@ -335,6 +335,7 @@ _SAY: dict[str, Callable[[OutboxMail, Order | None], _Said]] = {
     "listing_review": _listing_review,
     "listing_decided": _listing_decided,
     "connection_broken": _connection_broken,
+    "new_admin": _plain("Somebody became an admin of {site}"),
     "organiser_applied": _plain("We have your application to {site}"),
     "organiser_approved": _organiser_approved,
     "organiser_rejected": _plain("Your application to {site}"),

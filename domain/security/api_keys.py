@@ -11,16 +11,16 @@ from collections.abc import Iterable
 from datetime import timedelta
 from functools import cache
 
-from sqlalchemy import Select, bindparam, func, or_, select, update
+from sqlalchemy import Select, bindparam, or_, select, update
 from sqlalchemy.orm import joinedload
 
-from domain import clock, names
+from domain import audit, clock, names
 from domain.errors import DomainError, NotFound
 from domain.security import one_time_links, scopes
 from domain.security.api_tokens import BadToken, hashed
 from domain.security.scopes import Scope
 from extensions import db
-from models import ApiKey, User
+from models import ApiKey, AuditArea, Deed, User
 
 LEADS = "kassa_"
 MOST_DAYS = 366
@@ -143,11 +143,16 @@ def revoke(user: User, public_id: str) -> ApiKey:
     key = db.session.scalar(select(ApiKey).where(ApiKey.user_id == user.id, ApiKey.public_id == public_id))
     if key is None:
         raise NotFound("no_key", "There is no such API key.")
-    db.session.execute(
+    now = clock.now()
+    ended = db.session.scalar(
         update(ApiKey)
-        .where(ApiKey.id == key.id)
-        .values(revoked_at=func.coalesce(ApiKey.revoked_at, clock.now()))
+        .where(ApiKey.id == key.id, ApiKey.revoked_at.is_(None))
+        .values(revoked_at=now)
+        .returning(ApiKey.id)
         .execution_options(synchronize_session=False)
     )
+    if ended is not None:
+        label, changes = f"{key.name} ({key.prefix})", [("revoked_at", None, now)]
+        audit.note(AuditArea.KEY, Deed.CHANGED, "key", key.id, label=label, about_id=user.id, changes=changes)
     db.session.commit()
     return key

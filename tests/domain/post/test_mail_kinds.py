@@ -61,6 +61,8 @@ CONTEXT: dict[str, Any] = {
     "provider": "sumup",
     "account": "MERCH1",
     "waiting": 3,
+    "who": "eve@example.org",
+    "by": "boss@example.org",
     "what": "Refunded: €12.50.",
     "state": "published",
     "was": {

@@ -1,0 +1,376 @@
+"""The audit log: who changed which role, price, text, setting, event, connection or key, from what to what.
+
+All of it goes through `note()`. Rows that are changed through the session are noted by themselves, in the
+transaction of their change and whoever changes them, be it a page, Flask-Admin or a command: `WATCHED` says
+of which tables and columns. What is written by a statement of its own is noted by whoever writes it; the
+tests watch every statement, and fail where one of these columns is written and nothing is noted.
+
+What is secret, or of a person's own, is named here and its values are not. No page changes an entry.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Text, bindparam, event, func, insert, inspect, or_, select
+from sqlalchemy.dialects.postgresql import REGCONFIG
+from sqlalchemy.orm import Session, joinedload
+from sqlalchemy.sql.expression import cast
+
+from domain import acting, clock, folding, money, paging
+from extensions import db
+from models import (
+    Agent,
+    ApiKey,
+    AuditArea,
+    AuditEntry,
+    Category,
+    Deed,
+    DoorPass,
+    Event,
+    Organiser,
+    Page,
+    Role,
+    TicketType,
+    Tournament,
+    User,
+)
+from models import Connection as Account
+
+Change = tuple[str, Any, Any]
+# What stands in place of a value that is not told.
+HIDDEN = "…"
+_MOST_SEARCHED_LETTERS = 5000
+_LONGEST_VALUE = 60_000
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What is noted of a table. A change of `prices` or `texts` is an entry of that area, all else of `area`.
+
+    `hidden` columns are named, and their values are not; `besides` are no decision of anybody's.
+    """
+
+    subject: str
+    area: AuditArea
+    columns: tuple[str, ...] = ()
+    prices: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
+    besides: tuple[str, ...] = ()
+    # Whose it is: the column with the user's id.
+    owner: str = ""
+    key: str = "id"
+    label: Callable[[Any], str] = str
+    # Whether a new row is worth an entry.
+    made: Callable[[Any], bool] = lambda row: True
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        return (*self.columns, *self.prices, *self.texts, *self.hidden)
+
+    def area_of(self, name: str) -> AuditArea:
+        if name in self.prices:
+            return AuditArea.PRICE
+        return AuditArea.TEXT if name in self.texts else self.area
+
+
+_WINDOW = ("sales_open_at", "sales_close_at")
+WATCHED: dict[type[Any], Watch] = {
+    User: Watch(
+        "user",
+        AuditArea.ROLE,
+        ("role", "disabled_at"),
+        besides=("id", "email", "name", "password_hash", "confirmed_at", "login_epoch")
+        + ("created_at", "folded"),
+        owner="id",
+        # Whose account it is says the member's row, for as long as it says it.
+        label=lambda row: "",
+        made=lambda row: row.role is not Role.BUYER,
+    ),
+    Organiser: Watch(
+        "organiser",
+        AuditArea.ROLE,
+        ("state", "state_reason", "house_account"),
+        texts=("name", "description", "website"),
+        hidden=("phone", "contact_email"),
+        besides=("id", "user_id", "decided_by_id", "decided_at", "created_at", "updated_at"),
+        owner="user_id",
+    ),
+    Event: Watch(
+        "event",
+        AuditArea.EVENT,
+        ("slug", "kind", "starts_at", "ends_at", "timezone", *_WINDOW, "state", "providers")
+        + ("picture_id", "organiser_id", "poll_minutes", "refunding_since"),
+        prices=("currency",),
+        texts=("title", "description", "venue", "address"),
+        besides=("id", "refunding_by_id", "calendar_sequence", "moved_at", "moved_from")
+        + ("created_at", "updated_at", "folded"),
+    ),
+    TicketType: Watch(
+        "ticket type",
+        AuditArea.EVENT,
+        ("event_id", "capacity", "per_order_limit", *_WINDOW, "position"),
+        prices=("price_minor", "currency"),
+        texts=("name", "description"),
+        besides=("id", "held", "sold", "folded"),
+        label=lambda row: f"{row.name}, {_event_of(row)}".strip(", "),
+    ),
+    Tournament: Watch(
+        "tournament",
+        AuditArea.EVENT,
+        ("withdraw_until", "withdrawal", "public_list"),
+        texts=("rules",),
+        besides=("event_id",),
+        key="event_id",
+        label=lambda row: str(db.session.get(Event, row.event_id) or ""),
+    ),
+    Category: Watch(
+        "category",
+        AuditArea.EVENT,
+        ("min_age", "max_age", "min_weight_g", "max_weight_g", "sex", "min_grade", "max_grade"),
+        besides=("ticket_type_id", "public_id"),
+        key="ticket_type_id",
+        label=lambda row: str(db.session.get(TicketType, row.ticket_type_id) or ""),
+    ),
+    Page: Watch(
+        "page",
+        AuditArea.TEXT,
+        texts=("title", "body"),
+        besides=("slug", "updated_at"),
+        key="slug",
+        label=lambda row: f"/{row.slug}",
+    ),
+    Agent: Watch(
+        "agent",
+        AuditArea.SETTING,
+        ("slug", "service", "active"),
+        prices=("price_minor", "currency"),
+        texts=("name", "description"),
+        besides=("id", "folded"),
+    ),
+    Account: Watch(
+        "connection",
+        AuditArea.CONNECTION,
+        ("provider", "account", "currency", "state", "user_id"),
+        texts=("account_name",),
+        besides=("id", "access_token", "refresh_token", "access_expires_at", "scope", "generation")
+        + ("leased_until", "last_error", "connected_at", "refreshed_at", "ended_at"),
+        owner="user_id",
+        label=lambda row: f"{row.provider} {row.account}",
+    ),
+    ApiKey: Watch(
+        "key",
+        AuditArea.KEY,
+        ("name", "scopes", "expires_at", "revoked_at"),
+        besides=("id", "public_id", "user_id", "prefix", "key_hash", "created_at", "last_used_at"),
+        owner="user_id",
+        label=lambda row: f"{row.name} ({row.prefix})",
+    ),
+    DoorPass: Watch(
+        "door pass",
+        AuditArea.KEY,
+        ("event_id", "label", "expires_at", "revoked_at"),
+        besides=("id", "token", "pin_hash", "created_by_id", "created_at", "folded"),
+        label=lambda row: f"{row.label}, {_event_of(row)}".strip(", "),
+    ),
+}
+
+
+# --- Noting ---------------------------------------------------------------------------------------------
+
+
+def note(
+    area: AuditArea,
+    deed: Deed,
+    subject: str,
+    subject_id: object,
+    *,
+    label: str = "",
+    about_id: int | None = None,
+    changes: Iterable[Change] = (),
+    connection: Connection | None = None,
+) -> None:
+    """Note one change, with who acts at this moment. No commit: it is kept or lost with the change itself.
+
+    `about_id` is the user whose it is. `connection` is a transaction of the caller's own, if they have one.
+    """
+    row = _row(acting.who(), area, deed, subject, subject_id, label, about_id, changes)
+    (connection or db.session.connection()).execute(_ADD, [row])
+
+
+_TSVECTOR = func.to_tsvector(cast("simple", REGCONFIG), bindparam("searched", type_=Text))
+_ADD = insert(AuditEntry).values(words=_TSVECTOR)
+
+
+def _row(
+    actor: acting.Actor,
+    area: AuditArea,
+    deed: Deed,
+    subject: str,
+    subject_id: object,
+    label: str,
+    about_id: int | None,
+    changes: Iterable[Change],
+) -> dict[str, Any]:
+    told = [[name, _plain(before), _plain(after)] for name, before, after in changes]
+    texts = [area.value, deed.value, subject, label, actor.door, actor.name]
+    texts += [str(part) for change in told for part in change if part is not None]
+    return {
+        "at": clock.now(),
+        "by": actor.kind,
+        "door": actor.door,
+        "actor_id": actor.user_id,
+        "actor_name": actor.name,
+        "area": area,
+        "deed": deed,
+        "subject": subject,
+        "subject_id": str(subject_id)[:100],
+        "label": label[:300],
+        "about_id": about_id,
+        "changes": told,
+        "searched": _searched(" ".join(texts)),
+    }
+
+
+def _searched(text: str) -> str:
+    return " ".join(_words(text[:_MOST_SEARCHED_LETTERS]))
+
+
+def _words(text: str) -> list[str]:
+    return [word[:100] for word in re.split(r"[\W_]+", folding.fold(text)) if word]
+
+
+def _plain(value: Any) -> Any:
+    """A value as it is kept: as JSON has it."""
+    if isinstance(value, StrEnum):
+        return value.value
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, str):
+        return value[:_LONGEST_VALUE]
+    return value if value is None or isinstance(value, bool | int | list) else str(value)
+
+
+# --- What is noted by itself ----------------------------------------------------------------------------
+
+
+def _note_flushed(session: Session, context: object) -> None:
+    rows = list(_flushed(session))
+    if rows:
+        session.connection().execute(_ADD, rows)
+
+
+def _flushed(session: Session) -> Iterator[dict[str, Any]]:
+    """An entry for each row that this flush makes or removes, and for each area of one that it changes."""
+    kinds = ((session.new, Deed.MADE), (session.dirty, Deed.CHANGED), (session.deleted, Deed.REMOVED))
+    for rows, deed in kinds:
+        for row in rows:
+            watch = WATCHED.get(type(row))
+            if watch is None or (deed is Deed.MADE and not watch.made(row)):
+                continue
+            for area, changes in _of_row(row, watch, deed):
+                about = getattr(row, watch.owner) if watch.owner else None
+                key, label = getattr(row, watch.key), watch.label(row)
+                yield _row(acting.who(), area, deed, watch.subject, key, label, about, changes)
+
+
+def _of_row(row: Any, watch: Watch, deed: Deed) -> Iterator[tuple[AuditArea, list[Change]]]:
+    found = [change for name in watch.all if (change := _change(row, watch, name, deed)) is not None]
+    if deed is not Deed.CHANGED:
+        yield watch.area, found
+        return
+    for area in dict.fromkeys(watch.area_of(name) for name, *_ in found):
+        yield area, [change for change in found if watch.area_of(change[0]) is area]
+
+
+def _change(row: Any, watch: Watch, name: str, deed: Deed) -> Change | None:
+    history = inspect(row).attrs[name].history
+    before: Any = history.deleted[0] if history.deleted else None
+    after: Any = getattr(row, name)
+    if deed is Deed.CHANGED and (not history.has_changes() or before == after):
+        return None
+    if deed is Deed.MADE:
+        before = None
+    elif deed is Deed.REMOVED:
+        before, after = after, None
+    if before in (None, "") and after in (None, ""):
+        return None
+    if name in watch.hidden:
+        return name, HIDDEN if before else before, HIDDEN if after else after
+    return name, _said(row, name, before), _said(row, name, after)
+
+
+def _said(row: Any, name: str, value: Any) -> Any:
+    """A price in its currency; all else as it is."""
+    if name != "price_minor" or value is None:
+        return value
+    currency = row.currency or getattr(_event_row(row), "currency", None)
+    return money.show(value, currency) if currency else value
+
+
+def _event_row(row: Any) -> Event | None:
+    """The event that a row is of. Whoever changes one has read it; of a new one it is at hand."""
+    known: Event | None = row.__dict__.get("event")
+    if known is None and getattr(row, "event_id", None) is not None:
+        known = db.session.get(Event, row.event_id)
+    return known
+
+
+def _event_of(row: Any) -> str:
+    found = _event_row(row)
+    return found.title if found is not None else ""
+
+
+def _keep_old(row: Any, value: Any, before: Any, initiator: Any) -> None:
+    """Nothing is done here: that somebody listens makes SQLAlchemy read a column before it is overwritten."""
+
+
+for _model, _watch in WATCHED.items():
+    for _name in _watch.all:
+        event.listen(getattr(_model, _name), "set", _keep_old, active_history=True)
+
+
+def watch_session() -> None:
+    """Note from now on what the session changes."""
+    if not event.contains(db.session, "after_flush", _note_flushed):
+        event.listen(db.session, "after_flush", _note_flushed)
+
+
+# --- Reading --------------------------------------------------------------------------------------------
+
+
+def entries(
+    words: str = "", area: AuditArea | None = None, before: int | None = None
+) -> paging.Rows[AuditEntry]:
+    """Entries, the newest first: of one area, and with all the words that were typed, as they begin.
+
+    A word finds what was changed, its values, the door and the key or command, and staff by their names; an
+    e-mail address finds what its owner did, and what was changed of theirs.
+    """
+    query = select(AuditEntry).options(joinedload(AuditEntry.actor), joinedload(AuditEntry.about))
+    if area is not None:
+        query = query.where(AuditEntry.area == area)
+    for typed in words.replace("\x00", " ").split()[: folding.MOST_WORDS]:
+        parts = _words(typed)
+        if parts:
+            query = query.where(or_(_holds(parts), _is_of(typed)))
+    return paging.page(query, AuditEntry.id, before)
+
+
+def _holds(parts: Sequence[str]) -> ColumnElement[bool]:
+    wanted = " & ".join(f"'{part}':*" for part in parts)
+    return AuditEntry.words.op("@@")(func.to_tsquery(cast("simple", REGCONFIG), wanted))
+
+
+def _is_of(typed: str) -> ColumnElement[bool]:
+    """Whether the person who did it, or whose it is, is the one of this address, or staff of this name."""
+    staff = select(User.id).where(User.role != Role.BUYER, folding.matches(typed, folding.searchable(User)))
+    people = select(User.id).where(func.lower(User.email) == typed.lower()) if "@" in typed else staff
+    found = people.limit(50).subquery()
+    return or_(AuditEntry.actor_id.in_(select(found)), AuditEntry.about_id.in_(select(found)))
