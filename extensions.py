@@ -241,7 +241,9 @@ WEB = Limits(lock=2, statement=5, idle=10)
 JOBS = Limits(lock=10, statement=60, idle=60)
 CHECKS = Limits(lock=2, statement=30, idle=60)
 EXPORTS = Limits(lock=2, statement=30, idle=30)
-MIGRATIONS = Limits(lock=5, statement=0, idle=0)
+MIGRATIONS = Limits(lock=2, statement=0, idle=0)
+# Between two of them it lets everybody else go first, for as long as it waited itself.
+MIGRATION_TRIES = 15
 _named: ContextVar[Limits | None] = ContextVar("limits", default=None)
 
 

@@ -101,6 +101,11 @@ from tables.post import (
     OutboxMail,  # a mail owed, written in the transaction of its cause
 )
 
+# What orders are found by.
+from tables.search import (
+    OrderWord,  # one word by which one order is found
+)
+
 # Runs of the sweep, and how far each account was asked what happened there.
 from tables.sweep import (
     AccountCursor,  # how far an account was asked what happened there
@@ -141,6 +146,7 @@ __all__ = [
     "Category",
     "Consent",
     "EventKind",
+    "OrderWord",
     "Participant",
     "ParticipantState",
     "Sex",

@@ -1,4 +1,5 @@
 import logging
+from time import sleep
 
 import click
 from alembic import context
@@ -6,7 +7,7 @@ from flask import current_app
 from psycopg.errors import LockNotAvailable
 from sqlalchemy.exc import OperationalError
 
-from extensions import MIGRATIONS, limited
+import extensions
 
 # this is the Alembic Config object, which provides
 # access to the values within the .ini file in use.
@@ -94,20 +95,35 @@ def run_migrations_online():
 
     connectable = get_engine()
 
-    try:
-        with limited(MIGRATIONS), connectable.connect() as connection:
-            context.configure(connection=connection, target_metadata=get_metadata(), **conf_args)
+    for again in reversed(range(extensions.MIGRATION_TRIES)):
+        try:
+            with extensions.limited(extensions.MIGRATIONS), connectable.connect() as connection:
+                context.configure(
+                    connection=connection,
+                    target_metadata=get_metadata(),
+                    # What is done stays done: each migration commits, and the next try begins behind it.
+                    transaction_per_migration=True,
+                    **conf_args,
+                )
+                with context.begin_transaction():
+                    context.run_migrations()
+            return
+        except OperationalError as error:
+            if not isinstance(error.orig, LockNotAvailable):
+                raise
+            if not again:
+                raise _held() from error
+        # Buyers would wait behind a migration that waits, so it does not for long: they go first, then again.
+        logger.info("Somebody holds a table; trying again.")
+        sleep(extensions.MIGRATIONS.lock)
 
-            with context.begin_transaction():
-                context.run_migrations()
-    except OperationalError as error:
-        if not isinstance(error.orig, LockNotAvailable):
-            raise
-        # Buyers would wait behind a migration that waits, so it does not for long.
-        raise click.ClickException(
-            f"Somebody's transaction held a table for more than {MIGRATIONS.lock} seconds. "
-            "Nothing was changed. Run it again; if it stays so, `flask doctor` names who it is."
-        ) from error
+
+def _held():
+    return click.ClickException(
+        f"Somebody's transaction held a table for more than {extensions.MIGRATIONS.lock} seconds, "
+        f"{extensions.MIGRATION_TRIES} times. What was changed until then stays. Run it again; if it stays "
+        "so, `flask doctor` names who it is."
+    )
 
 
 if context.is_offline_mode():

@@ -90,6 +90,8 @@ class Payment(Base):
     url: Mapped[str | None] = mapped_column(Text)
     expires_at: Mapped[datetime | None] = mapped_column(Time)
     charge_id: Mapped[str | None] = mapped_column(String(255))
+    # The last digits of what it was paid with, by which buyers know it on their bank's list; "": not told.
+    last_four: Mapped[str] = mapped_column(String(4), default="", server_default="")
     # What the provider says it took, in minor units of the payment's currency; NULL until it is paid.
     received_minor: Mapped[int | None] = mapped_column(BigInteger)
     # What we asked to send back of it, and what of that may have gone: never more than was received.
@@ -170,6 +172,14 @@ class Payment(Base):
         ),
         Index("payments_state", "state", "created_at"),
         Index("payments_bought", "paid_at", postgresql_where=text("fulfilled")),
+        # Those that expired and were not told of yet, for the digest of each sweep.
+        Index(
+            "payments_expired_untold",
+            "state_since",
+            postgresql_where=text(
+                "state = 'expired' AND (stuck_alerted_at IS NULL OR stuck_alerted_at < state_since)"
+            ),
+        ),
         Index(
             "payments_replacing",
             "replacing_since",

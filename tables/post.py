@@ -52,4 +52,7 @@ class OutboxMail(Base):
         CheckConstraint("state <> 'due' OR next_attempt_at IS NOT NULL", name="outbox_next_attempt"),
         Index("outbox_due", "next_attempt_at", postgresql_where=text("state = 'due'")),
         Index("outbox_state", "state", "created_at"),
+        # When the last mail left, and when a digest of a kind was last written.
+        Index("outbox_sent", "sent_at", postgresql_where=text("sent_at IS NOT NULL")),
+        Index("outbox_alerts", "created_at", postgresql_where=text("kind = 'alert'")),
     )

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from sqlalchemy import BigInteger, ForeignKey, Integer, String, UniqueConstraint
+from sqlalchemy import BigInteger, ForeignKey, Index, Integer, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from tables.base import Base, Time, one_of
@@ -45,7 +45,17 @@ class Ticket(Base):
     event: Mapped[Event] = relationship()
     ticket_type: Mapped[TicketType] = relationship()
 
-    __table_args__ = (UniqueConstraint("order_id", "number", name="tickets_number_key"),)
+    __table_args__ = (
+        UniqueConstraint("order_id", "number", name="tickets_number_key"),
+        Index("tickets_of_event", "event_id", "id"),
+        # What counts as sold of a type, and of an event; read without the rows themselves.
+        Index("tickets_live", "ticket_type_id", postgresql_where=text("state <> 'void'")),
+        Index(
+            "tickets_admitted",
+            "event_id",
+            postgresql_where=text("checked_in_at IS NOT NULL AND state <> 'void'"),
+        ),
+    )
 
     def __str__(self) -> str:
         return self.code

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from threading import Event, Thread
+from time import monotonic
 from typing import Any
 
 import psycopg
@@ -115,10 +117,70 @@ def test_each_step_down_has_its_step_up(empty: Flask) -> None:
     assert differences(db.engine) == []
 
 
+# As many payments as a shop of some years has, of one order, at the first version.
+_MANY = """
+INSERT INTO orders (code, secret, email, name, currency, total_minor, state, stock_state, failure_reason,
+                    client_address, created_at)
+VALUES ('ORD-1', 's', 'a@example.org', '', 'EUR', 100, 'completed', 'none', '', '', now());
+INSERT INTO payments (order_id, attempt, provider, account, livemode, reference, idempotency_key, params,
+                      provider_id, fulfilled, amount_minor, currency, state, reason, created_at, state_since,
+                      check_count, error_count, last_error)
+SELECT 1, n, 'stripe', 'platform', false, 'ORD-1-' || n, 'key-' || n, '{}',
+       CASE WHEN n % 20 = 0 THEN 'cs_' || n END, false, 100, 'EUR',
+       'expired', '', now(), now(), 0, 0, ''
+FROM generate_series(1, 200000) AS n
+"""
+_COLUMNS = (
+    "SELECT table_name, column_name, data_type, is_nullable = 'YES' OR column_default IS NOT NULL"
+    " OR is_identity = 'YES' FROM information_schema.columns WHERE table_schema = 'public'"
+)
+
+
+def _buy_beside(url: str, stop: Event, waits: list[float]) -> None:
+    """Write to payments again and again, as a shop that sells meanwhile; how long each took, in seconds."""
+    with psycopg.connect(url, autocommit=True) as shop:
+        while not stop.wait(0.02):
+            began = monotonic()
+            shop.execute(
+                "UPDATE payments SET error_count = error_count WHERE id = %s", [len(waits) % 999 + 1]
+            )
+            waits.append(monotonic() - began)
+
+
+def test_a_shop_of_200_000_payments_sells_while_it_is_migrated(empty: Flask) -> None:
+    """Nobody waits long at any step; and the version before goes on: no column is gone, or must be filled."""
+    upgrade(revision="0001")
+    with db.engine.begin() as connection:
+        connection.execute(text(_MANY))
+    waits: list[float] = []
+    stop = Event()
+    url = db.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    shop = Thread(target=_buy_beside, args=(url, stop, waits))
+    shop.start()
+    try:
+        upgrade(revision="0015")
+        with db.engine.connect() as connection:
+            before = {tuple(row) for row in connection.execute(text(_COLUMNS))}
+        upgrade()
+    finally:
+        stop.set()
+        shop.join()
+    assert len(waits) > 20 and max(waits) < 1.5, (len(waits), max(waits))
+    with db.engine.connect() as connection:
+        after = {tuple(row) for row in connection.execute(text(_COLUMNS))}
+        filled = "SELECT count(DISTINCT public_id), count(polling_started_at) FROM payments"
+        assert connection.execute(text(filled)).one() == (200_000, 10_000)
+    known = {row[:2] for row in before}
+    tables = {row[0] for row in before}
+    assert {row[:3] for row in before} <= {row[:3] for row in after}
+    assert [row for row in after if row[0] in tables and row[:2] not in known and not row[3]] == []
+
+
 def test_a_table_that_somebody_holds_ends_a_migration_in_words(
     app: Flask, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(extensions, "MIGRATIONS", extensions.Limits(lock=0.2, statement=0, idle=0))
+    monkeypatch.setattr(extensions, "MIGRATION_TRIES", 2)
     run = app.test_cli_runner()
     db.session.rollback()
     with psycopg.connect(database_url) as stranger:

@@ -34,7 +34,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import aliased
 from sqlalchemy.sql.dml import ReturningInsert
 
-from domain import addresses, clock, folding, locks
+from domain import addresses, clock, folding, locks, searching
 from domain.door.staff import Doorkeeper
 from domain.errors import DomainError
 from domain.tickets import holders, issuing
@@ -404,11 +404,13 @@ def undo(keeper: Doorkeeper, scan_id: str) -> int:
 
 def count(event: Event) -> Count:
     """How many of the event's tickets are in, and how many there are."""
-    total, admitted = db.session.execute(
-        select(func.count(), func.count(Ticket.checked_in_at)).where(
-            Ticket.event_id == event.id, Ticket.state != TicketState.VOID
-        )
-    ).one()
+    types = select(TicketType.id).where(TicketType.event_id == event.id)
+    live = Ticket.ticket_type_id.in_(types), Ticket.state != TicketState.VOID
+    sold = select(func.count()).select_from(Ticket).where(*live)
+    came = select(func.count()).where(
+        Ticket.event_id == event.id, Ticket.checked_in_at.is_not(None), Ticket.state != TicketState.VOID
+    )
+    total, admitted = db.session.execute(select(sold.scalar_subquery(), came.scalar_subquery())).one()
     return Count(admitted, total)
 
 
@@ -430,7 +432,8 @@ def search(event: Event, words: str) -> list[Holder]:
     """
     if not folding.fold(words):
         return []
-    return _by_name(holders.of_event(event).where(holders.matching(words)).limit(_FOUND_AT_MOST))
+    found = searching.look(words, holders.searched(event, words), holders.named(words))
+    return _by_name(holders.of_event(event).where(found.condition).limit(_FOUND_AT_MOST))
 
 
 def door_list(event: Event) -> list[Holder]:

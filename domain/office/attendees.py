@@ -6,12 +6,12 @@ from typing import Any
 
 from sqlalchemy import Select
 
-from domain import addresses, folding, paging, spreadsheets
+from domain import addresses, folding, paging, searching, spreadsheets
 from domain.rendering import when
 from domain.tickets import holders
 from domain.tickets.holders import Holder
 from extensions import EXPORTS, db, limited
-from models import Event, Ticket, TicketType
+from models import Event, Ticket
 
 _COLUMNS = (
     "Name",
@@ -28,11 +28,16 @@ _COLUMNS = (
 
 def find(event: Event, words: str = "", before: int | None = None) -> paging.Rows[Holder]:
     """The event's tickets, the newest first; every word must be in a name, an address, a code or a type."""
-    query = holders.of_event(event).where(holders.matching(words, folding.searchable(TicketType)))
+    query = holders.of_event(event)
     if before is not None:
         query = query.where(Ticket.id < before)
+    beyond = None
+    if folding.fold(words):
+        searched = holders.searched(event, words, types=True).before(before)
+        found = searching.look(words, searched, holders.named(words))
+        query, beyond = query.where(found.condition), found.beyond
     rows = holders.read(_newest_first(query).limit(paging.PAGE + 1))
-    more = rows[paging.PAGE - 1].id if len(rows) > paging.PAGE else None
+    more = rows[paging.PAGE - 1].id if len(rows) > paging.PAGE else beyond
     return paging.Rows(rows[: paging.PAGE], more)
 
 

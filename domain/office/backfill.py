@@ -12,10 +12,10 @@ from time import monotonic
 from typing import Any
 
 import structlog
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 
-from domain import addresses, folding
+from domain import addresses, folding, search_words
 from extensions import db
 from models import Order, Organiser, User
 
@@ -43,6 +43,9 @@ def run(*, budget_seconds: float = 60) -> Done:
             last = ids[-1]
             done.rows[model.__tablename__] += len(ids)
             done.more = monotonic() > ends
+    while not done.more and (number := _words()):
+        done.rows["order_words"] += number
+        done.more = monotonic() > ends
     done.rows["organisers"] += _contact_addresses()
     if done.rows.total():
         log.info("backfilled", more=done.more, **done.rows)
@@ -68,6 +71,28 @@ def _batch(model: type[Any], last: int) -> list[int]:
         row.folded = folding.folded(row)
     db.session.commit()
     return ids
+
+
+def _words() -> int:
+    """Write the words of up to BATCH orders that have none, the newest first; how many orders. Commits."""
+    ids = db.session.scalars(
+        select(Order.id)
+        .where(~Order.worded)
+        .order_by(Order.id.desc())
+        .limit(BATCH)
+        .with_for_update(skip_locked=True, key_share=True)
+    ).all()
+    if ids:
+        connection = db.session.connection()
+        search_words.add(connection, search_words.of_orders(connection, ids))
+        db.session.execute(
+            update(Order)
+            .where(Order.id.in_(ids))
+            .values(worded=True)
+            .execution_options(synchronize_session=False)
+        )
+    db.session.commit()
+    return len(ids)
 
 
 def _account(user: User) -> None:

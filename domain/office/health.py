@@ -196,7 +196,7 @@ def _outbox() -> Check:
             func.count().filter(
                 OutboxMail.state == MailState.FAILED, OutboxMail.created_at > now - MAIL_FAILED_FOR
             ),
-        ).where(OutboxMail.state != MailState.SENT)
+        ).where(OutboxMail.state.in_((MailState.DUE, MailState.FAILED)))
     ).one()
     if failed:
         return Check(DEGRADED, f"{failed} mails of the last day failed for good: see /admin/mail.")

@@ -12,11 +12,11 @@ from datetime import datetime, time
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, and_, exists, func, or_, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import joinedload, selectinload
 
 import config
-from domain import clock, folding, money, paging
+from domain import clock, codes, folding, paging, searching
 from domain.catalogue.takings import for_tickets
 from domain.errors import NotFound
 from domain.office import health
@@ -45,8 +45,6 @@ from models import (
 SWEEPS = 50
 EVENTS = 20
 _CHOICES = 500
-# No order comes near it, and the column still holds it.
-_MOST_SEARCHED = 10**15
 
 
 @dataclass(frozen=True)
@@ -137,7 +135,7 @@ def dashboard() -> Dashboard:
         select(
             func.count().filter(OutboxMail.state == MailState.DUE),
             func.count().filter(OutboxMail.state == MailState.FAILED),
-        ).where(OutboxMail.state != MailState.SENT)
+        ).where(OutboxMail.state.in_((MailState.DUE, MailState.FAILED)))
     ).one()
     waiting = select(func.count()).select_from(Incident).where(Incident.resolved_at.is_(None))
     takings, last = _takings(), health.last_sweep()
@@ -170,47 +168,34 @@ def orders(
     event_id: int | None = None,
     guests: bool = False,
 ) -> paging.Rows[Order]:
-    """Orders by code, reference, name, address, provider's id, charge id or amount; and by state.
+    """Orders by whatever `domain/search_words.py` writes of them, in whole or by its beginning; and by state.
 
     `event_id`: only the orders of that event's tickets; `guests`: only those of its guest list.
     """
-    query = select(Order).options(joinedload(Order.event))
+    rows = select(Order)
     if event_id is not None:
-        query = query.where(Order.event_id == event_id, for_tickets())
+        rows = rows.where(Order.event_id == event_id, for_tickets())
     if guests:
-        query = query.where(Order.guest_of_id.is_not(None)).options(
-            selectinload(Order.tickets).joinedload(Ticket.ticket_type)
-        )
-    if folding.fold(words):
-        query = query.where(_matches(words.strip()))
+        rows = rows.where(Order.guest_of_id.is_not(None))
     if state is not None:
-        query = query.where(Order.state == state)
-    return paging.page(query, Order.id, before)
+        rows = rows.where(Order.state == state)
+    query = rows.options(joinedload(Order.event))
+    if guests:
+        query = query.options(selectinload(Order.tickets).joinedload(Ticket.ticket_type))
+    if not folding.fold(words):
+        return paging.page(query, Order.id, before)
+    near = folding.matches(words, folding.searchable(Order))
+    searched = searching.Searched(Order.id, Order.id, rows, rows, near)
+    return searching.page(query, words, searched, before, _named(words.strip()))
 
 
-def _matches(words: str) -> ColumnElement[bool]:
-    paid_as = exists().where(
-        Payment.order_id == Order.id,
-        or_(Payment.provider_id == words, Payment.charge_id == words, Payment.reference == words.upper()),
-    )
-    return or_(folding.matches(words, folding.searchable(Order)), paid_as, *_of_amount(words))
-
-
-def _of_amount(words: str) -> list[ColumnElement[bool]]:
-    """`45.00` as a total, in whatever currency the order is in."""
-    found: list[ColumnElement[bool]] = []
-    others = Order.currency.not_in(money.ZERO_DECIMAL | money.THREE_DECIMAL)
-    counted = (
-        (0, Order.currency.in_(money.ZERO_DECIMAL)),
-        (2, others),
-        (3, Order.currency.in_(money.THREE_DECIMAL)),
-    )
-    for amount in money.readings(words):
-        for places, in_currency in counted:
-            minor = amount.scaleb(places)
-            if abs(minor) <= _MOST_SEARCHED and minor == minor.to_integral_value():
-                found.append(and_(in_currency, Order.total_minor == int(minor)))
-    return found
+def _named(name: str) -> list[Select[int]]:
+    """Orders by what only one of them can have: the ids of its payments, and its tickets' codes."""
+    at = Payment.provider.in_(registry.names())
+    ids = [at & (Payment.provider_id == name), at & (Payment.charge_id == name)]
+    found = [select(Payment.order_id).where(which) for which in (*ids, Payment.reference == name.upper())]
+    code = codes.clean(name)
+    return [*found, select(Ticket.order_id).where(Ticket.code == code)] if code else found
 
 
 def order_file(code: str, *, event_id: int | None = None) -> OrderFile:

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import ColumnElement, Select, and_, case, exists, func, not_, or_, select
 from sqlalchemy.orm import contains_eager, joinedload
 
-from domain import addresses, folding, paging, spreadsheets
+from domain import addresses, folding, paging, searching, spreadsheets
 from domain.catalogue import grades, tournaments
 from domain.rendering import when
 from extensions import EXPORTS, db, limited
@@ -71,13 +71,15 @@ def _of_event(event: Event) -> Select[Participant]:
         .join(Order, Order.id == Participant.order_id)
         .join(Athlete, Athlete.id == Participant.athlete_id)
         .where(Order.event_id == event.id)
-        .options(
-            contains_eager(Participant.order).selectinload(Order.tickets),
-            contains_eager(Participant.order).selectinload(Order.payments),
-            contains_eager(Participant.athlete),
-            joinedload(Participant.ticket_type).joinedload(TicketType.category),
-        )
     )
+
+
+_WITH_ALL = (
+    contains_eager(Participant.order).selectinload(Order.tickets),
+    contains_eager(Participant.order).selectinload(Order.payments),
+    contains_eager(Participant.athlete),
+    joinedload(Participant.ticket_type).joinedload(TicketType.category),
+)
 
 
 def find(
@@ -88,14 +90,18 @@ def find(
     before: int | None = None,
 ) -> paging.Rows[Participant]:
     """Its entries, the newest first; every word must be in a name, a club, an address or an order's code."""
-    query = _of_event(event)
-    texts = (folding.searchable(Order), folding.searchable(Athlete), func.lower(Participant.club))
-    query = query.where(folding.matches(words, *texts))
+    rows = _of_event(event)
     if state is not None:
-        query = query.where(_in_state(state))
+        rows = rows.where(_in_state(state))
     if type_id is not None:
-        query = query.where(Participant.ticket_type_id == type_id)
-    return paging.page(query, Participant.id, before)
+        rows = rows.where(Participant.ticket_type_id == type_id)
+    query = rows.options(*_WITH_ALL)
+    if not folding.fold(words):
+        return paging.page(query, Participant.id, before)
+    texts = (folding.searchable(Order), folding.searchable(Athlete), func.lower(Participant.club))
+    near = folding.matches(words, *texts)
+    searched = searching.Searched(Participant.id, Participant.order_id, rows, rows, near)
+    return searching.page(query, words, searched, before)
 
 
 def tallies(event: Event) -> list[Tally]:
@@ -129,7 +135,12 @@ def revenue_by_day(event: Event, most: int = 31) -> list[tuple[date, str, int]]:
 
 def start_list(event: Event) -> list[tuple[TicketType, list[Participant]]]:
     """Who takes part, by category and name: paid for, and not withdrawn."""
-    query = _of_event(event).where(_in_state(ParticipantState.PAID)).order_by(func.lower(Athlete.name))
+    query = (
+        _of_event(event)
+        .options(*_WITH_ALL)
+        .where(_in_state(ParticipantState.PAID))
+        .order_by(func.lower(Athlete.name))
+    )
     found = _read(query)
     return [(kind, [one for one in found if one.ticket_type_id == kind.id]) for kind in event.ticket_types]
 
@@ -137,7 +148,7 @@ def start_list(event: Event) -> list[tuple[TicketType, list[Participant]]]:
 def as_csv(event: Event) -> bytes:
     """Every entry, as a file for a spreadsheet."""
     first, zone = tournaments.first_day(event), event.timezone
-    found = _read(_of_event(event).order_by(Participant.id))
+    found = _read(_of_event(event).options(*_WITH_ALL).order_by(Participant.id))
     return spreadsheets.as_csv(_COLUMNS, (_cells(one, first, zone) for one in found))
 
 

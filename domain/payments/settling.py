@@ -145,6 +145,7 @@ def _observe(payment: Payment, report: Report) -> None:
     if report.charge_id is not None:
         payment.charge_id = report.charge_id
     payment.used_method = report.used_method or payment.used_method
+    payment.last_four = report.last_four or payment.last_four
     if report.state == "paid" and report.currency == payment.currency and not payment.fulfilled:
         # What we asked back was of what was told then; told less now, the excess is an incident.
         payment.received_minor = max(report.amount_minor, payment.asked_back_minor)

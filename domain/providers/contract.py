@@ -215,6 +215,8 @@ class Report:
     charge_id: str | None = None
     # What it was really paid with, in the words of the API (`apple_pay`, `card`); "" where it is not told.
     used_method: str = ""
+    # The last four digits of the card or account it was paid with; "" where they are not told.
+    last_four: str = ""
     # When the buyer paid, by the provider's clock; None where it does not tell, or nobody has paid.
     paid_at: datetime | None = None
     reason: str = ""

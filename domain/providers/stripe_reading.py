@@ -91,6 +91,12 @@ def used_method(charge: Thing) -> str:
     return str(wallet) if wallet in _WALLETS else "card"
 
 
+def last_four(charge: Thing) -> str:
+    """The last digits of the card or bank account that a charge was paid with; "" where it has none."""
+    details = object_of(charge.get("payment_method_details"))
+    return str(object_of(details.get(str(details.get("type")))).get("last4") or "")[-4:]
+
+
 def refund_report(refund: Thing) -> RefundReport:
     return RefundReport(
         provider_id=str(refund["id"]),

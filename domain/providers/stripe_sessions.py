@@ -10,7 +10,7 @@ from typing import Any
 from config import STRIPE_OUTLIVES_MINUTES
 from domain import clock
 from domain.providers.contract import Decline, Purchase, Report
-from domain.providers.stripe_reading import Shape, Thing, gave_back, moment, object_of, used_method
+from domain.providers.stripe_reading import Shape, Thing, gave_back, last_four, moment, object_of, used_method
 from domain.providers.stripe_reasons import why
 
 # Stripe wants a session to live for 30 minutes from when it is made, by its own clock. It is asked to live so
@@ -73,6 +73,7 @@ def report(session: Thing, account: str, page: Callable[[str], str]) -> Report:
         charge_id=charge.get("id") if state == "paid" else None,
         charge_for=_charge_for(session, intent),
         used_method=used_method(charge) if state == "paid" else "",
+        last_four=last_four(charge) if state == "paid" else "",
         paid_at=moment(charge.get("created")) if state == "paid" else None,
         reason=reason,
         reason_code=code,

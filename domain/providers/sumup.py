@@ -176,7 +176,9 @@ class SumUpProvider:
             # That it was paid is told already; somebody's tickets do not wait for what nobody asked.
             return replace(report, incomplete=True)
         named = _ORDER_CODE.match(full.product_summary or "")
-        return replace(report, refunds=refunds, disputes=disputes, charge_for=named[0] if named else "")
+        card = (full.card.last_4_digits if full.card is not None else "") or ""
+        told = replace(report, refunds=refunds, disputes=disputes, last_four=card[-4:])
+        return replace(told, charge_for=named[0] if named else "")
 
     def pages(self, since: datetime, until: datetime) -> Iterator[list[Report]] | None:
         """SumUp lists an account's transactions, which know no reference, and no checkouts by time."""

@@ -4,5 +4,5 @@ It promises: a code that Kassa made is known by its seal alone; a PDF shows ever
 for. Nothing here commits, and nothing is written to a disk.
 
 Others call `issuing.issue`, `issuing.void` and `issuing.read`, `documents.tickets_pdf` and
-`documents.calendar`, and find people by `holders.of_event` and `holders.matching`.
+`documents.calendar`, and find people by `holders.of_event` and `holders.searched`.
 """

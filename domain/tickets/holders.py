@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, or_, select
+from sqlalchemy import ColumnElement, Select, func, select
 
 from domain import codes, folding
+from domain.searching import Searched
 from extensions import db
 from models import Athlete, Event, Order, Participant, Ticket, TicketState, TicketType
 
@@ -57,15 +59,30 @@ def of_event(event: Event) -> Select[*tuple[Any, ...]]:
     )
 
 
-def matching(words: str, *texts: ColumnElement[str]) -> ColumnElement[bool]:
-    """Whether each word is in a name, an address, a code or one of `texts`, as folding.matches() finds it.
+def searched(event: Event, words: str, *, types: bool = False) -> Searched:
+    """An event's tickets as a list to search: by whose they are, by their codes, with `types` by theirs."""
+    texts = [folding.searchable(Order), folding.searchable(Athlete), func.lower(Ticket.code)]
+    texts += [folding.searchable(TicketType)] if types else []
+    rows = select(Ticket).where(Ticket.event_id == event.id)
+    near = folding.matches(words, *texts)
+    besides = partial(_of_type, event) if types else _nothing
+    return Searched(Ticket.id, Ticket.order_id, rows, of_event(event), near, besides)
 
-    A ticket's code is found however it is typed.
-    """
-    people = (folding.searchable(Order), folding.searchable(Athlete))
-    found = folding.matches(words, *people, func.lower(Ticket.code), *texts)
+
+def _of_type(event: Event, word: str) -> ColumnElement[bool] | None:
+    """The tickets of the types whose name has a word in it."""
+    ids = [kind.id for kind in event.ticket_types if word in folding.folded(kind)]
+    return Ticket.ticket_type_id.in_(ids) if ids else None
+
+
+def _nothing(word: str) -> None:
+    return None
+
+
+def named(words: str) -> list[Select[int]]:
+    """Orders by a ticket's code, however it is typed."""
     code = codes.clean(words)
-    return or_(found, Ticket.code == code) if code else found
+    return [select(Ticket.order_id).where(Ticket.code == code)] if code else []
 
 
 def read(query: Select[*tuple[Any, ...]]) -> list[Holder]:

@@ -20,7 +20,7 @@ from typing import Any
 from sqlalchemy.dialects.postgresql import insert
 
 import config
-from domain import clock, codes
+from domain import clock, codes, search_words
 from domain.errors import DomainError
 from extensions import db
 from models import ADMISSIONS, Order, Ticket, TicketState
@@ -87,6 +87,7 @@ def issue(order: Order) -> list[Ticket]:
         wanted = [row | {"code": _new_code()} for row in wanted if row["number"] not in done]
     if wanted:
         raise DomainError("no_free_code", "No free ticket code was found. Try again.")
+    search_words.of_issued(order, issued)
     db.session.expire(order, ["tickets"])
     return sorted(issued, key=lambda ticket: ticket.number)
 

@@ -10,6 +10,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from migrations import big_tables
+
 # revision identifiers, used by Alembic.
 revision = "0002"
 down_revision = "0001"
@@ -18,6 +20,15 @@ depends_on = None
 
 
 def upgrade():
+    if big_tables.is_new("payments", "poll_count"):
+        _change_tables()
+    # What was opened before has been polled since then; the application gives every later value itself.
+    opened = "provider_id IS NOT NULL AND polling_started_at IS NULL"
+    big_tables.update("payments", "polling_started_at = created_at", opened)
+    big_tables.validate("fk_orders_guest_of_id", "orders")
+
+
+def _change_tables():
     op.create_table(
         "connections",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -95,9 +106,8 @@ def upgrade():
         sa.PrimaryKeyConstraint("id", name=op.f("pk_organisers")),
         sa.UniqueConstraint("user_id", name=op.f("uq_organisers_user_id")),
     )
-    with op.batch_alter_table("orders", schema=None) as batch_op:
-        batch_op.add_column(sa.Column("guest_of_id", sa.Integer(), nullable=True))
-        batch_op.create_foreign_key(batch_op.f("fk_orders_guest_of_id"), "users", ["guest_of_id"], ["id"])
+    op.add_column("orders", sa.Column("guest_of_id", sa.Integer(), nullable=True))
+    big_tables.foreign_key("fk_orders_guest_of_id", "orders", "guest_of_id", "users")
 
     op.alter_column("payments", "last_checked_at", new_column_name="last_polled_at")
     op.alter_column("payments", "check_count", new_column_name="poll_count")
@@ -111,8 +121,6 @@ def upgrade():
     )
     op.add_column("payments", sa.Column("asked_at", postgresql.TIMESTAMP(timezone=True), nullable=True))
     op.add_column("refunds", sa.Column("asked_at", postgresql.TIMESTAMP(timezone=True), nullable=True))
-    # What was opened before has been polled since then; the application gives every later value itself.
-    op.execute("UPDATE payments SET polling_started_at = created_at WHERE provider_id IS NOT NULL")
     op.alter_column("payments", "max_poll_duration_minutes", server_default=None)
     op.alter_column("payments", "should_poll", server_default=None)
     _event_states("draft", "published", "cancelled", "review")

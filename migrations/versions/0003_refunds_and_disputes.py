@@ -10,14 +10,26 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from migrations import big_tables
+
 # revision identifiers, used by Alembic.
 revision = "0003"
 down_revision = "0002"
 branch_labels = None
 depends_on = None
 
+_NEVER_MORE = "ck_payments_payments_never_asked_back_more"
+
 
 def upgrade():
+    if big_tables.is_new("payments", "asked_back_minor"):
+        _add_columns()
+    with op.get_context().autocommit_block():
+        _fill()
+    big_tables.validate(_NEVER_MORE, "payments")
+
+
+def _add_columns():
     op.add_column(
         "payments",
         sa.Column("asked_back_minor", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
@@ -36,6 +48,10 @@ def upgrade():
             nullable=False,
         ),
     )
+    big_tables.check(_NEVER_MORE, "payments", "asked_back_minor BETWEEN 0 AND coalesce(received_minor, 0)")
+
+
+def _fill():
     # What was asked back so far. Where an older version let through more than was received, the sum is capped,
     # and the check that asks the same of the refunds themselves tells of it.
     op.execute(
@@ -57,11 +73,6 @@ def upgrade():
         """
     )
     op.execute("UPDATE refunds SET accepted_at = created_at WHERE state IN ('pending', 'succeeded')")
-    op.create_check_constraint(
-        "payments_never_asked_back_more",
-        "payments",
-        "asked_back_minor BETWEEN 0 AND coalesce(received_minor, 0)",
-    )
 
 
 def downgrade():

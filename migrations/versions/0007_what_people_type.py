@@ -9,6 +9,8 @@ Create Date: 2026-11-29 12:45:00
 import sqlalchemy as sa
 from alembic import op
 
+from migrations import big_tables
+
 # revision identifiers, used by Alembic.
 revision = "0007"
 down_revision = "0006"
@@ -19,10 +21,11 @@ _SEARCHED = ("users", "events", "ticket_types", "orders", "agents", "door_passes
 
 
 def upgrade():
-    for table in _SEARCHED:
-        op.add_column(table, sa.Column("folded", sa.Text(), nullable=True))
+    if big_tables.is_new("users", "folded"):
+        for table in _SEARCHED:
+            op.add_column(table, sa.Column("folded", sa.Text(), nullable=True))
     for table in ("users", "orders"):
-        op.create_index(f"{table}_unfolded", table, ["id"], postgresql_where=sa.text("folded IS NULL"))
+        big_tables.create_index(f"{table}_unfolded", table, ["id"], where="folded IS NULL")
 
 
 def downgrade():
