@@ -153,6 +153,7 @@ def _new_nonce() -> None:
 def _secure(response: Response) -> Response:
     """The headers every page carries. Order links are secrets, so nothing leaves by a Referer."""
     headers = response.headers
+    _keep_to_its_reader(response)
     # A page that carries something of a provider's says what it needs; see blueprints/shop/pay_page.py.
     allowed: Mapping[str, tuple[str, ...]] = g.get("allowed_sources", {})
     headers.setdefault("Content-Security-Policy", _policy(g.get("csp_nonce", ""), allowed))
@@ -166,6 +167,20 @@ def _secure(response: Response) -> Response:
         others = "; includeSubDomains" if settings.hsts_subdomains else ""
         headers.setdefault("Strict-Transport-Security", f"max-age=31536000{others}")
     return response
+
+
+def _keep_to_its_reader(response: Response) -> None:
+    """What was made for somebody who is logged in stays in no cache, nor behind the Back button.
+
+    Who is logged in was asked for by whatever depends on it, and is not asked for here. Files that are the
+    same for everybody say so, and an order's page is behind its link, not behind a login: a phone that has
+    lost its connection still shows it.
+    """
+    user = g.get("_login_user")
+    told = response.cache_control
+    for_one = user is not None and not user.is_anonymous and not (told.public or told.no_store)
+    if for_one and request.blueprint != "order":
+        response.headers["Cache-Control"] = "private, no-store"
 
 
 def _policy(nonce: str, allowed: Mapping[str, tuple[str, ...]]) -> str:

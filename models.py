@@ -97,6 +97,8 @@ from tables.people import (
 
 # Mail owed.
 from tables.post import (
+    MailBudget,  # how many mails strangers asked for on behalf of one recipient
+    MailRequest,  # a mail that was asked for by an address alone, to be looked at by whoever delivers
     MailState,  # due, sent, failed
     OutboxMail,  # a mail owed, written in the transaction of its cause
 )
@@ -179,6 +181,8 @@ __all__ = [
     "LineKind",
     "LinkPurpose",
     "Login",
+    "MailBudget",
+    "MailRequest",
     "MailState",
     "OneTimeLink",
     "Order",

@@ -42,8 +42,18 @@ def member_key() -> str:
 
 
 def order_key() -> str:
-    """What a limit counts by where an order's link is used: once an order, however its code is spelled."""
-    return f"order:{managing.canonical((request.view_args or {}).get('code', ''))}"
+    """What a limit counts by where an order's link is used: once an order, however its code is spelled.
+
+    Its code is known to more people than its secret, who must not be able to use up what its buyer may do: so
+    whoever has another secret is counted for themselves.
+    """
+    named = request.view_args or {}
+    return f"order:{managing.canonical(named.get('code', ''))}:{secret_mark(named.get('secret', ''))}"
+
+
+def secret_mark(secret: str) -> str:
+    """A short name for a secret in an address, for what is counted by it."""
+    return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()[:16]
 
 
 def not_kept(response: Response) -> Response:

@@ -6,7 +6,17 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Integer, String, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    false,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
@@ -44,6 +54,10 @@ class OutboxMail(Base):
     leased_until: Mapped[datetime | None] = mapped_column(Time)
     sent_at: Mapped[datetime | None] = mapped_column(Time)
     last_error: Mapped[str] = mapped_column(String(500), default="")
+    # Asked for by somebody who has not proven that the address is theirs.
+    unproven: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false())
+    # What it is held back with, above a budget: at its time all of those leave as one. NULL: it leaves alone.
+    held_with: Mapped[str | None] = mapped_column(String(120))
 
     order: Mapped[Order | None] = relationship()
     user: Mapped[User | None] = relationship()
@@ -55,4 +69,34 @@ class OutboxMail(Base):
         # When the last mail left, and when a digest of a kind was last written.
         Index("outbox_sent", "sent_at", postgresql_where=text("sent_at IS NOT NULL")),
         Index("outbox_alerts", "created_at", postgresql_where=text("kind = 'alert'")),
+        Index(
+            "outbox_held", "next_attempt_at", postgresql_where=text("held_with IS NOT NULL AND state = 'due'")
+        ),
     )
+
+
+class MailBudget(Base):
+    """How much strangers asked for on behalf of one recipient since `since`: see domain/post/budgets.py."""
+
+    __tablename__ = "mail_budgets"
+
+    purpose: Mapped[str] = mapped_column(String(120), primary_key=True)
+    who: Mapped[str] = mapped_column(String(320), primary_key=True)
+    since: Mapped[datetime] = mapped_column(Time, index=True)
+    count: Mapped[int] = mapped_column(Integer)
+
+
+class MailRequest(Base):
+    """A mail that somebody asked for by an address alone: whether there is anything to send is seen later.
+
+    So whoever asks learns nothing, neither by the answer nor by the time that it takes.
+    """
+
+    __tablename__ = "mail_requests"
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    # A new password, or the links to one's orders.
+    kind: Mapped[str] = mapped_column(String(40))
+    address: Mapped[str] = mapped_column(String(254))
+    created_at: Mapped[datetime] = mapped_column(Time)
+    due_at: Mapped[datetime] = mapped_column(Time, index=True)

@@ -69,7 +69,8 @@ def test_a_purchase_over_http(client: FlaskClient, sandbox: Sandbox, quantity: i
     assert len(statements) <= 28, statements
     with recorded() as mailing:
         assert outbox.deliver_due().sent == 2
-    assert len(mailing) <= 8, mailing
+    # Two of them look once for what was asked for by an address, and what was held back, however many leave.
+    assert len(mailing) <= 10, mailing
 
 
 def test_provider_calls_of_a_sweep(client: FlaskClient, sandbox: Sandbox) -> None:

@@ -13,10 +13,13 @@ from domain import addresses
 from domain.errors import DomainError, NotFound
 from domain.people import accounts
 from domain.security import one_time_links
+from extensions import limiter
 from models import LinkPurpose, User
 
 bp = Blueprint("account", __name__, url_prefix="/account")
 
+# By network address generously: a whole school may have forgotten its passwords behind one.
+_RESETS_BY_ADDRESS = "300 per hour"
 # Which field a refusal of the domain is shown beside; everything else is shown above the form.
 _FIELDS = {
     "name_missing": "name",
@@ -156,6 +159,7 @@ def forgot() -> str:
 
 
 @bp.post("/forgot")
+@limiter.limit(_RESETS_BY_ADDRESS)
 def mail_reset() -> tuple[str, int] | Response:
     email = request.form.get("email", "").strip()
     try:

@@ -6,7 +6,7 @@ from flask import Blueprint, Response, g, redirect, render_template, request, ur
 from werkzeug.wrappers import Response as BaseResponse
 
 import config
-from blueprints.visitor import not_kept
+from blueprints.visitor import not_kept, secret_mark
 from domain import clock
 from domain.errors import NotFound
 from domain.payments import for_programs, pay_page, reconciling
@@ -20,8 +20,9 @@ _LOADS = "60 per minute"
 
 
 def _reference() -> str:
-    """What a limit counts by: the page's payment."""
-    return f"pay:{(request.view_args or {}).get('reference', '')}"
+    """What a limit counts by: the page's payment, for whoever has its key; others are counted apart."""
+    named = request.view_args or {}
+    return f"pay:{named.get('reference', '')}:{secret_mark(named.get('secret', ''))}"
 
 
 @bp.get("/pay/wallet/<reference>/<secret>")

@@ -35,6 +35,8 @@ HEARTBEAT_LATE = {"clock": timedelta(minutes=5), "worker": timedelta(minutes=10)
 CHECKS_LATE = timedelta(minutes=35)
 MAIL_LATE = timedelta(minutes=15)
 MAIL_FAILED_FOR = timedelta(days=1)
+# So many mails that strangers asked for, all refused and nothing accepted meanwhile, are no odd addresses.
+_STRANGE = 5
 INCIDENT_OLD = timedelta(days=1)
 # Whoever asks how Kassa is waits for no lock: that there is one to wait for is the answer.
 _LOOKING = Limits(lock=0.3, statement=5, idle=10)
@@ -189,15 +191,22 @@ def sweep(*, grace: bool = True) -> Check:
 
 def _outbox() -> Check:
     now = clock.now()
-    due, late, failed = db.session.execute(
+    late_for, lately = now - MAIL_LATE, OutboxMail.created_at > now - MAIL_FAILED_FOR
+    leaves = (OutboxMail.state == MailState.DUE, OutboxMail.held_with.is_(None))
+    gone = (OutboxMail.state == MailState.FAILED, lately)
+    due, late, failed, strange, first = db.session.execute(
         select(
             func.count().filter(OutboxMail.state == MailState.DUE),
-            func.count().filter(OutboxMail.state == MailState.DUE, OutboxMail.created_at < now - MAIL_LATE),
-            func.count().filter(
-                OutboxMail.state == MailState.FAILED, OutboxMail.created_at > now - MAIL_FAILED_FOR
-            ),
+            func.count().filter(*leaves, OutboxMail.created_at < late_for),
+            func.count().filter(*gone, OutboxMail.unproven.is_(False)),
+            func.count().filter(*gone, OutboxMail.unproven),
+            func.min(OutboxMail.created_at).filter(*gone, OutboxMail.unproven),
         ).where(OutboxMail.state.in_((MailState.DUE, MailState.FAILED)))
     ).one()
+    # Anybody can type addresses that do not exist: such failures are ours only where nothing else arrives.
+    if strange >= _STRANGE and not failed:
+        sent = select(OutboxMail.id).where(OutboxMail.sent_at > first).limit(1)
+        failed = strange if db.session.scalar(sent) is None else 0
     if failed:
         return Check(DEGRADED, f"{failed} mails of the last day failed for good: see /admin/mail.")
     if late:

@@ -1,7 +1,7 @@
 """What is not kept for ever.
 
 An athlete's weight is forgotten some weeks after the tournament it was for; the answers of named requests
-after a day; programs' logins when they are over.
+after a day; programs' logins when they are over; budgets of mail after a day.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from sqlalchemy import select, update
 
 import config
 from domain import clock, repeated_requests
+from domain.post import budgets
 from domain.security import api_tokens
 from extensions import db
 from models import Athlete, Event, Participant, TicketType
@@ -22,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 def forget() -> int:
     """Forget what is due; how many rows that changed. Commits."""
-    return _weights() + repeated_requests.forget() + api_tokens.forget()
+    return _weights() + repeated_requests.forget() + api_tokens.forget() + budgets.forget()
 
 
 def _weights() -> int:

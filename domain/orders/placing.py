@@ -16,7 +16,7 @@ from domain.catalogue import availability, prices
 from domain.errors import DomainError
 from domain.orders import still_payable
 from domain.payments import creating, fulfilment
-from domain.post import outbox
+from domain.post import budgets, outbox
 from domain.providers.failure_reasons import Reason
 from extensions import db, queue
 from models import (
@@ -66,6 +66,7 @@ def place(
 
     def make() -> Order:
         now = clock.now()
+        _count(email, client_address)
         chosen = _choose(event, quantities, now)
         prices.check(chosen, event.currency, shown, provider)
         lines = [
@@ -397,11 +398,22 @@ def _write(
         if order.sells_tickets:
             order.stock_state = StockState.HELD
             db.session.flush()
-            outbox.stage("order_received", key=f"order:{order.id}:received", to=order.email, order=order)
+            key, stranger = f"order:{order.id}:received", budgets.by_stranger(order)
+            outbox.stage("order_received", key=key, to=order.email, order=order, unproven=stranger)
             fulfilment.hold(order)
     else:
         db.session.flush()
         fulfilment.fulfil(order, None, door=door, source=None, actor_id=actor_id)
+
+
+def _count(email: str, client_address: str) -> None:
+    """Count an order before anything is done for it: many at one moment wait for each other here."""
+    if config.get().limits and client_address and not budgets.order_is_within(email, client_address):
+        raise DomainError(
+            "too_many_orders",
+            "That was very often for one e-mail address. Pay for what is ordered already, or wait an hour "
+            "before you order again.",
+        )
 
 
 def clean_name(name: str) -> str:

@@ -30,7 +30,7 @@ from domain.payments import (
 )
 from domain.payments.poll_schedule import ASK_AGAIN, after_silence, is_stuck, is_unreadable, next_check
 from domain.payments.report_matching import check_whose, completed, mismatch, state_told, taken
-from domain.post import alerts, outbox
+from domain.post import alerts, budgets, outbox
 from domain.providers import bulkhead, failure_reasons, registry
 from domain.providers.contract import Anothers, Missing, ProviderError, Report
 from domain.providers.failure_reasons import Reason
@@ -367,6 +367,7 @@ def _owe_the_end(order: Order, payment: Payment) -> None:
         to=order.email,
         order=order,
         context={"code": payment.reason_code},
+        unproven=kind != "order_cancelled" and budgets.by_stranger(order),
     )
 
 

@@ -8,7 +8,6 @@ proven that the address is theirs; before that an account cannot be used, nor do
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 
 from sqlalchemy import Select, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
@@ -19,35 +18,24 @@ import config
 from domain import acting, addresses, audit, clock, folding, names
 from domain.errors import DomainError
 from domain.people import accounts
-from domain.post import outbox
-from domain.security import one_time_links, passwords, rate_limits
+from domain.post import mail_requests, outbox
+from domain.security import one_time_links, passwords, rate_limits, whose
 from extensions import db, network, queue
 from models import AuditArea, Deed, LinkPurpose, Order, Role, User
 
-# Mails of one kind to one person in an hour; a stranger can ask for them, so they are few.
-MAILS_PER_HOUR = 3
 ORDERS_PER_PAGE = 50
-_HOUR = timedelta(hours=1)
 _LONGEST_ADDRESS = 254
 # Held while it is decided who is an admin: of several processes starting at once one prints a link, and two
 # admins who demote each other do not both succeed.
 _ADMINS_LOCK = 0x6B617373
-_MAIL_KINDS = {LinkPurpose.CONFIRM: "confirm_address", LinkPurpose.RESET: "reset_password"}
 
 
 # --- Finding people -------------------------------------------------------------------------------------
 
 
 def find(email: str) -> User | None:
-    """The user of an address, however it is spelled.
-
-    Where accounts from before there was one normal form are of the same address, the one that is spelled as
-    it was typed is meant: each of them keeps working. `twins()` tells an admin of them.
-    """
-    spelled = addresses.spellings(email)
-    found = db.session.scalars(select(User).where(func.lower(User.email).in_(spelled))).all()
-    order = {spelling: place for place, spelling in enumerate(spelled)}
-    return min(found, key=lambda user: order.get(user.email.lower(), len(order)), default=None)
+    """The user of an address, however it is spelled: see `domain/security/whose.py`."""
+    return whose.find(email)
 
 
 def by_confirmed_email(email: str) -> User | None:
@@ -248,13 +236,11 @@ def _refuse_disabled(user: User) -> None:
 
 
 def request_reset(email: str) -> None:
-    """Mail a link to choose a new password with, at most three in an hour; nothing to an unknown address.
+    """Ask for the mail of a link to choose a new password with; an unknown address gets nothing. Commits.
 
-    Commits. The caller says the same in either case.
+    The caller says the same in either case, and nothing is done here that depends on it.
     """
-    found = find(addresses.normal(email))
-    if found is not None and found.is_active:
-        _mail_link(one_time_links.lock(found.id), LinkPurpose.RESET)
+    mail_requests.ask(mail_requests.RESET, email)
     _commit()
 
 
@@ -295,16 +281,12 @@ def _set_password(user: User, kept: str) -> None:
         outbox.stage("password_changed", key=key, to=user.email, user=user, context=forgotten)
 
 
-def _mail_link(user: User, purpose: LinkPurpose, *, kind: str = "") -> None:
-    """Stage a mail with a new link, unless enough were sent this hour. The user is locked, or new."""
-    sent = one_time_links.made_since(user, purpose, _HOUR)
-    if config.get().limits and sent >= MAILS_PER_HOUR:
-        return
-    if purpose is LinkPurpose.RESET:
-        one_time_links.void(user, {LinkPurpose.RESET})
+def _mail_link(user: User, purpose: LinkPurpose, *, kind: str = "confirm_address") -> None:
+    """Stage a mail with a new link, which may have to wait for its budget. The user is locked, or new."""
     link = one_time_links.make(user, purpose)
     key = f"user:{user.id}:link:{one_time_links.fingerprint(link)}"
-    outbox.stage(kind or _MAIL_KINDS[purpose], key=key, to=user.email, user=user, context={"link": link})
+    context = {"link": link}
+    outbox.stage(kind, key=key, to=user.email, user=user, context=context, unproven=True)
 
 
 def _commit() -> None:

@@ -310,6 +310,19 @@ def _alert(mail: OutboxMail, order: Order | None) -> _Said:
     return _Said(mail.context["subject"], {})
 
 
+def _held_back(mail: OutboxMail, order: Order | None) -> _Said:
+    return _Said(f"{mail.context['count']} messages from {config.get().site_name} in one", {})
+
+
+def about(mail: OutboxMail) -> str:
+    """What a mail is about, in the words of its subject, for a line of a mail that joins several."""
+    order: Order | None = mail.order
+    if mail.kind == "tickets":
+        # Its own subject is known only once its tickets are drawn.
+        return f"Your tickets for {_what(order)} ({_code(order)})"
+    return _SAY[mail.kind](mail, order).subject
+
+
 _SAY: dict[str, Callable[[OutboxMail, Order | None], _Said]] = {
     "order_received": _order_received,
     "tickets": _tickets,
@@ -325,6 +338,7 @@ _SAY: dict[str, Callable[[OutboxMail, Order | None], _Said]] = {
     "payment_unclear": _payment_unclear,
     "money_decided": _money_decided,
     "top_up": _top_up,
+    "held_back": _held_back,
     "order_links": _plain("Your orders at {site}"),
     "confirm_address": _plain("Confirm your address at {site}"),
     "reset_password": _plain("Choose a new password for {site}"),

@@ -1,14 +1,14 @@
 """Mail owed: rows written in the transaction of their cause, delivered later, at least once.
 
-`stage()` and `alert()` only add a row. `deliver_due()` claims rows one at a time with a lease, so any number
-of processes share the work, and talks to the mail server outside of any transaction. A process that dies
-after the server took a letter and before that was committed leaves the row due: its second copy carries the
-same Message-ID.
+`stage()` and `alert()` only add a row; above a budget (`domain/post/budgets.py`) it waits for others, and
+leaves with them. `deliver_due()` claims rows one at a time with a lease, so any number of processes share the
+work, and talks to the mail server outside of any transaction. A process that dies after the server took a
+letter and before that was committed leaves the row due: its second copy carries the same Message-ID.
 """
 
 from __future__ import annotations
 
-import secrets
+import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -30,12 +30,12 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP, insert
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
 
 import config
 from domain import addresses, clock
 from domain.errors import DomainError, NotFound
-from domain.post import alerts, mail_kinds, transport
+from domain.post import alerts, budgets, joining, mail_kinds, mail_requests, rows, transport
 from domain.post.transport import Letter, MailError
 from extensions import db, own_session
 from models import MailState, Order, OutboxMail, User
@@ -49,6 +49,7 @@ MOST_ATTEMPTS = len(BACK_OFF_MINUTES) + 1
 LEASE = timedelta(seconds=120)
 # A claim that is older than this when the connection stands is renewed before the letter goes.
 _RENEW_AFTER_SECONDS = 15
+_NUMBERS = re.compile(r"[0-9]+ *")
 # A mail that failed this often, or a fault of the mail server that lasts this long, is told to a person.
 _ALERT_ATTEMPTS = 3
 _ALERT_AFTER = timedelta(minutes=10)
@@ -101,73 +102,70 @@ def stage(
     order: Order | None = None,
     user: User | None = None,
     context: dict[str, Any] | None = None,
+    unproven: bool = False,
 ) -> None:
     """Owe somebody a mail of a `kind` of letters.KINDS. Does nothing when `key` was staged before. No commit.
 
-    `context` is what the kind's templates need besides the order and the user; it must be JSON.
+    `context` is what the kind's templates need besides the order and the user; it must be JSON. What somebody
+    `unproven` asked for counts against its recipient's budget, and waits for the others when that is spent.
     """
-    _add(kind, key, to, order, user, context or {})
+    row = _row(kind, key, to, order, user, context or {})
+    if unproven and config.get().limits:
+        row["unproven"] = True
+        _hold_back(row, budgets.mail(row["to"]), budgets.MAILS, "mail")
+    rows.add(db.session, row)
 
 
 def stage_by(
     connection: Connection, kind: str, *, key: str, to: str, user_id: int, context: dict[str, Any]
 ) -> None:
     """The same in a transaction of the caller's own, for who has no session."""
-    connection.execute(_ADD, _row(kind, key, to, None, user_id, context))
+    rows.add(connection, rows.due(kind, key, to, None, user_id, context))
 
 
-# Made once: making a statement costs more than PostgreSQL's part of it.
-_ADD = (
-    insert(OutboxMail.__table__)  # type: ignore[arg-type]
-    .on_conflict_do_nothing(index_elements=["key"])
-    .returning(OutboxMail.__table__.c.id)
-)
-
-
-def _add(
-    kind: str, key: str, to: str, order: Order | None, user: User | None, context: dict[str, Any]
-) -> bool:
-    """Whether the row is new."""
-    if (order is not None and order.id is None) or (user is not None and user.id is None):
-        db.session.flush()
-    order_id, user_id = order.id if order is not None else None, user.id if user is not None else None
-    return db.session.scalar(_ADD, _row(kind, key, to, order_id, user_id, context)) is not None
+def _hold_back(row: dict[str, Any], counted: budgets.Count, most: int, group: str) -> None:
+    """Let a mail above its budget wait until the budget's hour is over, and leave with its group then."""
+    if counted.number > most:
+        row["held_with"], row["next_attempt_at"] = group, counted.ends
 
 
 def _row(
-    kind: str, key: str, to: str, order_id: int | None, user_id: int | None, context: dict[str, Any]
+    kind: str, key: str, to: str, order: Order | None, user: User | None, context: dict[str, Any]
 ) -> dict[str, Any]:
-    """A mail that is due now."""
-    if kind not in mail_kinds.KINDS:
-        raise ValueError(f"There is no mail of kind {kind!r}.")
-    now = clock.now()
-    return {
-        "key": key[:200],
-        "kind": kind,
-        "to": transport.one_line(addresses.settled(to), addresses.LONGEST),
-        "order_id": order_id,
-        "user_id": user_id,
-        "context": context,
-        "message_id": _new_message_id(),
-        "state": MailState.DUE,
-        "attempts": 0,
-        "created_at": now,
-        "next_attempt_at": now,
-        "last_error": "",
-    }
+    if (order is not None and order.id is None) or (user is not None and user.id is None):
+        db.session.flush()
+    order_id, user_id = order.id if order is not None else None, user.id if user is not None else None
+    return rows.due(kind, key, to, order_id, user_id, context)
 
 
 def alert(subject: str, text: str, *, key: str, critical: bool = False) -> None:
-    """Owe the operators an alert at PAYMENT_ALERT_EMAIL, once for each `key`. No commit."""
-    if _add("alert", key, config.get().alert_email, None, None, _alert_context(subject, text, critical)):
-        _log_alert(subject, key, critical)
+    """Owe the operators an alert at PAYMENT_ALERT_EMAIL, once for each `key`. No commit.
+
+    The first of its kind in an hour leaves at once; the others are told together when the hour is over.
+    """
+    if not rows.is_known(db.session, key):
+        _add_alert(db.session.connection(), subject, text, key, critical)
 
 
 def alert_by(connection: Connection, subject: str, text: str, *, key: str, critical: bool = False) -> None:
     """The same in a transaction of the caller's own, for who has no session."""
+    if not rows.is_known(connection, key):
+        _add_alert(connection, subject, text, key, critical)
+
+
+def _add_alert(connection: Connection, subject: str, text: str, key: str, critical: bool) -> None:
     context = _alert_context(subject, text, critical)
-    if connection.scalar(_ADD, _row("alert", key, config.get().alert_email, None, None, context)) is not None:
+    row = rows.due("alert", key, config.get().alert_email, None, None, context)
+    group = f"alert:{_kind_of_alert(subject, key)}"
+    _hold_back(row, budgets.count(group, row["to"], connection), budgets.ALERTS, group)
+    if rows.add(connection, row):
         _log_alert(subject, key, critical)
+
+
+def _kind_of_alert(subject: str, key: str) -> str:
+    """What an alert is about without what it is about this time: orders, addresses and numbers differ."""
+    words = _NUMBERS.sub("", subject.partition(" - ")[0]).strip()
+    return f"{key.partition(':')[0]}:{words}"[:100]
 
 
 def _log_alert(subject: str, key: str, critical: bool) -> None:
@@ -179,10 +177,6 @@ def _log_alert(subject: str, key: str, critical: bool) -> None:
 def _alert_context(subject: str, text: str, critical: bool = False) -> dict[str, Any]:
     prefix = f"[{config.get().site_name} {'CRITICAL' if critical else 'Alert'}]"
     return {"subject": f"{prefix} {subject}", "text": text}
-
-
-def _new_message_id() -> str:
-    return f"<{secrets.token_hex(16)}@{transport.sender_domain()}>"
 
 
 # --- Delivering -----------------------------------------------------------------------------------------
@@ -200,6 +194,9 @@ def deliver_due(*, budget_seconds: float = 60, limit: int | None = None, only: s
         return done
     ends = monotonic() + budget_seconds
     with own_session(), transport.transport() as way:
+        if only is None:
+            mail_requests.answer_due()
+            joining.join_due()
         while (limit is None or done.tried < limit) and monotonic() < ends:
             claim = _claim(only)
             if claim is None:
@@ -219,6 +216,7 @@ def _claiming(*conditions: ColumnElement[bool]) -> Update:
     first = (
         select(OutboxMail.id)
         .where(OutboxMail.state == MailState.DUE, OutboxMail.next_attempt_at <= now, *conditions)
+        .where(OutboxMail.held_with.is_(None))
         .where(or_(OutboxMail.leased_until.is_(None), OutboxMail.leased_until < now))
         .order_by(OutboxMail.next_attempt_at, OutboxMail.id)
         .limit(1)
@@ -398,6 +396,7 @@ def retry(mail_id: int) -> None:
         raise DomainError("already_sent", "This mail has been sent. Send the order's tickets again instead.")
     mail.state = MailState.DUE
     mail.attempts = 0
+    mail.held_with = None
     mail.next_attempt_at = clock.now()
     db.session.commit()
 
@@ -413,7 +412,7 @@ def send_test(address: str) -> str:
     row = OutboxMail(
         kind="test", to=transport.one_line(addresses.settled(address), addresses.LONGEST), context={}
     )
-    row.message_id, row.created_at = _new_message_id(), clock.now()
+    row.message_id, row.created_at = rows.new_message_id(), clock.now()
     if row.to == settings.alert_email:
         row.kind, row.context = "alert", _alert_context(*alerts.test())
     try:

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Collection
 from datetime import timedelta
 
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 from sqlalchemy.orm import joinedload
 
 import config
@@ -106,16 +106,6 @@ def void(user: User, purposes: Collection[LinkPurpose]) -> None:
         .values(used_at=clock.now())
         .execution_options(synchronize_session=False)
     )
-
-
-def made_since(user: User, purpose: LinkPurpose, age: timedelta) -> int:
-    """How many links of a purpose this user was given lately."""
-    query = select(func.count()).where(
-        OneTimeLink.user_id == user.id,
-        OneTimeLink.purpose == purpose,
-        OneTimeLink.created_at > clock.now() - age,
-    )
-    return db.session.scalar(query) or 0
 
 
 def waiting(user: User, purpose: LinkPurpose) -> bool:

@@ -158,13 +158,12 @@ def calendar(subject: Order | Event) -> bytes:
     event = subject.event if isinstance(subject, Order) else subject
     if event is None:
         raise DomainError("no_event", "This order is not for an event.")
-    public_url = config.get().public_url
+    public_url, url = config.get().public_url, urls.event(event)
+    description = f"{event.description}\n\n{url}".strip()
     if isinstance(subject, Order):
-        url = urls.order(subject)
-        description = f"Order {subject.code}. Your tickets: {url}"
-    else:
-        url = urls.event(event)
-        description = f"{event.description}\n\n{url}".strip()
+        # Calendars are shared with colleagues and copied to other services: the order's link is its secret.
+        find = f"{public_url}/tickets/find"
+        description = f"Order {subject.code}. Your tickets are in your mail. {find} sends them once more."
     entry = CalendarEvent()
     entry.add("uid", f"event-{event.id}@{urlsplit(public_url).hostname}")
     entry.add("dtstamp", event.updated_at)

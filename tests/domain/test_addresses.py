@@ -14,7 +14,7 @@ from domain.errors import DomainError
 from domain.ledger import agents
 from domain.orders import managing
 from domain.people import accounts
-from domain.post import transport
+from domain.post import mail_requests, transport
 from domain.security import passwords
 from extensions import db
 from models import Order, OutboxMail, Role, User
@@ -152,6 +152,7 @@ def test_guest_orders_of_any_spelling_are_the_member_s(app: Flask) -> None:
 def test_links_are_mailed_to_the_one_who_bought(app: Flask, typed: str) -> None:
     place(make_event(), email="info@straße.de")
     managing.mail_links(typed)
+    mail_requests.answer_due()
     assert db.session.query(OutboxMail).filter_by(kind="order_links").one().to == STRASSE
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import select
 from werkzeug.test import TestResponse
 
 from domain.people import accounts
+from domain.post import mail_requests
 from extensions import db
 from models import OutboxMail, Role, User
 
@@ -45,7 +46,8 @@ def log_in(client: FlaskClient, email: str = "ann@example.org", password: str = 
 
 
 def mails(kind: str) -> list[OutboxMail]:
-    """What is owed or sent of one kind, in order."""
+    """What is owed or sent of one kind, in order; what was asked for by an address is looked at first."""
+    mail_requests.answer_due()
     query = select(OutboxMail).where(OutboxMail.kind == kind).order_by(OutboxMail.id)
     return list(db.session.scalars(query.execution_options(populate_existing=True)))
 

@@ -63,6 +63,7 @@ CONTEXT: dict[str, Any] = {
     "waiting": 3,
     "who": "eve@example.org",
     "by": "boss@example.org",
+    "count": 12,
     "what": "Refunded: €12.50.",
     "state": "published",
     "was": {
@@ -188,7 +189,8 @@ def test_the_tickets_mail_shows_each_code_and_carries_pdf_and_calendar(server: M
     assert calendar.get_filename() == "event.ics"
     content = calendar.get_payload(decode=True)
     assert isinstance(content, bytes)
-    assert icalendar.Calendar.from_ical(content).walk("VEVENT")[0]["URL"] == urls.order(order)
+    assert order.event is not None
+    assert icalendar.Calendar.from_ical(content).walk("VEVENT")[0]["URL"] == urls.event(order.event)
 
 
 def test_pictures_are_inside_the_html_so_that_clients_show_them_there(server: MailServer) -> None:

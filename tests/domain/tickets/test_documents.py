@@ -259,8 +259,8 @@ def test_an_order_s_calendar_file(app: Flask) -> None:
     entry = entry_of(documents.calendar(order))
     assert entry["SUMMARY"] == "Brass; Night, part 2"
     assert entry["LOCATION"] == "Opera House, Gloucester Street"
-    assert entry["URL"] == urls.order(order)
-    assert urls.order(order) in entry["DESCRIPTION"]
+    assert entry["URL"] == urls.event(order.event)
+    assert order.code in entry["DESCRIPTION"] and "/tickets/find" in entry["DESCRIPTION"]
     assert entry["STATUS"] == "CONFIRMED"
     assert entry["UID"] == f"event-{order.event_id}@localhost"
     assert entry.decoded("DTSTART") == order.event.starts_at.replace(microsecond=0)
