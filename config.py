@@ -127,6 +127,13 @@ class Settings:
     # Tournaments: from which age nobody has to agree for an athlete, and how long a weight is kept afterwards
     age_of_majority: int
     weight_kept_days: int
+    # How long is kept what no order and no dispute needs
+    rings_kept_days: int
+    sweeps_kept_days: int
+    links_kept_days: int
+    heartbeats_kept_days: int
+    mails_kept_days: int
+    disputable_days: int
     # Mail
     mail_server: str
     mail_port: int
@@ -286,6 +293,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         **_kaspi(read, development),
         **kaspi_modes.told(read),
         **_tournaments(read),
+        **_kept(read),
         **_mail(read, support),
         **_running(read, development),
     )
@@ -380,6 +388,19 @@ def _tournaments(read: Reader) -> dict[str, Any]:
     return {
         "age_of_majority": read.number("AGE_OF_MAJORITY", 18, least=1, most=30),
         "weight_kept_days": read.number("WEIGHT_KEPT_DAYS", 30, least=1, most=3650),
+    }
+
+
+def _kept(read: Reader) -> dict[str, Any]:
+    """In days: how long rows are kept that only tell of the past."""
+    return {
+        # A provider rings again for a month about what was answered with an error: it must still be known.
+        "rings_kept_days": read.number("RINGS_KEPT_DAYS", 90, least=35, most=36500),
+        "sweeps_kept_days": read.number("SWEEPS_KEPT_DAYS", 90, least=7, most=36500),
+        "links_kept_days": read.number("LINKS_KEPT_DAYS", 30, least=1, most=36500),
+        "heartbeats_kept_days": read.number("HEARTBEATS_KEPT_DAYS", 30, least=1, most=36500),
+        "mails_kept_days": read.number("MAILS_KEPT_DAYS", 730, least=30, most=36500),
+        "disputable_days": read.number("DISPUTABLE_DAYS", 540, least=120, most=36500),
     }
 
 

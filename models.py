@@ -57,6 +57,8 @@ from tables.office import (
     CheckRun,  # one run of the invariants, and what did not hold
     Heartbeat,  # when a process last said that it lives
     Page,  # a text that the operator edits
+    Tally,  # how many old rows of a table have come to which end
+    WholeCheck,  # one night's asking of everything, a part at a time
 )
 
 # What somebody wants to buy, line by line, and what was observed and decided about it.
@@ -149,6 +151,8 @@ __all__ = [
     "Consent",
     "EventKind",
     "OrderWord",
+    "Tally",
+    "WholeCheck",
     "Participant",
     "ParticipantState",
     "Sex",

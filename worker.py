@@ -23,7 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 import config
 from domain import acting, heartbeat
-from domain.office import backfill, database_connections, invariants, retention
+from domain.office import backfill, database_connections, invariants, retention, whole_checks
 from domain.orders import event_cancellation
 from domain.orders import moved_events as told_of_moves
 from domain.post import outbox
@@ -59,6 +59,7 @@ def periodic() -> tuple[Periodic, ...]:
         Periodic("kassa-sweep", "worker.sweep", config.get().sweep_interval),
         Periodic("kassa-mail", "worker.deliver_mail", 60),
         Periodic("kassa-checks", "worker.check_invariants", 600),
+        Periodic("kassa-whole-check", "worker.check_everything", 60),
         Periodic("kassa-backfill", "worker.renew_rows", 600),
         Periodic("kassa-retention", "worker.forget", 3600),
     )
@@ -111,6 +112,12 @@ def moved_events() -> None:
 def check_invariants() -> None:
     """Run the invariants over the live data."""
     invariants.run()
+
+
+@_job
+def check_everything() -> None:
+    """A few seconds of the night's check of everything, where there is too much to be asked about at once."""
+    whole_checks.go_on()
 
 
 @_job

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Select
 
-from extensions import db
+from extensions import EXPORTS, db, limited
 
 PAGE = 50
+# So many rows of a file or a list on paper are read at a time.
+PART = 1_000
 T = TypeVar("T")
 
 
@@ -20,6 +22,25 @@ class Rows(Generic[T]):
 
     rows: Sequence[T]
     more: int | None
+
+
+def parts(read: Callable[[int | None], Sequence[T]], key: Callable[[T], int]) -> Iterator[Sequence[T]]:
+    """A long list in parts, of which `read` gives the one behind a key, up to PART rows of it.
+
+    Each is read in a transaction of its own, which has ended when the part is handed on: who takes a file
+    slowly holds nothing, and however long the list is, one part of it is in memory.
+    """
+    last: int | None = None
+    while True:
+        db.session.rollback()
+        with limited(EXPORTS):
+            rows = read(last)
+            db.session.rollback()
+        if rows:
+            yield rows
+            last = key(rows[-1])
+        if len(rows) < PART:
+            return
 
 
 def page(query: Select[T], key: Any, before: int | None) -> Rows[T]:

@@ -6,7 +6,7 @@ import csv
 import io
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 # With these a spreadsheet takes a cell for a formula; East Asian ones read the full-width signs alike.
 _FORMULA = "=+\\-@＝＋－＠"
@@ -19,11 +19,19 @@ _BLANKS_FIRST = re.compile(rf"\s+'[{_FORMULA}]")
 
 def as_csv(columns: Sequence[str], rows: Iterable[Iterable[str]]) -> bytes:
     """A file that spreadsheets open by a double click: UTF-8 with its mark, commas, all quoted, CRLF."""
+    return b"".join(in_parts(columns, [rows]))
+
+
+def in_parts(columns: Sequence[str], parts: Iterable[Iterable[Iterable[str]]]) -> Iterator[bytes]:
+    """The same as it comes: the head, and then some rows at a time, of which none is kept."""
+    yield b"\xef\xbb\xbf" + _lines([columns])
+    yield from (_lines(rows) for rows in parts)
+
+
+def _lines(rows: Iterable[Iterable[str]]) -> bytes:
     file = io.StringIO(newline="")
-    writer = csv.writer(file, quoting=csv.QUOTE_ALL)
-    writer.writerow([plain(column) for column in columns])
-    writer.writerows([plain(cell) for cell in row] for row in rows)
-    return b"\xef\xbb\xbf" + file.getvalue().encode()
+    csv.writer(file, quoting=csv.QUOTE_ALL).writerows([plain(cell) for cell in row] for row in rows)
+    return file.getvalue().encode()
 
 
 def plain(cell: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import BigInteger, String, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
@@ -21,6 +22,34 @@ class CheckRun(Base):
     violations: Mapped[list[Json]] = mapped_column(JSONB, default=list)
     # The codes of those that could not be asked in time: nothing is known of them.
     unchecked: Mapped[list[str]] = mapped_column(JSONB, default=list, server_default=text("'[]'"))
+    # The highest numbers of rows when it was asked: what is above them has changed since.
+    marks: Mapped[dict[str, int] | None] = mapped_column(JSONB(none_as_null=True))
+
+
+class WholeCheck(Base):
+    """One night's asking of everything, a part at a time: orders up to `upto_id` of `last_id` are done."""
+
+    __tablename__ = "whole_checks"
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    began_at: Mapped[datetime] = mapped_column(Time, index=True)
+    last_id: Mapped[int] = mapped_column(BigInteger)
+    upto_id: Mapped[int] = mapped_column(BigInteger)
+    marks: Mapped[dict[str, int]] = mapped_column(JSONB)
+    violations: Mapped[list[Json]] = mapped_column(JSONB)
+    unchecked: Mapped[list[str]] = mapped_column(JSONB)
+    finished_at: Mapped[datetime | None] = mapped_column(Time)
+
+
+class Tally(Base):
+    """How many of a table's rows up to `upto_id` have come to which end: [label, ..., number] each."""
+
+    __tablename__ = "tallies"
+
+    name: Mapped[str] = mapped_column(String(50), primary_key=True)
+    upto_id: Mapped[int] = mapped_column(BigInteger)
+    counted_at: Mapped[datetime] = mapped_column(Time)
+    counts: Mapped[list[list[Any]]] = mapped_column(JSONB)
 
 
 class Heartbeat(Base):

@@ -68,6 +68,12 @@ class OutboxMail(Base):
         Index("outbox_state", "state", "created_at"),
         # When the last mail left, and when a digest of a kind was last written.
         Index("outbox_sent", "sent_at", postgresql_where=text("sent_at IS NOT NULL")),
+        # Those that left and still hold what they were written from: see domain/office/retention.py.
+        Index(
+            "outbox_whole",
+            "sent_at",
+            postgresql_where=text("state = 'sent' AND context <> '{}'"),
+        ),
         Index("outbox_alerts", "created_at", postgresql_where=text("kind = 'alert'")),
         Index(
             "outbox_held", "next_attempt_at", postgresql_where=text("held_with IS NOT NULL AND state = 'due'")

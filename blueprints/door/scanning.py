@@ -6,7 +6,7 @@ member. Which one a request has is taken out of it before the view, and who may 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -21,6 +21,7 @@ from flask import (
     redirect,
     render_template,
     request,
+    stream_template,
     url_for,
 )
 from itsdangerous import BadSignature, URLSafeSerializer
@@ -232,9 +233,11 @@ def search() -> str:
 
 @_at_a_door("/list", "GET")
 @limiter.limit("30 per minute", key_func=_door_key)
-def door_list() -> str:
-    guests = check_in.door_list(g.keeper.event)
-    return render_template("door/list.html", keeper=g.keeper, guests=guests, now=clock.now(), **_helpers())
+def door_list() -> Iterator[str]:
+    count, guests = check_in.count(g.keeper.event), check_in.door_list(g.keeper.event)
+    more = {"keeper": g.keeper, "count": count, "guests": guests, "now": clock.now(), **_helpers()}
+    # A large event's list would be read whole before its first line is seen.
+    return stream_template("door/list.html", **more)
 
 
 def _door_page(result: Scan | None = None, problem: str = "") -> str:

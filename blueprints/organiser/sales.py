@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
-from flask import Response, flash, g, redirect, render_template, request, url_for
+from flask import Response, flash, g, redirect, render_template, request, stream_with_context, url_for
 from flask_wtf import FlaskForm
 from werkzeug.wrappers import Response as BaseResponse
 from wtforms import IntegerField, SelectField, SelectMultipleField, StringField
@@ -35,7 +35,8 @@ def attendee_list() -> str:
 def attendee_file() -> Response:
     name = f"attendees-{g.event.slug}.csv"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return Response(attendees.as_csv(g.event), content_type="text/csv; charset=utf-8", headers=headers)
+    parts = stream_with_context(attendees.as_csv(g.event))
+    return Response(parts, content_type="text/csv; charset=utf-8", headers=headers)
 
 
 # --- Orders ---------------------------------------------------------------------------------------------

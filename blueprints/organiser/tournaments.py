@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Response, flash, g, redirect, render_template, request, url_for
+from flask import Response, flash, g, redirect, render_template, request, stream_with_context, url_for
 from wtforms import BooleanField, SelectField, StringField, TextAreaField
 from wtforms.validators import Length, Optional
 
@@ -236,7 +236,8 @@ def entry_list() -> str:
 def entry_file() -> Response:
     event = _tournament()
     headers = {"Content-Disposition": f'attachment; filename="entries-{event.slug}.csv"'}
-    return Response(participants.as_csv(event), content_type="text/csv; charset=utf-8", headers=headers)
+    parts = stream_with_context(participants.as_csv(event))
+    return Response(parts, content_type="text/csv; charset=utf-8", headers=headers)
 
 
 @bp.get("/events/<slug>/start-list")

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache
+from itertools import chain
 from typing import Any, TypeAlias, cast
 from zoneinfo import ZoneInfo
 
@@ -34,14 +35,14 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import aliased
 from sqlalchemy.sql.dml import ReturningInsert
 
-from domain import addresses, clock, folding, locks, searching
+from domain import addresses, clock, folding, locks, paging, searching
 from domain.door.staff import Doorkeeper
 from domain.errors import DomainError
 from domain.tickets import holders, issuing
 from domain.tickets.holders import Holder
 from domain.tickets.issuing import Claim, ClaimKind
 from extensions import Base, db
-from models import CheckIn, Event, Order, Ticket, TicketState, TicketType, Verdict
+from models import CheckIn, Event, Ticket, TicketState, TicketType, Verdict
 
 UNDO_WITHIN = timedelta(minutes=30)
 MAX_TEXT = 500
@@ -436,14 +437,28 @@ def search(event: Event, words: str) -> list[Holder]:
     return _by_name(holders.of_event(event).where(found.condition).limit(_FOUND_AT_MOST))
 
 
-def door_list(event: Event) -> list[Holder]:
-    """Everybody who may come, by name: for printing. Void tickets are left out."""
-    return _by_name(holders.of_event(event).where(Ticket.state != TicketState.VOID))
+def door_list(event: Event) -> Iterator[Holder]:
+    """Everybody who may come, by name: for printing. Void tickets are left out.
+
+    Who is on it is read at once, and the list itself in parts as it is taken.
+    """
+    live = Ticket.event_id == event.id, Ticket.state != TicketState.VOID
+    ids = list(db.session.scalars(select(Ticket.id).where(*live).order_by(*_BY_NAME)))
+    places, query = dict(zip(ids, range(len(ids)), strict=True)), holders.of_event(event)
+
+    def read(last: int | None) -> list[Holder]:
+        after = 0 if last is None else places[last] + 1
+        return _by_name(query.where(Ticket.id.in_(ids[after : after + paging.PART])))
+
+    return chain.from_iterable(paging.parts(read, lambda holder: holder.id))
+
+
+# In the order of a list on paper.
+_BY_NAME = (func.lower(Ticket.holder), Ticket.order_id, Ticket.number)
 
 
 def _by_name(query: Select[*tuple[Any, ...]]) -> list[Holder]:
-    """In the order of a list on paper."""
-    found = holders.read(query.order_by(func.lower(Ticket.holder), Order.id, Ticket.number))
+    found = holders.read(query.order_by(*_BY_NAME))
     return [replace(holder, email=hide_address(holder.email)) for holder in found]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from sqlalchemy import Select
@@ -10,7 +11,6 @@ from domain import addresses, folding, paging, searching, spreadsheets
 from domain.rendering import when
 from domain.tickets import holders
 from domain.tickets.holders import Holder
-from extensions import EXPORTS, db, limited
 from models import Event, Ticket
 
 _COLUMNS = (
@@ -41,10 +41,15 @@ def find(event: Event, words: str = "", before: int | None = None) -> paging.Row
     return paging.Rows(rows[: paging.PAGE], more)
 
 
-def as_csv(event: Event) -> bytes:
-    """Everybody, as a file for a spreadsheet."""
-    zone, found = event.timezone, _all(event)
-    return spreadsheets.as_csv(_COLUMNS, (_cells(holder, zone) for holder in found))
+def as_csv(event: Event) -> Iterator[bytes]:
+    """Everybody, as a file for a spreadsheet, in parts."""
+    zone, query = event.timezone, _newest_first(holders.of_event(event)).limit(paging.PART)
+
+    def read(last: int | None) -> list[Holder]:
+        return holders.read(query if last is None else query.where(Ticket.id < last))
+
+    found = paging.parts(read, lambda holder: holder.id)
+    return spreadsheets.in_parts(_COLUMNS, ([_cells(holder, zone) for holder in part] for part in found))
 
 
 def _cells(found: Holder, zone: str) -> tuple[str, ...]:
@@ -60,16 +65,6 @@ def _cells(found: Holder, zone: str) -> tuple[str, ...]:
         when(found.ordered_at, zone, pattern),
         when(found.checked_in_at, zone, pattern) if found.checked_in_at is not None else "",
     )
-
-
-def _all(event: Event) -> list[Holder]:
-    """Read in one go, and the transaction ended: the making of a file does not keep it open."""
-    query = _newest_first(holders.of_event(event))
-    db.session.rollback()
-    with limited(EXPORTS):
-        found = holders.read(query)
-        db.session.rollback()
-    return found
 
 
 def _newest_first(query: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:

@@ -1,5 +1,8 @@
 """The eight invariants of Kassa's money, asked of the live database every ten minutes and by `flask doctor`.
 
+In a shop of many orders they are asked every ten minutes of what has changed, and of all of it once a night,
+a few seconds' worth at a time (`domain/office/whole_checks.py`); elsewhere of all of it each time.
+
 Each is one SQL query that returns the rows for which it does not hold; an empty answer is the good one. A
 violation means a bug or somebody's hand in the database, so it is alerted as critical, once for each cause,
 and once more where it comes back. Every query is bounded in time and in rows; of one that runs out of time
@@ -8,6 +11,7 @@ nothing is known, which is told as that.
 
 from __future__ import annotations
 
+from collections.abc import Container, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,6 +23,8 @@ from sqlalchemy.exc import OperationalError
 
 import config
 from domain import clock
+from domain.office import changes
+from domain.office.changes import ALL, Some
 from domain.post import outbox
 from extensions import CHECKS, db, limited
 from models import CheckRun
@@ -42,7 +48,11 @@ class Violation:
 
 @dataclass(frozen=True)
 class Invariant:
-    """A sentence that must hold, and the query for what breaks it. `row` names a row for good."""
+    """A sentence that must hold, and the query for what breaks it. `row` names a row for good.
+
+    `{orders: o.id}` stands where the query can be asked of some orders only, and so do wallets and ticket
+    types.
+    """
 
     code: str
     words: str
@@ -57,11 +67,12 @@ INVARIANTS = (
         SELECT 'order:' || o.id AS row, o.code AS "order", o.currency, o.total_minor,
                sum(t.amount_minor) AS found
         FROM transfers t JOIN orders o ON o.id = t.order_id
-        WHERE t.kind IN ('sale', 'top_up')
+        WHERE t.kind IN ('sale', 'top_up') AND {orders: t.order_id}
         GROUP BY o.id HAVING sum(t.amount_minor) > o.total_minor
         UNION ALL
         SELECT 'tickets:' || o.id, o.code, o.currency, o.total_minor, k.live
-        FROM (SELECT order_id, count(*) AS live FROM tickets WHERE state <> 'void' GROUP BY order_id) k
+        FROM (SELECT order_id, count(*) AS live FROM tickets
+              WHERE state <> 'void' AND {orders: order_id} GROUP BY order_id) k
         JOIN orders o ON o.id = k.order_id
         WHERE k.live > (SELECT coalesce(sum(quantity), 0) FROM order_lines l
                         WHERE l.order_id = o.id AND l.ticket_type_id IS NOT NULL)
@@ -73,7 +84,7 @@ INVARIANTS = (
         """
         SELECT 'order:' || o.id AS row, o.code AS "order", o.state, o.currency, o.total_minor
         FROM orders o
-        WHERE o.total_minor > 0
+        WHERE o.total_minor > 0 AND {orders: o.id}
           AND (o.state IN ('completed', 'partially_refunded')
                OR EXISTS (SELECT 1 FROM tickets t WHERE t.order_id = o.id AND t.state <> 'void'))
           AND NOT EXISTS (
@@ -93,6 +104,7 @@ INVARIANTS = (
         SELECT 'payment:' || p.id AS row, o.code AS "order", p.state, p.currency, p.amount_minor
         FROM payments p JOIN orders o ON o.id = p.order_id
         WHERE (p.received_minor IS NOT NULL OR p.state = 'review') AND NOT p.fulfilled
+          AND {orders: p.order_id}
           AND NOT EXISTS (
             SELECT 1 FROM incidents i WHERE i.payment_id = p.id
               AND (i.resolved_at IS NULL OR i.resolution IN ('dismiss', 'wallet')))
@@ -110,13 +122,14 @@ INVARIANTS = (
         WITH moved AS (
           SELECT account, currency, sum(minor) AS minor
           FROM (SELECT credit AS account, currency, amount_minor AS minor
-                FROM transfers WHERE credit LIKE 'wallet:%'
+                FROM transfers WHERE credit LIKE 'wallet:%' AND {wallets: credit}
                 UNION ALL
-                SELECT debit, currency, -amount_minor FROM transfers WHERE debit LIKE 'wallet:%') sides
+                SELECT debit, currency, -amount_minor FROM transfers
+                WHERE debit LIKE 'wallet:%' AND {wallets: debit}) sides
           GROUP BY account, currency)
         SELECT coalesce(m.account, 'wallet:' || w.user_id) || ':' || coalesce(m.currency, w.currency) AS row,
                w.balance_minor, m.minor AS ledger_minor, w.held_minor
-        FROM wallets w
+        FROM (SELECT * FROM wallets WHERE {wallets: 'wallet:' || user_id}) w
         FULL JOIN moved m ON m.account = 'wallet:' || w.user_id AND m.currency = w.currency
         WHERE coalesce(w.balance_minor, 0) <> coalesce(m.minor, 0)
            OR w.held_minor <> (SELECT coalesce(sum(h.amount_minor), 0) FROM wallet_holds h
@@ -134,12 +147,15 @@ INVARIANTS = (
         SELECT 'ticket_type:' || y.id AS row, y.name, y.capacity, y.sold, coalesce(k.live, 0) AS tickets,
                y.held, coalesce(h.held, 0) AS held_by_orders
         FROM ticket_types y
-        LEFT JOIN (SELECT ticket_type_id, count(*) AS live FROM tickets WHERE state <> 'void'
+        LEFT JOIN (SELECT ticket_type_id, count(*) AS live FROM tickets
+                   WHERE state <> 'void' AND {types: ticket_type_id}
                    GROUP BY ticket_type_id) k ON k.ticket_type_id = y.id
         LEFT JOIN (SELECT l.ticket_type_id, sum(l.quantity) AS held
                    FROM orders o JOIN order_lines l ON l.order_id = o.id
-                   WHERE o.stock_state = 'held' GROUP BY l.ticket_type_id) h ON h.ticket_type_id = y.id
-        WHERE y.sold + y.held > y.capacity OR y.sold <> coalesce(k.live, 0) OR y.held <> coalesce(h.held, 0)
+                   WHERE o.stock_state = 'held' AND {types: l.ticket_type_id}
+                   GROUP BY l.ticket_type_id) h ON h.ticket_type_id = y.id
+        WHERE {types: y.id}
+          AND (y.sold + y.held > y.capacity OR y.sold <> coalesce(k.live, 0) OR y.held <> coalesce(h.held, 0))
         """,
     ),
     Invariant(
@@ -148,7 +164,7 @@ INVARIANTS = (
         """
         SELECT 'order:' || o.id AS row, o.code AS "order", o.completed_at AS since
         FROM orders o
-        WHERE o.state = 'completed' AND o.completed_at > :recent
+        WHERE o.state = 'completed' AND o.completed_at > :recent AND {orders: o.id}
           AND NOT EXISTS (SELECT 1 FROM outbox m WHERE m.key = 'order:' || o.id || ':' || 'fulfilled')
         UNION ALL
         SELECT 'mail:' || m.id, m.kind, m.next_attempt_at
@@ -165,7 +181,7 @@ INVARIANTS = (
         FROM (SELECT payment_id, sum(amount_minor) AS asked FROM refunds
               WHERE NOT made_at_provider AND state NOT IN ('failed', 'cancelled') GROUP BY payment_id) r
         JOIN payments p ON p.id = r.payment_id JOIN orders o ON o.id = p.order_id
-        WHERE r.asked > coalesce(p.received_minor, 0)
+        WHERE r.asked > coalesce(p.received_minor, 0) AND {orders: p.order_id}
           AND NOT EXISTS (SELECT 1 FROM incidents i
                           WHERE i.payment_id = p.id AND i.kind = 'given_back_too_much')
         """,
@@ -211,12 +227,14 @@ class Answers:
     unchecked: list[str]
 
 
-def ask_all() -> Answers:
-    """Ask every invariant. Reads only, and leaves no transaction open."""
+def ask_all(of: Some = ALL, *, codes: Container[str] | None = None) -> Answers:
+    """Ask every invariant, or some, of all that is there or of a part. Reads, and leaves nothing open."""
     violations, unchecked = [], []
     for invariant in INVARIANTS:
+        if codes is not None and invariant.code not in codes:
+            continue
         try:
-            found = _ask(invariant)
+            found = _ask(invariant, of)
         except _OutOfTime:
             unchecked.append(invariant.code)
         else:
@@ -230,17 +248,32 @@ def look() -> list[Violation]:
 
 
 def run() -> Answers:
-    """Ask every invariant, record the run, and stage an alert for what is new in it. Commits.
+    """Ask every invariant of what has changed, record the run, and stage an alert for what is new. Commits.
+
+    What did not hold when it was last asked is asked of everything.
+    """
+    marks = changes.marks()
+    since = changes.last_marks()
+    if since is None or not changes.is_large():
+        return record(ask_all(), marks)
+    last = db.session.scalars(select(CheckRun).order_by(CheckRun.id.desc()).limit(1)).one()
+    broken = {violation["code"] for violation in last.violations} | set(last.unchecked)
+    others = {invariant.code for invariant in INVARIANTS} - broken
+    new, old = ask_all(changes.since(since), codes=others), ask_all(codes=broken)
+    return record(Answers(new.violations + old.violations, new.unchecked + old.unchecked), marks)
+
+
+def record(answers: Answers, marks: Mapping[str, int]) -> Answers:
+    """Write down what was found, and stage an alert for what is new in it. Commits.
 
     What did not hold when it was last asked is known. What held meanwhile and does not any more is new.
     """
-    answers = ask_all()
     now = clock.now()
     known = {violation.code: _known(violation.code) for violation in answers.violations}
     before = db.session.scalar(select(CheckRun).order_by(CheckRun.id.desc()).limit(1))
     late = [code for code in answers.unchecked if before is None or code not in before.unchecked]
     violations = [asdict(violation) for violation in answers.violations]
-    this = CheckRun(at=now, violations=violations, unchecked=answers.unchecked)
+    this = CheckRun(at=now, violations=violations, unchecked=answers.unchecked, marks=dict(marks))
     db.session.add(this)
     db.session.flush()
     db.session.execute(delete(CheckRun).where(CheckRun.at < now - KEEP))
@@ -270,11 +303,18 @@ class _OutOfTime(Exception):
     """An invariant could not be asked in the time that it has."""
 
 
-def _ask(invariant: Invariant) -> Violation | None:
+def _ask(invariant: Invariant, of: Some) -> Violation | None:
     now = clock.now()
-    values = {"recent": now - RECENT, "overdue": now - OVERDUE, "patience": OVERDUE, "most": SAMPLE}
-    used = {name: value for name, value in values.items() if f":{name}" in invariant.query or name == "most"}
-    bounded = f"SELECT * FROM ({invariant.query}) AS broken ORDER BY 1 LIMIT :most"
+    query = of.narrow(invariant.query)
+    values = {
+        "recent": now - RECENT,
+        "overdue": now - OVERDUE,
+        "patience": OVERDUE,
+        "most": SAMPLE,
+        **of.values,
+    }
+    used = {name: value for name, value in values.items() if f":{name}" in query or name == "most"}
+    bounded = f"SELECT * FROM ({query}) AS broken ORDER BY 1 LIMIT :most"
     db.session.rollback()
     try:
         with limited(replace(CHECKS, statement=SECONDS)):

@@ -12,14 +12,12 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from threading import Lock
 from time import monotonic
-from typing import Any
 
-from sqlalchemy import ColumnElement, func, or_, select
-from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy import func, or_, select
 
 import config
 from domain import clock
-from domain.office import statistics
+from domain.office import statistics, tallies
 from domain.payments import dead_rings
 from extensions import CHECKS, db, limited
 from models import (
@@ -28,13 +26,9 @@ from models import (
     Dispute,
     Heartbeat,
     Incident,
-    Order,
-    OutboxMail,
     Payment,
     Refund,
     SweepRun,
-    Ticket,
-    WebhookEvent,
 )
 
 SECONDS = 5
@@ -157,18 +151,19 @@ def read(*, fresh: bool = False) -> tuple[Sample, ...]:
 
 
 def _counts() -> Iterable[Sample]:
-    grouped: tuple[tuple[Metric, tuple[InstrumentedAttribute[Any] | ColumnElement[Any], ...]], ...] = (
-        (PAYMENTS, (Payment.provider, Payment.state)),
-        (ORDERS, (Order.state,)),
-        (REFUNDS, (Refund.state,)),
-        (DISPUTES, (Dispute.state,)),
-        (TICKETS, (Ticket.state,)),
-        (OUTBOX, (OutboxMail.state,)),
-        (WEBHOOKS, (WebhookEvent.provider, WebhookEvent.done_at.is_not(None))),
+    tallied = (
+        (PAYMENTS, tallies.PAYMENTS),
+        (ORDERS, tallies.ORDERS),
+        (TICKETS, tallies.TICKETS),
+        (OUTBOX, tallies.OUTBOX),
+        (WEBHOOKS, tallies.RINGS),
     )
-    for metric, columns in grouped:
-        for *labels, number in db.session.execute(select(*columns, func.count()).group_by(*columns)):
+    for metric, of in tallied:
+        for labels, number in tallies.read(of).items():
             yield Sample(metric, tuple(_label(label) for label in labels), number)
+    for metric, column in ((REFUNDS, Refund.state), (DISPUTES, Dispute.state)):
+        for state, number in db.session.execute(select(column, func.count()).group_by(column)):
+            yield Sample(metric, (str(state),), number)
 
 
 def _label(value: object) -> str:

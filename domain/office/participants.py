@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -44,6 +44,10 @@ _COLUMNS = (
     "Entered",
     "In",
 )
+
+
+# An entry's number, and its cells in a file.
+_Row = tuple[int, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -145,11 +149,17 @@ def start_list(event: Event) -> list[tuple[TicketType, list[Participant]]]:
     return [(kind, [one for one in found if one.ticket_type_id == kind.id]) for kind in event.ticket_types]
 
 
-def as_csv(event: Event) -> bytes:
-    """Every entry, as a file for a spreadsheet."""
+def as_csv(event: Event) -> Iterator[bytes]:
+    """Every entry, as a file for a spreadsheet, in parts."""
     first, zone = tournaments.first_day(event), event.timezone
-    found = _read(_of_event(event).options(*_WITH_ALL).order_by(Participant.id))
-    return spreadsheets.as_csv(_COLUMNS, (_cells(one, first, zone) for one in found))
+    query = _of_event(event).options(*_WITH_ALL).order_by(Participant.id).limit(paging.PART)
+
+    def read(last: int | None) -> list[_Row]:
+        found = db.session.scalars(query if last is None else query.where(Participant.id > last)).unique()
+        return [(one.id, tuple(_cells(one, first, zone))) for one in found]
+
+    parts = paging.parts(read, lambda row: row[0])
+    return spreadsheets.in_parts(_COLUMNS, ([cells for _, cells in part] for part in parts))
 
 
 def _read(query: Select[Participant]) -> list[Participant]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import and_, func, literal_column, or_, select
 from sqlalchemy.orm import contains_eager, joinedload
 
 import config
@@ -77,16 +77,18 @@ def raise_expired() -> None:
     """One digest of the orders that expired since the last one."""
     now = clock.now()
     last = db.session.scalar(
-        select(func.max(OutboxMail.created_at)).where(
-            OutboxMail.key.startswith("expired:"), OutboxMail.kind == "alert"
-        )
+        select(OutboxMail.created_at)
+        # As the index has it, whose alerts are read from the newest on.
+        .where(OutboxMail.kind == literal_column("'alert'"), OutboxMail.key.startswith("expired:"))
+        .order_by(OutboxMail.created_at.desc())
+        .limit(1)
     )
     told = Payment.stuck_alerted_at
     query = (
         select(Payment)
         .join(Payment.order)
         .where(
-            Payment.state == PaymentState.EXPIRED,
+            Payment.state == literal_column("'expired'"),
             or_(told.is_(None), told < Payment.state_since),
             Order.state == OrderState.EXPIRED,
         )

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
 import structlog
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 
 from domain import clock
 from domain.payments import (
@@ -39,44 +40,67 @@ _WINDOW = 20_000
 _BATCH = 16
 _THREADS = 8
 _THREADS_IN_ALL = 16
-# A list is given up as sparse when its pages hold fewer due payments than this on average.
+# A page of a list is worth its call when it holds so many due payments; fewer are asked about one by one. A
+# page of so many reports is full. After so many listings in a row that were not worth it, none is tried any
+# more.
 _WORTH_A_PAGE = 3
+_FULL = 100
+_POOR = 3
+
+
+@dataclass(frozen=True)
+class Window:
+    """Due payments that a listing may find: by the provider's id, when each was made there."""
+
+    made: dict[str, datetime]
+
+    @property
+    def first(self) -> datetime:
+        return min(self.made.values())
+
+    @property
+    def last(self) -> datetime:
+        return max(self.made.values())
 
 
 def listed(work: Work, lane: Lane) -> None:
-    """Read due payments by the provider's list, a window of creation times at a time, oldest due first."""
+    """Read due payments by the provider's list, a window of creation times at a time, oldest due first.
+
+    What is made far from the others is not looked for page by page: a listing ends where its next page would
+    find too few, and another one begins at the newest that is left. One that finds too few itself is no
+    better than asking one by one, which is done with the rest.
+    """
     if lane.adapter.pages(work.started_at, work.started_at) is None:
         return
-    while work.may_ask(lane):
+    poor = 0
+    while work.may_ask(lane) and poor < _POOR:
         window = _window(work, lane)
-        if window is None or window[2] < _WORTH_A_PAGE:
+        if len(window.made) < _WORTH_A_PAGE:
             return
-        first, last, count = window
-        pages = lane.adapter.pages(first - timedelta(minutes=1), last)
-        if pages is None or not _read_pages(work, lane, pages, count):
+        pages = lane.adapter.pages(window.first - timedelta(minutes=1), window.last)
+        found = 0 if pages is None else _read_pages(work, lane, pages, dict(window.made))
+        if not found:
             return
+        poor = poor + 1 if found < _WORTH_A_PAGE else 0
 
 
-def _window(work: Work, lane: Lane) -> tuple[datetime, datetime, int] | None:
-    """When the oldest due payments that are not final were created: first, last, and how many there are."""
+def _window(work: Work, lane: Lane) -> Window:
+    """The oldest due payments that are not final."""
     oldest = (
-        select(Payment.provider_created_at.label("at"))
+        select(Payment.provider_id, Payment.provider_created_at)
         .where(*lanes.due(work), *lane.its, Payment.provider_created_at.is_not(None))
         .where(Payment.state.in_([PaymentState.OPEN, PaymentState.PROCESSING]))
         .order_by(Payment.next_check_at, Payment.id)
         .limit(_WINDOW)
-        .subquery()
     )
-    first, last, count = db.session.execute(
-        select(func.min(oldest.c.at), func.max(oldest.c.at), func.count()).select_from(oldest)
-    ).one()
+    made = {name: moment for name, moment in db.session.execute(oldest) if name and moment}
     db.session.commit()
-    return (first, last, count) if count else None
+    return Window(made)
 
 
-def _read_pages(work: Work, lane: Lane, pages: Iterator[list[Report]], count: int) -> bool:
-    """Settle page after page while the next one is on its way. False when the list is not worth more."""
-    hits = read = 0
+def _read_pages(work: Work, lane: Lane, pages: Iterator[list[Report]], left: dict[str, datetime]) -> int:
+    """Settle page after page while the next one is on its way; how many of those `left` were found."""
+    found = read = 0
     with ThreadPoolExecutor(1) as ahead:
         coming = ahead.submit(next, pages, None)
         while work.has_time:
@@ -85,21 +109,33 @@ def _read_pages(work: Work, lane: Lane, pages: Iterator[list[Report]], count: in
             except ProviderError as error:
                 work.unanswered(lane, error)
                 work.tell(f"{lane.key}: the list could not be read ({error}); reading one by one.")
-                return False
+                return 0
             if page is None:
-                return hits > 0
-            wanted_more = hits + len(page) < count
-            if wanted_more:
+                return found
+            here = [report for report in page if left.pop(report.provider_id, None) is not None]
+            found, read = found + len(here), read + 1
+            goes_on = _is_worth_it(page, len(here), left) and found >= (read - 3) * _WORTH_A_PAGE
+            if goes_on:
                 coming = ahead.submit(next, pages, None)
-            hits += _settle_page(work, lane, page)
-            read += 1
-            if hits >= count:
-                return True
-            if read >= 3 and hits < read * _WORTH_A_PAGE:
-                return False
-            if not wanted_more:
-                coming = ahead.submit(next, pages, None)
-    return False
+            _settle_page(work, lane, page)
+            if not goes_on:
+                return found
+    return 0
+
+
+def _is_worth_it(page: list[Report], here: int, left: dict[str, datetime]) -> bool:
+    """Whether the page behind this one will hold enough of what is left.
+
+    A page that is not full is the last of a list, and another list of the account may follow it.
+    """
+    if len(left) < _WORTH_A_PAGE:
+        return False
+    times = [report.created_at for report in page if report.created_at is not None]
+    if len(page) < _FULL or not times:
+        return True
+    # As far back again as this page goes, and a little further: the next page's part of time.
+    reach = min(times) - 2 * (max(times) - min(times)) - timedelta(seconds=1)
+    return sum(moment >= reach for moment in left.values()) >= _WORTH_A_PAGE
 
 
 def _settle_page(work: Work, lane: Lane, page: list[Report]) -> int:

@@ -83,7 +83,7 @@ def test_every_export_is_written_so(app: Flask) -> None:
     event = make_event(price_minor=0)
     event.ticket_types[0].name = "=Seat"
     place(event, name="Ada; =1+1", email="info@münchen.de")
-    rows = list(csv.reader(io.StringIO(attendees.as_csv(event).decode("utf-8-sig"), newline="")))
+    rows = list(csv.reader(io.StringIO(b"".join(attendees.as_csv(event)).decode("utf-8-sig"), newline="")))
     assert rows[1][:3] == ["Ada; '=1+1", "info@münchen.de", "'=Seat"]
     (file,) = agents.SERVICES["guest_list"].run("=1+1 ada@example.org").files
     assert file.data == b'\xef\xbb\xbf"name","email"\r\n"\'=1+1","ada@example.org"\r\n'

@@ -11,6 +11,7 @@ from domain.ledger import wallet
 from domain.office import health
 from domain.payments import reconciling, refunds, settling, starting
 from domain.post import outbox
+from domain.providers import stripe
 from domain.sweep import digests, lanes, reading, sweeping
 from extensions import db
 from models import (
@@ -212,3 +213,31 @@ def test_a_mail_server_that_is_away_does_not_slow_a_sweep_down(
     for _ in range(5):
         work.give_way()
     assert tried == [1]
+
+
+def test_one_old_payment_costs_no_pages(
+    app: Flask, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An account's list is read where what is due is close together; what is far off is asked for alone."""
+    monkeypatch.setattr(stripe, "_PAGE", 5)
+    monkeypatch.setattr(reading, "_FULL", 5)
+    event = make_event(capacity=100)
+    slow = starting.open_at_provider(place(event))
+    assert slow is not None and slow.provider_id is not None
+    sandbox.do(slow.provider_id, "pay_later")
+    for _ in range(15):
+        other = starting.open_at_provider(place(event))
+        assert other is not None and other.provider_id is not None
+        sandbox.do(other.provider_id, "pay")
+        reconciling.reconcile(other.id, door="test")
+        sandbox.advance(300)
+    for _ in range(9):
+        starting.open_at_provider(place(event))
+    sandbox.advance(400)
+    before = len(sandbox.calls())
+    run = sweeping.run("test", everything=True)
+    calls = [call for call in sandbox.calls()[before:] if "/checkout/sessions" in call["path"]]
+    lists = [call for call in calls if call["path"].endswith("/checkout/sessions")]
+    assert (run.found, run.pending, run.errors) == (10, 10, 0)
+    # Nine lie on two pages; of the fifteen in between no page is read.
+    assert (len(lists), len(calls) - len(lists)) == (2, 1), calls
