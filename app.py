@@ -69,9 +69,9 @@ def create_app(settings: config.Settings | None = None) -> Flask:
 def _add_pages(app: Flask) -> None:
     """Add the pages and the commands, which are loaded now: whoever imports this module may want neither."""
     import cli
-    from blueprints import api, door, office, organiser, people, shop, tournaments, wallet
+    from blueprints import api, desk, door, office, organiser, people, shop, tournaments, wallet
 
-    for area in (shop, tournaments, wallet, people, door, organiser, office, api, cli):
+    for area in (shop, tournaments, wallet, people, door, desk, organiser, office, api, cli):
         area.register(app)
 
 

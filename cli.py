@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from typing import TextIO
 from uuid import uuid4
 
 import click
@@ -17,7 +18,7 @@ from domain import addresses, blocking, money, urls
 from domain.connections import linked_accounts
 from domain.errors import DomainError
 from domain.ledger import adjustments
-from domain.office import backfill, demo, demo_api, doctor, overview, wallet_buttons
+from domain.office import backfill, demo, demo_api, doctor, erasures, overview, wallet_buttons
 from domain.payments import lookup, poll_schedule, reconciling, refunds
 from domain.people import accounts
 from domain.post import outbox
@@ -180,6 +181,21 @@ def users_list() -> None:
         notes += [] if user.is_active else ["closed"]
         said = f" ({', '.join(notes)})" if notes else ""
         click.echo(f"{user.role:<10} {addresses.shown(user.email)}{said}")
+
+
+@users_group.command("erasures")
+def users_erasures() -> None:
+    """Print a line for each person who was forgotten: keep them beside the backups."""
+    for line in erasures.lines():
+        click.echo(line)
+
+
+@users_group.command("erase-again")
+@click.argument("lines", type=click.File())
+def users_erase_again(lines: TextIO) -> None:
+    """Forget again, after a restore, whoever the LINES of `flask users erasures` are about."""
+    did = erasures.again(lines)
+    click.echo(f"{did.found} of them are here: {did.done} forgotten again, {did.waiting} wait.")
 
 
 # --- Wallets --------------------------------------------------------------------------------------------

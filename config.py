@@ -124,6 +124,9 @@ class Settings:
     # In whole and decimal units of its currency, as it is set; orders/publishing.py has it in minor units.
     listing_fee: Decimal
     listing_fee_currency: str
+    # Who answers the telephone: what they may send back of an order, and in a day, in units of CURRENCY
+    desk_refund_per_order: Decimal
+    desk_refund_per_day: Decimal
     # Tournaments: from which age nobody has to agree for an athlete, and how long a weight is kept afterwards
     age_of_majority: int
     weight_kept_days: int
@@ -134,6 +137,9 @@ class Settings:
     heartbeats_kept_days: int
     mails_kept_days: int
     disputable_days: int
+    # Personal data: how long names stay in the books, and how buyers of past events were reached; 0 for ever
+    books_kept_years: int
+    buyers_kept_months: int
     # Mail
     mail_server: str
     mail_port: int
@@ -309,6 +315,8 @@ def _money(read: Reader) -> dict[str, Any]:
         "house_account_for_organisers": read.flag("HOUSE_ACCOUNT_FOR_ORGANISERS", False),
         "listing_fee": read.amount("LISTING_FEE", Decimal(0)),
         "listing_fee_currency": read.currency("LISTING_FEE_CURRENCY", currency),
+        "desk_refund_per_order": read.amount("DESK_REFUND_PER_ORDER", Decimal(0)),
+        "desk_refund_per_day": read.amount("DESK_REFUND_PER_DAY", Decimal(0)),
         "wallet_currency": read.currency("WALLET_CURRENCY", "AED"),
         "topup_amounts": read.numbers("WALLET_TOPUP_AMOUNTS", (10, 50, 100, 500)),
         "late_money": read.choice("LATE_MONEY", "person", ("person", "refund", "wallet")),
@@ -388,6 +396,8 @@ def _tournaments(read: Reader) -> dict[str, Any]:
     return {
         "age_of_majority": read.number("AGE_OF_MAJORITY", 18, least=1, most=30),
         "weight_kept_days": read.number("WEIGHT_KEPT_DAYS", 30, least=1, most=3650),
+        "books_kept_years": read.number("BOOKS_KEPT_YEARS", 10, least=1, most=50),
+        "buyers_kept_months": read.number("BUYERS_KEPT_MONTHS", 36, most=600),
     }
 
 

@@ -88,12 +88,13 @@ from tables.payments import (
 
 # Members, their logins and one-time links, and organisers.
 from tables.people import (
+    DeskGrant,  # that somebody answers the telephone for an organiser
     LinkPurpose,  # what a one-time link is for
     Login,  # a browser that somebody is logged in with
     OneTimeLink,  # a link that works once, and expires
     Organiser,  # who sells events of their own: application and profile
     OrganiserState,  # pending, approved, rejected, suspended
-    Role,  # buyer, organiser, door, admin
+    Role,  # buyer, organiser, door, desk, admin
     User,  # a person with an account
 )
 
@@ -103,6 +104,12 @@ from tables.post import (
     MailRequest,  # a mail that was asked for by an address alone, to be looked at by whoever delivers
     MailState,  # due, sent, failed
     OutboxMail,  # a mail owed, written in the transaction of its cause
+)
+
+# What people asked to have forgotten.
+from tables.privacy import (
+    Erasure,  # that all about an address is to be forgotten
+    ErasureState,  # asked, taken back, done
 )
 
 # What orders are found by.
@@ -174,9 +181,12 @@ __all__ = [
     "Connection",
     "ConnectionState",
     "Deed",
+    "DeskGrant",
     "Dispute",
     "DisputeState",
     "DoorPass",
+    "Erasure",
+    "ErasureState",
     "Event",
     "EventState",
     "Heartbeat",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from flask import flash, redirect, render_template
 from flask_wtf import FlaskForm
 from werkzeug.wrappers import Response
@@ -10,7 +12,7 @@ from wtforms.validators import DataRequired, Length
 
 from domain import money
 from domain.errors import DomainError
-from domain.payments import refund_plans, refunds
+from domain.payments import desk_refunds, refund_plans, refunds
 from domain.payments.refund_plans import Plan
 from models import Order, RefundState
 
@@ -44,17 +46,24 @@ def payment_of(order: Order, payment_id: int | None) -> int:
     return int(payment_id or 0)
 
 
-def refund(order: Order, *, actor_id: int, door: str, page: str, frame: str) -> str | Response:
-    """Say what the refund form will do, and do it when that was seen; then back to the order's `page`."""
+def refund(
+    order: Order, *, actor_id: int, door: str, page: str, frame: str, at_desk: bool = False
+) -> str | Response:
+    """Say what the refund form will do, and do it when that was seen; then back to the order's `page`.
+
+    `at_desk`: whoever asks answers the telephone, and may send back so much and no more.
+    """
     form = RefundForm()
     try:
         checked(form)
         plan = _planned(order, form)
+        if at_desk:
+            desk_refunds.check(order, plan.amount_minor, actor_id)
         if form.shown.data != plan.token:
             return render_template(
                 "office/refund.html", frame=frame, order=order, plan=plan, form=form, page=page
             )
-        category, words = _made(plan, form, actor_id=actor_id, door=door)
+        category, words = _made(plan, form, actor_id=actor_id, door=door, at_desk=at_desk)
     except DomainError as error:
         category, words = "danger", error.message
     flash(words, category)
@@ -69,7 +78,7 @@ def _planned(order: Order, form: RefundForm) -> Plan:
     return refund_plans.plan(order, payment, amount, form.tickets.data or ())
 
 
-def _made(plan: Plan, form: RefundForm, *, actor_id: int, door: str) -> tuple[str, str]:
+def _made(plan: Plan, form: RefundForm, *, actor_id: int, door: str, at_desk: bool) -> tuple[str, str]:
     """Send it back; how it went, as the category and the words of a flash."""
     made = refunds.request(
         plan.payment.id,
@@ -79,6 +88,7 @@ def _made(plan: Plan, form: RefundForm, *, actor_id: int, door: str) -> tuple[st
         void_ticket_ids=[ticket.id for ticket in plan.stops],
         door=door,
         after=plan.before,
+        bound=partial(desk_refunds.check, actor_id=actor_id) if at_desk else None,
     )
     shown = money.show(made.amount_minor, made.currency)
     if made.failure_reason:

@@ -83,8 +83,15 @@ def settled(address: str) -> str:
         return address
 
 
+# In place of an address that was forgotten. No mail can be sent there: no registry has such a domain.
+GONE = "gone@erased.invalid"
+GONE_WORDS = "The address was forgotten, as its owner asked, or by its age."
+
+
 def shown(address: str) -> str:
     """An address as people write it: with the letters of its domain instead of their code."""
+    if address.endswith(GONE):
+        return "(address forgotten)"
     local, at, domain = address.rpartition("@")
     if "xn--" not in domain:
         return address

@@ -31,6 +31,7 @@ from models import (
     AuditEntry,
     Category,
     Deed,
+    DeskGrant,
     DoorPass,
     Event,
     Organiser,
@@ -102,6 +103,13 @@ WATCHED: dict[type[Any], Watch] = {
         besides=("id", "user_id", "decided_by_id", "decided_at", "created_at", "updated_at"),
         owner="user_id",
     ),
+    DeskGrant: Watch(
+        "desk",
+        AuditArea.ROLE,
+        ("email", "organiser_id", "revoked_at"),
+        besides=("id", "created_at"),
+        owner="organiser_id",
+    ),
     Event: Watch(
         "event",
         AuditArea.EVENT,
@@ -110,7 +118,7 @@ WATCHED: dict[type[Any], Watch] = {
         prices=("currency",),
         texts=("title", "description", "venue", "address"),
         besides=("id", "refunding_by_id", "calendar_sequence", "moved_at", "moved_from")
-        + ("created_at", "updated_at", "folded"),
+        + ("thinned", "thin_again_at", "created_at", "updated_at", "folded"),
     ),
     TicketType: Watch(
         "ticket type",

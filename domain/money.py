@@ -168,6 +168,8 @@ def check_settings(settings: config.Settings) -> None:
         "WALLET_CURRENCY": lambda: check_currency(settings.wallet_currency),
         "LISTING_FEE_CURRENCY": lambda: check_currency(settings.listing_fee_currency),
         "LISTING_FEE": lambda: parse(fee, settings.listing_fee_currency),
+        "DESK_REFUND_PER_ORDER": lambda: parse(f"{settings.desk_refund_per_order:f}", settings.currency),
+        "DESK_REFUND_PER_DAY": lambda: parse(f"{settings.desk_refund_per_day:f}", settings.currency),
         "WALLET_TOPUP_AMOUNTS": lambda: [
             parse(str(amount), settings.wallet_currency) for amount in settings.topup_amounts
         ],

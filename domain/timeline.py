@@ -61,10 +61,10 @@ def has(payment: Payment, what: str) -> bool:
 
 
 # Doors of whoever runs Kassa, and what is written there in a person's own words.
-_STAFFS = ("admin", "command")
+_STAFFS = ("admin", "command", "desk")
 _TYPED = frozenset(
     ("decided", "failed", "cancelled", "expired", "polling_stopped", "polling_extended", "refund_asked")
-    + ("withdrawn", "fee_waived", "listing_decided", "address_corrected")
+    + ("noted", "withdrawn", "fee_waived", "listing_decided", "address_corrected")
     + ("told_paid", "told_confirmed", "told_withdrawn", "told_unpaid", "refund_made", "refund_not_made")
 )
 

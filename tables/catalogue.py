@@ -13,6 +13,7 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
+    SmallInteger,
     String,
     Text,
     text,
@@ -91,6 +92,9 @@ class Event(Base):
     # When it was moved last, and from where: dates and places as they were told before.
     moved_at: Mapped[datetime | None] = mapped_column(Time)
     moved_from: Mapped[Json | None] = mapped_column(JSONB(none_as_null=True))
+    # What is left of its buyers, by their age: see domain/office/thinning.py; and when it is looked at again.
+    thinned: Mapped[int] = mapped_column(SmallInteger, default=0, server_default=text("0"))
+    thin_again_at: Mapped[datetime | None] = mapped_column(Time)
     created_at: Mapped[datetime] = mapped_column(Time)
     updated_at: Mapped[datetime] = mapped_column(Time)
     folded: Mapped[str | None] = mapped_column(Text)
@@ -112,6 +116,7 @@ class Event(Base):
         CheckConstraint("currency ~ '^[A-Z]{3}$'", name="events_currency"),
         CheckConstraint("poll_minutes BETWEEN 31 AND 1370", name="events_poll_minutes"),
         CheckConstraint("refunding_since IS NULL OR state = 'cancelled'", name="events_refunding"),
+        Index("events_unthinned", "ends_at", postgresql_where=text("thinned < 2")),
         Index("events_upcoming", "state", "ends_at"),
         Index("events_refunding", "id", postgresql_where=text("refunding_since IS NOT NULL")),
         Index("events_moved", "id", postgresql_where=text("moved_at IS NOT NULL")),

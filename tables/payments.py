@@ -259,6 +259,8 @@ class Refund(Base):
     failure_reason: Mapped[str] = mapped_column(String(300), default="")
     void_ticket_ids: Mapped[list[int]] = mapped_column(JSONB, default=list)
     actor_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
+    # Whether it was asked for by who answers the telephone, whose sums are bounded.
+    at_desk: Mapped[bool] = mapped_column(Boolean, default=False, server_default=text("false"))
     created_at: Mapped[datetime] = mapped_column(Time)
     resolved_at: Mapped[datetime | None] = mapped_column(Time)
     next_check_at: Mapped[datetime | None] = mapped_column(Time)
@@ -280,6 +282,7 @@ class Refund(Base):
             unique=True,
             postgresql_where=text("state IN ('created', 'pending') AND NOT made_at_provider"),
         ),
+        Index("refunds_at_desk", "actor_id", "created_at", postgresql_where=text("at_desk")),
         Index("refunds_due", "next_check_at", postgresql_where=text("next_check_at IS NOT NULL")),
     )
 

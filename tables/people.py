@@ -16,6 +16,8 @@ class Role(StrEnum):
     BUYER = "buyer"
     ORGANISER = "organiser"
     DOOR = "door"
+    # Answers the telephone: searches, reads, notes and resends; see domain/people/desks.py.
+    DESK = "desk"
     ADMIN = "admin"
 
 
@@ -122,3 +124,32 @@ class Organiser(Base):
 
     def __str__(self) -> str:
         return self.name
+
+
+class DeskGrant(Base):
+    """That who reads an address answers the telephone for an organiser: their orders, and nobody else's."""
+
+    __tablename__ = "desk_grants"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    organiser_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
+    # In its normal form. Whoever has confirmed it may, with an account that may be made later.
+    email: Mapped[str] = mapped_column(String(254))
+    created_at: Mapped[datetime] = mapped_column(Time)
+    revoked_at: Mapped[datetime | None] = mapped_column(Time)
+
+    organiser: Mapped[User] = relationship()
+
+    __table_args__ = (
+        Index(
+            "desk_grants_one",
+            "organiser_id",
+            func.lower(email),
+            unique=True,
+            postgresql_where=text("revoked_at IS NULL"),
+        ),
+        Index("desk_grants_email", func.lower(email)),
+    )
+
+    def __str__(self) -> str:
+        return self.email

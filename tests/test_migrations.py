@@ -21,6 +21,7 @@ import config
 import extensions
 from app import create_app
 from domain import audit
+from domain.office import person_map
 from extensions import Base, db
 
 
@@ -201,7 +202,7 @@ NOT_AUDITED = frozenset(
     + ("told_reports", "biller_answers", "check_ins", "check_runs", "heartbeats", "pictures", "audit_log")
     + ("logins", "one_time_links", "api_sessions", "api_refresh_tokens", "api_requests")
     + ("athletes", "consents", "participants", "order_words", "mail_budgets", "mail_requests")
-    + ("tallies", "whole_checks")
+    + ("tallies", "whole_checks", "erasures")
 )
 
 
@@ -222,3 +223,19 @@ def test_every_column_of_what_is_watched_is_placed() -> None:
         assert len(placed) - len(set(placed)) == 0, model.__name__
         secret = [name for name in watch.all if any(part in name for part in ("hash", "token", "secret"))]
         assert secret == []
+
+
+def test_every_column_that_can_hold_a_person_is_on_the_map() -> None:
+    """Whether it goes when its person asks, stays for the books, or holds nobody: somebody has to say."""
+    new, gone = [], []
+    for table in Base.metadata.sorted_tables:
+        persons, nobody = (
+            person_map.PERSONS.get(table.name, {}),
+            person_map.NOBODY.get(table.name, frozenset()),
+        )
+        assert not set(persons) & nobody, table.name
+        holding = {column.name for column in table.columns if person_map.can_hold_a_person(column)}
+        new += [f"{table.name}.{name}" for name in sorted(holding - set(persons) - nobody)]
+        gone += [f"{table.name}.{name}" for name in sorted((set(persons) | nobody) - holding)]
+    assert not new, f"Say in domain/office/person_map.py what becomes of these: {new}"
+    assert not gone, f"These are no such columns: {gone}"

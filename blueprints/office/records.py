@@ -293,7 +293,7 @@ class TicketTypeView(_Records):
 
 
 class UserView(_Records):
-    words = "Who has an account. Roles: buyer, organiser, door and admin."
+    words = "Who has an account. Roles: buyer, organiser, door, desk (the telephone) and admin."
     column_list = ("email", "name", "role", "confirmed_at", "disabled_at", "created_at")
     title_column = "email"
     column_labels: ClassVar[Mapping[str, str]] = {

@@ -10,6 +10,7 @@ from flask import Flask
 from blueprints.organiser import (
     blueprint,
     connections,
+    desk,
     events,
     profile,
     publishing,
@@ -18,7 +19,7 @@ from blueprints.organiser import (
 )
 
 # Importing the others puts their views on the one blueprint.
-__all__ = ["events", "profile", "register", "sales", "tournaments"]
+__all__ = ["desk", "events", "profile", "register", "sales", "tournaments"]
 
 
 def register(app: Flask) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from flask import Flask
 
 from blueprints import access
-from blueprints.people import account, api_access
+from blueprints.people import account, api_access, data
+
+# Importing it puts its views on the account's blueprint.
+__all__ = ["data", "register"]
 
 
 def register(app: Flask) -> None:

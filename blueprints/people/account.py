@@ -11,7 +11,7 @@ from blueprints import access
 from blueprints.visitor import signed_in
 from domain import addresses
 from domain.errors import DomainError, NotFound
-from domain.people import accounts
+from domain.people import accounts, desks
 from domain.security import one_time_links
 from extensions import limiter
 from models import LinkPurpose, User
@@ -46,7 +46,9 @@ def _not_kept(response: Response) -> Response:
 def index() -> str:
     before = request.args.get("before", type=int)
     user = _me()
-    return render_template("people/index.html", user=user, page=accounts.orders_of(user, before))
+    return render_template(
+        "people/index.html", user=user, page=accounts.orders_of(user, before), desk=desks.of(user)
+    )
 
 
 # --- Becoming a member ----------------------------------------------------------------------------------

@@ -6,13 +6,13 @@ payments/refunds.py, payments/incident_decisions.py and post/outbox.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, time
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.orm import joinedload, selectinload
 
 import config
@@ -167,14 +167,18 @@ def orders(
     *,
     event_id: int | None = None,
     guests: bool = False,
+    organisers: Collection[int] | None = None,
 ) -> paging.Rows[Order]:
     """Orders by whatever `domain/search_words.py` writes of them, in whole or by its beginning; and by state.
 
     `event_id`: only the orders of that event's tickets; `guests`: only those of its guest list.
+    `organisers`: only those of the tickets of their events, by their users' ids.
     """
     rows = select(Order)
     if event_id is not None:
         rows = rows.where(Order.event_id == event_id, for_tickets())
+    if organisers is not None:
+        rows = rows.where(*_of_organisers(organisers))
     if guests:
         rows = rows.where(Order.guest_of_id.is_not(None))
     if state is not None:
@@ -198,9 +202,21 @@ def _named(name: str) -> list[Select[int]]:
     return [*found, select(Ticket.order_id).where(Ticket.code == code)] if code else found
 
 
-def order_file(code: str, *, event_id: int | None = None) -> OrderFile:
-    """All about one order. NotFound when there is none of this code (for tickets of `event_id`)."""
-    of_event = (Order.event_id == event_id, for_tickets()) if event_id is not None else ()
+def _of_organisers(organisers: Collection[int]) -> tuple[ColumnElement[bool], ...]:
+    events = select(Event.id).where(Event.organiser_id.in_(organisers))
+    return Order.event_id.in_(events), for_tickets()
+
+
+def order_file(
+    code: str, *, event_id: int | None = None, organisers: Collection[int] | None = None
+) -> OrderFile:
+    """All about one order. NotFound when there is none of this code, for tickets of `event_id`, or of events
+    of `organisers`, where these are given."""
+    of_event: tuple[ColumnElement[bool], ...] = ()
+    if event_id is not None:
+        of_event = Order.event_id == event_id, for_tickets()
+    if organisers is not None:
+        of_event = _of_organisers(organisers)
     order = db.session.scalar(
         select(Order)
         .where(Order.code == code.upper(), *of_event)

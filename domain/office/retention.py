@@ -4,7 +4,8 @@ An athlete's weight is forgotten some weeks after the tournament it was for; the
 after a day; programs' logins when they are over; budgets of mail after a day. Rings, sweeps, links and
 heartbeats go at an age that is a setting. A mail that was sent keeps to whom, what, when and for which order,
 and after some years loses what it was written from; orders, payments, refunds, disputes, tickets, transfers
-and timelines stay.
+and timelines stay. Who asked to be forgotten is, when that is due; and by whom buyers of past events were
+reached goes by its age.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from sqlalchemy import ColumnElement, and_, delete, exists, func, literal_column
 
 import config
 from domain import clock, repeated_requests
+from domain.office import erasures, thinning
 from domain.post import budgets
 from domain.security import api_tokens
 from extensions import db
@@ -50,7 +52,8 @@ _CHECKS_KEPT = timedelta(days=30)
 def forget() -> int:
     """Forget what is due; how many rows that changed. Commits."""
     forgotten = _weights() + repeated_requests.forget() + api_tokens.forget() + budgets.forget()
-    return forgotten + _aged() + _thinned_mails()
+    forgotten += _aged() + _thinned_mails()
+    return forgotten + erasures.run_due() + thinning.run()
 
 
 def _aged() -> int:

@@ -9,7 +9,7 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.orm import joinedload, selectinload
 
 import config
-from domain import addresses, clock, locks, timeline
+from domain import addresses, clock, locks, names, timeline
 from domain.errors import DomainError, NotFound
 from domain.orders import still_payable
 from domain.payments import creating, fulfilment, own_end, reconciling, replacements, starting
@@ -217,6 +217,20 @@ def resend(order: Order, *, door: str, actor_id: int | None = None) -> None:
 
     locks.in_one_transaction(work)
     queue.soon("deliver_mail")
+
+
+MOST_NOTED = 1000
+
+
+def remark(order: Order, text: str, *, door: str, actor_id: int) -> None:
+    """Keep what somebody says of an order on its timeline, for whoever answers its buyer next. Commits."""
+    words = names.plain(text)
+    if not words:
+        raise DomainError("note_missing", "Type what is to be noted.")
+    if len(words) > MOST_NOTED:
+        raise DomainError("note_too_long", f"That note is too long: at most {MOST_NOTED:,} characters.")
+    timeline.note(order, "noted", words, door=door, actor_id=actor_id)
+    db.session.commit()
 
 
 def withdraw(

@@ -7,7 +7,7 @@ duplicate payment leaves the order's tickets alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
 from sqlalchemy import or_, select, update
@@ -55,12 +55,14 @@ def request(
     void_ticket_ids: Iterable[int] = (),
     door: str = "",
     after: int | None = None,
+    bound: Callable[[Order, int], None] | None = None,
 ) -> Refund:
     """Send money back for a paid payment. Commits the intent, calls the provider once, settles its answer.
 
     `door` is where it was asked for, as the timeline tells it: 'admin' for a person, else 'command'.
     `after` is how many refunds there were when a person was shown what this one does, so that a form that is
-    sent twice at once sends nothing twice.
+    sent twice at once sends nothing twice. `bound` is asked, once all is locked, whether whoever asks may
+    send so much back of this order, and raises a DomainError where they may not.
 
     Raises DomainError when the amount is more than is left, when another refund is under way, or when a
     wallet that was topped up no longer has the money. An unanswered call leaves the refund `created`: the
@@ -69,7 +71,7 @@ def request(
     ids = sorted(set(void_ticket_ids))
     noted = _noted_before(payment_id)
     refund_id = locks.in_one_transaction(
-        lambda: _intend(payment_id, amount_minor, actor_id, reason.strip(), ids, door, noted, after)
+        lambda: _intend(payment_id, amount_minor, actor_id, reason.strip(), ids, door, noted, after, bound)
     )
     follow_up(refund_id, patient=False)
     return db.session.get_one(Refund, refund_id, populate_existing=True)
@@ -108,6 +110,7 @@ def _intend(
     door: str = "",
     noted: int | None = None,
     after: int | None = None,
+    bound: Callable[[Order, int], None] | None = None,
 ) -> int:
     payment, order = locks.payment_and_order(payment_id)
     ledger_accounts.lock(order, payment)
@@ -134,6 +137,8 @@ def _intend(
             "The provider has given back another sum than we know of. Ask it about this payment on the "
             "order's page, then try again.",
         )
+    if bound is not None:
+        bound(order, amount_minor)
     now = clock.now()
     number = len(payment.refunds) + 1
     refund = Refund(
@@ -148,6 +153,7 @@ def _intend(
             order, payment, ticket_ids, everything=amount_minor == left and not undecided_minor(payment)
         ),
         actor_id=actor_id,
+        at_desk=bound is not None,
         created_at=now,
         next_check_at=now + timedelta(minutes=1),
     )

@@ -209,6 +209,11 @@ def _counted(user: User | None, typed: str = "") -> str:
     )
 
 
+def prove(user: User, password: str) -> None:
+    """Have a member who is logged in prove themselves again, before what cannot be undone. As `_prove`."""
+    _prove(user, password)
+
+
 def _prove(user: User, password: str) -> None:
     """Count one guess at the user's password. DomainError `too_many_attempts`, or `wrong_password`."""
     who = _counted(user)

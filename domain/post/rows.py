@@ -29,6 +29,8 @@ def due(
     if kind not in mail_kinds.KINDS:
         raise ValueError(f"There is no mail of kind {kind!r}.")
     now = clock.now()
+    # What is still owed to somebody who was forgotten is on record, and goes nowhere.
+    gone = to.endswith(addresses.GONE)
     return {
         "key": key[:200],
         "kind": kind,
@@ -37,11 +39,11 @@ def due(
         "user_id": user_id,
         "context": context,
         "message_id": new_message_id(),
-        "state": MailState.DUE,
+        "state": MailState.FAILED if gone else MailState.DUE,
         "attempts": 0,
         "created_at": now,
-        "next_attempt_at": now,
-        "last_error": "",
+        "next_attempt_at": None if gone else now,
+        "last_error": addresses.GONE_WORDS if gone else "",
         "unproven": False,
         "held_with": None,
     }

@@ -136,9 +136,16 @@ def test_keys_jobs_and_commands_are_told_apart_and_secrets_are_not_there(
 # The log has what these do: each is held to it by whatever test sends its form (tests/support/audited.py).
 LOGGED = (
     *(f"records_{name}." for name in ("events", "types", "users", "agents", "pages", "passes")),
-    *("admin.house_account", "admin.decide_organiser", "admin_listing.", "listing.", "connections."),
+    *(
+        "admin.person_",
+        "admin.house_account",
+        "admin.decide_organiser",
+        "admin_listing.",
+        "listing.",
+        "connections.",
+    ),
     *("organiser.new_", "organiser.edit_", "organiser.delete_", "organiser.duplicate", "organiser.cancel"),
-    *("organiser.apply", "organiser.profile", "door.make_pass", "door.revoke_pass"),
+    *("organiser.apply", "organiser.profile", "organiser.desk_", "door.make_pass", "door.revoke_pass"),
     *("api_access.make_key", "api_access.revoke_key", "api.make_key", "api.revoke_key"),
 )
 # An order's timeline, a payment's, the ledger or the mail's row says who did these, and why.
@@ -147,7 +154,14 @@ HISTORY = (
     *("admin.recheck", "admin.record_", "admin.ref", "admin.requeue", "admin.resend", "admin.resolve"),
     *("admin.retry_mail", "admin.ring", "admin.stop_polling", "admin.tell_", "admin.test_mail"),
     *("admin.withdraw_told", "wallets.adjust", "organiser.guests", "organiser.refund", "organiser.resend"),
-    *("organiser.withdraw", "api.record_refund", "api.refund_payment", "api.cancel_payment", "setup."),
+    *(
+        "organiser.withdraw",
+        "desk.",
+        "api.record_refund",
+        "api.refund_payment",
+        "api.cancel_payment",
+        "setup.",
+    ),
 )
 # What members and buyers do with what is their own, and what providers and doors ring at.
 OWN = (

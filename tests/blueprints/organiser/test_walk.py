@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 from werkzeug.routing import Rule
 
 from domain.door import staff
-from domain.people import accounts, organisers
+from domain.people import accounts, desks, organisers
 from models import Event, Role
 from tests.support.people import log_in, make_member
 from tests.support.shop import make_event, place
@@ -38,6 +38,8 @@ PUBLIC_BLUEPRINTS = ("order", "payments", "pay_page", "api")
 # Only for members, each with what is theirs.
 MEMBERS = ("account", "api_access", "wallet", "connections", "athletes", "tournaments")
 APPLYING = ("organiser.application", "organiser.apply")
+# All that a desk sees, the house's or an organiser's; beside it what every member has of their own.
+DESK = {"desk.index", "desk.order", "desk.note", "desk.resend", "desk.refund"}
 ADMIN = ("admin", "setup", "records", "wallets")
 FINE, SENT_TO_LOGIN, NOT_FOR_YOU, NOT_THERE = 200, 303, 403, 404
 
@@ -86,6 +88,8 @@ def expected(endpoint: str, rule: str) -> tuple[int, int, int] | None:
         return None
     if endpoint in APPLYING or blueprint in MEMBERS:
         return FINE, FINE, SENT_TO_LOGIN
+    if endpoint in DESK:
+        return NOT_FOR_YOU, NOT_FOR_YOU, SENT_TO_LOGIN
     if blueprint == "listing":
         return NOT_THERE, NOT_THERE, SENT_TO_LOGIN
     if blueprint == "organiser":
@@ -123,6 +127,37 @@ def test_every_address_as_another_organiser_a_buyer_and_nobody(
                 wrong.append(f"{method} {path} as {name}: {got}, not {status}")
     assert not wrong, "\n".join(wrong)
     assert walked > 200
+
+
+def test_every_address_as_a_desk(app: Flask, theirs: Event, visitors: dict[str, FlaskClient]) -> None:
+    """The house's, and one of another organiser: what is on the list, and what every member has; no more."""
+    make_member("house@example.org", Role.DESK)
+    make_member("helper@example.org")
+    other = accounts.find("other@example.org")
+    assert other is not None
+    desks.give(other, "helper@example.org")
+    browsers = {name: app.test_client() for name in ("house", "helper")}
+    for name, browser in browsers.items():
+        log_in(browser, f"{name}@example.org")
+    seen, wrong = set(), []
+    for rule, path, method in list(addresses(app, theirs)):
+        blueprint = rule.endpoint.split(".")[0]
+        # What every member has is walked above; and a helper is a buyer anywhere but at the desk.
+        if (
+            expected(rule.endpoint, rule.rule) is None
+            or rule.endpoint in APPLYING
+            or blueprint in (*MEMBERS, "static")
+        ):
+            continue
+        for name in ("house", "helper") if blueprint == "desk" else ("house",):
+            got = ask(browsers[name], method, path)
+            # The order in the address is of an event that the helper's organiser has nothing to do with.
+            there = rule.endpoint in DESK and (name == "house" or rule.endpoint == "desk.index")
+            if got not in ((200, 303) if there else (NOT_FOR_YOU, NOT_THERE)):
+                wrong.append(f"{method} {path} as {name}: {got}")
+            seen |= {rule.endpoint} if there else set()
+    assert not wrong, "\n".join(wrong)
+    assert seen == DESK
 
 
 def test_strangers_are_led_to_the_login(app: Flask, theirs: Event, visitors: dict[str, FlaskClient]) -> None:

@@ -1,0 +1,301 @@
+"""Being forgotten: where a person is, what goes and stays, what is in the way, and once more by hash."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import date, timedelta
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import select, text
+
+import config
+from domain import addresses, clock
+from domain.errors import DomainError
+from domain.ledger import adjustments
+from domain.office import erasures, person_map, thinning
+from domain.orders import managing
+from domain.payments import reconciling, refunds, starting
+from domain.people import accounts, athletes, desks
+from domain.post import outbox
+from domain.security import api_keys
+from extensions import Base, db
+from models import (
+    Athlete,
+    AuditEntry,
+    CheckIn,
+    Erasure,
+    ErasureState,
+    Event,
+    MailState,
+    Order,
+    OrderState,
+    OutboxMail,
+    Role,
+    TimelineEntry,
+    User,
+    Verdict,
+)
+from tests.support.people import PASSWORD, log_in, mails, make_member, post
+from tests.support.sandbox import Sandbox
+from tests.support.shop import make_event, place
+
+# Nobody else's name or address has this in it.
+MARK = "zebedee"
+EMAIL = f"{MARK}@example.org"
+NAME = "Zebedee Quill"
+# Where the name stays, for what was paid.
+IN_BOOKS = {"orders.name", "orders.folded", "order_words.word"}
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Move the time on by so many days."""
+    real = clock.now
+
+    def move(days: float) -> None:
+        monkeypatch.setattr(clock, "now", lambda: real() + timedelta(days=days))
+
+    return move
+
+
+def paid(sandbox: Sandbox, event: Event, **more: Any) -> Order:
+    order = place(event, 2, name=NAME, email=EMAIL, **more)
+    payment = starting.open_at_provider(order)
+    assert payment is not None and payment.provider_id is not None
+    sandbox.do(payment.provider_id, "pay")
+    reconciling.reconcile(payment.id, door="test")
+    return db.session.get_one(Order, order.id, populate_existing=True)
+
+
+def found() -> set[str]:
+    """The columns, as `table.column`, of all rows in which the person still is."""
+    places = set()
+    db.session.rollback()
+    for table in Base.metadata.sorted_tables:
+        for row in db.session.execute(text(f'SELECT to_jsonb(t) FROM "{table.name}" t')).scalars():
+            for name, value in row.items():
+                if MARK in json.dumps(value, ensure_ascii=False).lower():
+                    places.add(f"{table.name}.{name}")
+    return places
+
+
+def everywhere(app: Flask, sandbox: Sandbox) -> tuple[User, Order]:
+    """A member who is in all that a person can be in, with a paid order, a free one and one that expired."""
+    make_member("boss@example.org", Role.ADMIN)
+    user = make_member(EMAIL)
+    user.name = NAME
+    owner = make_member("owner@example.org", Role.ORGANISER)
+    event = make_event(organiser_id=owner.id)
+    order = paid(sandbox, event, user=user, client_address="192.0.2.7")
+    place(make_event("free", price_minor=0), name=NAME, email=EMAIL.upper().replace("ORG", "org"))
+    unpaid = place(make_event("unpaid"), name=NAME, email=EMAIL)
+    managing.cancel(unpaid, door="test")
+    managing.remark(order, f"{NAME} rang", door="desk", actor_id=owner.id)
+    managing.resend(order, door="desk", actor_id=owner.id)
+    refunds.request(order.payments[0].id, 100, actor_id=owner.id, reason=f"For {NAME}")
+    ticket = order.tickets[0]
+    ticket.holder, order.lines[0].holder = NAME, NAME
+    detail = {
+        "holder": NAME,
+        "door": "x",
+        "said": ticket.code,
+        "by": "Door",
+        "type": "",
+        "words": "",
+        "at": "",
+    }
+    scan = CheckIn(
+        scan_id="s1", event_id=event.id, ticket_id=ticket.id, verdict=Verdict.VALID, at=clock.now()
+    )
+    scan.detail = detail
+    db.session.add(scan)
+    athletes.add(user, {"name": NAME, "birth_date": date(2015, 5, 1), "club": "Zebedee Club"})
+    api_keys.make(user, "Zebedee's server", ["wallet:read"], 30)
+    desks.give(owner, EMAIL)
+    db.session.commit()
+    outbox.deliver_due()
+    for one in db.session.scalars(select(Event)):
+        one.starts_at, one.ends_at = clock.now() - timedelta(days=3), clock.now() - timedelta(days=2)
+    db.session.commit()
+    return user, order
+
+
+def test_a_member_is_forgotten_after_a_week(
+    app: Flask, sandbox: Sandbox, client: FlaskClient, later: Any
+) -> None:
+    user, order = everywhere(app, sandbox)
+    user_id, order_id = user.id, order.id
+    before = found()
+    assert {"users.email", "orders.email", "outbox.to", "timeline.text", "check_ins.detail"} <= before
+    assert {
+        "athletes.name",
+        "api_keys.name",
+        "tickets.holder",
+        "refunds.reason",
+        "desk_grants.email",
+    } <= before
+    unplaced = {
+        place for place in before if place.split(".")[1] not in person_map.PERSONS[place.split(".")[0]]
+    }
+    assert not unplaced, "the map does not know of these"
+    log_in(client, EMAIL)
+    page = client.get("/account/data").text
+    assert "3 orders" in page and "The name on 1 paid order" in page and "10 years" in page
+    for what in ("file", "forget"):
+        post(client, f"/account/data/{what}", page="/account/data", password="wrong")
+        assert "not right" in client.get("/account/data").text
+    told = post(client, "/account/data/file", page="/account/data", password=PASSWORD)
+    kept = json.loads(told.text)
+    assert (kept["address"], kept["account"]["name"], len(kept["orders"])) == (EMAIL, NAME, 3)
+    assert kept["account"]["athletes"][0]["birth_date"] == "2015-05-01"
+    assert "argon2" not in told.text and "no-store" in told.headers["Cache-Control"]
+    post(client, "/account/data/forget", page="/account/data", password=PASSWORD)
+    assert [mail.to for mail in mails("erasure_asked")] == [EMAIL]
+    assert "You have asked to be forgotten" in client.get("/account/data").text
+    post(client, "/account/data/stay", page="/account/data")
+    assert erasures.run_due() == 0 and db.session.query(Erasure).one().state is ErasureState.TAKEN_BACK
+    post(client, "/account/data/forget", page="/account/data", password=PASSWORD)
+    later(6.9)
+    assert erasures.run_due() == 0
+    later(7.1)
+    assert erasures.run_due() == 1 and erasures.run_due() == 0
+    # The last mail is still to leave; then its row is emptied, too.
+    assert found() == {*IN_BOOKS, "outbox.to"}
+    outbox.deliver_due()
+    assert sandbox.mail(EMAIL)[0]["subject"] == "Kassa has forgotten you"
+    erasures.run_due()
+    assert found() == IN_BOOKS
+    names = db.session.scalars(select(Order.name).order_by(Order.id)).all()
+    assert names == [NAME, "", ""], "the name stays where money was paid, and nowhere else"
+    gone = db.session.get_one(User, user_id, populate_existing=True)
+    assert (gone.name, gone.is_active, gone.role) == ("", False, Role.BUYER)
+    assert client.get("/account/").status_code == 303, "the session is over"
+    whole = db.session.get_one(Order, order_id, populate_existing=True)
+    assert (whole.state, len(whole.tickets)) == (OrderState.PARTIALLY_REFUNDED, 2)
+    assert any("…" in entry.text for entry in whole.timeline)
+    row = db.session.scalars(select(Erasure).order_by(Erasure.id.desc())).first()
+    assert row is not None and row.kept_until is not None and row.address == ""
+    noted = select(AuditEntry.deed).where(AuditEntry.subject == "erasure").order_by(AuditEntry.id)
+    deeds = db.session.scalars(noted).all()
+    assert deeds == ["made", "removed", "made", "changed"]
+    # Whoever registers the address now is a stranger to all that.
+    make_member(EMAIL)
+    assert erasures.plan(EMAIL).orders == 0
+    later(365.25 * 10 + 8)
+    assert erasures.run_due() == 1
+    assert db.session.scalars(select(Order.name).order_by(Order.id)).all() == ["", "", ""]
+
+
+def test_what_is_in_the_way_is_said_and_waited_for(app: Flask, sandbox: Sandbox, later: Any) -> None:
+    boss = make_member("boss@example.org", Role.ADMIN)
+    user, event = make_member(EMAIL), make_event()
+    order = paid(sandbox, event)
+    adjustments.adjust(user, "5", "Hello", takes=False, key="k1", actor_id=boss.id)
+    open_order = place(make_event("another"), email=EMAIL)
+    problems = " ".join(erasures.plan(EMAIL).problems)
+    assert "a ticket for “Concert”, which is still to come" in problems
+    assert f"Order {open_order.code} is not settled" in problems
+    assert "The wallet has AED\xa05.00 in it" in problems
+    with pytest.raises(DomainError, match="still to come"):
+        erasures.ask_for(EMAIL, boss, "By letter")
+    assert "An admin’s account" in " ".join(erasures.plan("boss@example.org").problems)
+    managing.cancel(open_order, door="test")
+    adjustments.adjust(user, "5", "Bye", takes=True, key="k2", actor_id=boss.id)
+    event.starts_at, event.ends_at = clock.now() - timedelta(days=3), clock.now() - timedelta(days=2)
+    db.session.commit()
+    assert erasures.plan(EMAIL).problems == ()
+    erasures.ask(user, PASSWORD)
+    # Bought since: it waits, says why, and is done the day after it is over.
+    fresh = paid(sandbox, make_event("since"))
+    later(8)
+    assert erasures.run_due() == 0
+    waits = db.session.query(Erasure).one()
+    assert waits.state is ErasureState.ASKED and "“Since”" in waits.waits_for
+    assert db.session.get_one(Order, order.id, populate_existing=True).email == EMAIL
+    later(60)
+    assert erasures.run_due() == 1
+    assert db.session.get_one(Order, fresh.id, populate_existing=True).email == addresses.GONE
+
+
+def test_an_admin_has_a_guest_forgotten_and_a_restore_does_it_again(app: Flask, sandbox: Sandbox) -> None:
+    boss_user = make_member("boss@example.org", Role.ADMIN)
+    boss = app.test_client()
+    log_in(boss, "boss@example.org")
+    event = make_event()
+    order = paid(sandbox, event)
+    order_id = order.id
+    event.starts_at, event.ends_at = clock.now() - timedelta(days=3), clock.now() - timedelta(days=2)
+    db.session.commit()
+    outbox.deliver_due()
+    # As a backup would have it.
+    saved = {"email": order.email, "name": order.name}
+    assert "Nothing is kept about this address" in boss.get("/admin/persons?q=else@example.org").text
+    page = f"/admin/persons?q={EMAIL}"
+    assert "What stays" in boss.get(page).text
+    told = post(boss, "/admin/persons/file", page=page, email=EMAIL)
+    assert json.loads(told.text)["orders"][0]["name"] == NAME
+    post(boss, "/admin/persons/forget", page=page, email=EMAIL, reason=" ")
+    assert "Say who asked for it" in boss.get("/admin/persons").text
+    post(boss, "/admin/persons/forget", page=page, email=EMAIL, reason="By letter")
+    assert erasures.run_due() == 1
+    outbox.deliver_due()
+    erasures.run_due()
+    assert found() == IN_BOOKS
+    entry = db.session.scalars(select(AuditEntry).where(AuditEntry.subject == "erasure")).first()
+    assert entry is not None and (entry.actor_id, entry.door) == (boss_user.id, "admin")
+    run = app.test_cli_runner()
+    lines = run.invoke(args=["users", "erasures"]).output
+    assert MARK not in lines and len(lines.splitlines()) == 1
+    # The backup comes back, without the erasure.
+    restored = db.session.get_one(Order, order_id, populate_existing=True)
+    restored.email, restored.name = saved["email"], saved["name"]
+    db.session.query(Erasure).delete()
+    db.session.commit()
+    said = run.invoke(args=["users", "erase-again", "-"], input=lines + "nonsense\n1:x:y\n")
+    assert said.output.endswith("1 of them are here: 1 forgotten again, 0 wait.\n")
+    assert db.session.get_one(Order, order_id, populate_existing=True).email == addresses.GONE
+    assert erasures.lines() == lines.split(), "by the same hash, so that the list does not grow"
+    assert erasures.again(lines.splitlines()).found == 0
+
+
+def test_buyers_of_past_events_are_thinned_by_age(app: Flask, sandbox: Sandbox, later: Any) -> None:
+    event, young = make_event(), make_event("young")
+    order, other = paid(sandbox, event), paid(sandbox, young)
+    outbox.deliver_due()
+    for one, days in ((event, 1100), (young, 1000)):
+        one.starts_at, one.ends_at = (
+            clock.now() - timedelta(days=days + 1),
+            clock.now() - timedelta(days=days),
+        )
+    db.session.commit()
+    config.use(replace(config.get(), buyers_kept_months=0))
+    assert thinning.run() == 0, "0 is for ever"
+    config.use(replace(config.get(), buyers_kept_months=36))
+    order.state = OrderState.REVIEW
+    db.session.commit()
+    assert thinning.run() == 0 and db.session.get_one(Event, event.id).thin_again_at is not None
+    order.state = OrderState.COMPLETED
+    db.session.commit()
+    assert thinning.run() == 0, "it is looked at again in a month"
+    later(31)
+    assert thinning.run() == 1
+    thinned = db.session.get_one(Order, order.id, populate_existing=True)
+    assert (thinned.email, thinned.name, thinned.client_address) == (addresses.GONE, NAME, "")
+    assert db.session.get_one(Order, other.id, populate_existing=True).email == EMAIL
+    assert thinning.run() == 0
+    sent = db.session.scalars(select(OutboxMail.to).where(OutboxMail.order_id == order.id)).all()
+    assert set(sent) == {addresses.GONE}
+    later(3700)
+    assert thinning.run() == 2
+    assert db.session.scalars(select(Order.name)).all() == ["", ""]
+    # What is owed to somebody who is gone is on record, and goes nowhere.
+    outbox.stage("refund", key="late", to=thinned.email, order=thinned)
+    db.session.commit()
+    late = db.session.scalars(select(OutboxMail).where(OutboxMail.key == "late")).one()
+    assert late.state is MailState.FAILED and outbox.deliver_due().tried == 0
+    assert db.session.query(TimelineEntry).count() > 0 and db.session.query(Athlete).count() == 0
+    assert accounts.find(EMAIL) is None
