@@ -31,7 +31,18 @@ from tests.support.shop import make_event, place, report_on
 LARGE = frozenset({"orders", "outbox", "tickets", "payments", "order_lines", "timeline", "order_words"})
 # What is asked of each page; those that do not list take no notice.
 ASKED = ("", "?q=ada+25.00&state=completed&before=99999")
-PLACES = ("admin", "organiser", "account", "wallet", "wallets", "athletes", "tournaments", "door", "health")
+PLACES = (
+    "admin",
+    "desk",
+    "organiser",
+    "account",
+    "wallet",
+    "wallets",
+    "athletes",
+    "tournaments",
+    "door",
+    "health",
+)
 
 
 @contextmanager

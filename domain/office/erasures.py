@@ -119,12 +119,9 @@ def _orders_of(address: str, user: User | None) -> ColumnElement[bool]:
 def _in_books() -> ColumnElement[bool]:
     """Whether an order's buyer is still in the books: something was paid, and not too long ago."""
     since = clock.now() - timedelta(days=round(config.get().books_kept_years * 365.25))
-    paid = select(Payment.id).where(Payment.order_id == Order.id, Payment.received_minor.is_not(None))
-    return or_(
-        paid.where(Payment.paid_at >= since).correlate(Order).exists(),
-        # Paid from a time of which only the order's own date is left.
-        paid.where(Payment.paid_at.is_(None)).correlate(Order).exists() & (Order.created_at >= since),
-    )
+    paid = func.coalesce(Payment.paid_at, Payment.created_at) >= since
+    kept = select(Payment.id).where(Payment.order_id == Order.id, Payment.received_minor.is_not(None), paid)
+    return kept.correlate(Order).exists()
 
 
 def _kept_until(mine: ColumnElement[bool]) -> datetime | None:
