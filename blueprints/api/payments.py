@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NoReturn
 
-from flask import Response, request
+from flask import request
 from pydantic import Field
 
 from blueprints.api.caller import caller
@@ -17,7 +17,7 @@ from domain.catalogue.prices import PriceChanged
 from domain.errors import DomainError
 from domain.office import provider_health
 from domain.orders import entries, entry_payments
-from domain.payments import for_programs, status_words, webhooks
+from domain.payments import status_words, webhooks
 from domain.payments.status_words import PaymentStatus
 from domain.security import return_origins
 from domain.security.scopes import Scope
@@ -119,7 +119,9 @@ class History(Answer):
 class Health(Answer):
     """What is known of the payment providers, from the last minute."""
 
-    status: str = Field(description="`healthy`, or `degraded` where a provider does not answer.")
+    status: str = Field(
+        description="`healthy`; `degraded` where a provider does not answer; `unhealthy` without a database."
+    )
     services: dict[str, str] = Field(description="`connected`, `configured`, `unavailable` or `off`.")
     timestamp: Moment
 
@@ -147,7 +149,11 @@ SILENT = Problem(
 
 def _client_secret(answer: dict[str, Any]) -> str | None:
     """The secret of an answer that is given again: it was not kept with it."""
-    return for_programs.client_secret(entry_payments.own(caller().user, str(answer["payment_id"])))
+    payment = entry_payments.own(caller().user, str(answer["payment_id"]))
+    try:
+        return entry_payments.client_secret(payment)
+    except DomainError as error:
+        _refuse(error)
 
 
 @area.post(
@@ -188,9 +194,9 @@ def initiate(body: Initiate) -> tuple[Started, int]:
             payer=member,
             return_url=back,
         )
+        return _started(begun.payment, participant), 200 if begun.again else 201
     except DomainError as error:
         _refuse(error)
-    return _started(begun.payment, participant), 200 if begun.again else 201
 
 
 def _refuse(error: DomainError) -> NoReturn:
@@ -204,7 +210,7 @@ def _refuse(error: DomainError) -> NoReturn:
 
 
 def _started(payment: Payment, participant: Participant) -> Started:
-    shown = for_programs.shown(payment)
+    shown = entry_payments.shown(payment)
     return Started(
         **told(payment, participant),
         payment_url=shown.url,
@@ -297,22 +303,30 @@ class Heard(Answer):
     """Nothing: the ring was heard."""
 
 
+_UNHEARD = {
+    400: Problem(400, "bad_signature", "The signature does not match, or the ring cannot be read."),
+    404: Problem(404, "no_doorbell", "Nobody answers the door here for such a provider."),
+    429: Problem(429, "too_many_rings", "That was too often. Ring again later.", lasting=False),
+    503: Problem(503, "later", "It cannot be heard now. Ring again.", lasting=False),
+}
+
+
 @area.post(
     "/payments/webhooks/<provider>",
     scope=PUBLIC,
     answers={200: Heard},
-    problems=(
-        Problem(400, "bad_signature", "The signature does not match."),
-        Problem(503, "later", "It cannot be heard now. Ring again.", lasting=False),
-    ),
+    problems=tuple(_UNHEARD.values()),
     raw=True,
     limit=None,
 )
-def ring(provider: str) -> Response:
+def ring(provider: str) -> Heard:
     """A provider’s doorbell, the same as `/<provider>/webhook/`.
 
     For providers alone. What it says is never believed: the provider is asked.
     """
     headers = {name.lower(): value for name, value in request.headers.items()}
     status = webhooks.ring(provider, request.get_data(), headers, address=request.remote_addr or "")
-    return Response(status=status)
+    if status in _UNHEARD:
+        told = _UNHEARD[status]
+        raise ApiProblem(told.status, told.code, told.detail)
+    return Heard()

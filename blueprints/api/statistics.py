@@ -50,6 +50,7 @@ class OfEvent(Answer):
 
     begins: Day | None
     event: str
+    slug: str = Field(description="Its slug; empty for all those that are not named by themselves.")
     currency: Currency
     payments: int
     taken_minor: int
@@ -89,6 +90,7 @@ class Measured(Answer):
                 {
                     "begins": "2026-01-15",
                     "event": "Harbour Open",
+                    "slug": "harbour-open",
                     "currency": "KZT",
                     "payments": 41,
                     "taken_minor": 20500000,

@@ -1,17 +1,27 @@
-"""Where wallets' buttons may stand: our host, as the provider knows it, for the doctor and the command."""
+"""Where wallets' buttons may stand: our host, as the provider knows it, for the doctor and the command.
+
+What the provider said is kept for some minutes, for each view of the set-up page would ask again, and it is
+not asked at all just after another call to it had no answer: that page never waits twice for a silent one.
+"""
 
 from __future__ import annotations
 
+from time import monotonic
 from urllib.parse import urlsplit
 
 import config
 from domain.errors import DomainError
 from domain.office.finding import OK, WARN, Finding
-from domain.providers import registry
+from domain.providers import knowledge, registry
 from domain.providers.contract import DomainStatus, HasClientSecret, KnowsDomains, Provider, ProviderError
 
 _TITLE = "Wallet buttons"
 _WITHOUT = "The provider's own page shows both wallets without it."
+# So long an answer is kept, and for less than that, that there was none.
+_KEPT_SECONDS = 300.0
+_KEPT_SILENCE = 60.0
+# Provider, host and mode -> until when, by the monotonic clock, and what was found.
+_kept: dict[tuple[str, str, bool], tuple[float, Finding]] = {}
 
 
 def look(provider: Provider) -> list[Finding]:
@@ -25,20 +35,38 @@ def look(provider: Provider) -> list[Finding]:
     if not config.get().https:
         words = f"They need https, and {config.get().public_url} has none. {_WITHOUT}"
         return [Finding(code, _TITLE, OK if config.get().development else WARN, words)]
-    return [_at(provider, code, host())]
+    return [_known(provider, provider, code, host())]
 
 
-def _at(provider: KnowsDomains, code: str, domain: str) -> Finding:
-    fix = "Run `flask stripe register-domain`, once in test mode and once with the live keys."
+def _known(provider: Provider, its: KnowsDomains, code: str, domain: str) -> Finding:
+    """What the provider says of a host, or said some minutes ago."""
+    key = (provider.name, domain, provider.livemode)
+    until, found = _kept.get(key, (0.0, None))
+    if found is not None and monotonic() < until:
+        return found
+    if not knowledge.may_answer(provider.name):
+        return _unread(code, domain, "the provider does not answer just now.")
     try:
-        known = provider.domain_status(domain)
+        found, keep = _told(code, domain, its.domain_status(domain)), _KEPT_SECONDS
     except ProviderError as error:
-        return Finding(code, _TITLE, WARN, f"Whether {domain} is registered could not be read: {error}", fix)
+        found, keep = _unread(code, domain, str(error)), _KEPT_SILENCE
+    _kept[key] = (monotonic() + keep, found)
+    return found
+
+
+_FIX = "Run `flask stripe register-domain`, once in test mode and once with the live keys."
+
+
+def _unread(code: str, domain: str, why: str) -> Finding:
+    return Finding(code, _TITLE, WARN, f"Whether {domain} is registered could not be read: {why}", _FIX)
+
+
+def _told(code: str, domain: str, known: DomainStatus | None) -> Finding:
     if known is None:
         words = f"{domain} is not registered, so Apple Pay and Google Pay are not shown on our own pay page."
-        return Finding(code, _TITLE, WARN, f"{words} {_WITHOUT}", fix)
+        return Finding(code, _TITLE, WARN, f"{words} {_WITHOUT}", _FIX)
     if known.problems:
-        return Finding(code, _TITLE, WARN, f"{domain} is registered. {' '.join(known.problems)}", fix)
+        return Finding(code, _TITLE, WARN, f"{domain} is registered. {' '.join(known.problems)}", _FIX)
     return Finding(code, _TITLE, OK, f"{domain} is registered for Apple Pay and Google Pay.")
 
 
@@ -55,6 +83,7 @@ def register(provider_name: str, domain: str = "") -> DomainStatus:
     if "." not in domain:
         words = f"{domain} is no host that others can reach. Set PUBLIC_URL, or name one."
         raise DomainError("no_host", words)
+    _kept.clear()
     try:
         return provider.register_domain(domain)
     except ProviderError as error:

@@ -15,9 +15,9 @@ from domain.catalogue import house_account, payees
 from domain.catalogue.prices import PriceChanged
 from domain.errors import DomainError, NotFound
 from domain.orders import entries, managing
-from domain.payments import reconciling
+from domain.payments import for_programs, reconciling
 from domain.providers import registry
-from domain.providers.contract import can_present
+from domain.providers.contract import ProviderError, can_present
 from extensions import db
 from models import Order, Participant, ParticipantState, Payment, TicketType, User
 
@@ -33,12 +33,13 @@ class AlreadyPaid(DomainError):
 class Unanswered(DomainError):
     """The provider did not answer: `payment` is begun, and goes on by itself."""
 
-    def __init__(self, payment: Payment) -> None:
-        super().__init__(
-            "provider_silent",
-            "The payment service does not answer just now. The payment is begun, and we keep asking: look at "
-            "its status.",
-        )
+    def __init__(
+        self,
+        payment: Payment,
+        message: str = "The payment service does not answer just now. The payment is begun, and we keep "
+        "asking: look at its status.",
+    ) -> None:
+        super().__init__("provider_silent", message)
         self.payment = payment
 
 
@@ -123,6 +124,31 @@ def _busy() -> DomainError:
 
 
 # --- Looking --------------------------------------------------------------------------------------------
+
+
+def shown(payment: Payment) -> for_programs.Shown:
+    """Where, or with what, a payment is made now. Unanswered where the provider does not tell its secret."""
+    payment_id = payment.id
+    try:
+        return for_programs.shown(payment)
+    except ProviderError as error:
+        raise _untold(payment_id) from error
+
+
+def client_secret(payment: Payment) -> str | None:
+    """Its secret alone, read from the provider again; None where it has none. Unanswered likewise."""
+    payment_id = payment.id
+    try:
+        return for_programs.client_secret(payment)
+    except ProviderError as error:
+        raise _untold(payment_id) from error
+
+
+def _untold(payment_id: int) -> Unanswered:
+    return Unanswered(
+        db.session.get_one(Payment, payment_id),
+        "The payment service does not answer just now. The payment is begun: ask for it again as before.",
+    )
 
 
 def told_of(participant: Participant) -> Payment:

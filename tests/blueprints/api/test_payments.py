@@ -188,9 +188,17 @@ def test_a_wallet_s_secret_is_answered_again_and_kept_nowhere(
     assert first["client_secret"].startswith("pi_") and "/pay/wallet/" in first["payment_url"]
     again = me.post("/payments/initiate", body, idempotency_key="once")
     assert again == first
+    # Where the provider does not tell it, nothing is broken: it is asked for once more.
+    sandbox.faults("http_500", match={"method": "GET", "path": "payment_intents/pi_"})
+    for key in ("once", "twice"):
+        untold = me.post("/payments/initiate", body, status=503, idempotency_key=key)
+        assert (untold["code"], untold["payment_id"]) == ("provider_silent", first["payment_id"])
+    sandbox.faults()
+    told = me.post("/payments/initiate", body, status=200, idempotency_key="twice")
+    assert told["client_secret"] == first["client_secret"]
     rows = (text(f"SELECT row_to_json(r)::text FROM {name} r") for name in ("payments", "api_requests"))
     kept = [row for query in rows for row in db.session.scalars(query)]
-    assert len(kept) == 2 and not any(first["client_secret"] in row for row in kept)
+    assert len(kept) == 3 and not any(first["client_secret"] in row for row in kept)
 
 
 def test_nobody_else_sees_or_pays_an_entry(
