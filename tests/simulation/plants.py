@@ -228,7 +228,7 @@ def refund_repeated_without_a_key(patch: Patch) -> None:
 _MORTAL = Habits(dies_one_in=2)
 PLANTS = (
     Plant(lock_taken_out, Habits(two_at_once=0.5)),
-    Plant(mismatch_check_skipped, Habits(often="_is_tampered"), first=2),
+    Plant(mismatch_check_skipped, Habits(often="_is_tampered")),
     Plant(commit_split, _MORTAL),
     Plant(random_idempotency_key, _MORTAL),
     Plant(unknown_is_failed),
@@ -236,10 +236,10 @@ PLANTS = (
     Plant(doorbell_done_too_soon, Habits(busy=("ring", "weather"))),
     Plant(mail_sent_before_sending, Habits(dies_one_in=2, busy=("deliver",))),
     Plant(refund_without_intent, Habits(dies_one_in=2, busy=("refund",))),
-    Plant(late_money_oversells, Habits(events=2, places=(2, 3), often="_pays_late")),
-    Plant(second_payment_fulfils, Habits(two_tabs=1.0, often="_expires")),
-    Plant(sweep_forgets_processing, Habits(often="_pays_later"), first=2),
+    Plant(late_money_oversells, Habits(events=2, places=(2, 3), often="_pays_late"), first=3),
+    Plant(second_payment_fulfils, Habits(two_tabs=1.0, often="_expires"), first=3),
+    Plant(sweep_forgets_processing, Habits(often="_pays_later"), first=3),
     Plant(failed_is_final, Habits(often="_fails_twice")),
-    Plant(refused_access_is_failed, Habits(reconnects=0.1, busy=("organiser", "sweep")), first=2),
+    Plant(refused_access_is_failed, Habits(reconnects=0.1, busy=("organiser", "sweep"))),
     Plant(refund_repeated_without_a_key, Habits(lost_refunds=True, busy=("refund",)), first=5),
 )
