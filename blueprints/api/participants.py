@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from blueprints.api.athletes import CONSENT_CHANGED
 from blueprints.api.caller import caller
 from blueprints.api.endpoint import Area
 from blueprints.api.errors import ApiProblem, Problem
@@ -88,6 +89,20 @@ class ParticipantList(Answer):
 NO_PARTICIPANT = Problem(404, "no_participant", "There is no such entry.")
 
 
+NO_PLACE = (
+    Problem(409, "sold_out", "All places are taken.", lasting=False),
+    Problem(409, "all_held", "Others are paying for the places that are left.", lasting=False),
+)
+NOT_ON_SALE = (
+    Problem(409, "not_yet", "Entries open on 1 March.", lasting=False),
+    Problem(409, "closed", "Entries have closed.", lasting=False),
+    Problem(409, "past", "This tournament is over."),
+    Problem(409, "cancelled", "This tournament was cancelled."),
+    Problem(409, "payments_off", "Payments are not set up here yet.", lasting=False),
+)
+CONSENT_NEEDED = Problem(400, "consent_needed", "A parent or guardian has to agree first.", lasting=False)
+
+
 @area.get("/participants", scope=Scope.PARTICIPANTS_READ, answers=ParticipantList)
 def list_participants() -> ParticipantList:
     """List one’s entries."""
@@ -101,11 +116,13 @@ def list_participants() -> ParticipantList:
     problems=(
         Problem(404, "no_category", "This tournament has no such category."),
         Problem(404, "no_athlete", "There is no such athlete."),
-        Problem(400, "not_eligible", "Girls under 46 kg: it asks for up to 46 kg."),
-        Problem(400, "consent_needed", "A parent or guardian has to agree first."),
-        Problem(409, "already_entered", "Aliya Serik is entered in this category already."),
-        Problem(409, "sold_out", "All places are taken.", lasting=False),
-        Problem(409, "all_held", "Others are paying for the places that are left.", lasting=False),
+        # The athlete may be changed, the consent given, the other entry withdrawn.
+        Problem(400, "not_eligible", "Girls under 46 kg: it asks for up to 46 kg.", lasting=False),
+        CONSENT_NEEDED,
+        CONSENT_CHANGED,
+        Problem(409, "already_entered", "Aliya Serik is entered in this category already.", lasting=False),
+        *NO_PLACE,
+        *NOT_ON_SALE,
     ),
     limit="60 per minute",
 )

@@ -12,6 +12,7 @@ from pydantic import Field
 from blueprints.api.caller import caller
 from blueprints.api.endpoint import PUBLIC, Area
 from blueprints.api.errors import ApiProblem, Problem
+from blueprints.api.participants import CONSENT_NEEDED, NO_PARTICIPANT, NO_PLACE, NOT_ON_SALE
 from blueprints.api.shapes import Answer, Choice, Currency, Id, Moment, Money, Priced, example, sums
 from domain.catalogue.prices import PriceChanged
 from domain.errors import DomainError
@@ -134,7 +135,6 @@ class Health(Answer):
     )
 
 
-NO_PARTICIPANT = Problem(404, "no_participant", "There is no such entry.")
 NO_PAYMENT = Problem(404, "no_payment", "No payment has been begun for this entry.")
 IN_PROGRESS = Problem(
     409,
@@ -144,6 +144,18 @@ IN_PROGRESS = Problem(
 )
 SILENT = Problem(
     503, "provider_silent", "The payment service does not answer just now. We keep asking.", lasting=False
+)
+
+
+# What a way to pay cannot do for this entry, or not here.
+_OTHER_METHOD = (
+    Problem(400, "currency_not_supported", "Kaspi QR cannot take EUR."),
+    Problem(400, "not_in_steps", "Kaspi QR takes amounts in steps of 1.00 KZT."),
+    Problem(400, "below_minimum", "The amount is too small to be paid by card: it takes 0.50 EUR or more."),
+    Problem(400, "above_maximum", "That is more than can be paid at once."),
+    Problem(400, "provider_not_offered", "This event is not sold through that.", lasting=False),
+    Problem(400, "method_not_set_up", "This way to pay is not set up here.", lasting=False),
+    Problem(400, "not_connected", "Card is not set up for this event.", lasting=False),
 )
 
 
@@ -167,8 +179,19 @@ def _client_secret(answer: dict[str, Any]) -> str | None:
         Problem(409, "already_paid", "This entry is paid already."),
         Problem(409, "withdrawn", "This entry was withdrawn."),
         Problem(409, "price_changed", "The price has changed.", lasting=False),
-        Problem(409, "sold_out", "All places are taken.", lasting=False),
-        Problem(409, "all_held", "Others are paying for the places that are left.", lasting=False),
+        Problem(
+            409, "sales_over", "The sale has ended, so this entry cannot be paid any more.", lasting=False
+        ),
+        Problem(409, "event_cancelled", "This tournament was cancelled, so it cannot be paid any more."),
+        Problem(409, "sales_closed", "Payments are not set up here yet.", lasting=False),
+        Problem(402, "insufficient_funds", "There is not enough money in the wallet.", lasting=False),
+        *NO_PLACE,
+        *NOT_ON_SALE,
+        CONSENT_NEEDED,
+        *_OTHER_METHOD,
+        Problem(
+            400, "return_url", "return_url must be at a site that the operator has listed.", lasting=False
+        ),
         IN_PROGRESS,
         SILENT,
     ),
@@ -309,6 +332,7 @@ _UNHEARD = {
     429: Problem(429, "too_many_rings", "That was too often. Ring again later.", lasting=False),
     503: Problem(503, "later", "It cannot be heard now. Ring again.", lasting=False),
 }
+_RING_AGAIN_SECONDS = 60
 
 
 @area.post(
@@ -328,5 +352,6 @@ def ring(provider: str) -> Heard:
     status = webhooks.ring(provider, request.get_data(), headers, address=request.remote_addr or "")
     if status in _UNHEARD:
         told = _UNHEARD[status]
-        raise ApiProblem(told.status, told.code, told.detail)
+        wait = None if told.lasting else _RING_AGAIN_SECONDS
+        raise ApiProblem(told.status, told.code, told.detail, retry_after=wait)
     return Heard()
