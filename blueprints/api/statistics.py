@@ -26,7 +26,7 @@ class StatisticsQuery(Query):
 class OfMethod(Answer):
     """The payments that were begun in one way in that time, by how they ended."""
 
-    method: str
+    method: str = Field(description="What was paid with, where the provider tells, else what was chosen.")
     paid: int
     failed: int
     expired: int

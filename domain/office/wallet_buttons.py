@@ -17,9 +17,8 @@ from domain.providers.contract import DomainStatus, HasClientSecret, KnowsDomain
 
 _TITLE = "Wallet buttons"
 _WITHOUT = "The provider's own page shows both wallets without it."
-# So long an answer is kept, and for less than that, that there was none.
-_KEPT_SECONDS = 300.0
-_KEPT_SILENCE = 60.0
+# So long it is kept that all is well, and so long that something is not: that may be mended any minute.
+_KEPT_SECONDS = {OK: 300.0, WARN: 60.0}
 # Provider, host and mode -> until when, by the monotonic clock, and what was found.
 _kept: dict[tuple[str, str, bool], tuple[float, Finding]] = {}
 
@@ -47,14 +46,17 @@ def _known(provider: Provider, its: KnowsDomains, code: str, domain: str) -> Fin
     if not knowledge.may_answer(provider.name):
         return _unread(code, domain, "the provider does not answer just now.")
     try:
-        found, keep = _told(code, domain, its.domain_status(domain)), _KEPT_SECONDS
+        found = _told(code, domain, its.domain_status(domain))
     except ProviderError as error:
-        found, keep = _unread(code, domain, str(error)), _KEPT_SILENCE
-    _kept[key] = (monotonic() + keep, found)
+        found = _unread(code, domain, str(error))
+    _kept[key] = (monotonic() + _KEPT_SECONDS[found.state], found)
     return found
 
 
-_FIX = "Run `flask stripe register-domain`, once in test mode and once with the live keys."
+_FIX = (
+    "Register it at /admin/setup, or by `flask stripe register-domain`: once in test mode and once with the "
+    "live keys."
+)
 
 
 def _unread(code: str, domain: str, why: str) -> Finding:
@@ -75,7 +77,26 @@ def host() -> str:
     return urlsplit(config.get().public_url).hostname or ""
 
 
-def register(provider_name: str, domain: str = "") -> DomainStatus:
+def registering() -> list[str]:
+    """The providers at which our host is to be registered; none where it has no https."""
+    if not config.get().https:
+        return []
+    able = [name for name in registry.names() if isinstance(registry.get(name), KnowsDomains)]
+    return [name for name in able if registry.get(name).ready]
+
+
+def register_everywhere() -> str:
+    """Register our host at all of them while somebody waits, and say so. DomainError where it is no use."""
+    known = [register(name, patient=False) for name in registering()]
+    if not known:
+        raise DomainError("not_set_up", "There is no provider here that our host is to be registered at.")
+    problems = " ".join(problem for one in known for problem in one.problems)
+    if problems:
+        raise DomainError("not_registered", f"{host()} is registered. {problems}")
+    return f"{host()} is registered for Apple Pay and Google Pay."
+
+
+def register(provider_name: str, domain: str = "", *, patient: bool = True) -> DomainStatus:
     """Register a host, ours if none is named, at a provider. Raises DomainError in its words."""
     provider, domain = registry.get(provider_name), domain.strip().lower() or host()
     if not isinstance(provider, KnowsDomains) or not provider.ready:
@@ -83,8 +104,9 @@ def register(provider_name: str, domain: str = "") -> DomainStatus:
     if "." not in domain:
         words = f"{domain} is no host that others can reach. Set PUBLIC_URL, or name one."
         raise DomainError("no_host", words)
-    _kept.clear()
     try:
-        return provider.register_domain(domain)
+        return provider.register_domain(domain, patient=patient)
     except ProviderError as error:
         raise DomainError("not_registered", f"{domain} was not registered: {error}") from error
+    finally:
+        _kept.clear()

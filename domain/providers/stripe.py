@@ -334,8 +334,8 @@ class StripeProvider:
         with self._calling(False, stripe_domains.PATH) as client:
             return stripe_domains.status(client, domain)
 
-    def register_domain(self, domain: str) -> DomainStatus:
-        with self._calling(True, stripe_domains.PATH) as client:
+    def register_domain(self, domain: str, *, patient: bool = True) -> DomainStatus:
+        with self._calling(patient, stripe_domains.PATH) as client:
             return stripe_domains.register(client, domain)
 
     def ring(self, body: bytes, headers: Mapping[str, str]) -> Ring:

@@ -350,6 +350,7 @@ def test_wallet_buttons_are_looked_at(sound: None, sandbox: Sandbox) -> None:
     assert button().state == doctor.WARN
     change(public_url="https://tickets.example.org", development=True)
     assert button().state == doctor.WARN and "flask stripe register-domain" in button().fix
+    assert wallet_buttons.registering() == ["stripe"]
     runner = current_app.test_cli_runner()
     said = runner.invoke(args=["stripe", "register-domain"])
     assert said.exit_code == 0 and "tickets.example.org is registered" in said.output
