@@ -271,7 +271,7 @@ def payment_status(participant_id: str) -> Told:
     The provider itself is asked, at most every two seconds. The answer is about the payment that paid the
     fee, else about the newest.
     """
-    participant = entries.find(caller().user, participant_id)
+    participant = entries.find_with_payments(caller().user, participant_id)
     payment = entry_payments.told_of(participant)
     return Told(**told(payment, participant))
 
@@ -284,7 +284,7 @@ def payment_status(participant_id: str) -> Told:
 )
 def payment_history(participant_id: str) -> History:
     """Every attempt to pay an entry."""
-    participant = entries.find(caller().user, participant_id)
+    participant = entries.find_with_payments(caller().user, participant_id)
     attempts = reversed(participant.order.payments)
     return History(
         participant_id=participant.public_id, items=[Told(**told(one, participant)) for one in attempts]

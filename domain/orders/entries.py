@@ -64,8 +64,19 @@ def of(user: User) -> list[Participant]:
 
 def find(user: User, public_id: str) -> Participant:
     """One of the member's own entries. NotFound alike for another's and for one that there is not."""
-    query = _whole().where(Participant.public_id == public_id, Order.user_id == user.id)
-    found = db.session.scalars(query).unique().one_or_none()
+    return _own(_whole(), user, public_id)
+
+
+def find_with_payments(user: User, public_id: str) -> Participant:
+    """The same, with no more read than what became of its payments: programs ask that again and again."""
+    ended = (joinedload(Payment.refunds), joinedload(Payment.disputes))
+    payments = contains_eager(Participant.order).selectinload(Order.payments).options(*ended)
+    return _own(select(Participant).join(Order).options(payments), user, public_id)
+
+
+def _own(query: Select[Participant], user: User, public_id: str) -> Participant:
+    own = query.where(Participant.public_id == public_id, Order.user_id == user.id)
+    found = db.session.scalars(own).unique().one_or_none()
     if found is None:
         raise NotFound("no_participant", "There is no such entry.")
     return found

@@ -17,6 +17,7 @@ from domain.security.scopes import Scope
 from extensions import db
 from models import Participant, Payment, PaymentState, Role, User
 from tests.support import api
+from tests.support.queries import recorded
 from tests.support.sandbox import Sandbox
 from tests.support.shop import make_user
 from tests.support.tournaments import enter, make_athlete, make_tournament
@@ -66,6 +67,11 @@ def test_from_entering_to_the_refund(client: FlaskClient, ann: User, sandbox: Sa
     sandbox.do(provider_id or "", "pay")
     told = me.get(f"/payments/status/{participant_id}")
     assert (told["status"], told["payment_id"]) == ("COMPLETED", started["payment_id"])
+    db.session.remove()
+    with recorded() as statements:
+        assert me.get(f"/payments/status/{participant_id}") == told
+    # Who asks, the entry with its order, its payments: a program asks that again and again.
+    assert len(statements) == 3, statements
     paid = me.get(f"/participants/{participant_id}")
     assert paid["status"] == "PAID" and len(paid["ticket_codes"]) == 1
     assert [one["status"] for one in me.get(f"/payments/participant/{participant_id}/history")["items"]] == [
