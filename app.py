@@ -40,6 +40,8 @@ def create_app(settings: config.Settings | None = None) -> Flask:
         "max_overflow": 0,
         "pool_recycle": 1800,
         "pool_timeout": 10,
+        # What is written to the database has birth dates in it; an error that is logged has not.
+        "hide_parameters": True,
     }
     app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
         app.wsgi_app, x_for=settings.trusted_proxies, x_proto=settings.trusted_proxies

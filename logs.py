@@ -49,6 +49,10 @@ _LINK = re.compile(
 )
 # The server's and the framework's own lines about a request that failed.
 _SERVED = re.compile(r"(?<= while serving )/\S*|(?<=^Exception on )/\S*")
+# PostgreSQL tells of a refused row all that is in it.
+_ROW = re.compile(
+    r"(?<=Failing row contains \().*(?=\))|(?<=\)=\().*(?=\) (?:already exists|is not present|is still))"
+)
 _DIGITS = re.compile(r"(?<![\d.])\d(?:[ -]?\d){12,18}(?![\d.])")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 # A path segment of this many letters of both cases is one of our random links, not a word.
@@ -221,6 +225,7 @@ class Redactor:
     def _text(self, text: str) -> str:
         for value in self._values:
             text = text.replace(value, HIDDEN)
+        text = _ROW.sub(HIDDEN, text)
         text = _SERVED.sub(lambda match: safe_path(match.group()), text)
         text = _LINK.sub(rf"\1{HIDDEN}", _SECRET_TEXT.sub(HIDDEN, text))
         return _DIGITS.sub(_hide_card, text)

@@ -6,6 +6,7 @@ import json
 import logging
 import re
 from dataclasses import fields, replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import pytest
 import structlog
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import insert, update
+from sqlalchemy.exc import IntegrityError
 
 import config
 import logs
@@ -22,11 +25,12 @@ from domain.post import outbox
 from domain.providers import registry
 from domain.sweep import sweeping
 from extensions import db
-from models import Event
+from models import Athlete, Event, User
 from tests.support.people import log_in, make_member
 from tests.support.sandbox import Sandbox
 from tests.support.shop import make_event, place, report_on
 from tests.support.tills import Till
+from tests.support.tournaments import make_athlete
 
 CARD = "4242424242424242"
 
@@ -162,6 +166,26 @@ def test_exceptions_and_foreign_loggers_are_cleaned_too(
     assert CARD not in out
     assert config.get().stripe_secret_key not in out
     assert [line["event"] for line in lines(out)] == ["failed", "key ***"]
+
+
+def test_a_refused_row_is_not_written_down(app: Flask, capsys: pytest.CaptureFixture[str]) -> None:
+    born = date(2016, 3, 1)
+    child = make_athlete(make_member(), "Cho Child", birth_date=born)
+    for change in ({"weight_g": 0}, {"birth_date": None}):
+        try:
+            db.session.execute(update(Athlete).where(Athlete.birth_date == born).values(change))
+        except IntegrityError:
+            structlog.get_logger("test").exception("failed")
+            db.session.rollback()
+    again = {"email": "ann@example.org", "name": "Ann", "role": "buyer", "created_at": clock.now()}
+    try:
+        db.session.execute(insert(User).values(again | {"password_hash": "", "login_epoch": 0}))
+    except IntegrityError:
+        structlog.get_logger("test").exception("failed")
+        db.session.rollback()
+    out = capsys.readouterr().out
+    assert len(lines(out)) == 3 and "athletes" in out
+    assert "Cho Child" not in out and "2016" not in out and "ann@example.org" not in out, child.name
 
 
 def test_the_file_rotates_and_is_shared(app: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -170,6 +170,7 @@ def get_participant(participant_id: str) -> ParticipantShape:
     problems=(
         NO_PARTICIPANT,
         Problem(409, "too_late", "This entry cannot be withdrawn any more."),
+        Problem(409, "refund_refused", "The payment service refused to send the fee back.", lasting=False),
         Problem(
             409, "payment_in_progress", "The bank is confirming a payment for this entry.", lasting=False
         ),
@@ -182,7 +183,7 @@ def withdraw_participant(participant_id: str) -> ParticipantShape:
     try:
         gone = entries.withdraw(found, actor_id=member.id, door="api")
     except DomainError as error:
-        code = "too_late" if error.code == "too_late" else "payment_in_progress"
+        code = error.code if error.code in ("too_late", "refund_refused") else "payment_in_progress"
         raise ApiProblem(409, code, error.message) from error
     return _shape(entries.find(member, gone.public_id))
 

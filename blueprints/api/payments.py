@@ -176,6 +176,7 @@ def _client_secret(answer: dict[str, Any]) -> str | None:
         NO_PARTICIPANT,
         Problem(400, "amount_mismatch", "Payment amount must match tournament entry fee"),
         Problem(400, "free", "This category is free: the entry needs no payment."),
+        Problem(400, "consent_needed", "A parent or guardian has to agree first."),
         Problem(409, "already_paid", "This entry is paid already."),
         Problem(409, "withdrawn", "This entry was withdrawn."),
         Problem(409, "price_changed", "The price has changed.", lasting=False),

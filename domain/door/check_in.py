@@ -426,22 +426,26 @@ def recent(keeper: Doorkeeper, limit: int = 6) -> Sequence[CheckIn]:
 def search(event: Event, words: str) -> list[Holder]:
     """The event's tickets of a name, a mail address, an order or a code; at most 20, by name.
 
-    Every word must be found. Of an address only its first letter and its host are shown.
+    Every word must be found. Of an address only its first letter and its host are shown; of a tournament's
+    athletes nothing, as it is their guardians' and no business of the door's.
     """
     if not folding.fold(words):
         return []
-    return _by_name(holders.of_event(event).where(holders.matching(words)).limit(_FOUND_AT_MOST))
+    which = holders.matching(words, buyers=not event.is_tournament)
+    return _by_name(event, holders.of_event(event).where(which).limit(_FOUND_AT_MOST))
 
 
 def door_list(event: Event) -> list[Holder]:
     """Everybody who may come, by name: for printing. Void tickets are left out."""
-    return _by_name(holders.of_event(event).where(Ticket.state != TicketState.VOID))
+    return _by_name(event, holders.of_event(event).where(Ticket.state != TicketState.VOID))
 
 
-def _by_name(query: Select[*tuple[Any, ...]]) -> list[Holder]:
+def _by_name(event: Event, query: Select[*tuple[Any, ...]]) -> list[Holder]:
     """In the order of a list on paper."""
     found = holders.read(query.order_by(func.lower(Ticket.holder), Order.id, Ticket.number))
-    return [replace(holder, email=hide_address(holder.email)) for holder in found]
+    return [
+        replace(holder, email="" if event.is_tournament else hide_address(holder.email)) for holder in found
+    ]
 
 
 def hide_address(email: str) -> str:

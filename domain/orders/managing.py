@@ -64,12 +64,15 @@ def canonical(code: str) -> str:
     return code.upper()
 
 
-def cancel(order: Order, *, door: str, actor_id: int | None = None, replaced: bool = False) -> Order:
+def cancel(
+    order: Order, *, door: str, actor_id: int | None = None, replaced: bool = False, told: bool = False
+) -> Order:
     """Close the order's payment at the provider and give its tickets back. Commits. Paid in between wins.
 
     Where the provider does not confirm it, DomainError says so, and the sweep goes on until it does; where it
     cannot be closed there, that is `not_closable`, and nothing was done. Its buyer is mailed that it ended,
-    unless they have just done it on the page, or another order has `replaced` this one.
+    unless they have just done it on the page, another order has `replaced` this one, or they are `told` of it
+    in another mail.
     """
     order_id = order.id
     if order.state not in _PAYABLE:
@@ -79,7 +82,7 @@ def cancel(order: Order, *, door: str, actor_id: int | None = None, replaced: bo
         own_end.check_may_end(payment)
         payment_id = payment.id
         locks.in_one_transaction(lambda: _remember_cancel(payment_id, door, actor_id, replaced))
-        quietly = replaced or door == "order_page"
+        quietly = replaced or told or door == "order_page"
         outcome = reconciling.reconcile(
             payment_id, door=door, actor_id=actor_id, closing=True, quietly=quietly
         )
@@ -143,6 +146,7 @@ def pay_again(
         raise DomainError("cancelling", _CANCELLING)
     elif current is not None and (current.awaits_buyer or current.state is not PaymentState.CREATED):
         still_payable.check_not_cancelled(order)
+        still_payable.check_entry(order)
         if current.state is not PaymentState.CREATED:
             return current
 
@@ -175,9 +179,10 @@ def correct_email(order: Order, email: str) -> None:
     def work() -> None:
         locked = locks.order(order.id)
         if locked.state not in (*_PAYABLE, *_CLOSED):
+            sent = ("The tickets are", "The code for the door is")[locked.is_entry]
             raise DomainError(
                 "too_late",
-                f"The tickets are sent already. Write to {config.get().support_email} to change the address.",
+                f"{sent} sent already. Write to {config.get().support_email} to change the address.",
             )
         if address == addresses.settled(locked.email):
             return
@@ -200,7 +205,8 @@ def resend(order: Order, *, door: str, actor_id: int | None = None) -> None:
     def work() -> None:
         locked = locks.order(order.id)
         if not locked.tickets:
-            raise DomainError("no_tickets", "This order has no tickets to send.")
+            what = ("no tickets", "no code for the door")[locked.is_entry]
+            raise DomainError("no_tickets", f"This order has {what} to send.")
         sent = sum(1 for entry in locked.timeline if entry.what == "resent") + 1
         outbox.stage("tickets", key=f"order:{locked.id}:fulfilled:{sent}", to=locked.email, order=locked)
         timeline.note(
@@ -240,9 +246,18 @@ def withdraw(
         fulfilment.take_back(locked, some, reason)
         words = f"{len(some)} ticket{'s' if len(some) != 1 else ''} withdrawn: {reason}"
         timeline.note(locked, "withdrawn", words, door=door, actor_id=actor_id)
+        tell_withdrawn(locked)
         return len(some)
 
-    return locks.in_one_transaction(work)
+    number = locks.in_one_transaction(work)
+    queue.soon("deliver_mail")
+    return number
+
+
+def tell_withdrawn(order: Order) -> None:
+    """Owe whoever entered an athlete the mail that the entry is withdrawn, once. No commit."""
+    if order.is_entry:
+        outbox.stage("entry_withdrawn", key=f"order:{order.id}:withdrawn", to=order.email, order=order)
 
 
 def mail_links(email: str) -> None:

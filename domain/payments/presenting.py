@@ -16,6 +16,7 @@ import config
 from domain import clock, urls
 from domain.errors import NotFound
 from domain.payments import own_end
+from domain.people import athletes
 from domain.providers import registry
 from domain.providers.contract import Instructs, Presentation, Provider
 from domain.tickets import documents
@@ -120,7 +121,7 @@ def qr_image_url(payment: Payment) -> str | None:
 def picture(payment: Payment | None) -> bytes:
     """The code as a PNG. NotFound where there is none to be paid by."""
     paying = of(payment)
-    if paying is None or not paying.code:
+    if payment is None or paying is None or not paying.code or athletes.unagreed(payment.order) is not None:
         raise NotFound("no_code", "There is no code here that can be paid.")
     return documents.qr_png(paying.code, scale=_SCALE)
 

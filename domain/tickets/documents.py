@@ -99,6 +99,11 @@ def tickets_pdf(order: Order) -> bytes:
         return _draw(html)
 
 
+def pdf_name(order: Order) -> str:
+    """What the PDF's file is called."""
+    return f"{'entry' if order.is_entry else 'tickets'}-{order.code}.pdf"
+
+
 def _shown(ticket: Ticket, order: Order, prices: dict[int, int]) -> dict[str, Any]:
     return {
         "number": ticket.number,
@@ -161,7 +166,8 @@ def calendar(subject: Order | Event) -> bytes:
     public_url = config.get().public_url
     if isinstance(subject, Order):
         url = urls.order(subject)
-        description = f"Order {subject.code}. Your tickets: {url}"
+        what = "The code for the door" if subject.is_entry else "Your tickets"
+        description = f"Order {subject.code}. {what}: {url}"
     else:
         url = urls.event(event)
         description = f"{event.description}\n\n{url}".strip()

@@ -57,12 +57,12 @@ def of_event(event: Event) -> Select[*tuple[Any, ...]]:
     )
 
 
-def matching(words: str, *texts: ColumnElement[str]) -> ColumnElement[bool]:
+def matching(words: str, *texts: ColumnElement[str], buyers: bool = True) -> ColumnElement[bool]:
     """Whether each word is in a name, an address, a code or one of `texts`, as folding.matches() finds it.
 
-    A ticket's code is found however it is typed.
+    A ticket's code is found however it is typed. Without `buyers`, nobody is found by who ordered for them.
     """
-    people = (folding.searchable(Order), folding.searchable(Athlete))
+    people = (folding.searchable(Order) if buyers else func.lower(Order.code), folding.searchable(Athlete))
     found = folding.matches(words, *people, func.lower(Ticket.code), *texts)
     code = codes.clean(words)
     return or_(found, Ticket.code == code) if code else found
