@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
+from typing import Any
 
 from flask import Flask
 
@@ -58,7 +59,7 @@ def create_app(providers: str) -> Flask:
 
 
 def _with_providers(loaded: config.Settings, sandbox: str) -> config.Settings:
-    bases = {f"{name}_api_base": f"{sandbox}/{name}" for name in ("stripe", "sumup", "kaspi")}
+    bases: dict[str, Any] = {f"{name}_api_base": f"{sandbox}/{name}" for name in ("stripe", "sumup", "kaspi")}
     return replace(loaded, **bases)
 
 
