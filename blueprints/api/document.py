@@ -70,8 +70,15 @@ _ALWAYS = (
     Problem(500, "server_error", "Something went wrong here."),
     Problem(503, "busy", "Something else is in the way just now. Send it again in a few seconds."),
 )
-# Said once on the page, and with every operation in the document.
+# What is wrong before an operation is found, which a document of operations cannot tell.
+_BEFORE = (
+    Problem(403, "not_encrypted", "This was sent without encryption; its token may have been read."),
+    Problem(405, "method_not_allowed", "This address of the API is not used with that method."),
+    Problem(421, "wrong_host", "This shop's API is not at this host."),
+)
+# Said once on the page; with every operation that they may come from in the document.
 EVERYWHERE = (
+    *_BEFORE,
     *_BODY,
     _UNREADABLE,
     _CURSOR,

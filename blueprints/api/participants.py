@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import Field
 
 from blueprints.api.athletes import CONSENT_CHANGED
@@ -103,6 +105,19 @@ NOT_ON_SALE = (
 CONSENT_NEEDED = Problem(400, "consent_needed", "A parent or guardian has to agree first.", lasting=False)
 
 
+def _order_url(answer: dict[str, Any]) -> str:
+    """Of an answer that is given again: who has the address has the entry, so it is kept nowhere else."""
+    return urls.order(entries.find(caller().user, str(answer["participant_id"])).order)
+
+
+def _ticket_codes(answer: dict[str, Any]) -> list[str]:
+    paid = answer["status"] == ParticipantState.PAID
+    return entries.qr_texts(entries.find(caller().user, str(answer["participant_id"]))) if paid else []
+
+
+_SECRETS = {"order_url": _order_url, "ticket_codes": _ticket_codes}
+
+
 @area.get("/participants", scope=Scope.PARTICIPANTS_READ, answers=ParticipantList)
 def list_participants() -> ParticipantList:
     """List one’s entries."""
@@ -124,6 +139,7 @@ def list_participants() -> ParticipantList:
         *NO_PLACE,
         *NOT_ON_SALE,
     ),
+    secrets=_SECRETS,
     limit="60 per minute",
 )
 def enter(body: Enter) -> tuple[ParticipantShape, int]:
@@ -175,6 +191,7 @@ def get_participant(participant_id: str) -> ParticipantShape:
             409, "payment_in_progress", "The bank is confirming a payment for this entry.", lasting=False
         ),
     ),
+    secrets=_SECRETS,
 )
 def withdraw_participant(participant_id: str) -> ParticipantShape:
     """Take an entry back. Its place is free again, and the fee goes back where the tournament says so."""

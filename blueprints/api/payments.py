@@ -18,7 +18,7 @@ from domain.catalogue.prices import PriceChanged
 from domain.errors import DomainError
 from domain.office import provider_health
 from domain.orders import entries, entry_payments
-from domain.payments import status_words, webhooks
+from domain.payments import for_programs, status_words, webhooks
 from domain.payments.status_words import PaymentStatus
 from domain.security import return_origins
 from domain.security.scopes import Scope
@@ -168,6 +168,13 @@ def _client_secret(answer: dict[str, Any]) -> str | None:
         _refuse(error)
 
 
+def _payment_url(answer: dict[str, Any]) -> str | None:
+    """The address of an answer that is given again: it may be the order's own, which is a secret."""
+    if answer["status"] not in (PaymentStatus.PENDING, PaymentStatus.PROCESSING):
+        return None
+    return for_programs.address(entry_payments.own(caller().user, str(answer["payment_id"])))
+
+
 @area.post(
     "/payments/initiate",
     scope=Scope.PAYMENTS_WRITE,
@@ -196,7 +203,7 @@ def _client_secret(answer: dict[str, Any]) -> str | None:
         IN_PROGRESS,
         SILENT,
     ),
-    secrets={"client_secret": _client_secret},
+    secrets={"client_secret": _client_secret, "payment_url": _payment_url},
     limit="60 per minute",
 )
 def initiate(body: Initiate) -> tuple[Started, int]:

@@ -73,9 +73,8 @@ def initiate(
     _check_due(participant)
     if (amount_minor, currency) != (order.total_minor, order.currency):
         raise DomainError("amount_mismatch", "Payment amount must match tournament entry fee")
-    before = {payment.id for payment in order.payments}
     try:
-        payment = managing.pay_again(
+        payment, begun = managing.attempt(
             order.id,
             registry.of_method(method),
             payer_id=payer.id,
@@ -90,9 +89,13 @@ def initiate(
         raise _in_the_way(participant.id, error) from error
     if payment is None or (payment.is_active and payment.method != method):
         raise _in_the_way(participant.id, _busy())
+    if return_url and payment.is_active and payment.return_url != return_url:
+        # The buyer goes back to where the last request has come from.
+        payment.return_url = return_url
+        db.session.commit()
     if payment.state == "created":
         raise Unanswered(payment)
-    return Begun(payment, participant, payment.id in before)
+    return Begun(payment, participant, not begun)
 
 
 def _check_due(participant: Participant) -> None:

@@ -130,6 +130,21 @@ def pay_again(
     price of today, or not at all: see `domain/orders/paying_again.py`. `method` is one of the provider's; ""
     is its first, and whichever is open already. `return_url` is where a new attempt's buyer is sent back to.
     """
+    return attempt(
+        order_id, provider_name, payer_id=payer_id, door=door, method=method, return_url=return_url
+    )[0]
+
+
+def attempt(
+    order_id: int,
+    provider_name: str,
+    *,
+    payer_id: int | None,
+    door: str,
+    method: str = "",
+    return_url: str = "",
+) -> tuple[Payment | None, bool]:
+    """The same, and whether it was this call that began the payment: of many at once one does."""
     order = db.session.get_one(Order, order_id)
     still_payable.check_payer(order, provider_name, payer_id)
     if method and method not in registry.get(provider_name).methods:
@@ -148,12 +163,15 @@ def pay_again(
         still_payable.check_not_cancelled(order)
         still_payable.check_entry(order)
         if current.state is not PaymentState.CREATED:
-            return current
+            return current, False
+    begun = False
 
     def work() -> Order:
+        nonlocal begun
         order = locks.order(order_id)
         db.session.expire(order, ["payments"])
-        if reconciling.active(order) is None:
+        begun = reconciling.active(order) is None
+        if begun:
             if order.state not in _CLOSED:
                 raise DomainError("not_payable", "This order does not need another payment.")
             still_payable.check_still_on_sale(order)
@@ -169,7 +187,7 @@ def pay_again(
     # Of an end that was there before, the buyer knows: they made it on this page, or were mailed.
     with replacements.taking_over(order_id if closed else None):
         ready = locks.in_one_transaction(work)
-    return starting.open_at_provider(ready, door=door)
+    return starting.open_at_provider(ready, door=door), begun
 
 
 def correct_email(order: Order, email: str) -> None:
