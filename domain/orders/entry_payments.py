@@ -15,11 +15,11 @@ from domain.catalogue import house_account, payees
 from domain.catalogue.prices import PriceChanged
 from domain.errors import DomainError, NotFound
 from domain.orders import entries, managing
-from domain.payments import for_programs, reconciling
+from domain.payments import for_programs, own_end, reconciling, replacements
 from domain.providers import registry
 from domain.providers.contract import ProviderError, can_present
 from extensions import db
-from models import Order, Participant, ParticipantState, Payment, TicketType, User
+from models import Order, Participant, ParticipantState, Payment, PaymentState, TicketType, User
 
 
 class PaymentInProgress(DomainError):
@@ -70,6 +70,7 @@ def initiate(
     where it cannot be closed, AlreadyPaid, Unanswered, PriceChanged, and what `payments.creating` says.
     """
     order = participant.order
+    _end_what_is_over(participant)
     _check_due(participant)
     if (amount_minor, currency) != (order.total_minor, order.currency):
         raise DomainError("amount_mismatch", "Payment amount must match tournament entry fee")
@@ -96,6 +97,27 @@ def initiate(
     if payment.state == "created":
         raise Unanswered(payment)
     return Begun(payment, participant, not begun)
+
+
+def _end_what_is_over(participant: Participant) -> None:
+    """Close an open payment whose time is up, as the next sweep would: nobody is given it to be paid now.
+
+    PaymentInProgress where the provider does not confirm it. Paid in between wins.
+    """
+    order, participant_id = participant.order, participant.id
+    current = reconciling.active(order)
+    if current is None or current.state is not PaymentState.OPEN:
+        return
+    if not own_end.is_due(current, own_end.able(current)):
+        return
+    # Another takes its place, or a sweep tells its buyer that none did.
+    payment_id = current.id
+    replacements.begin(payment_id)
+    if reconciling.reconcile(payment_id, door="api", quietly=True).error is not None:
+        raise _in_the_way(participant_id, _busy())
+    db.session.refresh(participant)
+    db.session.refresh(order)
+    db.session.expire(order, ["payments", "tickets"])
 
 
 def _check_due(participant: Participant) -> None:

@@ -15,7 +15,7 @@ import config
 from domain import clock
 from domain.security.scopes import Scope
 from extensions import db
-from models import Participant, Payment, PaymentState, Role, User
+from models import OutboxMail, Participant, Payment, PaymentState, Role, User
 from tests.support import api
 from tests.support.queries import recorded
 from tests.support.sandbox import Sandbox
@@ -154,6 +154,31 @@ def test_again_is_the_same_payment_and_another_way_another(
     ended = me.post(f"/payments/{other['payment_id']}/cancel", {})
     assert ended["status"] == "CANCELLED"
     assert me.post(f"/payments/{other['payment_id']}/cancel", {}, status=409)["code"] == "not_cancellable"
+
+
+def test_what_can_be_paid_no_longer_is_given_to_nobody(
+    client: FlaskClient, ann: User, entry: Participant, sandbox: Sandbox
+) -> None:
+    """Its time is up, and no sweep has come by: it is closed first, and paid in between wins."""
+    me = api.as_member(client, ann)
+    first = me.post("/payments/initiate", asked(entry), status=201)
+    sandbox.advance(3600)
+    me = api.as_member(client, ann)
+    sandbox.faults("http_500", rate=1)
+    refused = me.post("/payments/initiate", asked(entry), status=409)
+    assert refused["code"] == "payment_in_progress"
+    sandbox.faults()
+    other = me.post("/payments/initiate", asked(entry), status=201)
+    assert other["payment_id"] != first["payment_id"] and other["expires_at"] > first["expires_at"]
+    told = me.get(f"/payments/participant/{entry.public_id}/history")["items"]
+    assert [one["status"] for one in told] == ["PENDING", "EXPIRED"]
+    # Nobody is told that what goes on has ended.
+    assert "order_expired" not in db.session.scalars(select(OutboxMail.kind)).all()
+    payment = db.session.scalars(select(Payment).order_by(Payment.id.desc()).limit(1)).one()
+    sandbox.do(payment.provider_id or "", "pay")
+    sandbox.advance(3600)
+    me = api.as_member(client, ann)
+    assert me.post("/payments/initiate", asked(entry), status=409)["code"] == "already_paid"
 
 
 def test_what_is_under_way_is_a_conflict(
