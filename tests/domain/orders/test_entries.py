@@ -13,13 +13,13 @@ from flask import Flask
 from sqlalchemy import func, select
 
 import config
-from domain import clock, site_texts
+from domain import clock, locks, site_texts
 from domain.catalogue import events
 from domain.door import check_in, staff
 from domain.errors import DomainError, NotFound
 from domain.office import invariants, retention
 from domain.orders import entries, event_cancellation, managing
-from domain.payments import reconciling, refunds, starting
+from domain.payments import reconciling, refund_outcomes, refunds, starting
 from domain.people import athletes
 from domain.post import mail_kinds, outbox
 from domain.tickets import issuing
@@ -27,6 +27,7 @@ from extensions import db
 from models import (
     Athlete,
     Consent,
+    Incident,
     Order,
     OrderState,
     Participant,
@@ -321,6 +322,19 @@ def test_a_place_is_free_at_once_though_the_refund_is_not_answered(ann: User, sa
     sandbox.faults()
     refunds.follow_up(made.order.payments[0].refunds[0].id, patient=True)
     assert (fresh(made).order.state, counts(kind)) == ("refunded", (0, 0))
+
+
+def test_a_fee_that_cannot_go_back_after_all_is_for_a_person(ann: User, sandbox: Sandbox) -> None:
+    kind = make_tournament().ticket_types[0]
+    made = paid_at_stripe(enter(kind, make_athlete(ann), provider="stripe"), sandbox)
+    sandbox.faults("http_500", rate=1, match={"path": "/v1/refunds"})
+    entries.withdraw(made, actor_id=ann.id, door="order_page")
+    payment, order = locks.payment_and_order(fresh(made).order.payments[0].id)
+    refund_outcomes.failed(payment.refunds[0], payment, order, "The account is closed.", door="refund")
+    db.session.commit()
+    [incident] = db.session.scalars(select(Incident).filter_by(order_id=order.id))
+    assert (incident.kind, incident.amount_minor) == ("kept_without_goods", 2500)
+    assert fresh(made).state is ParticipantState.WITHDRAWN
 
 
 def test_where_the_fee_cannot_go_back_the_entry_stands(ann: User, sandbox: Sandbox) -> None:
