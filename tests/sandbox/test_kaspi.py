@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -171,6 +172,14 @@ def test_who_may_ask(box: Sandbox) -> None:
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{told['tls_base']}/r2/v01/partner/tradepoints", trust_env=False)
     assert box.get("payments") == []
+
+
+def test_who_says_nothing_at_the_second_door_keeps_nobody_out(box: Sandbox) -> None:
+    door = urlsplit(box.get("settings")["kaspi"]["tls_base"])
+    with socket.create_connection((door.hostname or "", door.port or 0)):
+        r2 = connected(box, "r2")
+        with r2.http:
+            assert r2.get("v01/health/ping")["StatusCode"] == 0
 
 
 def test_a_stranger_s_certificate_does_not_come_in(box: Sandbox, tmp_path_factory: Any) -> None:
