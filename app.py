@@ -24,7 +24,7 @@ from domain import addresses, blocking, money, rendering
 from domain.connections import credentials
 from domain.errors import DomainError, NotFound
 from domain.office import database_connections
-from domain.providers import bulkhead, knowledge, registry, shared_rate
+from domain.providers import bulkhead, kaspi_certificate, knowledge, registry, shared_rate
 
 
 def create_app(settings: config.Settings | None = None) -> Flask:
@@ -86,6 +86,7 @@ def _settings(given: config.Settings | None) -> config.Settings:
     try:
         settings = given or config.get()
         money.check_settings(settings)
+        kaspi_certificate.check_settings(settings)
         return addresses.settle(settings)
     except config.ConfigError as error:
         if not _is_command():

@@ -17,6 +17,7 @@ import time
 from collections.abc import Mapping, MutableMapping
 from logging.handlers import RotatingFileHandler
 from typing import Any, TextIO
+from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
 import click
@@ -191,6 +192,8 @@ class Redactor:
             settings.kaspi_pfx_password,
             settings.kaspi_device_token,
             settings.kaspi_biller_path,
+            settings.kaspi_proxy_url,
+            *_password_of(settings.kaspi_proxy_url),
             *settings.token_keys,
             settings.mail_password,
             settings.mail_api_key,
@@ -229,6 +232,12 @@ class Redactor:
         text = _SERVED.sub(lambda match: safe_path(match.group()), text)
         text = _LINK.sub(rf"\1{HIDDEN}", _SECRET_TEXT.sub(HIDDEN, text))
         return _DIGITS.sub(_hide_card, text)
+
+
+def _password_of(url: str) -> tuple[str, ...]:
+    """The password in an address, as it is written there and as it is meant; nothing where it has none."""
+    password = urlsplit(url).password or ""
+    return (password, unquote(password))
 
 
 def _hide_card(match: re.Match[str]) -> str:

@@ -138,13 +138,17 @@ def test_no_secret_of_the_settings_is_written(app: Flask) -> None:
     """Whatever their names are: each that is not shown with the settings is not shown in a line."""
     hidden = {field.name for field in fields(config.Settings) if not field.repr}
     # Addresses are hidden where their password is.
-    hidden -= {"database_url", "redis_url", "kaspi_proxy_url", "token_keys"}
+    hidden -= {"database_url", "redis_url", "token_keys"}
     values: dict[str, Any] = {name: f"hidden-{name}" for name in hidden}
     settings = replace(config.get(), token_keys=("hidden-key-one", "hidden-key-two"), **values)
     told = logs.Redactor(settings)(
         None, "info", {"event": " ".join((*values.values(), *settings.token_keys))}
     )
     assert set(str(told["event"]).split()) == {"***"}
+    # A proxy's password by itself, too: as it is written in the address, and as it is meant.
+    proxied = replace(settings, kaspi_proxy_url="http://kassa:let-me%40out@proxy.example:3128")
+    said = logs.Redactor(proxied)(None, "info", {"event": "let-me%40out let-me@out proxy.example:3128"})
+    assert said["event"] == "*** *** proxy.example:3128"
 
 
 def test_numbers_that_are_cards_are_hidden_and_others_stay(app: Flask) -> None:
