@@ -409,4 +409,7 @@ def test_calls_come_from_where_they_are_told_to(box: Sandbox, shop: Shop, bill: 
 def test_without_an_address_nothing_is_called(box: Sandbox, bill: dict[str, Any]) -> None:
     answer = requests.post(f"{box.base_url}/control/payments/{bill['id']}", json={"do": "pay"}, timeout=10)
     assert answer.status_code == 409 and "biller_url" in answer.json()["error"]
+    # Whoever presses the page's button reads the same.
+    assert "Set the biller’s address first" in requests.post(bill["hosted_url"], timeout=10).text
+    assert requests.post(f"{box.base_url}/kaspi/online/biller-9", timeout=10).status_code == 404
     assert requests.post(f"{box.base_url}/kaspi/online", data={"Amount": "5"}, timeout=9).status_code == 400
