@@ -56,7 +56,8 @@ def tell_paid(
         shown = money.show(amount_minor, payment.currency)
         words = f"{shown} came, reference {name}: {note.strip()}"
         if row.is_waiting:
-            words += f" Above {money.show(above or 0, payment.currency)} a second person has to confirm it."
+            most = money.show(above or 0, payment.currency)
+            words = f"{words.rstrip('.')}. Above {most} a second person has to confirm it."
         timeline.note(
             order, "told_paid", words, door=door, payment=payment, actor_id=actor_id, data=_data(row)
         )
@@ -81,7 +82,7 @@ def confirm(told_id: int, *, actor_id: int, note: str, door: str = "admin") -> s
                 "You wrote this down yourself. Somebody else has to look at the statement, and confirm it.",
             )
         row.confirmed_at, row.confirmed_by_id = clock.now(), actor_id
-        if _is_paid(payment):
+        if _is_paid(payment, row):
             # Other money has bought the goods meanwhile.
             row.state = ToldState.EXTRA
             incidents.told_twice(order, payment, _second(payment, row), door=door)
@@ -149,9 +150,11 @@ def _confirmable(payment: Payment, note: str) -> Confirmed:
     return provider
 
 
-def _is_paid(payment: Payment) -> bool:
-    """Whether other money has paid it, so that what comes now is more."""
-    return payment.state is PaymentState.PAID or payment.fulfilled
+def _is_paid(payment: Payment, besides: ToldReport | None = None) -> bool:
+    """Whether other money has paid it, so that what comes now is more; settled by now, or about to be."""
+    rows = (row for row in told_reports.stands(payment) if row.is_evidence and row is not besides)
+    covered = sum(row.amount_minor for row in rows) >= payment.amount_minor
+    return payment.state is PaymentState.PAID or payment.fulfilled or covered
 
 
 def _said(note: str) -> str:

@@ -137,6 +137,7 @@ def test_above_the_threshold_two_people_confirm(app: Flask, boss: FlaskClient, c
     ).all()
     assert actors == ["boss@example.org", "second@example.org"]
     shown = boss.get(page).text
+    assert "Statement of today. Above" in unescape(shown)
     assert "told by boss@example.org" in shown and "confirmed by second@example.org" in shown
 
 
@@ -213,6 +214,8 @@ def test_silence_ends_nothing_before_a_person_has_looked(
     sandbox.advance(24 * 3600 + 60)
     sweeping.run("test")
     assert fresh(payment).state is PaymentState.OPEN
+    page = client.get(address(order)).text
+    assert "don’t send it any more" in page and "Aigerim S." not in page
     sandbox.advance(3700)
     sweeping.run("test")
     payment = fresh(payment)
@@ -262,6 +265,30 @@ def test_a_refund_is_made_at_the_bank_and_written_down(app: Flask, boss: FlaskCl
     assert "does not look like a reference of the bank" in unescape(boss.get(page).text)
     post(boss, f"{page}/refunded", page=page, reference="RB-7654321", **form)
     assert fresh(payment).order.state is OrderState.REFUNDED and len(mails("refund")) == 1 and holds()
+
+
+def test_two_references_told_at_one_moment_pay_once(
+    app: Flask, boss: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second is written down after the first, and before that is settled."""
+    _, payment = ordered()
+    someone, second = make_member("third@example.org", Role.ADMIN).id, list[ToldReport]()
+    reconcile = reconciling.reconcile
+
+    def meanwhile(*args: Any, **kwargs: Any) -> Any:
+        if not second:
+            second.append(ToldReport())
+            telling.tell_paid(
+                payment.id, reference="QR6458937895", amount_minor=PRICE, actor_id=someone, note="Seen"
+            )
+        return reconcile(*args, **kwargs)
+
+    monkeypatch.setattr(reconciling, "reconcile", meanwhile)
+    assert "Confirmed." in told(boss, payment, "QR6458937894")
+    payment = fresh(payment)
+    assert (payment.state, len(payment.order.tickets)) == (PaymentState.PAID, 1)
+    assert payment.received_minor == PRICE
+    assert db.session.scalars(select(Incident.kind)).all() == ["told_twice"] and holds()
 
 
 # --- Side by side ---------------------------------------------------------------------------------------
