@@ -52,6 +52,11 @@ class Paying:
         return self.until is not None and self.until <= clock.now()
 
     @property
+    def part(self) -> str:
+        """Which part of our page tells it: how it is paid, or that its time is over."""
+        return "over" if self.is_over else self.how.value
+
+    @property
     def origin(self) -> str:
         """Where its form goes: scheme and host; "" where it goes nowhere else."""
         parts = urlsplit(self.link)
@@ -73,7 +78,7 @@ def of(payment: Payment | None) -> Paying | None:
         code=payment.url or "" if how is Presentation.QR else "",
         words=provider.instructions if isinstance(provider, Instructs) else "",
         fields={str(name): str(value) for name, value in form.items()},
-        until=payment.expires_at if not provider.can.close else None,
+        until=(payment.expires_at or payment.closes_at) if not provider.can.close else None,
         over_at=own_end.last_word_at(payment, provider.can) if _ends_by_itself(provider) else None,
         may_cancel=own_end.may_end(payment, provider.can),
     )

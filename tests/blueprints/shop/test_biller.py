@@ -215,6 +215,8 @@ def test_what_is_over_is_refused_and_what_was_begun_is_waited_for(
     assert call(client, "check", order.code).get_json()["result"] == 2
     sweeping.run("test")
     assert fresh(payment).state is PaymentState.OPEN
+    page = client.get(address(order)).text
+    assert "The time to pay is over. We make sure" in page and "Go on to" not in page
     assert pay(client, order.code)["result"] == 0
     assert fresh(payment).state is PaymentState.PAID and holds()
 
