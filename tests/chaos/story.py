@@ -134,7 +134,7 @@ def _buy(instance: Instance, number: int, dice: random.Random, pages: dict[str, 
     try:
         instance.control(f"payments/{session['id']}", {"do": "pay"})
     except requests.HTTPError as error:
-        if error.response.status_code != 409:
+        if error.response is None or error.response.status_code != 409:
             raise
         # A code that has ended meanwhile is paid by nobody.
         return
