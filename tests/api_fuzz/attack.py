@@ -22,6 +22,7 @@ DEEP = (
     ("paymentStatus", 200), ("paymentHistory", 200), ("cancelPayment", 200), ("refundPayment", 201),
     ("listPayments", 200), ("makeKey", 201), ("checkIn", 200), ("ring", 400),
 )  # fmt: skip
+_WALKS = 4
 # Long enough for a slow machine; the run itself has its own end.
 _SPARE_SECONDS = 300
 
@@ -59,6 +60,11 @@ def attack(
 ) -> Outcome:
     """Attack the API at `web`, whose payments are made at `sandbox`; reports and state go into `folder`."""
     seen = folder / "seen.json"
+    # An example of what has a state is a walk along links of several requests, so there are more of them.
+    (folder / "schemathesis.toml").write_text(
+        f"[generation]\nmax-examples = {examples}\n"
+        f"[phases.stateful.generation]\nmax-examples = {_WALKS * examples}\n"
+    )
     settings: dict[str, Any] = {
         "web": web,
         "sandbox": sandbox,
@@ -76,7 +82,7 @@ def attack(
         "PYTHONPATH": str(ROOT),
     }
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"{web}/api/v1/openapi.json"]
-    command += ["--url", web, "--phases", ",".join(phases), "--max-examples", str(examples)]
+    command += ["--url", web, "--phases", ",".join(phases)]
     command += ["--seed", str(seed), "--suppress-health-check", "all", "--generation-database", "none"]
     command += ["--request-timeout", "60", "--no-color", "--no-shrink", "--continue-on-failure"]
     command += ["--max-time", str(seconds)] if seconds else []
