@@ -24,7 +24,7 @@ from domain import acting, addresses, audit, blocking, money, rendering
 from domain.connections import credentials
 from domain.errors import DomainError, NotFound
 from domain.office import database_connections
-from domain.providers import bulkhead, knowledge, registry, shared_rate
+from domain.providers import bulkhead, kaspi_certificate, knowledge, registry, shared_rate
 
 
 def create_app(settings: config.Settings | None = None) -> Flask:
@@ -40,6 +40,8 @@ def create_app(settings: config.Settings | None = None) -> Flask:
         "max_overflow": 0,
         "pool_recycle": 1800,
         "pool_timeout": 10,
+        # What is written to the database has birth dates in it; an error that is logged has not.
+        "hide_parameters": True,
     }
     app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
         app.wsgi_app, x_for=settings.trusted_proxies, x_proto=settings.trusted_proxies
@@ -84,6 +86,7 @@ def _settings(given: config.Settings | None) -> config.Settings:
     try:
         settings = given or config.get()
         money.check_settings(settings)
+        kaspi_certificate.check_settings(settings)
         return addresses.settle(settings)
     except config.ConfigError as error:
         if not _is_command():

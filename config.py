@@ -369,10 +369,10 @@ def _kaspi(read: Reader, development: bool) -> dict[str, Any]:
         "kaspi_mode": read.choice("KASPI_MODE", "", ("", *kaspi_modes.MODES)),
         "kaspi_api_base": read.url("KASPI_API_BASE"),
         "kaspi_api_key": read.text("KASPI_API_KEY"),
-        "kaspi_pfx": read.text("KASPI_PFX", most=100_000),
+        "kaspi_pfx": read.file("KASPI_PFX"),
         # A second secret beside the key: what opens the certificate, where that has no password of its own.
         "kaspi_pfx_password": read.text("KASPI_PFX_PASSWORD") or read.text("KASPI_API_SECRET"),
-        "kaspi_ca": read.text("KASPI_CA", most=100_000),
+        "kaspi_ca": read.file("KASPI_CA"),
         "kaspi_bin": read.text("KASPI_BIN"),
         "kaspi_trade_point": read.text("KASPI_TRADE_POINT", most=80),
         "kaspi_device_id": read.text("KASPI_DEVICE_ID", most=80),

@@ -17,6 +17,7 @@ import time
 from collections.abc import Mapping, MutableMapping
 from logging.handlers import RotatingFileHandler
 from typing import Any, TextIO
+from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
 import click
@@ -49,6 +50,10 @@ _LINK = re.compile(
 )
 # The server's and the framework's own lines about a request that failed.
 _SERVED = re.compile(r"(?<= while serving )/\S*|(?<=^Exception on )/\S*")
+# PostgreSQL tells of a refused row all that is in it.
+_ROW = re.compile(
+    r"(?<=Failing row contains \().*(?=\))|(?<=\)=\().*(?=\) (?:already exists|is not present|is still))"
+)
 _DIGITS = re.compile(r"(?<![\d.])\d(?:[ -]?\d){12,18}(?![\d.])")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 # A path segment of this many letters of both cases is one of our random links, not a word.
@@ -187,6 +192,8 @@ class Redactor:
             settings.kaspi_pfx_password,
             settings.kaspi_device_token,
             settings.kaspi_biller_path,
+            settings.kaspi_proxy_url,
+            *_password_of(settings.kaspi_proxy_url),
             *settings.token_keys,
             settings.mail_password,
             settings.mail_api_key,
@@ -221,9 +228,16 @@ class Redactor:
     def _text(self, text: str) -> str:
         for value in self._values:
             text = text.replace(value, HIDDEN)
+        text = _ROW.sub(HIDDEN, text)
         text = _SERVED.sub(lambda match: safe_path(match.group()), text)
         text = _LINK.sub(rf"\1{HIDDEN}", _SECRET_TEXT.sub(HIDDEN, text))
         return _DIGITS.sub(_hide_card, text)
+
+
+def _password_of(url: str) -> tuple[str, ...]:
+    """The password in an address, as it is written there and as it is meant; nothing where it has none."""
+    password = urlsplit(url).password or ""
+    return (password, unquote(password))
 
 
 def _hide_card(match: re.Match[str]) -> str:

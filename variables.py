@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from email.utils import parseaddr
 from functools import cache
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import click
@@ -94,6 +95,16 @@ def _origin(name: str, typed: str, development: bool) -> str:
     return f"{found[1]}://{found[2]}" + (f":{int(port)}" if port and port != usual else "")
 
 
+def _check_port(name: str, url: str) -> None:
+    """Refuse a port that there is none of, and a host that is none: every call would end with that."""
+    try:
+        usable = bool(urlsplit(url).hostname) and urlsplit(url).port != 0
+    except ValueError:
+        usable = False
+    if url and not usable:
+        raise ConfigError(f"{name} must name a host, and behind it a port from 1 to 65535, or none.")
+
+
 def _wrong(name: str, what: str, value: str) -> ConfigError:
     return ConfigError(f"{name} must be {what} (it is {value!r}).")
 
@@ -111,6 +122,21 @@ class Reader:
         if len(value) > most:
             raise ConfigError(f"{name} is too long: at most {most} characters.")
         return value or default
+
+    def file(self, name: str, most: int = 100_000) -> str:
+        """Where a file is, or what is in it: base64, or PEM. What was wrapped, as `base64` does, is one line.
+
+        Some hosts keep a line break as a backslash and an n, which stand in no base64.
+        """
+        typed = self.environ.get(name, "").strip()
+        lines = typed.replace("\\n", "\n").splitlines()
+        if len(lines) < 2:
+            return self.text(name, most=most)
+        pem = typed.startswith("-----BEGIN ")
+        joined = ("\n" if pem else "").join(line.strip() for line in lines)
+        if len(joined) > most or not joined.isascii() or not joined.replace("\n", "").isprintable():
+            raise ConfigError(f"{name} must be a path, or a file in base64.")
+        return joined
 
     def address(self, name: str) -> str:
         """A mail address, or "" where none is set."""
@@ -139,6 +165,7 @@ class Reader:
         value = self.text(name, default)
         if value and not _URL.fullmatch(value):
             raise ConfigError(f"{name} must begin with https:// and a host (it is {value!r}).")
+        _check_port(name, value)
         return value.rstrip("/")
 
     def origins(self, name: str, *, development: bool) -> tuple[str, ...]:
@@ -227,6 +254,7 @@ class Reader:
         value = self.text(name)
         if value and not _PROXY.fullmatch(value):
             raise ConfigError(f"{name} must be http:// or https:// and a host, such as http://proxy:3128.")
+        _check_port(name, value)
         return value
 
     def currency(self, name: str, default: str) -> str:

@@ -336,11 +336,11 @@ def purchases(stage: Stage, type_id: int) -> Results:
     number = stage.sizes.purchases
     # The worker loads its fonts with the first ticket; web processes open their connections.
     _buy(stage, type_id, CONNECTIONS)
-    _drain(stage)
+    drain(stage)
     rings = stage.inside.do("rings")
     with stage.machine.measured() as cost:
         requests = _buy(stage, type_id, number)
-        _drain(stage)
+        drain(stage)
     return {
         "buy.per_second": number / (cost.wall - _QUIET_SECONDS),
         "buy.cpu": stage.cpu("purchase", cost, number),
@@ -422,7 +422,7 @@ def _pay(browser: Browser, dashboard: Dashboard, provider_page: str) -> str:
     return back.location
 
 
-def _drain(stage: Stage) -> None:
+def drain(stage: Stage) -> None:
     """Wait until every mail has left, and then until it is quiet."""
     began = time.perf_counter()
     while stage.inside.do("mail_due"):
@@ -454,7 +454,7 @@ def rush(stage: Stage, type_id: int) -> Results:
         list(crowd.map(one, range(buyers)))
     stock = stage.inside.do("stock", type_id=type_id)
     assert len(done) == buyers, "A buyer was left without an answer."
-    _drain(stage)
+    drain(stage)
     taken = max(stock["sold"] + stock["held"], stock["issued"])
     return {
         "rush.buyers": buyers,

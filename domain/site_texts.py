@@ -20,6 +20,9 @@ you; what is not paid for in time goes back on sale.
 If an event is cancelled, you get your money back by the way you paid. If you cannot come, write to \
 {support}: whether a ticket can be returned is for the organiser to decide.
 
+An entry in a tournament is for one athlete, in one category. It can be withdrawn until the time that is \
+shown where one enters, and what goes back of the fee is shown there, too.
+
 Money in a wallet can be spent here. Write to {support} to have it paid back the way it came."""
 
 _PRIVACY = """\

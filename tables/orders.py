@@ -125,6 +125,11 @@ class Order(Base):
         return any(line.kind in ADMISSIONS for line in self.lines)
 
     @property
+    def is_entry(self) -> bool:
+        """Whether it is about an athlete's place in a tournament."""
+        return any(line.kind is LineKind.TOURNAMENT_ENTRY for line in self.lines)
+
+    @property
     def is_listing_fee(self) -> bool:
         return any(line.kind is LineKind.LISTING_FEE for line in self.lines)
 

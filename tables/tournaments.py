@@ -144,6 +144,7 @@ class Consent(Base):
     given_at: Mapped[datetime] = mapped_column(Time)
 
     athlete: Mapped[Athlete] = relationship(back_populates="consents")
+    user: Mapped[User] = relationship()
 
 
 class ParticipantState(StrEnum):

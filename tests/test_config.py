@@ -134,6 +134,10 @@ def test_without_one_of_them_it_does_not_start(name: str, value: str) -> None:
         ({"KASPI_STATUS_MAP": "Gone"}, "KASPI_STATUS_MAP must be words with one of open, "),
         ({"KASPI_STATUS_MAP": "Gone=lost"}, "KASPI_STATUS_MAP must be words with one of open, "),
         ({"KASPI_PROXY_URL": "proxy:3128"}, "KASPI_PROXY_URL must be http:// or https://"),
+        ({"KASPI_PROXY_URL": "http://kassa:hunter2@proxy:99999"}, "KASPI_PROXY_URL must name a host, and"),
+        ({"KASPI_API_BASE": "https://qrapi.example:port"}, "KASPI_API_BASE must name a host, and behind it"),
+        ({"STRIPE_API_BASE": "https://:443"}, "STRIPE_API_BASE must name a host, and behind it"),
+        ({"KASPI_PFX": "MIIK\nпароль"}, "KASPI_PFX must be a path, or a file in base64"),
         ({"KASPI_SESSION_MINUTES": "4"}, "KASPI_SESSION_MINUTES must be a whole number, 5 or more"),
         ({"KASPI_CREATE": "both"}, "KASPI_CREATE must be one of link, qr"),
         ({"KASPI_API_BASE": "http://qrapi.example.org"}, "KASPI_API_BASE must begin with https://"),
@@ -189,6 +193,7 @@ def test_a_refusal_shows_no_secret() -> None:
     assert "sk_1234" not in refusal(STRIPE_SECRET_KEY="sk_1234")
     assert "hunter2" not in refusal(REDIS_URL="http://:hunter2@h:6379")
     assert "hunter2" not in refusal(DATABASE_URL="postgresql://kassa:hunter2@h:port/n")
+    assert "hunter2" not in refusal(KASPI_PROXY_URL="http://kassa:hunter2@proxy:99999")
     assert "sk_live_hunter2" not in refusal(STRIPE_PUBLISHABLE_KEY="sk_live_hunter2")
 
 
@@ -425,6 +430,11 @@ def test_kaspi_alone_opens_sales_and_says_whether_the_money_is_real() -> None:
     assert load(STRIPE_SECRET_KEY="sk_test_1", **mine, KASPI_TEST="true").livemode is False
     host = load(KASPI_API_BASE="https://mtokentest.kaspi.example:8545")
     assert host.kaspi_rate_per_second == 5 and not host.kaspi_ready
+    # As `base64` wraps it, as a host keeps such lines in one, and a CA as it came.
+    assert load(KASPI_PFX="MIIK\r\nZgIB\nAz==\n").kaspi_pfx == "MIIKZgIBAz=="
+    assert load(KASPI_PFX="MIIK\\nZgIB").kaspi_pfx == "MIIKZgIB"
+    pem = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"
+    assert load(KASPI_CA=pem + "\n").kaspi_ca == pem
     assert load(KASPI_API_SECRET="secret").kaspi_pfx_password == "secret"
     assert load(KASPI_API_SECRET="secret", KASPI_PFX_PASSWORD="own").kaspi_pfx_password == "own"
     shown = repr(load(**mine, KASPI_DEVICE_TOKEN="device-token", KASPI_PFX_PASSWORD="pfx-password"))

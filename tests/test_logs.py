@@ -6,6 +6,7 @@ import json
 import logging
 import re
 from dataclasses import fields, replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import pytest
 import structlog
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import insert, update
+from sqlalchemy.exc import IntegrityError
 
 import config
 import logs
@@ -22,11 +25,12 @@ from domain.post import outbox
 from domain.providers import registry
 from domain.sweep import sweeping
 from extensions import db
-from models import Event
+from models import Athlete, Event, User
 from tests.support.people import log_in, make_member
 from tests.support.sandbox import Sandbox
 from tests.support.shop import make_event, place, report_on
 from tests.support.tills import Till
+from tests.support.tournaments import make_athlete
 
 CARD = "4242424242424242"
 
@@ -134,13 +138,17 @@ def test_no_secret_of_the_settings_is_written(app: Flask) -> None:
     """Whatever their names are: each that is not shown with the settings is not shown in a line."""
     hidden = {field.name for field in fields(config.Settings) if not field.repr}
     # Addresses are hidden where their password is.
-    hidden -= {"database_url", "redis_url", "kaspi_proxy_url", "token_keys"}
+    hidden -= {"database_url", "redis_url", "token_keys"}
     values: dict[str, Any] = {name: f"hidden-{name}" for name in hidden}
     settings = replace(config.get(), token_keys=("hidden-key-one", "hidden-key-two"), **values)
     told = logs.Redactor(settings)(
         None, "info", {"event": " ".join((*values.values(), *settings.token_keys))}
     )
     assert set(str(told["event"]).split()) == {"***"}
+    # A proxy's password by itself, too: as it is written in the address, and as it is meant.
+    proxied = replace(settings, kaspi_proxy_url="http://kassa:let-me%40out@proxy.example:3128")
+    said = logs.Redactor(proxied)(None, "info", {"event": "let-me%40out let-me@out proxy.example:3128"})
+    assert said["event"] == "*** *** proxy.example:3128"
 
 
 def test_numbers_that_are_cards_are_hidden_and_others_stay(app: Flask) -> None:
@@ -162,6 +170,26 @@ def test_exceptions_and_foreign_loggers_are_cleaned_too(
     assert CARD not in out
     assert config.get().stripe_secret_key not in out
     assert [line["event"] for line in lines(out)] == ["failed", "key ***"]
+
+
+def test_a_refused_row_is_not_written_down(app: Flask, capsys: pytest.CaptureFixture[str]) -> None:
+    born = date(2016, 3, 1)
+    child = make_athlete(make_member(), "Cho Child", birth_date=born)
+    for change in ({"weight_g": 0}, {"birth_date": None}):
+        try:
+            db.session.execute(update(Athlete).where(Athlete.birth_date == born).values(change))
+        except IntegrityError:
+            structlog.get_logger("test").exception("failed")
+            db.session.rollback()
+    again = {"email": "ann@example.org", "name": "Ann", "role": "buyer", "created_at": clock.now()}
+    try:
+        db.session.execute(insert(User).values(again | {"password_hash": "", "login_epoch": 0}))
+    except IntegrityError:
+        structlog.get_logger("test").exception("failed")
+        db.session.rollback()
+    out = capsys.readouterr().out
+    assert len(lines(out)) == 3 and "athletes" in out
+    assert "Cho Child" not in out and "2016" not in out and "ann@example.org" not in out, child.name
 
 
 def test_the_file_rotates_and_is_shared(app: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -154,7 +154,7 @@ def number(environ: Mapping[str, str], name: str, default: int) -> int:
     text = environ.get(name, "").strip()
     if not text:
         return default
-    if not text.isdigit() or not 0 < int(text) < 65536:
+    if not (text.isascii() and text.isdigit()) or not 0 < int(text) < 65536:
         raise Stop(f"{name} must be a port number between 1 and 65535; it is {text!r}.")
     return int(text)
 

@@ -84,6 +84,9 @@ def _looked(found: payment_lists.Found) -> Looked:
     )
 
 
+_TOO_PRECISE = Problem(400, "too_precise", "EUR amounts have at most 2 digits after the point.")
+
+
 class GiveBack(Body):
     """How much goes back, and why."""
 
@@ -118,6 +121,10 @@ class GivenBack(Answer):
         Problem(409, "too_much", "At most 50.00 EUR can be given back.", lasting=False),
         Problem(409, "refunds_differ", "The provider has given back another sum.", lasting=False),
         Problem(409, "in_review", "A person has to decide about this payment first.", lasting=False),
+        Problem(409, "not_connected", "The account that took this money is not connected.", lasting=False),
+        Problem(400, "reason_needed", "Say why: the reason is kept with the refund."),
+        _TOO_PRECISE,
+        Problem(503, "provider_silent", "We could not reach the payment provider.", lasting=False),
     ),
 )
 def refund_payment(payment_id: str, body: GiveBack) -> tuple[GivenBack, int]:
@@ -134,6 +141,8 @@ def refund_payment(payment_id: str, body: GiveBack) -> tuple[GivenBack, int]:
     try:
         made = refunds.request(payment.id, amount, actor_id=caller().user.id, reason=body.reason, door="api")
     except DomainError as error:
+        if error.code == "provider_silent":
+            raise ApiProblem(503, error.code, error.message, retry_after=60) from error
         if error.code in _CONFLICTS:
             raise ApiProblem(409, error.code, error.message) from error
         raise
@@ -172,6 +181,8 @@ class MadeByHand(Body):
         Problem(404, "no_refund", "No refund of this payment waits for a person."),
         Problem(409, "reference_used", "Another refund was recorded with this reference before."),
         Problem(409, "not_waiting", "This refund is succeeded already, or is made by a call."),
+        Problem(400, "note_needed", "Say how it was made: the note is kept on the order's timeline."),
+        Problem(400, "reference_form", "“x” does not look like a reference of the bank."),
     ),
 )
 def record_refund(payment_id: str, body: MadeByHand) -> GivenBack:

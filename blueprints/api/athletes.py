@@ -11,7 +11,7 @@ from blueprints.api.caller import caller
 from blueprints.api.endpoint import Area
 from blueprints.api.errors import Problem
 from blueprints.api.shapes import Amount, Answer, Body, Choice, Day, Id, Moment, example
-from domain.catalogue import tournaments
+from domain.catalogue import grades, tournaments
 from domain.people import athletes
 from domain.security.scopes import Scope
 from models import Athlete, Sex
@@ -26,6 +26,28 @@ Kilograms = Annotated[
     PlainSerializer(lambda value: value, return_type=Decimal),
     WithJsonSchema({"type": "number", "examples": [44.5]}, mode="serialization"),
 ]
+# As a number or a text, as amounts are; the domain refuses a text that says none or too many.
+Weight = Annotated[
+    Amount,
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "exclusiveMinimum": 0, "maximum": 500, "multipleOf": 0.001},
+                {"type": "string", "pattern": r"^(0|[1-9][0-9]{0,2})(\.[0-9]{1,3})?$"},
+            ],
+            "description": "In kilograms, to the gram.",
+            "examples": [44.5, "44.5"],
+        },
+        mode="validation",
+    ),
+]
+Grade = Annotated[
+    int,
+    WithJsonSchema(
+        {"type": "integer", "minimum": grades.LOWEST, "maximum": grades.HIGHEST, "not": {"const": 0}},
+        mode="validation",
+    ),
+]
 
 
 class NewAthlete(Body):
@@ -35,8 +57,8 @@ class NewAthlete(Body):
     birth_date: Day
     sex: Choice[Sex] | None = None
     club: str = Field("", max_length=200)
-    weight_kg: Amount | None = Field(None, description="Forgotten after the tournament.")
-    grade: int | None = Field(None, description="-10 is the 10th kyu, -1 the 1st kyu, 1 the 1st dan.")
+    weight_kg: Weight | None = Field(None, description="Forgotten after the tournament.")
+    grade: Grade | None = Field(None, description="-10 is the 10th kyu, -1 the 1st kyu, 1 the 1st dan.")
 
     model_config = example(
         {
@@ -100,6 +122,15 @@ class GiveConsent(Body):
 
 
 NO_ATHLETE = Problem(404, "no_athlete", "There is no such athlete.")
+CONSENT_CHANGED = Problem(409, "consent_changed", "The text of the consent has changed.", lasting=False)
+_WRONG = (
+    Problem(400, "name_missing", "Type your name: it is on the start list."),
+    Problem(400, "name_strange", "That does not look like a name. Type it without web addresses."),
+    Problem(400, "name_too_long", "That name is too long. Use at most 200 characters."),
+    Problem(400, "birth_date", "Type the date of birth, such as 2012-05-31."),
+    Problem(400, "weight", "Type a weight in kilograms, such as 66 or 52.5."),
+    Problem(400, "grade", "Choose a grade from the list."),
+)
 
 
 @area.get("/athletes", scope=Scope.ATHLETES_READ, answers=AthleteList)
@@ -110,7 +141,20 @@ def list_athletes() -> AthleteList:
     return AthleteList(items=[_shape(one, one.id in agreed) for one in found])
 
 
-@area.post("/athletes", scope=Scope.ATHLETES_WRITE, answers={201: AthleteShape})
+@area.post(
+    "/athletes",
+    scope=Scope.ATHLETES_WRITE,
+    answers={201: AthleteShape},
+    problems=(
+        *_WRONG,
+        Problem(
+            409,
+            "too_many",
+            f"An account keeps at most {athletes.MOST} athletes. Remove one first.",
+            lasting=False,
+        ),
+    ),
+)
 def add_athlete(body: NewAthlete) -> tuple[AthleteShape, int]:
     """Add an athlete."""
     return _shape(athletes.add(caller().user, _values(body)), agreed=False), 201
@@ -122,7 +166,12 @@ def get_athlete(athlete_id: str) -> AthleteShape:
     return _known(athletes.find(caller().user, athlete_id))
 
 
-@area.put("/athletes/<athlete_id>", scope=Scope.ATHLETES_WRITE, answers=AthleteShape, problems=(NO_ATHLETE,))
+@area.put(
+    "/athletes/<athlete_id>",
+    scope=Scope.ATHLETES_WRITE,
+    answers=AthleteShape,
+    problems=(NO_ATHLETE, *_WRONG),
+)
 def change_athlete(athlete_id: str, body: NewAthlete) -> AthleteShape:
     """Change an athlete. Entries keep what they were made with."""
     return _known(athletes.change(athletes.find(caller().user, athlete_id), _values(body)))
@@ -140,7 +189,7 @@ def get_consent() -> ConsentText:
     answers=AthleteShape,
     problems=(
         NO_ATHLETE,
-        Problem(409, "consent_changed", "The text of the consent has changed.", lasting=False),
+        CONSENT_CHANGED,
     ),
 )
 def give_consent(athlete_id: str, body: GiveConsent) -> AthleteShape:

@@ -60,6 +60,7 @@ class Scanned(Answer):
         Problem(403, "not_your_door", "This door is not for this account."),
         Problem(409, "busy", "That ticket is being scanned somewhere else. Scan it again.", lasting=False),
         Problem(400, "scan_id_reused", "This scan's id was used for another code."),
+        Problem(400, "scan_undone", "This scan was undone. Scan the ticket again."),
     ),
 )
 def check_in(body: CodeShown) -> Scanned:

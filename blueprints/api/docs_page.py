@@ -5,16 +5,21 @@ from __future__ import annotations
 import re
 import shlex
 from dataclasses import dataclass
+from datetime import timedelta
+from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, render_template
 
+import config
 from blueprints.api import document, limits, wire
 from blueprints.api.document import Schema, sample
 from blueprints.api.endpoint import Area
 from blueprints.visitor import API
+from domain import clock
 from domain.security.scopes import WORDS
 
 _REF = "#/components/schemas/"
+_EVERYWHERE = frozenset((problem.status, problem.code) for problem in document.EVERYWHERE)
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,8 @@ class Said:
     words: str
     fields: list[Field]
     example: str
-    # (code, words) of what may be wrong.
+    is_wrong: bool
+    # (code, words) of what may be wrong here and not everywhere.
     problems: list[tuple[str, str]]
 
 
@@ -76,7 +82,17 @@ def add(bp: Blueprint, areas: tuple[Area, ...]) -> None:
             base=made["servers"][0]["url"] + API,
             chapters=chapters,
             scopes=WORDS,
+            everywhere=sorted(document.EVERYWHERE, key=lambda problem: problem.status),
+            minor_born=clock.now().date().replace(day=1) - timedelta(days=15 * 365),
+            sandbox=_sandbox(),
         )
+
+
+def _sandbox() -> str:
+    """Where the sandbox is told what a person does at the bank; "" where none stands for the providers."""
+    settings = config.get()
+    parts = urlsplit(settings.stripe_api_base)
+    return f"{parts.scheme}://{parts.netloc}/control" if settings.development and parts.netloc else ""
 
 
 def _of(area: Area) -> list[tuple[str, str]]:
@@ -152,13 +168,19 @@ def _said(status: str, answer: Schema, schemas: Schema) -> Said:
     content: dict[str, Schema] = answer.get("content", {})
     kind = next(iter(content), "")
     media = content.get(kind, {})
-    problems = [(code, each["value"]["detail"]) for code, each in media.get("examples", {}).items()]
-    is_json = kind == wire.JSON and not problems
+    examples: dict[str, Schema] = media.get("examples", {})
+    problems = [
+        (code, each["value"]["detail"])
+        for code, each in examples.items()
+        if (int(status), code) not in _EVERYWHERE
+    ]
+    is_json = kind == wire.JSON and not examples
     return Said(
         status=status,
         words=answer["description"] + (f" ({kind})" if kind not in ("", wire.JSON) else ""),
         fields=_fields(media["schema"], schemas) if is_json else [],
         example=wire.write_to_read(media["example"]) if is_json else "",
+        is_wrong=bool(examples),
         problems=problems,
     )
 

@@ -20,7 +20,7 @@ import config
 from blueprints.api import repeating
 from blueprints.api.endpoint import Area, Binary, Endpoint, Everybody, Members
 from blueprints.api.errors import Problem
-from blueprints.api.shapes import Error
+from blueprints.api.shapes import Error, PageQuery
 from domain import repeated_requests
 
 Schema = dict[str, Any]
@@ -32,13 +32,35 @@ WORDS = (
 )
 _TOKEN, _KEY = "token", "key"
 _REF = "#/components/schemas/"
+# What one answer gives for another request, beside what is called an id.
+_HANDED_ON = frozenset(("refresh_token", "slug", "text_hash"))
+# A text that is sent: NUL is none that can be kept.
+_TEXT = "^[^\\x00]*$"
 # What may be wrong at every endpoint of its kind.
-_INVALID = Problem(400, "invalid", "amount must be an amount such as 50.00.")
+_BODY = (
+    Problem(400, "invalid", "amount must be an amount such as 50.00."),
+    Problem(400, "not_json", "Send the body as JSON, with the header Content-Type: application/json."),
+)
+_QUERY = Problem(400, "invalid", "since must be a day such as 2026-05-31.")
+_CURSOR = Problem(400, "cursor", "This cursor is not one of this list. Begin at the first page.")
 _UNREADABLE = Problem(400, "unreadable", "Some of what was sent is not text that can be kept.")
-_NO_TOKEN = Problem(401, "token_expired", "This access token is older than ten minutes. Refresh it.")
-_NOT_ALLOWED = Problem(403, "scope_missing", "This API key was not given payments:write.")
+_NOBODY = (
+    Problem(401, "token_expired", "This access token is older than ten minutes. Refresh it."),
+    Problem(401, "unauthorized", "Send an access token or an API key: Authorization: Bearer ..."),
+    Problem(401, "token_invalid", "This is no access token of ours. Get one at /api/v1/auth/token."),
+    Problem(401, "token_revoked", "This login has ended. Log in again."),
+    Problem(401, "key_unknown", "This is no API key of ours. Copy all of it, or make a new one."),
+    Problem(401, "key_revoked", "This API key was revoked."),
+    Problem(401, "key_expired", "This API key is past its end date. Make a new one."),
+)
+_MEMBERS_ONLY = Problem(403, "members_only", "This is for a member's own token; an API key may not do it.")
+_NOT_ALLOWED = (
+    Problem(403, "scope_missing", "This API key was not given payments:write."),
+    Problem(403, "forbidden", "This account may not do that."),
+)
 _NOT_FOUND = Problem(404, "not_found", "There is nothing at this address of the API.")
 _REPEATED = (
+    Problem(400, "idempotency_key", "An Idempotency-Key has 1 to 255 printable ASCII characters."),
     Problem(409, "idempotency_in_progress", "The first request with this Idempotency-Key is still at work."),
     Problem(409, "idempotency_key_reused", "This Idempotency-Key was sent with another body before."),
 )
@@ -47,6 +69,26 @@ _ALWAYS = (
     Problem(429, "too_many_requests", "That was too often. Wait as long as Retry-After says, then go on."),
     Problem(500, "server_error", "Something went wrong here."),
     Problem(503, "busy", "Something else is in the way just now. Send it again in a few seconds."),
+)
+# What is wrong before an operation is found, which a document of operations cannot tell.
+_BEFORE = (
+    Problem(403, "not_encrypted", "This was sent without encryption; its token may have been read."),
+    Problem(405, "method_not_allowed", "This address of the API is not used with that method."),
+    Problem(421, "wrong_host", "This shop's API is not at this host."),
+)
+# Said once on the page; with every operation that they may come from in the document.
+EVERYWHERE = (
+    *_BEFORE,
+    *_BODY,
+    _UNREADABLE,
+    _CURSOR,
+    *_NOBODY,
+    _MEMBERS_ONLY,
+    *_NOT_ALLOWED,
+    _NOT_FOUND,
+    *_REPEATED,
+    _TOO_LARGE,
+    *_ALWAYS,
 )
 # Header -> what it says, and an example.
 _HEADERS = {
@@ -124,21 +166,28 @@ def _camel(name: str) -> str:
 
 def _problems(endpoint: Endpoint) -> list[Problem]:
     """All that may be wrong there, by status; what the endpoint says itself comes first."""
-    is_open = isinstance(endpoint.who, Everybody)
     found = list(endpoint.problems)
-    if endpoint.body is not None or endpoint.query is not None:
-        found.append(_INVALID)
-    elif not any(problem.status == 400 for problem in found):
-        found.append(_UNREADABLE)
-    if not is_open:
-        found += [_NO_TOKEN, _NOT_ALLOWED]
-    if "<" in endpoint.rule and not any(problem.status == 404 for problem in found):
+    if endpoint.body is not None:
+        found += _BODY
+    elif endpoint.query is not None:
+        found.append(_QUERY)
+    if endpoint.query is not None and issubclass(endpoint.query, PageQuery):
+        found.append(_CURSOR)
+    found.append(_UNREADABLE)
+    if isinstance(endpoint.who, Members):
+        found += (*_NOBODY, _MEMBERS_ONLY)
+    elif not isinstance(endpoint.who, Everybody):
+        found += (*_NOBODY, *_NOT_ALLOWED)
+    if "<" in endpoint.rule:
         found.append(_NOT_FOUND)
     if endpoint.idempotent:
         found += _REPEATED
     if endpoint.method != "GET":
         found.append(_TOO_LARGE)
-    return sorted((*found, *_ALWAYS), key=lambda problem: problem.status)
+    known: dict[tuple[int, str], Problem] = {}
+    for problem in (*found, *_ALWAYS):
+        known.setdefault((problem.status, problem.code), problem)
+    return sorted(known.values(), key=lambda problem: problem.status)
 
 
 # --- The whole ------------------------------------------------------------------------------------------
@@ -180,10 +229,20 @@ def _kept(paths: Schema, schemas: Schema) -> Schema:
     """
     bodies = [said.get("requestBody") for item in paths.values() for said in item.values()]
     sent = _reached(bodies, schemas)
+    for name in sent:
+        for field in schemas[name].get("properties", {}).values():
+            _hold_to_text(field)
     for name in schemas.keys() - sent:
         if schemas[name].get("additionalProperties") is False:
             del schemas[name]["additionalProperties"]
     return {name: schemas[name] for name in sorted(_reached(paths, schemas))}
+
+
+def _hold_to_text(schema: Schema) -> None:
+    """Where any text is taken, say that NUL is none."""
+    for inner in (schema, *schema.get("anyOf", ())):
+        if inner.get("type") == "string" and not inner.keys() & {"pattern", "format", "enum", "const"}:
+            inner["pattern"] = _TEXT
 
 
 def _complete(operation: Schema, endpoint: Endpoint, schemas: Schema) -> None:
@@ -193,6 +252,8 @@ def _complete(operation: Schema, endpoint: Endpoint, schemas: Schema) -> None:
     operation["summary"], _, more = first.rstrip(".").partition(". ")
     description = f"{more}.\n\n{rest}" if more else rest
     operation["description"] = re.sub(r"(?<!\n)\n(?!\n)", " ", description.strip())
+    for parameter in operation["parameters"]:
+        _hold_to_text(parameter["schema"])
     if endpoint.idempotent:
         operation["parameters"].append(_idempotency_key())
     if "requestBody" in operation:
@@ -210,24 +271,50 @@ def _complete(operation: Schema, endpoint: Endpoint, schemas: Schema) -> None:
 
 
 def _link(paths: Schema, schemas: Schema) -> None:
-    """Say with each answer that has an id where that id leads: the addresses that it is a part of."""
-    leads: dict[str, list[str]] = {}
+    """Say with each answer that has an id where that id leads: the addresses and bodies that it is a part of.
+
+    With an id goes all that the next request has by the same name: the fee with the entry that is paid.
+    """
     operations = [(path, each) for path, methods in paths.items() for each in methods.values()]
-    for path, operation in operations:
-        for name in re.findall(r"\{(\w+)\}", path):
-            leads.setdefault(name, []).append(operation["operationId"])
     for _, operation in operations:
         for status, answer in operation["responses"].items():
-            schema = answer.get("content", {}).get("application/json", {}).get("schema", {})
-            has = schemas.get(schema.get("$ref", "").removeprefix(_REF), {}).get("properties", {})
-            links = {
-                to: {"operationId": to, "parameters": {name: f"$response.body#/{name}"}}
-                for name in has
-                for to in leads.get(name, ())
-                if to != operation["operationId"] and int(status) < 300
-            }
+            links: Schema = {}
+            for where, has in _told(answer, schemas) if int(status) < 300 else ():
+                for path, to in operations:
+                    link = _link_to(path, to, where, has, schemas)
+                    if link and to["operationId"] != operation["operationId"]:
+                        links.setdefault(to["operationId"], link)
             if links:
                 answer["links"] = links
+
+
+def _told(answer: Schema, schemas: Schema) -> Iterator[tuple[str, set[str]]]:
+    """Where in an answer there are fields, and which: in itself, and in the first of its items."""
+    fields = _properties(answer.get("content", {}).get("application/json", {}).get("schema", {}), schemas)
+    yield "", set(fields)
+    yield "/items/0", set(_properties(fields.get("items", {}).get("items", {}), schemas))
+
+
+def _link_to(path: str, operation: Schema, where: str, has: set[str], schemas: Schema) -> Schema:
+    """What an answer with these fields gives to another request; nothing where it has no id for it."""
+    body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
+    in_path = [name for name in re.findall(r"\{(\w+)\}", path) if name in has and _is_name(name)]
+    in_body = [name for name in _properties(body, schemas) if name in has]
+    parts = {}
+    if in_path:
+        parts["parameters"] = {name: f"$response.body#{where}/{name}" for name in in_path}
+    if any(_is_name(name) for name in in_body):
+        parts["requestBody"] = {name: f"$response.body#{where}/{name}" for name in in_body}
+    return {"operationId": operation["operationId"], **parts} if parts else {}
+
+
+def _is_name(field: str) -> bool:
+    return field.endswith("_id") or field in _HANDED_ON
+
+
+def _properties(schema: Schema, schemas: Schema) -> Schema:
+    found: Schema = schemas.get(schema.get("$ref", "").removeprefix(_REF), {}).get("properties", {})
+    return found
 
 
 def _idempotency_key() -> Schema:
@@ -324,10 +411,14 @@ def _refs(part: Any) -> Iterator[str]:
             yield from _refs(inner)
 
 
+def _exponent(number: Decimal) -> int:
+    return int(number.as_tuple().exponent)
+
+
 def _exact(part: Any) -> Any:
     """The same with amounts as they are on the line: the only numbers with a point are those of examples."""
     if isinstance(part, float):
-        return Decimal(f"{part:.2f}")
+        return max(Decimal(str(part)), Decimal(f"{part:.2f}"), key=lambda number: -_exponent(number))
     if isinstance(part, dict):
         return {name: _exact(inner) for name, inner in part.items()}
     if isinstance(part, list | tuple):

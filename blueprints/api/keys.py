@@ -70,6 +70,8 @@ def list_keys() -> Keys:
     answers={201: MadeKey},
     problems=(
         Problem(409, "too_many_keys", f"You have {api_keys.MOST_KEYS} keys already. Revoke one first."),
+        Problem(400, "name_missing", "Give the key a name that says which server has it."),
+        Problem(400, "scope_unknown", "Your account may not do all of that itself. Choose from the list."),
     ),
     idempotent=False,
     limit="30 per hour",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import Field
 
+from blueprints.api.athletes import CONSENT_CHANGED
 from blueprints.api.caller import caller
 from blueprints.api.endpoint import Area
 from blueprints.api.errors import ApiProblem, Problem
@@ -88,6 +91,33 @@ class ParticipantList(Answer):
 NO_PARTICIPANT = Problem(404, "no_participant", "There is no such entry.")
 
 
+NO_PLACE = (
+    Problem(409, "sold_out", "All places are taken.", lasting=False),
+    Problem(409, "all_held", "Others are paying for the places that are left.", lasting=False),
+)
+NOT_ON_SALE = (
+    Problem(409, "not_yet", "Entries open on 1 March.", lasting=False),
+    Problem(409, "closed", "Entries have closed.", lasting=False),
+    Problem(409, "past", "This tournament is over."),
+    Problem(409, "cancelled", "This tournament was cancelled."),
+    Problem(409, "payments_off", "Payments are not set up here yet.", lasting=False),
+)
+CONSENT_NEEDED = Problem(400, "consent_needed", "A parent or guardian has to agree first.", lasting=False)
+
+
+def _order_url(answer: dict[str, Any]) -> str:
+    """Of an answer that is given again: who has the address has the entry, so it is kept nowhere else."""
+    return urls.order(entries.find(caller().user, str(answer["participant_id"])).order)
+
+
+def _ticket_codes(answer: dict[str, Any]) -> list[str]:
+    paid = answer["status"] == ParticipantState.PAID
+    return entries.qr_texts(entries.find(caller().user, str(answer["participant_id"]))) if paid else []
+
+
+_SECRETS = {"order_url": _order_url, "ticket_codes": _ticket_codes}
+
+
 @area.get("/participants", scope=Scope.PARTICIPANTS_READ, answers=ParticipantList)
 def list_participants() -> ParticipantList:
     """List one’s entries."""
@@ -101,12 +131,15 @@ def list_participants() -> ParticipantList:
     problems=(
         Problem(404, "no_category", "This tournament has no such category."),
         Problem(404, "no_athlete", "There is no such athlete."),
-        Problem(400, "not_eligible", "Girls under 46 kg: it asks for up to 46 kg."),
-        Problem(400, "consent_needed", "A parent or guardian has to agree first."),
-        Problem(409, "already_entered", "Aliya Serik is entered in this category already."),
-        Problem(409, "sold_out", "All places are taken.", lasting=False),
-        Problem(409, "all_held", "Others are paying for the places that are left.", lasting=False),
+        # The athlete may be changed, the consent given, the other entry withdrawn.
+        Problem(400, "not_eligible", "Girls under 46 kg: it asks for up to 46 kg.", lasting=False),
+        CONSENT_NEEDED,
+        CONSENT_CHANGED,
+        Problem(409, "already_entered", "Aliya Serik is entered in this category already.", lasting=False),
+        *NO_PLACE,
+        *NOT_ON_SALE,
     ),
+    secrets=_SECRETS,
     limit="60 per minute",
 )
 def enter(body: Enter) -> tuple[ParticipantShape, int]:
@@ -153,10 +186,12 @@ def get_participant(participant_id: str) -> ParticipantShape:
     problems=(
         NO_PARTICIPANT,
         Problem(409, "too_late", "This entry cannot be withdrawn any more."),
+        Problem(409, "refund_refused", "The payment service refused to send the fee back.", lasting=False),
         Problem(
             409, "payment_in_progress", "The bank is confirming a payment for this entry.", lasting=False
         ),
     ),
+    secrets=_SECRETS,
 )
 def withdraw_participant(participant_id: str) -> ParticipantShape:
     """Take an entry back. Its place is free again, and the fee goes back where the tournament says so."""
@@ -165,7 +200,7 @@ def withdraw_participant(participant_id: str) -> ParticipantShape:
     try:
         gone = entries.withdraw(found, actor_id=member.id, door="api")
     except DomainError as error:
-        code = "too_late" if error.code == "too_late" else "payment_in_progress"
+        code = error.code if error.code in ("too_late", "refund_refused") else "payment_in_progress"
         raise ApiProblem(409, code, error.message) from error
     return _shape(entries.find(member, gone.public_id))
 

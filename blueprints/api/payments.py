@@ -6,12 +6,13 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NoReturn
 
-from flask import Response, request
+from flask import request
 from pydantic import Field
 
 from blueprints.api.caller import caller
 from blueprints.api.endpoint import PUBLIC, Area
 from blueprints.api.errors import ApiProblem, Problem
+from blueprints.api.participants import CONSENT_NEEDED, NO_PARTICIPANT, NO_PLACE, NOT_ON_SALE
 from blueprints.api.shapes import Answer, Choice, Currency, Id, Moment, Money, Priced, example, sums
 from domain.catalogue.prices import PriceChanged
 from domain.errors import DomainError
@@ -119,7 +120,9 @@ class History(Answer):
 class Health(Answer):
     """What is known of the payment providers, from the last minute."""
 
-    status: str = Field(description="`healthy`, or `degraded` where a provider does not answer.")
+    status: str = Field(
+        description="`healthy`; `degraded` where a provider does not answer; `unhealthy` without a database."
+    )
     services: dict[str, str] = Field(description="`connected`, `configured`, `unavailable` or `off`.")
     timestamp: Moment
 
@@ -132,7 +135,6 @@ class Health(Answer):
     )
 
 
-NO_PARTICIPANT = Problem(404, "no_participant", "There is no such entry.")
 NO_PAYMENT = Problem(404, "no_payment", "No payment has been begun for this entry.")
 IN_PROGRESS = Problem(
     409,
@@ -145,9 +147,32 @@ SILENT = Problem(
 )
 
 
+# What a way to pay cannot do for this entry, or not here.
+_OTHER_METHOD = (
+    Problem(400, "currency_not_supported", "Kaspi QR cannot take EUR."),
+    Problem(400, "not_in_steps", "Kaspi QR takes amounts in steps of 1.00 KZT."),
+    Problem(400, "below_minimum", "The amount is too small to be paid by card: it takes 0.50 EUR or more."),
+    Problem(400, "above_maximum", "That is more than can be paid at once."),
+    Problem(400, "provider_not_offered", "This event is not sold through that.", lasting=False),
+    Problem(400, "method_not_set_up", "This way to pay is not set up here.", lasting=False),
+    Problem(400, "not_connected", "Card is not set up for this event.", lasting=False),
+)
+
+
 def _client_secret(answer: dict[str, Any]) -> str | None:
     """The secret of an answer that is given again: it was not kept with it."""
-    return for_programs.client_secret(entry_payments.own(caller().user, str(answer["payment_id"])))
+    payment = entry_payments.own(caller().user, str(answer["payment_id"]))
+    try:
+        return entry_payments.client_secret(payment)
+    except DomainError as error:
+        _refuse(error)
+
+
+def _payment_url(answer: dict[str, Any]) -> str | None:
+    """The address of an answer that is given again: it may be the order's own, which is a secret."""
+    if answer["status"] not in (PaymentStatus.PENDING, PaymentStatus.PROCESSING):
+        return None
+    return for_programs.address(entry_payments.own(caller().user, str(answer["payment_id"])))
 
 
 @area.post(
@@ -158,15 +183,27 @@ def _client_secret(answer: dict[str, Any]) -> str | None:
         NO_PARTICIPANT,
         Problem(400, "amount_mismatch", "Payment amount must match tournament entry fee"),
         Problem(400, "free", "This category is free: the entry needs no payment."),
+        Problem(400, "consent_needed", "A parent or guardian has to agree first."),
         Problem(409, "already_paid", "This entry is paid already."),
         Problem(409, "withdrawn", "This entry was withdrawn."),
         Problem(409, "price_changed", "The price has changed.", lasting=False),
-        Problem(409, "sold_out", "All places are taken.", lasting=False),
-        Problem(409, "all_held", "Others are paying for the places that are left.", lasting=False),
+        Problem(
+            409, "sales_over", "The sale has ended, so this entry cannot be paid any more.", lasting=False
+        ),
+        Problem(409, "event_cancelled", "This tournament was cancelled, so it cannot be paid any more."),
+        Problem(409, "sales_closed", "Payments are not set up here yet.", lasting=False),
+        Problem(402, "insufficient_funds", "There is not enough money in the wallet.", lasting=False),
+        *NO_PLACE,
+        *NOT_ON_SALE,
+        CONSENT_NEEDED,
+        *_OTHER_METHOD,
+        Problem(
+            400, "return_url", "return_url must be at a site that the operator has listed.", lasting=False
+        ),
         IN_PROGRESS,
         SILENT,
     ),
-    secrets={"client_secret": _client_secret},
+    secrets={"client_secret": _client_secret, "payment_url": _payment_url},
     limit="60 per minute",
 )
 def initiate(body: Initiate) -> tuple[Started, int]:
@@ -188,9 +225,9 @@ def initiate(body: Initiate) -> tuple[Started, int]:
             payer=member,
             return_url=back,
         )
+        return _started(begun.payment, participant), 200 if begun.again else 201
     except DomainError as error:
         _refuse(error)
-    return _started(begun.payment, participant), 200 if begun.again else 201
 
 
 def _refuse(error: DomainError) -> NoReturn:
@@ -204,7 +241,7 @@ def _refuse(error: DomainError) -> NoReturn:
 
 
 def _started(payment: Payment, participant: Participant) -> Started:
-    shown = for_programs.shown(payment)
+    shown = entry_payments.shown(payment)
     return Started(
         **told(payment, participant),
         payment_url=shown.url,
@@ -242,7 +279,7 @@ def payment_status(participant_id: str) -> Told:
     The provider itself is asked, at most every two seconds. The answer is about the payment that paid the
     fee, else about the newest.
     """
-    participant = entries.find(caller().user, participant_id)
+    participant = entries.find_with_payments(caller().user, participant_id)
     payment = entry_payments.told_of(participant)
     return Told(**told(payment, participant))
 
@@ -255,7 +292,7 @@ def payment_status(participant_id: str) -> Told:
 )
 def payment_history(participant_id: str) -> History:
     """Every attempt to pay an entry."""
-    participant = entries.find(caller().user, participant_id)
+    participant = entries.find_with_payments(caller().user, participant_id)
     attempts = reversed(participant.order.payments)
     return History(
         participant_id=participant.public_id, items=[Told(**told(one, participant)) for one in attempts]
@@ -297,22 +334,32 @@ class Heard(Answer):
     """Nothing: the ring was heard."""
 
 
+_UNHEARD = {
+    400: Problem(400, "bad_signature", "The signature does not match, or the ring cannot be read."),
+    404: Problem(404, "no_doorbell", "Nobody answers the door here for such a provider."),
+    429: Problem(429, "too_many_rings", "That was too often. Ring again later.", lasting=False),
+    503: Problem(503, "later", "It cannot be heard now. Ring again.", lasting=False),
+}
+_RING_AGAIN_SECONDS = 60
+
+
 @area.post(
     "/payments/webhooks/<provider>",
     scope=PUBLIC,
     answers={200: Heard},
-    problems=(
-        Problem(400, "bad_signature", "The signature does not match."),
-        Problem(503, "later", "It cannot be heard now. Ring again.", lasting=False),
-    ),
+    problems=tuple(_UNHEARD.values()),
     raw=True,
     limit=None,
 )
-def ring(provider: str) -> Response:
+def ring(provider: str) -> Heard:
     """A provider’s doorbell, the same as `/<provider>/webhook/`.
 
     For providers alone. What it says is never believed: the provider is asked.
     """
     headers = {name.lower(): value for name, value in request.headers.items()}
     status = webhooks.ring(provider, request.get_data(), headers, address=request.remote_addr or "")
-    return Response(status=status)
+    if status in _UNHEARD:
+        told = _UNHEARD[status]
+        wait = None if told.lasting else _RING_AGAIN_SECONDS
+        raise ApiProblem(told.status, told.code, told.detail, retry_after=wait)
+    return Heard()

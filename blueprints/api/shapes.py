@@ -64,6 +64,10 @@ _MOST_SAID = 3
 T = TypeVar("T")
 
 
+# Any other text is refused too, in words that tell where to begin.
+Cursor = Annotated[str, WithJsonSchema({"type": "string", "pattern": "^[A-Za-z0-9_-]{21}[AQgw]$"})]
+
+
 # --- Bodies, queries, answers ---------------------------------------------------------------------------
 
 
@@ -82,9 +86,8 @@ class Query(BaseModel):
 class PageQuery(Query):
     """Where in a long list to go on."""
 
-    cursor: str | None = Field(
+    cursor: Cursor | None = Field(
         default=None,
-        max_length=100,
         description="`next` of the page before; leave it out for the first page.",
     )
 
@@ -158,7 +161,13 @@ Amount = Annotated[
     WithJsonSchema(
         {
             "anyOf": [
-                {"type": "number", "minimum": 0, "maximum": 999_999_999_999},
+                # In thousandths at most, as no currency has more; 5e1 is refused, which no schema can say.
+                {
+                    "type": "number",
+                    "minimum": 0,
+                    "maximum": 999_999_999_999,
+                    "multipleOf": 0.001,
+                },
                 {"type": "string", "pattern": r"^(0|[1-9][0-9]{0,11})(\.[0-9]{1,3})?$"},
             ],
             "description": "A number, or a text of its form, with at most the currency's decimals.",

@@ -26,7 +26,7 @@ class StatisticsQuery(Query):
 class OfMethod(Answer):
     """The payments that were begun in one way in that time, by how they ended."""
 
-    method: str
+    method: str = Field(description="What was paid with, where the provider tells, else what was chosen.")
     paid: int
     failed: int
     expired: int
@@ -50,6 +50,7 @@ class OfEvent(Answer):
 
     begins: Day | None
     event: str
+    slug: str = Field(description="Its slug; empty for all those that are not named by themselves.")
     currency: Currency
     payments: int
     taken_minor: int
@@ -89,6 +90,7 @@ class Measured(Answer):
                 {
                     "begins": "2026-01-15",
                     "event": "Harbour Open",
+                    "slug": "harbour-open",
                     "currency": "KZT",
                     "payments": 41,
                     "taken_minor": 20500000,

@@ -15,7 +15,7 @@ from blueprints.api.shapes import Answer, Currency, Id, Moment, Money, example, 
 from domain import urls
 from domain.catalogue import availability, events, tournaments
 from domain.orders import entry_payments
-from models import Category, Event, Sex
+from models import Category, Event, Sex, Withdrawal
 
 area = Area("tournaments", "Tournaments", "What one can enter. Needs no token.")
 
@@ -32,6 +32,7 @@ _EXAMPLE = {
     "state": "open",
     "words": "",
     "withdraw_until": "2026-03-10T22:00:00Z",
+    "withdrawal": "all",
     "url": "https://kassa.example.org/tournaments/harbour-open",
 }
 
@@ -50,6 +51,7 @@ class TournamentShape(Answer):
     state: str = Field(description="`open` where athletes can be entered now, else why not.")
     words: str = Field(description="The same for a person; empty where it is open.")
     withdraw_until: Moment = Field(description="Until when an entry can be withdrawn.")
+    withdrawal: Withdrawal = Field(description="What of the fee goes back then: `all` or `nothing`.")
     url: str
 
     model_config = example(_EXAMPLE)
@@ -150,6 +152,7 @@ def _tournament(event: Event) -> dict[str, Any]:
         "state": selling.state,
         "words": selling.words,
         "withdraw_until": tournaments.withdrawable_until(event),
+        "withdrawal": event.tournament.withdrawal if event.tournament is not None else Withdrawal.ALL,
         "url": urls.event(event),
     }
 

@@ -358,7 +358,10 @@ class AgentView(_Records):
 
 
 class PageView(_Records):
-    words = "The texts at /terms, /privacy and /contact."
+    words = (
+        "The texts at /terms, /privacy and /contact, and the one at /consent that guardians agree to: when "
+        "it changes, all of them are asked anew."
+    )
     column_list = ("slug", "title", "updated_at")
     column_labels: ClassVar[Mapping[str, str]] = {"slug": "Address", "updated_at": "Changed"}
     title_column = "title"

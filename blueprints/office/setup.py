@@ -12,7 +12,7 @@ import config
 from blueprints.access import role_required
 from blueprints.visitor import signed_in
 from domain.errors import DomainError
-from domain.office import doctor
+from domain.office import doctor, wallet_buttons
 from domain.people import accounts
 from domain.post import outbox
 from models import Role
@@ -39,6 +39,7 @@ def _checklist() -> str:
         "office/setup/checklist.html",
         findings=doctor.findings(),
         states=doctor,
+        registers=wallet_buttons.host() if wallet_buttons.registering() else "",
         events=doctor.WEBHOOK_EVENTS,
         user=signed_in(),
     )
@@ -50,6 +51,16 @@ def test_mail() -> Response:
     user = signed_in()
     try:
         flash(outbox.send_test(user.email if user is not None else config.get().admin_email), "success")
+    except DomainError as error:
+        flash(error.message, "error")
+    return redirect(url_for(".checklist"), 303)
+
+
+@bp.post("/domain")
+@role_required(Role.ADMIN)
+def register_domain() -> Response:
+    try:
+        flash(wallet_buttons.register_everywhere(), "success")
     except DomainError as error:
         flash(error.message, "error")
     return redirect(url_for(".checklist"), 303)

@@ -213,7 +213,8 @@ def confirm_statement() -> Response:
     """Confirm the lines that were ticked, one after the other."""
 
     def do() -> tuple[str, str]:
-        unpaid = [int(one) for one in request.form.getlist("unpaid") if one.isdigit() and len(one) < 19]
+        sent = request.form.getlist("unpaid")
+        unpaid = [int(one) for one in sent if one.isascii() and one.isdigit() and len(one) < 19]
         told = statements.tell(request.form.getlist("line"), unpaid, actor_id=me())
         for words in told.refused[:20]:
             flash(words, "danger")

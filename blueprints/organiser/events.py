@@ -144,7 +144,10 @@ def cancel() -> Response:
 
     def do() -> str:
         event_cancellation.cancel(g.event, refund=refund, actor_id=me().id)
-        return "The event is cancelled." + (" Its buyers are being paid back." if refund else "")
+        what, whom = (
+            ("event", "Its buyers are") if not g.event.is_tournament else ("tournament", "All fees are")
+        )
+        return f"The {what} is cancelled." + (f" {whom} being paid back." if refund else "")
 
     return act(do, event_page())
 

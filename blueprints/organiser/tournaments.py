@@ -225,6 +225,8 @@ def entry_list() -> str:
         type_id=type_id,
         tallies=participants.tallies(event),
         days=participants.revenue_by_day(event),
+        consents=participants.consents(event, found.rows),
+        misplaced=participants.misplaced(event, found.rows),
         age_on=tournaments.age_on,
         first_day=tournaments.first_day(event),
         kilograms=tournaments.say_kilograms,

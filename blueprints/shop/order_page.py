@@ -18,6 +18,7 @@ from domain.catalogue.availability import say_span
 from domain.errors import DomainError
 from domain.orders import managing, paying_again
 from domain.payments import presenting, reconciling, starting, unplaced_money
+from domain.people import athletes
 from domain.providers import failure_reasons
 from domain.tickets import documents, issuing
 from extensions import limiter
@@ -37,6 +38,8 @@ _FACES = {
     OrderState.EXPIRED: "closed",
     OrderState.CANCELLED: "closed",
 }
+# Where it can be paid from.
+_UNPAID = ("starting", "again", "open", "confirming", "closed")
 _PAYING = {
     PaymentState.CREATED: "starting",
     PaymentState.OPEN: "open",
@@ -80,6 +83,7 @@ def show(code: str, secret: str) -> str:
         refused=failure_reasons.words(payment.reason_code) if payment is not None else "",
         ways=ways,
         notes=unplaced_money.notes(order),
+        unagreed=athletes.unagreed(order) if face in _UNPAID else None,
         again=paying_again.offer(order) if face == "closed" and event is not None else None,
         now=clock.now(),
         version=_version(order, payment),
@@ -197,7 +201,8 @@ def resend(code: str, secret: str) -> BaseResponse:
     except DomainError as error:
         flash(error.message, "error")
     else:
-        flash("Your tickets are on their way once more. Look in the spam folder too.", "success")
+        words = ("Your tickets are on their", "The code for the door is on its")[order.is_entry]
+        flash(f"{words} way once more. Look in the spam folder too.", "success")
     return _back(order)
 
 
@@ -206,9 +211,10 @@ def resend(code: str, secret: str) -> BaseResponse:
 def tickets_pdf(code: str, secret: str) -> BaseResponse:
     order = managing.find(code, secret)
     if not _admitting(order):
-        flash("There are no tickets to print.", "error")
+        flash(f"There {('are no tickets', 'is no entry')[order.is_entry]} to print.", "error")
         return _back(order)
-    return attachment(documents.tickets_pdf(order), "application/pdf", f"tickets-{order.code}.pdf")
+    name = documents.pdf_name(order)
+    return attachment(documents.tickets_pdf(order), "application/pdf", name)
 
 
 @bp.get(f"{_PAGE}/event.ics")
@@ -277,7 +283,8 @@ def _last_provider(order: Order) -> str:
 
 def _face(order: Order, payment: Payment | None) -> str:
     if order.state in _FACES:
-        return _FACES[order.state]
+        gone = order.tickets and all(ticket.state is TicketState.VOID for ticket in order.tickets)
+        return "withdrawn" if gone and _FACES[order.state] == "paid" else _FACES[order.state]
     if payment is None:
         return "starting"
     if payment.state in (PaymentState.CREATED, PaymentState.OPEN) and payment.cancel_asked_at is not None:

@@ -11,7 +11,7 @@ from blueprints import visitor
 from blueprints.access import members_only
 from blueprints.shop import order_page
 from blueprints.visitor import signed_in
-from domain.catalogue import events, tournaments
+from domain.catalogue import events, front_page, tournaments
 from domain.catalogue.availability import say_span
 from domain.catalogue.prices import PriceChanged, tag
 from domain.errors import DomainError
@@ -20,14 +20,15 @@ from domain.orders import entries
 from domain.payments.fulfilment import SoldOut
 from domain.people import athletes, organisers
 from extensions import limiter
-from models import Event, TicketType
+from models import Event, EventKind, TicketType
 
 bp = Blueprint("tournaments", __name__, url_prefix="/tournaments")
 
 
 @bp.get("/")
 def index() -> str:
-    return render_template("tournaments/index.html", found=tournaments.upcoming())
+    found = front_page.upcoming(kind=EventKind.TOURNAMENT)
+    return render_template("tournaments/index.html", found=found)
 
 
 @bp.get("/<slug>")
@@ -39,6 +40,9 @@ def tournament(slug: str) -> str:
         event=found,
         selling=tournaments.states(found),
         limits=tournaments.say_limits,
+        withdrawal=tournaments.say_withdrawal(
+            found, costs=any(kind.price_minor for kind in found.ticket_types)
+        ),
         span=say_span(found),
         start_list=participants.start_list(found) if own is not None and own.public_list else None,
     )
@@ -74,17 +78,22 @@ def enter(slug: str, type_id: int) -> str | tuple[str, int] | Response:
 
 def _form(kind: TicketType, problem: str = "", status: int = 200) -> str | tuple[str, int]:
     member, event = visitor.member(), kind.event
-    offer = next(offer for offer in tournaments.states(event).types if offer.ticket_type.id == kind.id)
+    selling = tournaments.states(event)
+    offer = next(offer for offer in selling.types if offer.ticket_type.id == kind.id)
     page = render_template(
         "tournaments/enter.html",
         event=event,
         kind=kind,
         offer=offer,
+        closed=offer.words or selling.words,
         limits=tournaments.say_limits(kind),
+        withdrawal=tournaments.say_withdrawal(event, costs=bool(kind.price_minor)),
         choices=entries.choices(member, kind),
         consent_text=athletes.consent_text(),
         consent_hash=athletes.consent_hash(),
         ways=events.ways_to_pay(event, member, kind=kind) if kind.price_minor else (),
+        chosen=request.form.get("athlete", ""),
+        way=request.form.get("provider", ""),
         price=tag(kind.price_minor, kind.priced_in),
         problem=problem,
         form_token=secrets.token_urlsafe(16),

@@ -303,6 +303,15 @@ MARKS = {
     Sale.WITHDRAWN: "Not on sale now",
     Sale.NOTHING: "Not on sale yet",
 }
+MARKS_OF_TOURNAMENTS = {
+    Sale.SOLD_OUT: "Full",
+    Sale.ALL_HELD: "Others are paying",
+    Sale.CLOSED: "Entries closed",
+    Sale.NOT_YET: "Not open yet",
+    Sale.PAYMENTS_OFF: "Not open now",
+    Sale.WITHDRAWN: "Not open now",
+    Sale.NOTHING: "Not open yet",
+}
 
 
 # --- How long an order is kept for its payment ----------------------------------------------------------

@@ -86,6 +86,17 @@ def counted_disputes() -> tuple[ColumnElement[bool], ...]:
     return Dispute.state != DisputeState.WON, Dispute.took_money.is_(True)
 
 
+def back_minor() -> ColumnElement[int]:
+    """What went back of a payment, or is with a bank, for a query over payments."""
+    refunds = select(func.coalesce(func.sum(Refund.amount_minor), 0)).where(
+        Refund.payment_id == Payment.id, Refund.state.in_(_GOING)
+    )
+    disputes = select(func.coalesce(func.sum(Dispute.amount_minor), 0)).where(
+        Dispute.payment_id == Payment.id, *counted_disputes()
+    )
+    return refunds.scalar_subquery() + disputes.scalar_subquery()
+
+
 def of_event(event: Event) -> Sales:
     """All that an organiser sees of one event, in a number of queries that does not grow with its sales."""
     taken: dict[int | None, int] = {

@@ -107,6 +107,19 @@ def withdrawable_until(event: Event) -> datetime:
     return min(until, event.starts_at) if until is not None else event.starts_at
 
 
+def say_withdrawal(event: Event, *, costs: bool = True) -> str:
+    """Until when an entry can be taken back and what of its fee goes back, for whoever is about to enter."""
+    until = withdrawable_until(event)
+    if until <= clock.now():
+        return "An entry cannot be withdrawn any more."
+    words = f"An entry can be withdrawn until {availability.say_when(until, event.timezone)}"
+    if not costs:
+        return f"{words}."
+    own = event.tournament
+    back = own is None or own.withdrawal is Withdrawal.ALL
+    return f"{words}. {'The whole fee goes back then.' if back else 'The fee does not go back.'}"
+
+
 # --- Whom a category is for -----------------------------------------------------------------------------
 
 
@@ -203,7 +216,8 @@ def grams(typed: str) -> int | None:
     if not text:
         return None
     try:
-        found = Decimal(text) * 1000 if text.isascii() and "e" not in text.lower() else Decimal("nan")
+        plain = text.isascii() and not set(text.lower()) & {"e", "_"}
+        found = Decimal(text) * 1000 if plain else Decimal("nan")
     except InvalidOperation:
         found = Decimal("nan")
     if not found.is_finite() or found != found.to_integral_value() or not 0 < found <= _HEAVIEST_G:

@@ -429,12 +429,17 @@ def recent(keeper: Doorkeeper, limit: int = 6) -> Sequence[CheckIn]:
 def search(event: Event, words: str) -> list[Holder]:
     """The event's tickets of a name, a mail address, an order or a code; at most 20, by name.
 
-    Every word must be found. Of an address only its first letter and its host are shown.
+    Every word must be found. Of an address only its first letter and its host are shown; of a tournament's
+    athletes nothing, as it is their guardians' and no business of the door's.
     """
     if not folding.fold(words):
         return []
-    found = searching.look(words, holders.searched(event, words), holders.named(words))
-    return _by_name(holders.of_event(event).where(found.condition).limit(_FOUND_AT_MOST))
+    if event.is_tournament:
+        # An athlete is not found by whoever entered them.
+        which = holders.of_athletes(words)
+    else:
+        which = searching.look(words, holders.searched(event, words), holders.named(words)).condition
+    return _by_name(event, holders.of_event(event).where(which).limit(_FOUND_AT_MOST))
 
 
 def door_list(event: Event) -> Iterator[Holder]:
@@ -448,7 +453,7 @@ def door_list(event: Event) -> Iterator[Holder]:
 
     def read(last: int | None) -> list[Holder]:
         after = 0 if last is None else places[last] + 1
-        return _by_name(query.where(Ticket.id.in_(ids[after : after + paging.PART])))
+        return _by_name(event, query.where(Ticket.id.in_(ids[after : after + paging.PART])))
 
     return chain.from_iterable(paging.parts(read, lambda holder: holder.id))
 
@@ -457,9 +462,11 @@ def door_list(event: Event) -> Iterator[Holder]:
 _BY_NAME = (func.lower(Ticket.holder), Ticket.order_id, Ticket.number)
 
 
-def _by_name(query: Select[*tuple[Any, ...]]) -> list[Holder]:
+def _by_name(event: Event, query: Select[*tuple[Any, ...]]) -> list[Holder]:
     found = holders.read(query.order_by(*_BY_NAME))
-    return [replace(holder, email=hide_address(holder.email)) for holder in found]
+    return [
+        replace(holder, email="" if event.is_tournament else hide_address(holder.email)) for holder in found
+    ]
 
 
 def hide_address(email: str) -> str:

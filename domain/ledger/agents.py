@@ -181,7 +181,7 @@ SERVICES: dict[str, Service] = {
 }
 
 # What a new Kassa offers: slug, name, description, price in whole units of the wallet's currency, service.
-_DEFAULTS = (
+DEFAULTS = (
     (
         "qr-code",
         "QR code",
@@ -226,7 +226,7 @@ def seed() -> None:
                     "service": service,
                     "active": True,
                 }
-                for slug, name, description, price, service in _DEFAULTS
+                for slug, name, description, price, service in DEFAULTS
             ]
         )
         .on_conflict_do_nothing()

@@ -42,7 +42,7 @@ from domain.office.finding import table as table
 from domain.orders import publishing
 from domain.post import transport
 from domain.post.transport import MailError
-from domain.providers import connecting, contract, registry
+from domain.providers import connecting, contract, knowledge, registry
 from domain.providers.contract import ProviderError
 from domain.tickets import fonts
 from extensions import db, queue
@@ -374,8 +374,10 @@ def _redis(scheduled: Iterable[str]) -> Finding:
 def _providers() -> list[Finding]:
     used = [registry.get(name) for name in registry.names()]
     used = [provider for provider in used if not provider.immediate and provider.ready]
+    # First the connections: who does not answer is asked nothing more, so that the page is waited for once.
+    connections = [_provider(provider) for provider in used]
     buttons = [finding for provider in used for finding in wallet_buttons.look(provider)]
-    return [*(_provider(provider) for provider in used), *buttons, *([_clock_skew()] if used else [])]
+    return [*connections, *buttons, *([_clock_skew()] if used else [])]
 
 
 def _provider(provider: contract.Provider) -> Finding:
@@ -400,10 +402,12 @@ def _provider(provider: contract.Provider) -> Finding:
 def _clock_skew() -> Finding:
     """This machine's clock against the providers', which judge how long a payment page may live."""
     settings, title, agrees = config.get(), "This machine's clock", []
-    for ready, name, address in (
-        (settings.stripe_ready, "Stripe's", settings.stripe_api_base or _STRIPE),
-        (settings.sumup_ready, "SumUp's", settings.sumup_api_base or _SUMUP),
+    for ready, code, name, address in (
+        (settings.stripe_ready, "stripe", "Stripe's", settings.stripe_api_base or _STRIPE),
+        (settings.sumup_ready, "sumup", "SumUp's", settings.sumup_api_base or _SUMUP),
     ):
+        if ready and not knowledge.may_answer(code):
+            return Finding("clock_skew", title, WARN, f"{name} could not be read: it does not answer.")
         try:
             ahead = clock_skew.ahead_of(address, time.time) if ready else 0
         except (httpx.HTTPError, ValueError) as error:

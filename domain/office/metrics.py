@@ -95,8 +95,8 @@ FAILURES = Metric(
 )
 REVENUE = Metric(
     "kassa_revenue_minor",
-    "What places and tickets that were paid in the last day earned, in minor units, by currency.",
-    ("currency",),
+    "What places and tickets that were paid in the last day earned, in minor units, by event.",
+    ("event", "currency"),
 )
 HEARTBEAT = Metric("kassa_heartbeat_age_seconds", "Seconds since a process last reported.", ("process",))
 VIOLATIONS = Metric("kassa_invariant_violations", "Invariants that did not hold when last checked.")
@@ -244,8 +244,9 @@ def _measured() -> Iterable[Sample]:
         reasons[failure.code or "none"] += failure.count
     for reason, count in reasons.items():
         yield Sample(FAILURES, (reason,), count)
-    earned: Counter[str] = Counter()
+    earned: Counter[tuple[str, str]] = Counter()
     for row in statistics.revenue(day):
-        earned[row.currency] += row.net_minor
-    for currency, minor in earned.items():
-        yield Sample(REVENUE, (currency,), minor)
+        # Of the events that earned most; see statistics.MOST_EVENTS.
+        earned[row.slug or "other", row.currency] += row.net_minor
+    for labels, minor in earned.items():
+        yield Sample(REVENUE, labels, minor)

@@ -101,7 +101,11 @@ def steps(event: Event) -> list[Step]:
         Step(
             "Describe it: when, where, what", bool(event.description and event.venue), "organiser.edit_event"
         ),
-        Step("Add the tickets that are sold", bool(event.ticket_types), "organiser.new_type"),
+        Step(
+            "Add its categories" if event.is_tournament else "Add the tickets that are sold",
+            bool(event.ticket_types),
+            "organiser.new_type",
+        ),
     ]
 
 

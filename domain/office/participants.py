@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import ColumnElement, Select, and_, case, exists, func, not_, or_, select
 from sqlalchemy.orm import contains_eager, joinedload
 
-from domain import addresses, folding, paging, searching, spreadsheets
-from domain.catalogue import grades, tournaments
+from domain import addresses, clock, folding, paging, searching, spreadsheets
+from domain.catalogue import grades, takings, tournaments
+from domain.people import athletes
 from domain.rendering import when
 from extensions import EXPORTS, db, limited
 from models import (
-    ADMISSIONS,
     Athlete,
+    Consent,
     Event,
     Order,
-    OrderLine,
     OrderState,
     Participant,
     ParticipantState,
@@ -38,6 +38,7 @@ _COLUMNS = (
     "Age",
     "Weight (kg)",
     "Grade",
+    "Guardian's consent",
     "State",
     "Order",
     "E-mail",
@@ -122,19 +123,74 @@ def tallies(event: Event) -> list[Tally]:
     return [Tally(kind, *counts.get(kind.id, (0, 0))) for kind in event.ticket_types]
 
 
-def revenue_by_day(event: Event, most: int = 31) -> list[tuple[date, str, int]]:
-    """(day, currency, minor units) of what was paid for places, by the tournament's clock; newest last."""
+@dataclass(frozen=True)
+class Day:
+    """What was paid for places on a day in one currency, and what of it went back since, in minor units."""
+
+    day: date
+    currency: str
+    taken_minor: int
+    back_minor: int
+
+    @property
+    def net_minor(self) -> int:
+        return self.taken_minor - self.back_minor
+
+
+def revenue_by_day(event: Event, most: int = 31) -> list[Day]:
+    """The last days on which places were paid for, by the tournament's clock; the newest last."""
     day = func.date(func.timezone(ZoneInfo(event.timezone).key, Payment.paid_at))
+    taken = func.coalesce(Payment.received_minor, Payment.amount_minor)
     query = (
-        select(day, Payment.currency, func.sum(func.coalesce(Payment.received_minor, Payment.amount_minor)))
+        select(day, Payment.currency, func.sum(taken), func.sum(takings.back_minor()))
         .join(Order, Order.id == Payment.order_id)
         .where(Order.event_id == event.id, Payment.fulfilled, Payment.paid_at.is_not(None))
-        .where(exists().where(OrderLine.order_id == Order.id, OrderLine.kind.in_(ADMISSIONS)))
+        .where(takings.for_tickets())
         .group_by(day, Payment.currency)
         .order_by(day.desc(), Payment.currency)
         .limit(most)
     )
-    return [(when, currency, int(minor)) for when, currency, minor in db.session.execute(query)][::-1]
+    rows = db.session.execute(query).all()
+    return [Day(when, currency, int(taken), int(back)) for when, currency, taken, back in rows][::-1]
+
+
+@dataclass(frozen=True)
+class Said:
+    """A guardian's word for a minor: who gave it, and when. `stands`: to the text as it is now."""
+
+    by: str
+    at: datetime
+    stands: bool
+
+
+def consents(event: Event, found: Iterable[Participant]) -> dict[int, Said | None]:
+    """Participant's id -> the newest consent for them, None where there is none; of minors alone."""
+    minors = {one.id: one.athlete_id for one in found if athletes.is_minor(one.athlete, event)}
+    query = select(Consent).where(Consent.athlete_id.in_(set(minors.values()))).order_by(Consent.id)
+    newest = {kept.athlete_id: kept for kept in db.session.scalars(query.options(joinedload(Consent.user)))}
+    now = athletes.consent_hash() if minors else ""
+    return {id_: _said(newest.get(athlete_id), now) for id_, athlete_id in minors.items()}
+
+
+def _said(kept: Consent | None, now: str) -> Said | None:
+    if kept is None:
+        return None
+    return Said(kept.user.name or addresses.shown(kept.user.email), kept.given_at, kept.text_hash == now)
+
+
+def misplaced(event: Event, found: Iterable[Participant]) -> dict[int, str]:
+    """Participant's id -> why their category is not for them now: it, the day or the athlete was changed.
+
+    Nobody is put out for that: whoever runs the tournament decides. Over, its weights are forgotten.
+    """
+    if event.ends_at <= clock.now():
+        return {}
+    asked = ((one, tournaments.why_not(one.ticket_type, _as_entered(one))) for one in found)
+    return {one.id: why for one, why in asked if why and one.state is not ParticipantState.WITHDRAWN}
+
+
+def _as_entered(one: Participant) -> tournaments.Entrant:
+    return tournaments.Entrant(one.athlete.birth_date, one.athlete.sex, one.weight_g, one.grade)
 
 
 def start_list(event: Event) -> list[tuple[TicketType, list[Participant]]]:
@@ -156,10 +212,23 @@ def as_csv(event: Event) -> Iterator[bytes]:
 
     def read(last: int | None) -> list[_Row]:
         found = db.session.scalars(query if last is None else query.where(Participant.id > last)).unique()
-        return [(one.id, tuple(_cells(one, first, zone))) for one in found]
+        some = list(found)
+        said = consents(event, some)
+        return [(one.id, tuple(_cells(one, first, zone, _consent(one, said, zone)))) for one in some]
 
     parts = paging.parts(read, lambda row: row[0])
     return spreadsheets.in_parts(_COLUMNS, ([cells for _, cells in part] for part in parts))
+
+
+def _consent(one: Participant, said: Mapping[int, Said | None], zone: str) -> str:
+    """A minor's consent in a cell; "" for who needs none."""
+    if one.id not in said:
+        return ""
+    kept = said[one.id]
+    if kept is None:
+        return "missing"
+    words = f"{kept.by}, {when(kept.at, zone, 'yyyy-MM-dd HH:mm')}"
+    return words if kept.stands else f"{words}, to an earlier text"
 
 
 def _read(query: Select[Participant]) -> list[Participant]:
@@ -167,7 +236,7 @@ def _read(query: Select[Participant]) -> list[Participant]:
         return list(db.session.scalars(query).unique())
 
 
-def _cells(one: Participant, first: date, zone: str) -> Iterable[Any]:
+def _cells(one: Participant, first: date, zone: str, consent: str) -> Iterable[Any]:
     pattern = "yyyy-MM-dd HH:mm"
     ticket = next(iter(one.order.tickets), None)
     admitted = ticket.checked_in_at if ticket is not None else None
@@ -179,6 +248,7 @@ def _cells(one: Participant, first: date, zone: str) -> Iterable[Any]:
         str(tournaments.age_on(one.athlete.birth_date, first)),
         tournaments.say_kilograms(one.weight_g) if one.weight_g is not None else "",
         grades.say(one.grade) if one.grade is not None else "",
+        consent,
         one.state.value,
         one.order.code,
         addresses.shown(one.order.email),

@@ -15,7 +15,8 @@ from enum import StrEnum
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, Select, case, func, select
+from sqlalchemy import ColumnElement, Select, case, exists, func, not_, or_, select
+from sqlalchemy.orm import aliased
 
 import config
 from domain import clock, money, spreadsheets
@@ -109,6 +110,8 @@ class Revenue:
     begins: date | None
     event_id: int | None
     title: str
+    # Its address, by which two events of one title are told apart; "" where it is not one event's.
+    slug: str
     currency: str
     payments: int
     taken_minor: int
@@ -212,13 +215,20 @@ def _method() -> ColumnElement[str]:
 def _begun(asked: Span, states: Iterable[PaymentState]) -> list[ColumnElement[bool]]:
     """The conditions of payments that were begun in that time, as the index on state and begin has them.
 
-    An attempt that was never opened, and that another took the place of, was nobody's failure.
+    An attempt that was never opened, and that another took the place of, was nobody's failure. One that the
+    provider never opened, and that ended there, was.
     """
+    later = aliased(Payment)
+    replaced = exists().where(later.order_id == Payment.order_id, later.attempt > Payment.attempt)
     return [
         Payment.state.in_(tuple(states)),
         Payment.created_at >= asked.since,
         Payment.created_at < asked.until,
-        Payment.reason_code != Reason.NOT_OPENED,
+        or_(
+            Payment.reason_code != Reason.NOT_OPENED,
+            Payment.state != PaymentState.FAILED,
+            not_(replaced),
+        ),
     ]
 
 
@@ -277,17 +287,17 @@ def revenue(asked: Span) -> list[Revenue]:
     for query in (refunds.where(Refund.state.in_(_GOING)), disputes.where(*counted_disputes())):
         for *key, minor in db.session.execute(query):
             back[tuple(key)] += int(minor)
-    rows = [
-        Revenue(begins, event_id, title, currency, count, int(minor), back[begins, event_id, title, currency])
-        for begins, event_id, title, currency, count, minor in db.session.execute(found)
-    ]
+    rows = []
+    for begins, event_id, title, slug, currency, count, minor in db.session.execute(found):
+        gone = back[begins, event_id, title, slug, currency]
+        rows.append(Revenue(begins, event_id, title, slug, currency, count, int(minor), gone))
     return sorted(_fewer(rows), key=lambda row: (row.begins or date.min, -row.taken_minor, row.title))
 
 
 def _bought(asked: Span, currency: Any, *sums: Any) -> Select[Any]:
     """Sums over the payments that bought places and tickets in that time: by step, event and currency."""
     begins = func.date(func.date_trunc(asked.step.value, func.timezone(_zone().key, Payment.paid_at)))
-    groups = (begins, Order.event_id, Event.title, currency)
+    groups = (begins, Order.event_id, Event.title, Event.slug, currency)
     query = (
         select(*groups, *sums)
         .select_from(Payment)
@@ -321,7 +331,7 @@ def by_event(rows: Iterable[Revenue]) -> list[Revenue]:
 
 def by_step(rows: Iterable[Revenue]) -> list[Revenue]:
     """All events of a step as one, in the order of time."""
-    summed = _summed(rows, lambda row: replace(row, event_id=None, title=""))
+    summed = _summed(rows, lambda row: replace(row, event_id=None, title="", slug=""))
     return sorted(summed, key=lambda row: (row.begins or date.min, row.currency))
 
 
@@ -377,6 +387,7 @@ def _revenue_told(one: Revenue) -> dict[str, Any]:
     return {
         "begins": one.begins.isoformat() if one.begins is not None else None,
         "event": one.title,
+        "slug": one.slug,
         "currency": one.currency,
         "payments": one.payments,
         "taken_minor": one.taken_minor,
@@ -397,8 +408,11 @@ def as_csv(found: Statistics, what: str) -> bytes:
         columns = ("Reason", "Words", "Method", "Payments")
         rows = [(one.code, one.words, one.method, one.count) for one in found.failures]
     else:
-        columns = ("From", "Event", "Currency", "Payments", "Taken", "Went back", "Left")
-        rows = [(one.begins, one.title, one.currency, one.payments, *_amounts(one)) for one in found.revenue]
+        columns = ("From", "Event", "Slug", "Currency", "Payments", "Taken", "Went back", "Left")
+        rows = [
+            (one.begins, one.title, one.slug, one.currency, one.payments, *_amounts(one))
+            for one in found.revenue
+        ]
     return spreadsheets.as_csv(columns, ([_cell(value) for value in row] for row in rows))
 
 

@@ -7,27 +7,31 @@ takes the money back gives the place back. The participant says whose place it i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeGuard
 
 from sqlalchemy import Select, select
 from sqlalchemy.orm import contains_eager, joinedload
 
-from domain import clock
+from domain import clock, locks
 from domain.catalogue import tournaments
 from domain.errors import DomainError, NotFound
 from domain.orders import managing, placing
-from domain.payments import refundable, refunds, refunds_by_hand
+from domain.payments import refundable, refunds
 from domain.people import athletes
 from domain.tickets import issuing
-from extensions import db
+from extensions import db, queue
 from models import (
     PAYMENT_ACTIVE,
     Athlete,
     Event,
+    EventState,
     Order,
     Participant,
     ParticipantState,
     Payment,
     PaymentState,
+    RefundState,
     TicketState,
     TicketType,
     Tournament,
@@ -64,8 +68,19 @@ def of(user: User) -> list[Participant]:
 
 def find(user: User, public_id: str) -> Participant:
     """One of the member's own entries. NotFound alike for another's and for one that there is not."""
-    query = _whole().where(Participant.public_id == public_id, Order.user_id == user.id)
-    found = db.session.scalars(query).unique().one_or_none()
+    return _own(_whole(), user, public_id)
+
+
+def find_with_payments(user: User, public_id: str) -> Participant:
+    """The same, with no more read than what became of its payments: programs ask that again and again."""
+    ended = (joinedload(Payment.refunds), joinedload(Payment.disputes))
+    payments = contains_eager(Participant.order).selectinload(Order.payments).options(*ended)
+    return _own(select(Participant).join(Order).options(payments), user, public_id)
+
+
+def _own(query: Select[Participant], user: User, public_id: str) -> Participant:
+    own = query.where(Participant.public_id == public_id, Order.user_id == user.id)
+    found = db.session.scalars(own).unique().one_or_none()
     if found is None:
         raise NotFound("no_participant", "There is no such entry.")
     return found
@@ -84,16 +99,21 @@ def of_order(order: Order) -> Participant | None:
 
 
 def without_consent(found: list[Participant]) -> list[Athlete]:
-    """The minors among unpaid entries whose guardians have not agreed to the consent as it is now."""
+    """The minors among entries that stand whose guardians have not agreed to the consent as it is now."""
     minors = {
         one.athlete_id: one.athlete
         for one in found
-        if one.state is ParticipantState.PENDING
-        and one.order.event is not None
+        if one.state is not ParticipantState.WITHDRAWN
+        and one.athlete.removed_at is None
+        and _is_ahead(one.order.event)
         and athletes.is_minor(one.athlete, one.order.event)
     }
     agreed = athletes.consented(minors) if minors else set()
     return [athlete for id_, athlete in minors.items() if id_ not in agreed]
+
+
+def _is_ahead(event: Event | None) -> TypeGuard[Event]:
+    return event is not None and event.state is not EventState.CANCELLED and event.ends_at > clock.now()
 
 
 def qr_texts(participant: Participant) -> list[str]:
@@ -107,29 +127,36 @@ def qr_texts(participant: Participant) -> list[str]:
 
 @dataclass(frozen=True)
 class Choice:
-    """An athlete as a category's entry form offers them: `problem` says why they cannot be entered, or "" """
+    """An athlete as a category's entry form offers them: `problem` says why they cannot be entered, or "".
+
+    `unpaid` is the entry that they have there and that waits for its payment.
+    """
 
     athlete: Athlete
     problem: str
     needs_consent: bool
+    unpaid: Participant | None = None
 
 
 def choices(user: User, kind: TicketType) -> list[Choice]:
     """The member's athletes, each with what is in the way of entering them here, in three queries."""
     own = athletes.of(user)
     ids = [athlete.id for athlete in own]
-    there = {one.athlete_id for one in db.session.scalars(placing.entered(kind, ids))}
+    entered = placing.entered(kind, ids).options(
+        contains_eager(Participant.order).selectinload(Order.tickets)
+    )
+    there = {one.athlete_id: one for one in db.session.scalars(entered)}
     agreed = athletes.consented(ids)
-    return [
-        Choice(
-            athlete,
-            "is entered here already"
-            if athlete.id in there
-            else tournaments.why_not(kind, athletes.entrant(athlete)),
-            needs_consent=athletes.is_minor(athlete, kind.event) and athlete.id not in agreed,
-        )
-        for athlete in own
-    ]
+    return [_choice(athlete, kind, there.get(athlete.id), athlete.id in agreed) for athlete in own]
+
+
+def _choice(athlete: Athlete, kind: TicketType, there: Participant | None, agreed: bool) -> Choice:
+    problem = tournaments.why_not(kind, athletes.entrant(athlete))
+    unpaid = there if there is not None and there.state is ParticipantState.PENDING else None
+    if there is not None:
+        problem = "is entered here already" if unpaid is None else "is entered here, but not paid for yet"
+    asks = athletes.is_minor(athlete, kind.event) and not agreed
+    return Choice(athlete, problem, asks, unpaid)
 
 
 def enter(
@@ -155,13 +182,12 @@ def enter(
     if consent is not None and athletes.is_minor(athlete, kind.event):
         athletes.agree(athlete, user, consent)
     standing = db.session.scalars(placing.entered(kind, [athlete.id]).limit(1)).first()
-    if standing is not None and standing.state is ParticipantState.PENDING:
+    waits = standing is not None and standing.state is ParticipantState.PENDING
+    if not waits:
+        tournaments.check_eligible(kind, athletes.entrant(athlete))
+    _check_consent(athlete, kind.event)
+    if standing is not None and waits:
         return standing
-    tournaments.check_eligible(kind, athletes.entrant(athlete))
-    if athletes.is_minor(athlete, kind.event) and not athletes.consented([athlete.id]):
-        raise DomainError(
-            "consent_needed", f"{athlete.name} is under age: a parent or guardian has to agree first."
-        )
     order = placing.place_entry(
         kind,
         athlete,
@@ -178,13 +204,47 @@ def enter(
     return found
 
 
+def _check_consent(athlete: Athlete, event: Event) -> None:
+    if athletes.is_minor(athlete, event) and not athletes.consented([athlete.id]):
+        raise DomainError(
+            "consent_needed", f"{athlete.name} is under age: a parent or guardian has to agree first."
+        )
+
+
+def enter_anew(order: Order, *, provider: str | None, form_token: str, shown: str) -> Order:
+    """Another entry in the place of one that ended unpaid, at the fee of today, as `shown`. Commits."""
+    found = of_order(order)
+    if found is None or order.user is None:
+        raise DomainError("unreadable", "This order cannot be made again. Enter on the tournament’s page.")
+    kind, athlete = found.ticket_type, found.athlete
+    tournaments.check_eligible(kind, athletes.entrant(athlete))
+    _check_consent(athlete, kind.event)
+    return placing.place_entry(
+        kind,
+        athlete,
+        order.user,
+        provider=provider,
+        form_token=form_token,
+        client_address=order.client_address,
+        shown=shown,
+        instead_of=order.id,
+    )
+
+
 # --- Withdrawing ----------------------------------------------------------------------------------------
 
 
 def may_withdraw(participant: Participant) -> bool:
-    """Whether whoever made the entry may take it back now."""
+    """Whether whoever made the entry may take it back now.
+
+    Not of a tournament that was cancelled, whose money goes back by another rule, nor once they are let in.
+    """
     event = participant.order.event
-    if event is None or participant.state is ParticipantState.WITHDRAWN:
+    if event is None or event.state is EventState.CANCELLED:
+        return False
+    if participant.state is ParticipantState.WITHDRAWN or any(
+        ticket.checked_in_at is not None for ticket in participant.order.tickets
+    ):
         return False
     return clock.now() < tournaments.withdrawable_until(event)
 
@@ -199,37 +259,66 @@ def gives_back(participant: Participant) -> bool:
 def withdraw(participant: Participant, *, actor_id: int, door: str) -> Participant:
     """Take an entry back: its place is free again, and the fee goes back where that is the rule. Commits.
 
-    DomainError when it is too late, or the provider does not confirm that an open payment is closed.
+    Paid as it was being closed, it is given back as any paid one. DomainError when it is too late, when the
+    provider does not confirm that an open payment is closed, or when it refuses to send the fee back.
     """
-    if not may_withdraw(participant):
-        raise DomainError("too_late", "This entry cannot be withdrawn any more.")
-    order, participant_id = participant.order, participant.id
-    paid = next((p for p in order.payments if p.fulfilled and p.received_minor is not None), None)
-    if paid is not None and gives_back(participant):
-        _refund(order, paid, actor_id, door)
-    elif order.tickets:
-        ids = [ticket.id for ticket in order.tickets]
-        managing.withdraw(order, ids, reason=_REASON, door=door, actor_id=actor_id, keeps_money=True)
-    elif any(payment.state in PAYMENT_ACTIVE for payment in order.payments):
-        managing.cancel(order, door=door, actor_id=actor_id)
-    elif any(payment.state is PaymentState.REVIEW for payment in order.payments):
-        raise DomainError("in_review", "A person is looking at this payment. You will hear from us by mail.")
-    found = db.session.get_one(Participant, participant_id, populate_existing=True)
-    found.withdrawn_at = clock.now()
-    db.session.commit()
-    return found
+    for _ in range(_TRIES):
+        if not may_withdraw(participant):
+            raise DomainError("too_late", "This entry cannot be withdrawn any more.")
+        order, participant_id = participant.order, participant.id
+        _take_back(participant, actor_id, door)
+        done = locks.in_one_transaction(partial(_mark, order.id, participant_id))
+        participant = db.session.get_one(Participant, participant_id, populate_existing=True)
+        if done:
+            queue.soon("deliver_mail")
+            return participant
+    raise DomainError("in_between", "This entry is being paid just now. Look again in a minute.")
 
 
 _REASON = "Withdrawn by whoever entered"
+_TRIES = 3
+
+
+def _take_back(participant: Participant, actor_id: int, door: str) -> None:
+    """The money and the place of an entry, as far as there is either."""
+    order = participant.order
+    paid = next((p for p in order.payments if p.fulfilled and p.received_minor is not None), None)
+    closing = paid is None and any(payment.state in PAYMENT_ACTIVE for payment in order.payments)
+    if paid is not None and gives_back(participant):
+        _refund(order, paid, actor_id, door)
+    elif closing:
+        managing.cancel(order, door=door, actor_id=actor_id, told=True)
+    elif paid is None and any(payment.state is PaymentState.REVIEW for payment in order.payments):
+        raise DomainError("in_review", "A person is looking at this payment. You will hear from us by mail.")
+    db.session.expire(order)
+    ids = [ticket.id for ticket in order.tickets if ticket.state is not TicketState.VOID]
+    if ids and (not closing or not gives_back(participant)):
+        # The place is free at once, whenever the money goes back: a call that was not answered is made again.
+        managing.withdraw(order, ids, reason=_REASON, door=door, actor_id=actor_id, keeps_money=True)
 
 
 def _refund(order: Order, paid: Payment, actor_id: int, door: str) -> None:
     left = refundable.refundable_minor(paid)
+    if left <= 0:
+        return
     ids = [ticket.id for ticket in order.tickets]
-    if left > 0:
-        made = refunds.request(
-            paid.id, left, actor_id=actor_id, reason=_REASON, void_ticket_ids=ids, door=door
+    made = refunds.request(paid.id, left, actor_id=actor_id, reason=_REASON, void_ticket_ids=ids, door=door)
+    if made.state in (RefundState.FAILED, RefundState.CANCELLED):
+        raise DomainError(
+            "refund_refused",
+            "The payment service refused to send the fee back, so nothing was changed. We know of it, and "
+            "write to you.",
         )
-        if refunds_by_hand.is_by_hand(made):
-            # Its money goes back when a person sends it. The place is free at once, as everywhere.
-            managing.withdraw(order, ids, reason=_REASON, door=door, actor_id=actor_id, keeps_money=True)
+
+
+def _mark(order_id: int, participant_id: int) -> bool:
+    """Write down that an entry is withdrawn; False where it was paid, or its payment begun, meanwhile."""
+    order = locks.order(order_id)
+    db.session.expire(order, ["payments", "tickets"])
+    standing = any(ticket.state is not TicketState.VOID for ticket in order.tickets)
+    if standing or any(payment.state in PAYMENT_ACTIVE for payment in order.payments):
+        return False
+    found = db.session.get_one(Participant, participant_id, populate_existing=True)
+    found.withdrawn_at = clock.now()
+    managing.tell_withdrawn(order)
+    return True

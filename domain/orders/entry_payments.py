@@ -15,11 +15,11 @@ from domain.catalogue import house_account, payees
 from domain.catalogue.prices import PriceChanged
 from domain.errors import DomainError, NotFound
 from domain.orders import entries, managing
-from domain.payments import reconciling
+from domain.payments import for_programs, own_end, reconciling, replacements
 from domain.providers import registry
-from domain.providers.contract import can_present
+from domain.providers.contract import ProviderError, can_present
 from extensions import db
-from models import Order, Participant, ParticipantState, Payment, TicketType, User
+from models import Order, Participant, ParticipantState, Payment, PaymentState, TicketType, User
 
 
 class PaymentInProgress(DomainError):
@@ -33,12 +33,13 @@ class AlreadyPaid(DomainError):
 class Unanswered(DomainError):
     """The provider did not answer: `payment` is begun, and goes on by itself."""
 
-    def __init__(self, payment: Payment) -> None:
-        super().__init__(
-            "provider_silent",
-            "The payment service does not answer just now. The payment is begun, and we keep asking: look at "
-            "its status.",
-        )
+    def __init__(
+        self,
+        payment: Payment,
+        message: str = "The payment service does not answer just now. The payment is begun, and we keep "
+        "asking: look at its status.",
+    ) -> None:
+        super().__init__("provider_silent", message)
         self.payment = payment
 
 
@@ -69,12 +70,12 @@ def initiate(
     where it cannot be closed, AlreadyPaid, Unanswered, PriceChanged, and what `payments.creating` says.
     """
     order = participant.order
+    _end_what_is_over(participant)
     _check_due(participant)
     if (amount_minor, currency) != (order.total_minor, order.currency):
         raise DomainError("amount_mismatch", "Payment amount must match tournament entry fee")
-    before = {payment.id for payment in order.payments}
     try:
-        payment = managing.pay_again(
+        payment, begun = managing.attempt(
             order.id,
             registry.of_method(method),
             payer_id=payer.id,
@@ -89,9 +90,34 @@ def initiate(
         raise _in_the_way(participant.id, error) from error
     if payment is None or (payment.is_active and payment.method != method):
         raise _in_the_way(participant.id, _busy())
+    if return_url and payment.is_active and payment.return_url != return_url:
+        # The buyer goes back to where the last request has come from.
+        payment.return_url = return_url
+        db.session.commit()
     if payment.state == "created":
         raise Unanswered(payment)
-    return Begun(payment, participant, payment.id in before)
+    return Begun(payment, participant, not begun)
+
+
+def _end_what_is_over(participant: Participant) -> None:
+    """Close an open payment whose time is up, as the next sweep would: nobody is given it to be paid now.
+
+    PaymentInProgress where the provider does not confirm it. Paid in between wins.
+    """
+    order, participant_id = participant.order, participant.id
+    current = reconciling.active(order)
+    if current is None or current.state is not PaymentState.OPEN:
+        return
+    if not own_end.is_due(current, own_end.able(current)):
+        return
+    # Another takes its place, or a sweep tells its buyer that none did.
+    payment_id = current.id
+    replacements.begin(payment_id)
+    if reconciling.reconcile(payment_id, door="api", quietly=True).error is not None:
+        raise _in_the_way(participant_id, _busy())
+    db.session.refresh(participant)
+    db.session.refresh(order)
+    db.session.expire(order, ["payments", "tickets"])
 
 
 def _check_due(participant: Participant) -> None:
@@ -123,6 +149,31 @@ def _busy() -> DomainError:
 
 
 # --- Looking --------------------------------------------------------------------------------------------
+
+
+def shown(payment: Payment) -> for_programs.Shown:
+    """Where, or with what, a payment is made now. Unanswered where the provider does not tell its secret."""
+    payment_id = payment.id
+    try:
+        return for_programs.shown(payment)
+    except ProviderError as error:
+        raise _untold(payment_id) from error
+
+
+def client_secret(payment: Payment) -> str | None:
+    """Its secret alone, read from the provider again; None where it has none. Unanswered likewise."""
+    payment_id = payment.id
+    try:
+        return for_programs.client_secret(payment)
+    except ProviderError as error:
+        raise _untold(payment_id) from error
+
+
+def _untold(payment_id: int) -> Unanswered:
+    return Unanswered(
+        db.session.get_one(Payment, payment_id),
+        "The payment service does not answer just now. The payment is begun: ask for it again as before.",
+    )
 
 
 def told_of(participant: Participant) -> Payment:

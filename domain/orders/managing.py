@@ -63,12 +63,15 @@ def canonical(code: str) -> str:
     return code.upper()
 
 
-def cancel(order: Order, *, door: str, actor_id: int | None = None, replaced: bool = False) -> Order:
+def cancel(
+    order: Order, *, door: str, actor_id: int | None = None, replaced: bool = False, told: bool = False
+) -> Order:
     """Close the order's payment at the provider and give its tickets back. Commits. Paid in between wins.
 
     Where the provider does not confirm it, DomainError says so, and the sweep goes on until it does; where it
     cannot be closed there, that is `not_closable`, and nothing was done. Its buyer is mailed that it ended,
-    unless they have just done it on the page, or another order has `replaced` this one.
+    unless they have just done it on the page, another order has `replaced` this one, or they are `told` of it
+    in another mail.
     """
     order_id = order.id
     if order.state not in _PAYABLE:
@@ -78,7 +81,7 @@ def cancel(order: Order, *, door: str, actor_id: int | None = None, replaced: bo
         own_end.check_may_end(payment)
         payment_id = payment.id
         locks.in_one_transaction(lambda: _remember_cancel(payment_id, door, actor_id, replaced))
-        quietly = replaced or door == "order_page"
+        quietly = replaced or told or door == "order_page"
         outcome = reconciling.reconcile(
             payment_id, door=door, actor_id=actor_id, closing=True, quietly=quietly
         )
@@ -126,6 +129,21 @@ def pay_again(
     price of today, or not at all: see `domain/orders/paying_again.py`. `method` is one of the provider's; ""
     is its first, and whichever is open already. `return_url` is where a new attempt's buyer is sent back to.
     """
+    return attempt(
+        order_id, provider_name, payer_id=payer_id, door=door, method=method, return_url=return_url
+    )[0]
+
+
+def attempt(
+    order_id: int,
+    provider_name: str,
+    *,
+    payer_id: int | None,
+    door: str,
+    method: str = "",
+    return_url: str = "",
+) -> tuple[Payment | None, bool]:
+    """The same, and whether it was this call that began the payment: of many at once one does."""
     order = db.session.get_one(Order, order_id)
     still_payable.check_payer(order, provider_name, payer_id)
     if method and method not in registry.get(provider_name).methods:
@@ -142,13 +160,17 @@ def pay_again(
         raise DomainError("cancelling", _CANCELLING)
     elif current is not None and (current.awaits_buyer or current.state is not PaymentState.CREATED):
         still_payable.check_not_cancelled(order)
+        still_payable.check_entry(order)
         if current.state is not PaymentState.CREATED:
-            return current
+            return current, False
+    begun = False
 
     def work() -> Order:
+        nonlocal begun
         order = locks.order(order_id)
         db.session.expire(order, ["payments"])
-        if reconciling.active(order) is None:
+        begun = reconciling.active(order) is None
+        if begun:
             if order.state not in _CLOSED:
                 raise DomainError("not_payable", "This order does not need another payment.")
             still_payable.check_still_on_sale(order)
@@ -164,7 +186,7 @@ def pay_again(
     # Of an end that was there before, the buyer knows: they made it on this page, or were mailed.
     with replacements.taking_over(order_id if closed else None):
         ready = locks.in_one_transaction(work)
-    return starting.open_at_provider(ready, door=door)
+    return starting.open_at_provider(ready, door=door), begun
 
 
 def correct_email(order: Order, email: str) -> None:
@@ -174,9 +196,10 @@ def correct_email(order: Order, email: str) -> None:
     def work() -> None:
         locked = locks.order(order.id)
         if locked.state not in (*_PAYABLE, *_CLOSED):
+            sent = ("The tickets are", "The code for the door is")[locked.is_entry]
             raise DomainError(
                 "too_late",
-                f"The tickets are sent already. Write to {config.get().support_email} to change the address.",
+                f"{sent} sent already. Write to {config.get().support_email} to change the address.",
             )
         if address == addresses.settled(locked.email):
             return
@@ -201,7 +224,8 @@ def resend(order: Order, *, door: str, actor_id: int | None = None) -> None:
     def work() -> None:
         locked = locks.order(order.id)
         if not locked.tickets:
-            raise DomainError("no_tickets", "This order has no tickets to send.")
+            what = ("no tickets", "no code for the door")[locked.is_entry]
+            raise DomainError("no_tickets", f"This order has {what} to send.")
         sent = sum(1 for entry in locked.timeline if entry.what == "resent") + 1
         key = f"order:{locked.id}:fulfilled:{sent}"
         # What was paid for is proof enough, and staff know what they do.
@@ -258,9 +282,18 @@ def withdraw(
         fulfilment.take_back(locked, some, reason)
         words = f"{len(some)} ticket{'s' if len(some) != 1 else ''} withdrawn: {reason}"
         timeline.note(locked, "withdrawn", words, door=door, actor_id=actor_id)
+        tell_withdrawn(locked)
         return len(some)
 
-    return locks.in_one_transaction(work)
+    number = locks.in_one_transaction(work)
+    queue.soon("deliver_mail")
+    return number
+
+
+def tell_withdrawn(order: Order) -> None:
+    """Owe whoever entered an athlete the mail that the entry is withdrawn, once. No commit."""
+    if order.is_entry:
+        outbox.stage("entry_withdrawn", key=f"order:{order.id}:withdrawn", to=order.email, order=order)
 
 
 def mail_links(email: str) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from domain import money, timeline
 from domain.catalogue import prices
 from domain.errors import DomainError
-from domain.orders import managing, placing, still_payable
+from domain.orders import entries, managing, placing, still_payable
 from domain.payments import fulfilment, starting
 from extensions import db
 from models import Order, OrderState, Payment
@@ -79,17 +79,21 @@ def _anew(order: Order, provider_name: str, shown: str) -> Order:
         )
     # Who presses twice gets one order; who agrees to another price later gets another.
     said = f"again:{order.id}:{shown}"
-    new = placing.place(
-        event,
-        fulfilment.stock_of(order),
-        name=order.name,
-        email=order.email,
-        user=order.user,
-        provider=provider_name or None,
-        form_token=hashlib.sha256(said.encode()).hexdigest(),
-        client_address=order.client_address,
-        shown={t.id: prices.tag(t.price_minor, event.currency) for t in event.ticket_types},
-    )
+    token, provider = hashlib.sha256(said.encode()).hexdigest(), provider_name or None
+    if order.is_entry:
+        new = entries.enter_anew(order, provider=provider, form_token=token, shown=shown)
+    else:
+        new = placing.place(
+            event,
+            fulfilment.stock_of(order),
+            name=order.name,
+            email=order.email,
+            user=order.user,
+            provider=provider,
+            form_token=token,
+            client_address=order.client_address,
+            shown={t.id: prices.tag(t.price_minor, event.currency) for t in event.ticket_types},
+        )
     words = f"Ordered again at another price: {new.code}."
     if not any(entry.text == words for entry in order.timeline):
         timeline.note(order, "ordered_again", words, door="order_page")

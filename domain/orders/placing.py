@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 
 from psycopg.errors import ForeignKeyViolation
-from sqlalchemy import Select, not_, or_, select
+from sqlalchemy import Select, not_, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 import config
@@ -151,17 +151,21 @@ def place_entry(
     client_address: str = "",
     shown: str | None = None,
     begun: bool = True,
+    instead_of: int | None = None,
 ) -> Order:
     """Make an order for an athlete's place in a category, with its participant. Commits: see entries.py.
 
     Where its payment is not `begun` with it, it keeps no place yet, as an order whose hold has ended. `shown`
     is the fee that was shown, as `prices.tag` has it; "" where the form carried none, None where there was no
-    form. DomainError in words: `already_entered` where the athlete has a place there.
+    form. `instead_of` is an order for the same place that ended unpaid: its entry is withdrawn with this.
+    DomainError in words: `already_entered` where the athlete has a place there.
     """
     event = kind.event
 
     def make() -> Order:
         now = clock.now()
+        if instead_of is not None:
+            _replace(locks.order(instead_of), now)
         # One entry of an athlete at a time: two would not see each other.
         db.session.refresh(athlete, with_for_update={"key_share": True})
         if db.session.scalar(entered(kind, [athlete.id]).limit(1)) is not None:
@@ -189,6 +193,14 @@ def place_entry(
         return order
 
     return _once(form_token, make)
+
+
+def _replace(order: Order, now: datetime) -> None:
+    """Withdraw the entry of an order that ended unpaid. DomainError where it may be paid by now."""
+    if order.state not in (OrderState.FAILED, OrderState.EXPIRED, OrderState.CANCELLED):
+        raise DomainError("not_payable", "This order does not need another payment.")
+    change = update(Participant).where(Participant.order_id == order.id).values(withdrawn_at=now)
+    db.session.execute(change.execution_options(synchronize_session=False))
 
 
 def _participant(kind: TicketType, athlete: Athlete, order: Order, now: datetime) -> Participant:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from sqlalchemy import select
-from sqlalchemy.orm import joinedload
 
 import config
 from domain import clock, money
@@ -28,9 +27,8 @@ def check_payer(order: Order, provider_name: str, payer_id: int | None) -> None:
 def check_not_cancelled(order: Order) -> None:
     """Nothing is paid for an event that does not take place."""
     if order.event is not None and order.event.state is EventState.CANCELLED:
-        raise DomainError(
-            "event_cancelled", "The event was cancelled, so this order cannot be paid any more."
-        )
+        words = ("The event was cancelled, so this order", "The tournament was cancelled, so this entry")
+        raise DomainError("event_cancelled", f"{words[order.is_entry]} cannot be paid any more.")
 
 
 def check_still_on_sale(order: Order) -> None:
@@ -40,38 +38,38 @@ def check_still_on_sale(order: Order) -> None:
     check_not_cancelled(order)
     if order.is_listing_fee and order.event.state is not EventState.DRAFT:
         raise DomainError("published", "This event is published already, so no fee is due for it.")
-    _check_entry(order)
+    check_entry(order)
     state, of_types = availability.states_of(order.event, clock.now())
     of_order = [of_types[type_id] for type_id in fulfilment.stock_of(order)]
     if state is availability.Sale.WITHDRAWN:
-        raise DomainError("withdrawn", "Tickets for this event are not on sale at the moment.")
+        words = ("Tickets for this event are not on sale", "Nobody can be entered in this tournament")
+        raise DomainError("withdrawn", f"{words[order.is_entry]} at the moment.")
     over = (availability.Sale.PAST, availability.Sale.CLOSED)
     if state is availability.Sale.PAST or any(one in over for one in of_order):
-        raise DomainError(
-            "sales_over", "The sale of these tickets has ended, so this order cannot be paid any more."
+        words = (
+            "The sale of these tickets has ended, so this order",
+            "Entries have closed, so this entry",
         )
+        raise DomainError("sales_over", f"{words[order.is_entry]} cannot be paid any more.")
 
 
-def _check_entry(order: Order) -> None:
+def check_entry(order: Order) -> None:
     """Who took an entry back enters anew: the athlete may have another place by now.
 
     And nobody pays for a minor whose guardian has not agreed to the consent as it is now.
     """
-    if order.event is None or not order.event.is_tournament:
+    if not order.is_entry:
         return
-    found = db.session.scalar(
-        select(Participant).where(Participant.order_id == order.id).options(joinedload(Participant.athlete))
-    )
-    if found is None:
-        return
-    if found.withdrawn_at is not None:
+    # As the database has it: it may have been taken back since this session read it.
+    withdrawn_at = db.session.scalar(select(Participant.withdrawn_at).filter_by(order_id=order.id))
+    if withdrawn_at is not None:
         raise DomainError("withdrawn", "This entry was withdrawn. Enter again on the tournament’s page.")
-    athlete = found.athlete
-    if athletes.is_minor(athlete, order.event) and not athletes.consented([athlete.id]):
+    athlete = athletes.unagreed(order)
+    if athlete is not None:
         raise DomainError(
             "consent_needed",
-            f"{athlete.name} is under age, and the text of the consent has changed: a parent or guardian has "
-            "to agree to it first, among their entries.",
+            f"{athlete.name} is under age: before this is paid, a parent or guardian has to agree to the "
+            "consent as it is now, among their entries.",
         )
 
 
@@ -126,9 +124,11 @@ def _check_begun(order: Order) -> None:
             if found.state is availability.Sale.NOT_YET
             else f"{late.ticket_type.name}: {late.words}."
         )
-        raise DomainError("not_yet", f"These tickets are not on sale yet. {words}")
+        begins = ("These tickets are not on sale yet.", "Entries are not open yet.")
+        raise DomainError("not_yet", f"{begins[order.is_entry]} {words}")
     if found.state is availability.Sale.DRAFT:
-        raise DomainError("draft", "This event is not on sale at the moment.")
+        drafted = ("This event is not on sale", "Nobody can be entered in this tournament")
+        raise DomainError("draft", f"{drafted[order.is_entry]} at the moment.")
 
 
 def _check_limits(order: Order) -> None:

@@ -52,6 +52,8 @@ def answer(provider_name: str, secret: str, query: Mapping[str, str], *, address
     try:
         call = provider.read_call(query)
     except BadCall as error:
+        # Refused, so that nobody's money is kept; whoever looks for it finds that it was told of.
+        _log.warning("call_unreadable", provider=provider_name, txn=error.txn_id, why=str(error))
         return provider.answer(Answer(error.txn_id, Verdict.ERROR, str(error)))
     told = _pay(provider_name, provider, call) if call.pays else _check(provider_name, provider, call)
     _log.info("called", provider=provider_name, pays=call.pays, account=call.account, txn=call.txn_id)
@@ -131,6 +133,9 @@ def _take(payment_id: int, name: str, caller: Caller, call: Call) -> str:
     if stored is not None:
         return stored.answer
     verdict = _taken(payment, order)
+    if verdict is Verdict.OK and told_reports.stands(payment):
+        # Other money was told of a moment ago, and is about to be settled: what that buys is asked for once.
+        verdict = Verdict.BUSY
     if verdict is not Verdict.OK:
         shown = money.show(call.amount_minor or 0, payment.currency)
         words = f"A call told of {shown}, transaction {call.txn_id}. Refused: {_WORDS[verdict]}"
@@ -160,7 +165,7 @@ def _row(payment: Payment, caller: Caller, call: Call) -> ToldReport:
         amount_minor=amount,
         currency=payment.currency,
         reference=call.txn_id.upper(),
-        paid_at=call.paid_at,
+        paid_at=call.paid_at if told_reports.may_be_paid_at(payment, call.paid_at) else None,
         awaits=Awaits.STATEMENT if most is not None and amount > most else Awaits.NOTHING,
         note="Told by the provider's call.",
         created_at=clock.now(),
@@ -192,7 +197,7 @@ def _once_more(stored: BillerAnswer) -> str:
     told, row = stored.answer, stored.told_id
     if row is not None:
         payment = db.session.get_one(ToldReport, row).payment
-        if payment.state is PaymentState.OPEN:
+        if payment.state not in (PaymentState.PAID, PaymentState.REVIEW):
             reconciling.reconcile(payment.id, door="biller")
     return told
 

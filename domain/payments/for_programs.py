@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from domain import urls
 from domain.payments import presenting
 from domain.providers import registry
 from domain.providers.contract import HasClientSecret, Presentation
@@ -26,6 +27,11 @@ def shown(payment: Payment) -> Shown:
     return Shown(presenting.payment_url(payment), presenting.qr_image_url(payment), client_secret(payment))
 
 
+def address(payment: Payment) -> str:
+    """Where a buyer is sent by an answer that is given again: to pay, or to read what became of it."""
+    return presenting.payment_url(payment) or urls.order(payment.order)
+
+
 def client_secret(payment: Payment) -> str | None:
     """What the provider's script confirms it with, read from the provider now; None where there is none."""
     if presenting.of(payment) is None or payment.provider_id is None:
@@ -46,6 +52,6 @@ def onward(order: Order, provider_id: str = "") -> str:
     """
     named = (p for p in order.payments if provider_id and provider_id in (p.provider_id, p.reference))
     payment = next(named, order.payments[-1] if order.payments else None)
-    if payment is None or not payment.return_url:
+    if payment is None or not return_origins.is_listed(payment.return_url):
         return ""
     return return_origins.with_payment(payment.return_url, payment.public_id)

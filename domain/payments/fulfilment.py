@@ -101,9 +101,7 @@ def _claim(wanted: dict[int, int], *, held: int, sold: int) -> None:
     db.session.flush()
     got = _move(wanted, held=held, sold=sold, only_if_free=True)
     if got != len(wanted):
-        raise SoldOut(
-            "sold_out", "Somebody was faster: there are not enough tickets left. Nothing was charged."
-        )
+        raise SoldOut("sold_out", "Somebody was faster: there are not enough left. Nothing was charged.")
 
 
 def _move(wanted: dict[int, int], *, held: int, sold: int, only_if_free: bool = False) -> int:

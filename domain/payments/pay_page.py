@@ -10,6 +10,7 @@ import config
 from domain import pay_links
 from domain.errors import NotFound
 from domain.payments import reconciling
+from domain.people import athletes
 from domain.providers import bulkhead, failure_reasons, registry
 from domain.providers.contract import Element, HasClientSecret, Presentation, ProviderError
 from extensions import db
@@ -71,8 +72,9 @@ def show(payment: Payment) -> Page | None:
 
 
 def _is_off(order: Order) -> bool:
-    """Nobody pays for an event that does not take place."""
-    return order.event is not None and order.event.state is EventState.CANCELLED
+    """Nobody pays for an event that does not take place, or for a minor whose guardian has not agreed."""
+    cancelled = order.event is not None and order.event.state is EventState.CANCELLED
+    return cancelled or athletes.unagreed(order) is not None
 
 
 def _is_on_our_page(payment: Payment) -> bool:

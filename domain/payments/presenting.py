@@ -16,6 +16,7 @@ import config
 from domain import clock, urls
 from domain.errors import NotFound
 from domain.payments import own_end
+from domain.people import athletes
 from domain.providers import registry
 from domain.providers.contract import Instructs, Presentation, Provider
 from domain.tickets import documents
@@ -51,6 +52,11 @@ class Paying:
         return self.until is not None and self.until <= clock.now()
 
     @property
+    def part(self) -> str:
+        """Which part of our page tells it: how it is paid, or that its time is over."""
+        return "over" if self.is_over else self.how.value
+
+    @property
     def origin(self) -> str:
         """Where its form goes: scheme and host; "" where it goes nowhere else."""
         parts = urlsplit(self.link)
@@ -72,7 +78,7 @@ def of(payment: Payment | None) -> Paying | None:
         code=payment.url or "" if how is Presentation.QR else "",
         words=provider.instructions if isinstance(provider, Instructs) else "",
         fields={str(name): str(value) for name, value in form.items()},
-        until=payment.expires_at if not provider.can.close else None,
+        until=(payment.expires_at or payment.closes_at) if not provider.can.close else None,
         over_at=own_end.last_word_at(payment, provider.can) if _ends_by_itself(provider) else None,
         may_cancel=own_end.may_end(payment, provider.can),
     )
@@ -120,7 +126,7 @@ def qr_image_url(payment: Payment) -> str | None:
 def picture(payment: Payment | None) -> bytes:
     """The code as a PNG. NotFound where there is none to be paid by."""
     paying = of(payment)
-    if paying is None or not paying.code:
+    if payment is None or paying is None or not paying.code or athletes.unagreed(payment.order) is not None:
         raise NotFound("no_code", "There is no code here that can be paid.")
     return documents.qr_png(paying.code, scale=_SCALE)
 

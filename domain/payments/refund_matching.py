@@ -75,12 +75,16 @@ def _named(payment: Payment, said: RefundReport) -> Refund | None:
 
 
 def _nameless(payment: Payment) -> list[Refund]:
-    """Ours that may be in the list under an id that we have not heard: made, or asked for in vain."""
+    """Ours that may be in the list under an id that we have not heard: made, or asked for in vain.
+
+    Where a person makes them, nobody tells us when: the list may be the first to.
+    """
+    by_hand = not registry.get(payment.provider, payment.account).can.refund
     lacking = [
         refund
         for refund in payment.refunds
         if refund.provider_id is None
         and refund.state not in _OVER
-        and (refund.state is not RefundState.CREATED or refund.asked_at is not None)
+        and (by_hand or refund.state is not RefundState.CREATED or refund.asked_at is not None)
     ]
     return sorted(lacking, key=lambda refund: (refund.state not in GONE, refund.id))

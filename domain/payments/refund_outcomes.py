@@ -174,8 +174,9 @@ def failed(
     if before in GONE:
         _restore(refund, payment, order)
         fulfilment.fee_restored(order, payment, "The refund of the fee failed.", door=door)
-        look_at_goods(order, payment, door=door)
         _correct(refund, order, to_wallet)
+    # An entry gives its place back before its money is: what it had bought may be void already.
+    look_at_goods(order, payment, door=door)
 
 
 def _correct(refund: Refund, order: Order, to_wallet: bool) -> None:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from enum import StrEnum
 
 from sqlalchemy import or_, select
-from sqlalchemy.orm import joinedload
+from sqlalchemy.orm import contains_eager, joinedload
 
 from domain import clock, money
 from domain.errors import DomainError
@@ -47,9 +47,12 @@ _AMOUNTS = (
     *("кредит", "приход", "поступление", "зачислено", "credit", "paid in"),
     *("сумма операции", "сумма платежа", "сумма", "amount", "sum"),
 )
+_CURRENCIES = ("валюта операции", "валюта платежа", "валюта", "currency")
 _DATES = ("дата операции", "дата платежа", "дата и время", "дата", "date and time", "date", "time")
 _OURS = re.compile(r"(ORD-[2-9A-HJKMNP-Z]{8})(-[0-9]{1,3})?", re.IGNORECASE)
 _CURRENCY = re.compile(r"(₸|kzt|тг\.?|тенге)", re.IGNORECASE)
+# What a column for it says where a line is in tenge; 398 is its number.
+_TENGE = re.compile(r"|₸|kzt|398|тг\.?|тенге|.*тенге", re.IGNORECASE)
 _BLANKS = re.compile(r"[\s\u00a0\u202f\u2009']+")
 _NUMBER = re.compile(r"[+-]?[0-9]{1,12}([.,][0-9]{1,2})?")
 _GROUPED = re.compile(r"[+-]?[0-9]{1,3}(,[0-9]{3})+\.[0-9]{2}")
@@ -61,13 +64,24 @@ _FORMULA = re.compile(r"\s*(=|@|[+-](?![-0-9\s(]|$))")
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a statement. The sum is in minor units; None where it cannot be read."""
+    """One line of a statement. The sum is in tiyn; None where it cannot be read, or is `foreign` money."""
 
     number: int
     reference: str
     amount_minor: int | None
     paid_at: datetime | None
     text: str
+    foreign: str = ""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns are which; None where a statement has none for it."""
+
+    reference: int
+    amount: int
+    date: int | None
+    currency: int | None
 
 
 class Found(StrEnum):
@@ -169,20 +183,24 @@ def _check(number: int, row: Sequence[str]) -> None:
         )
 
 
-def _header(rows: Sequence[Sequence[str]]) -> tuple[int, tuple[int, int, int | None]]:
-    """Which row names the columns, and which are the reference, the sum and the date."""
+def _header(rows: Sequence[Sequence[str]]) -> tuple[int, Columns]:
+    """Which row names the columns, and which is which."""
     for number, row in enumerate(rows[:_HEADER_WITHIN]):
         named = [" ".join(cell.replace("\u00a0", " ").casefold().split()) for cell in row]
         reference, amount = _column(named, _REFERENCES), _column(named, _AMOUNTS)
         if reference is not None and amount is not None and reference != amount:
-            return number, (reference, amount, _column(named, _DATES))
+            return number, Columns(
+                reference, amount, _column(named, _DATES), _column(named, _CURRENCIES, amount)
+            )
     raise _refused(
         "No line names its columns: there must be one for the bank's reference (such as “Номер документа”) "
         "and one for the sum (such as “Кредит” or “Сумма”)."
     )
 
 
-def _column(named: Sequence[str], words: Iterable[str]) -> int | None:
+def _column(named: Sequence[str], words: Iterable[str], taken: int = -1) -> int | None:
+    """The column that is called so, else one with that in its name; not the one that is something else."""
+    named = ["" if place == taken else name for place, name in enumerate(named)]
     for word in words:
         exact = next((place for place, name in enumerate(named) if name == word), None)
         if exact is not None:
@@ -194,18 +212,20 @@ def _column(named: Sequence[str], words: Iterable[str]) -> int | None:
     return None
 
 
-def _line(number: int, row: Sequence[str], columns: tuple[int, int, int | None]) -> Line | None:
+def _line(number: int, row: Sequence[str], columns: Columns) -> Line | None:
     """A line by which money came; None for what went out, for sums below, and for empty lines."""
-    reference, amount, date = columns
-    cell = row[amount].strip() if amount < len(row) else ""
-    name = " ".join(row[reference].split()) if reference < len(row) else ""
+    cell, name, when, currency = (
+        " ".join(row[place].split()) if place is not None and place < len(row) else ""
+        for place in (columns.amount, columns.reference, columns.date, columns.currency)
+    )
     text = " ".join(" ".join(row).split())
     if not cell or not (name or _OURS.search(text)):
         return None
     minor = amount_of(cell)
     if minor is not None and minor <= 0:
         return None
-    when = row[date] if date is not None and date < len(row) else ""
+    if not _TENGE.fullmatch(currency):
+        return Line(number, name, None, _moment(when), text, currency[:20])
     return Line(number, name, minor, _moment(when), text)
 
 
@@ -236,8 +256,8 @@ def _moment(cell: str) -> datetime | None:
 def preview(data: bytes, *, actor_id: int) -> Preview:
     """What confirming a statement would do. Reads only; DomainError where the file cannot be read."""
     lines = read(data)
-    seen: set[tuple[str, str]] = set()
-    matches = [_match(line, seen, actor_id) for line in lines]
+    looked_up, seen = _look_up(lines), set[tuple[str, str]]()
+    matches = [_match(line, looked_up, seen, actor_id) for line in lines]
     newest = max((line.paid_at for line in lines if line.paid_at is not None), default=None)
     found = {match.payment.id for match in matches if match.payment is not None}
     return Preview(matches, _missing(newest, found))
@@ -249,11 +269,38 @@ def _providers() -> list[str]:
     return [own.name for own in adapters if not own.can.ask and isinstance(own, Confirmed)]
 
 
-def _match(line: Line, seen: set[tuple[str, str]], actor_id: int) -> Match:
+@dataclass(frozen=True)
+class _LookedUp:
+    """What is known of all that a statement's lines name."""
+
+    # By the order's code, the newest attempt first.
+    payments: Mapping[str, Sequence[Payment]]
+    # By the provider, and the bank's reference as it is kept.
+    told: Mapping[tuple[str, str], ToldReport]
+
+
+def _look_up(lines: Sequence[Line]) -> _LookedUp:
+    """Two questions, however many lines there are."""
+    codes = {code.upper() for line in lines for code, _ in _OURS.findall(line.text)}
+    query = (
+        select(Payment)
+        .join(Order, Order.id == Payment.order_id)
+        .where(Payment.provider.in_(_providers()), Order.code.in_(codes))
+        .options(contains_eager(Payment.order))
+        .order_by(Payment.attempt.desc())
+    )
+    payments: dict[str, list[Payment]] = {}
+    for payment in db.session.scalars(query):
+        payments.setdefault(payment.order.code, []).append(payment)
+    rows = told_reports.by_references({_normal(line.reference)[0] for line in lines} - {""})
+    return _LookedUp(payments, {(row.provider, row.reference): row for row in rows})
+
+
+def _match(line: Line, looked_up: _LookedUp, seen: set[tuple[str, str]], actor_id: int) -> Match:
     shown = money.show(line.amount_minor, "KZT") if line.amount_minor is not None else ""
-    candidates = _candidates(line)
+    candidates = _candidates(line, looked_up)
     reference, provider = _normal(line.reference)
-    known = told_reports.by_reference(provider, reference) if reference else None
+    known = looked_up.told.get((provider, reference)) if reference else None
     if known is not None:
         return _known(line, known, actor_id, shown)
     if not candidates:
@@ -274,6 +321,8 @@ def _in_the_way(line: Line, reference: str, candidates: Sequence[Payment]) -> st
     if len(candidates) > 1:
         return f"It may be about {' or '.join(p.reference for p in candidates)}."
     payment = candidates[0]
+    if line.foreign:
+        return f"It is in {line.foreign}, and not in tenge."
     if line.amount_minor is None:
         return "Its sum may be read in two ways."
     if not reference:
@@ -309,22 +358,14 @@ def _normal(typed: str) -> tuple[str, str]:
     return "", ""
 
 
-def _candidates(line: Line) -> list[Payment]:
+def _candidates(line: Line, looked_up: _LookedUp) -> list[Payment]:
     """The payments whose codes stand in a line: the attempt that is named, else the order's newest."""
     named = {code.upper(): attempt for code, attempt in _OURS.findall(line.text)}
     found = []
     for code, attempt in sorted(named.items()):
-        query = (
-            select(Payment)
-            .join(Order, Order.id == Payment.order_id)
-            .where(Payment.provider.in_(_providers()), Order.code == code)
-            .options(joinedload(Payment.order))
-            .order_by(Payment.attempt.desc())
-        )
-        wanted = db.session.scalar(query.where(Payment.reference == f"{code}{attempt}").limit(1))
-        payment = wanted or db.session.scalar(query.limit(1))
-        if payment is not None:
-            found.append(payment)
+        own = looked_up.payments.get(code, ())
+        wanted = next((payment for payment in own if payment.reference == f"{code}{attempt}"), None)
+        found += [wanted or own[0]] if own else []
     return found
 
 
@@ -388,7 +429,8 @@ def tell(tokens: Sequence[str], unpaid: Sequence[int], *, actor_id: int) -> Told
 
 def _tell_line(token: str, actor_id: int) -> None:
     parts = token.split("|")
-    if len(parts) != 5 or not (parts[1][1:].isdigit() and parts[3].isdigit()) or len(token) > 200:
+    numbers = (parts[1][1:], parts[3]) if len(parts) == 5 and len(token) <= 200 else ("",)
+    if not all(one.isascii() and one.isdigit() for one in numbers):
         raise DomainError("unreadable", "This line could not be read. Upload the statement once more.")
     number, what, reference, minor, at = parts
     note = f"By the bank's statement, line {number[:6]}."

@@ -8,7 +8,7 @@ bank buys once, by a constraint.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
@@ -20,9 +20,6 @@ from domain.providers import registry
 from domain.providers.contract import Confirmed, Report
 from extensions import db
 from models import Awaits, Order, Payment, PaymentState, ToldReport, ToldState
-
-# Clocks of banks and ours differ by less.
-_AHEAD = timedelta(days=1)
 
 
 def tell_paid(
@@ -44,15 +41,14 @@ def tell_paid(
     def work() -> int:
         payment, order = locks.payment_and_order(payment_id)
         provider, name = _confirmable(payment, note), _reference(payment, reference)
-        if paid_at is not None and paid_at > clock.now() + _AHEAD:
-            raise DomainError("date", "That day has not come yet. Look at the date in the statement.")
+        _check_day(payment, paid_at)
         known = told_reports.by_reference(payment.provider, name)
         if known is not None:
             return _again(known, payment, amount_minor).id
         _check_amount(payment, amount_minor)
         extra = _is_paid(payment)
-        above = provider.two_people_above_minor
-        awaits = Awaits.PERSON if above is not None and amount_minor > above and not extra else Awaits.NOTHING
+        above = None if extra else provider.two_people_above_minor
+        awaits = Awaits.PERSON if _is_large(payment, amount_minor, above) else Awaits.NOTHING
         row = _row(payment, ToldState.EXTRA if extra else ToldState.PAID, name, amount_minor)
         row.paid_at, row.awaits, row.by_id, row.note = paid_at, awaits, actor_id, note.strip()[:300]
         db.session.add(row)
@@ -60,7 +56,8 @@ def tell_paid(
         shown = money.show(amount_minor, payment.currency)
         words = f"{shown} came, reference {name}: {note.strip()}"
         if row.is_waiting:
-            words += f" Above {money.show(above or 0, payment.currency)} a second person has to confirm it."
+            most = money.show(above or 0, payment.currency)
+            words = f"{words.rstrip('.')}. Above {most} a second person has to confirm it."
         timeline.note(
             order, "told_paid", words, door=door, payment=payment, actor_id=actor_id, data=_data(row)
         )
@@ -85,7 +82,7 @@ def confirm(told_id: int, *, actor_id: int, note: str, door: str = "admin") -> s
                 "You wrote this down yourself. Somebody else has to look at the statement, and confirm it.",
             )
         row.confirmed_at, row.confirmed_by_id = clock.now(), actor_id
-        if _is_paid(payment):
+        if _is_paid(payment, row):
             # Other money has bought the goods meanwhile.
             row.state = ToldState.EXTRA
             incidents.told_twice(order, payment, _second(payment, row), door=door)
@@ -153,9 +150,11 @@ def _confirmable(payment: Payment, note: str) -> Confirmed:
     return provider
 
 
-def _is_paid(payment: Payment) -> bool:
-    """Whether other money has paid it, so that what comes now is more."""
-    return payment.state is PaymentState.PAID or payment.fulfilled
+def _is_paid(payment: Payment, besides: ToldReport | None = None) -> bool:
+    """Whether other money has paid it, so that what comes now is more; settled by now, or about to be."""
+    rows = (row for row in told_reports.stands(payment) if row.is_evidence and row is not besides)
+    covered = sum(row.amount_minor for row in rows) >= payment.amount_minor
+    return payment.state is PaymentState.PAID or payment.fulfilled or covered
 
 
 def _said(note: str) -> str:
@@ -191,6 +190,21 @@ def _again(known: ToldReport, payment: Payment, amount_minor: int) -> ToldReport
         f"of payment {other}. The same money does not pay twice: look for this payment's own reference in "
         "the statement. Nothing was confirmed.",
     )
+
+
+def _is_large(payment: Payment, amount_minor: int, above: int | None) -> bool:
+    """Whether it takes a second person: for a large payment, and for one that comes in several parts."""
+    told = sum(row.amount_minor for row in told_reports.stands(payment))
+    return above is not None and max(payment.amount_minor, told + amount_minor) > above
+
+
+def _check_day(payment: Payment, paid_at: datetime | None) -> None:
+    if told_reports.may_be_paid_at(payment, paid_at):
+        return
+    words = "That day is before the order was made."
+    if paid_at is not None and paid_at > clock.now():
+        words = "That day has not come yet."
+    raise DomainError("date", f"{words} Look at the date in the statement. Nothing was confirmed.")
 
 
 def _check_amount(payment: Payment, amount_minor: int) -> None:

@@ -8,13 +8,19 @@ or the bank's statement, is no evidence yet.
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import select
+from sqlalchemy.orm import joinedload
 
+from domain import clock
 from domain.providers.contract import Report
 from extensions import db
 from models import Payment, ToldReport, ToldState
+
+# A bank names the day only, perhaps of another zone, and its clock is not ours.
+_APART = timedelta(days=1)
 
 
 def of(payment_ids: Collection[int]) -> list[ToldReport]:
@@ -32,6 +38,23 @@ def by_reference(provider: str, reference: str) -> ToldReport | None:
             ToldReport.withdrawn_at.is_(None),
         )
     )
+
+
+def by_references(references: Collection[str]) -> list[ToldReport]:
+    """The reports that stand under any of these names of the bank's, with their payments and orders."""
+    query = select(ToldReport).where(ToldReport.reference.in_(references), ToldReport.withdrawn_at.is_(None))
+    return list(db.session.scalars(query.options(joinedload(ToldReport.payment).joinedload(Payment.order))))
+
+
+def stands(payment: Payment) -> list[ToldReport]:
+    """What was told to have come for a payment, and was not taken back; confirmed, or not yet."""
+    rows = of([payment.id])
+    return [row for row in rows if row.withdrawn_at is None and row.state is ToldState.PAID]
+
+
+def may_be_paid_at(payment: Payment, moment: datetime | None) -> bool:
+    """Whether a payment can have been paid at a moment that is told, as far as clocks and days agree."""
+    return moment is None or payment.order.created_at - _APART <= moment <= clock.now() + _APART
 
 
 def report_on(payment: Payment) -> Report:

@@ -12,7 +12,8 @@ from collections.abc import Collection, Mapping
 from datetime import date
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import joinedload
 
 import config
 from domain import clock, names, site_texts
@@ -20,7 +21,7 @@ from domain.catalogue import grades, tournaments
 from domain.catalogue.tournaments import Entrant
 from domain.errors import DomainError, NotFound
 from extensions import db
-from models import Athlete, Consent, Event, Participant, User
+from models import Athlete, Consent, Event, Order, OrderLine, Participant, Ticket, User
 
 FIELDS = frozenset(("name", "birth_date", "sex", "club", "weight_g", "grade"))
 _LONGEST_CLUB = 200
@@ -77,15 +78,31 @@ def add(user: User, values: Mapping[str, Any]) -> Athlete:
 
 
 def change(athlete: Athlete, values: Mapping[str, Any]) -> Athlete:
-    """Change an athlete. Entries keep what they were made with. Commits; DomainError in words."""
+    """Change an athlete. Entries keep what they were made with, but for the name. Commits; DomainError."""
+    before = athlete.name
     with db.session.no_autoflush:
         try:
             _write(athlete, values)
         except DomainError:
             db.session.rollback()
             raise
+    if athlete.name != before:
+        _rename(athlete)
     db.session.commit()
     return athlete
+
+
+def _rename(athlete: Athlete) -> None:
+    """Have the door and the mails say the name that the lists say, for what is still ahead. No commit."""
+    ahead = (
+        select(Participant.order_id)
+        .join(Order, Order.id == Participant.order_id)
+        .join(Event, Event.id == Order.event_id)
+        .where(Participant.athlete_id == athlete.id, Event.ends_at > clock.now())
+    )
+    for kind in (OrderLine, Ticket):
+        change = update(kind).where(kind.order_id.in_(ahead)).values(holder=athlete.name)
+        db.session.execute(change.execution_options(synchronize_session="fetch"))
 
 
 def remove(athlete: Athlete) -> None:
@@ -116,7 +133,8 @@ def _write(athlete: Athlete, values: Mapping[str, Any]) -> None:
         _check_born(kept["birth_date"], now.date())
     if "grade" in kept:
         grades.check(kept["grade"])
-    if "weight_g" in kept:
+    # A form that is saved anew with the same weight does not make it younger.
+    if "weight_g" in kept and kept["weight_g"] != athlete.weight_g:
         athlete.weight_at = now if kept["weight_g"] is not None else None
     for name, value in kept.items():
         setattr(athlete, name, value)
@@ -133,6 +151,17 @@ def _check_born(born: date | None, today: date) -> None:
 def consent_text() -> str:
     """What a guardian agrees to, as the operator has it now."""
     return site_texts.read("consent").body
+
+
+def unagreed(order: Order) -> Athlete | None:
+    """The minor whom an order enters, where no guardian has agreed to the consent as it is now."""
+    if order.event is None or not order.is_entry:
+        return None
+    entered = select(Participant).where(Participant.order_id == order.id)
+    found = db.session.scalar(entered.options(joinedload(Participant.athlete)))
+    if found is None or not is_minor(found.athlete, order.event) or consented([found.athlete_id]):
+        return None
+    return found.athlete
 
 
 def consent_hash() -> str:

@@ -140,7 +140,8 @@ def _tickets(mail: OutboxMail, order: Order | None) -> _Said:
         shown.append({"ticket": ticket, "content_id": content_id})
         files.append(Attachment(f"ticket-{ticket.number}.png", "image/png", picture, content_id))
     if valid:
-        files.append(Attachment(f"tickets-{order.code}.pdf", "application/pdf", documents.tickets_pdf(order)))
+        name = documents.pdf_name(order)
+        files.append(Attachment(name, "application/pdf", documents.tickets_pdf(order)))
     if order.event is not None:
         files.append(Attachment("event.ics", _CALENDAR, documents.calendar(order)))
     noun = "ticket" if len(valid) == 1 else "tickets"
@@ -173,6 +174,19 @@ def _off(order: Order | None) -> _Said | None:
     if event is None or event.state is not EventState.CANCELLED:
         return None
     return _Said(f"Cancelled: {event.title}", {}, template="event_cancelled_unpaid")
+
+
+def _entry_withdrawn(mail: OutboxMail, order: Order | None) -> _Said:
+    assert order is not None and order.event is not None
+    bought = [payment for payment in order.payments if payment.fulfilled]
+    context: Context = {
+        "paid_minor": sum(payment.received_minor or 0 for payment in bought),
+        "back_minor": sum(payment.asked_back_minor for payment in bought),
+        "by_bank": any(dispute.has_money for payment in bought for dispute in payment.disputes),
+        "admitted": bool(order.tickets),
+        "event_url": urls.event(order.event),
+    }
+    return _Said(f"Withdrawn: the entry in {order.event.title} ({order.code})", context)
 
 
 def _event_cancelled(mail: OutboxMail, order: Order | None) -> _Said:
@@ -329,6 +343,7 @@ _SAY: dict[str, Callable[[OutboxMail, Order | None], _Said]] = {
     "payment_failed": _payment_failed,
     "order_expired": _order_expired,
     "order_cancelled": _order_cancelled,
+    "entry_withdrawn": _entry_withdrawn,
     "event_cancelled": _event_cancelled,
     "event_moved": _event_moved,
     "refund": _refund,

@@ -458,8 +458,8 @@ class KnowsDomains(Protocol):
     def domain_status(self, domain: str) -> DomainStatus | None:
         """What it says of a host; None where it does not know it."""
 
-    def register_domain(self, domain: str) -> DomainStatus:
-        """Make a host known, or have it looked at again."""
+    def register_domain(self, domain: str, *, patient: bool = True) -> DomainStatus:
+        """Make a host known, or have it looked at again: a few calls."""
 
 
 @runtime_checkable

@@ -125,6 +125,7 @@ def _moment(query: Mapping[str, str]) -> datetime | None:
     if len(told) != 14 or not told.isascii() or not told.isdigit():
         return None
     try:
-        return datetime.strptime(told, "%Y%m%d%H%M%S").replace(tzinfo=_ALMATY)
+        moment = datetime.strptime(told, "%Y%m%d%H%M%S").replace(tzinfo=_ALMATY)
     except ValueError:
         return None
+    return moment if 2000 <= moment.year < 9000 else None

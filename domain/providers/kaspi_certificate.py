@@ -24,7 +24,9 @@ from cryptography.hazmat.primitives.serialization import (
     pkcs12,
 )
 
+from config import Settings
 from domain.providers.contract import ProviderError
+from variables import ConfigError
 
 # No path is longer, and no certificate in base64 is so short.
 _LONGEST_PATH = 500
@@ -41,8 +43,8 @@ class Identity:
 def identity(pfx: str, password: str, ca: str) -> Identity:
     """The TLS context with the certificate in `pfx`, if any, that trusts `ca`, or else the system's list.
 
-    Both are paths, or a file's bytes in base64. Raises a passing ProviderError `certificate`, as somebody
-    mends that; its words quote neither the certificate nor its password.
+    Both are paths, or a file's bytes in base64; `ca` may be PEM as it is. Raises a passing ProviderError
+    `certificate`, as somebody mends that; its words quote neither the certificate nor its password.
     """
     context = _trusting(ca)
     if not pfx:
@@ -58,6 +60,16 @@ def identity(pfx: str, password: str, ca: str) -> Identity:
     chain = [bag.cert, *bag.additional_certs]
     _load(context, key + b"".join(each.certificate.public_bytes(Encoding.PEM) for each in chain), once)
     return Identity(context, bag.cert.certificate.not_valid_after_utc)
+
+
+def check_settings(settings: Settings) -> None:
+    """Raise ConfigError where a form that needs the certificate could not show it: it would take nothing."""
+    if settings.kaspi_mode not in ("r2", "r3"):
+        return
+    try:
+        identity(settings.kaspi_pfx, settings.kaspi_pfx_password, settings.kaspi_ca)
+    except ProviderError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _trusting(ca: str) -> ssl.SSLContext:
@@ -87,7 +99,10 @@ def _load(context: ssl.SSLContext, pem: bytes, password: bytes) -> None:
 def _bytes(value: str, name: str) -> bytes:
     """A file's bytes: of the file that is named, or in base64."""
     try:
-        if len(value) <= _LONGEST_PATH and Path(value).is_file():
+        if value.startswith("-----BEGIN "):
+            return value.encode()
+        # os.path's answer is no, where pathlib's is an error: of a name that is too long to be one.
+        if len(value) <= _LONGEST_PATH and os.path.isfile(value):
             return Path(value).read_bytes()
         return base64.b64decode("".join(value.split()), validate=True)
     except (OSError, ValueError, binascii.Error) as error:

@@ -58,6 +58,8 @@ _UNSURE = frozenset(
     {"Creating", "QrTokenScanned", "CancelledByUser", "Rejected", "InsufficientFunds"}
     | {"Expired", "Timeout", "QrTokenDiscarded"}
 )
+# No time of a payment is in another: a database keeps some of those, and cannot give them back.
+_YEARS = range(2000, 9000)
 _NOT_MADE = "Kaspi did not make the payment."
 # The fields by which a callback may name a payment; no contract of it is public.
 _RUNG_BY = ("QrPaymentId", "PaymentId", "qrPaymentId", "paymentId")
@@ -394,6 +396,8 @@ def _moment(value: Any) -> datetime | None:
     try:
         moment = datetime.fromisoformat(value)
     except ValueError:
+        return None
+    if moment.year not in _YEARS:
         return None
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=_ALMATY)
 

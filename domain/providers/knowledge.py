@@ -118,3 +118,9 @@ def last(names: Iterable[str]) -> dict[str, Word]:
     if found is None:
         found = {name: _own[name] for name in wanted if name in _own}
     return {name: word for name, word in found.items() if word.is_fresh}
+
+
+def may_answer(name: str) -> bool:
+    """Whether it is worth asking a provider only to look: nobody has had no answer within the last minute."""
+    word = last([name]).get(name)
+    return word is None or word.answered

@@ -7,7 +7,7 @@ Facts about the API behind each choice are in docs/payments.md. Everything that 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, cast
@@ -148,10 +148,11 @@ class StripeProvider:
         # Stripe's clock may be behind ours.
         first, last = since - timedelta(minutes=10), since + timedelta(hours=25)
         most = _FIND_PAGES if patient else 1
-        for number, (reports, is_last) in enumerate(self._pages(shape, first, last, patient=patient), 1):
-            for report in reports:
-                if report.reference == reference:
-                    return report.provider_id
+        for number, (things, is_last) in enumerate(self._pages(shape, first, last, patient=patient), 1):
+            for thing in things:
+                with readable():
+                    if shape.reference(thing) == reference:
+                        return str(thing["id"])
             # Only after the last page is the payment certainly absent.
             if number >= most and not is_last:
                 raise ProviderError("Too many payments to look through.", permanent=False, code="too_many")
@@ -201,16 +202,22 @@ class StripeProvider:
     def pages(self, since: datetime, until: datetime) -> Iterator[list[Report]]:
         """Newest first, a hundred a call. No status filter: a payment that was just made must be seen too.
 
-        First the sessions, then the intents that no session made.
+        First the sessions, then the intents that no session made. Others in the account make some, too,
+        without an amount or in a state that ours never have: what cannot be read is left out of its page,
+        and if it is ours, it is read by its id.
         """
         for shape in _SHAPES:
-            for reports, _ in self._pages(shape, since, until, patient=True):
+            for things, _ in self._pages(shape, since, until, patient=True):
+                reports = []
+                for thing in things:
+                    with suppress(ProviderError), readable():
+                        reports.append(self._report(shape, thing))
                 yield reports
 
     def _pages(
         self, shape: Shape, since: datetime, until: datetime, *, patient: bool
-    ) -> Iterator[tuple[list[Report], bool]]:
-        """The payments of a shape, a page at a time, and whether that page was the last."""
+    ) -> Iterator[tuple[list[Mapping[str, Any]], bool]]:
+        """The payments of a shape as they are listed, a page at a time, and whether it was the last page."""
         params: dict[str, Any] = {
             "created": {"gte": int(since.timestamp()), "lte": int(until.timestamp()) + 1},
             "limit": _PAGE,
@@ -220,9 +227,9 @@ class StripeProvider:
             with self._calling(patient, shape.path) as client:
                 page = client.raw_request("get", shape.path, **params).data
                 things = page["data"]
-                reports = [self._report(shape, thing) for thing in things if shape.counts(thing)]
+                counted = [thing for thing in things if shape.counts(thing)]
                 is_last = not page["has_more"] or not things
-            yield reports, is_last
+            yield counted, is_last
             if is_last:
                 return
             params["starting_after"] = things[-1]["id"]
@@ -327,8 +334,8 @@ class StripeProvider:
         with self._calling(False, stripe_domains.PATH) as client:
             return stripe_domains.status(client, domain)
 
-    def register_domain(self, domain: str) -> DomainStatus:
-        with self._calling(True, stripe_domains.PATH) as client:
+    def register_domain(self, domain: str, *, patient: bool = True) -> DomainStatus:
+        with self._calling(patient, stripe_domains.PATH) as client:
             return stripe_domains.register(client, domain)
 
     def ring(self, body: bytes, headers: Mapping[str, str]) -> Ring:

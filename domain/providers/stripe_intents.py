@@ -42,6 +42,9 @@ SOURCES = {
 # ends. By other reasons a person ended it at Stripe.
 _NOBODY_CAME = "abandoned"
 _TOO_LATE = frozenset({_NOBODY_CAME, "automatic", "expired"})
+# The buyer has done what is theirs to do. That money is only kept on a card, for somebody to take it later,
+# is nothing that Kassa asks for: whoever has set that at Stripe takes it there, or lets it go.
+_ON_ITS_WAY = frozenset({"processing", "requires_capture"})
 _PAYABLE = frozenset({"requires_payment_method", "requires_confirmation", "requires_action"})
 
 
@@ -81,7 +84,7 @@ def report(intent: Thing, account: str, page: Callable[[str], str]) -> Report:
     state, failure = _state(intent)
     code, reason = why(failure) if failure or state == "failed" else ("", "")
     paid = state == "paid"
-    reference = str(object_of(intent.get("metadata")).get("reference") or "")
+    reference = _reference(intent)
     return Report(
         provider="stripe",
         provider_id=str(intent["id"]),
@@ -105,12 +108,16 @@ def report(intent: Thing, account: str, page: Callable[[str], str]) -> Report:
     )
 
 
+def _reference(intent: Thing) -> str:
+    return str(object_of(intent.get("metadata")).get("reference") or "")
+
+
 def _state(intent: Thing) -> tuple[str, Thing]:
     """Our word for an intent's status, and Stripe's account of the last failed attempt."""
     status = intent["status"]
     if status == "succeeded":
         return "paid", {}
-    if status == "processing":
+    if status in _ON_ITS_WAY:
         return "processing", {}
     failure = object_of(intent.get("last_payment_error"))
     if status in _PAYABLE:
@@ -140,6 +147,7 @@ INTENTS = Shape(
     expand="latest_charge",
     end="cancel",
     report=report,
+    reference=_reference,
     intent=_itself,
     counts=is_own,
     end_params={"cancellation_reason": _NOBODY_CAME},

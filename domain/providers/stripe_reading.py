@@ -55,6 +55,8 @@ class Shape:
     # The last part of the path by which it is closed, and what that call says.
     end: str
     report: Callable[[Thing, str, Callable[[str], str]], Report]
+    # Our reference, as the object has it; "" where it has none.
+    reference: Callable[[Thing], str]
     # The payment intent in it; empty where there is none yet.
     intent: Callable[[Thing], Thing]
     # Whether it is a payment of its own.

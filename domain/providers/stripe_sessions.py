@@ -111,8 +111,8 @@ def _declines(session: Thing, failure: Thing, code: str, reason: str) -> tuple[D
 
 def _reference(session: Thing) -> str:
     """Our reference, when both places that keep it agree; both of them, when they differ."""
-    metadata = session.get("metadata") or {}
-    told, kept = session.get("client_reference_id") or "", metadata.get("reference") or ""
+    told = session.get("client_reference_id") or ""
+    kept = object_of(session.get("metadata")).get("reference") or ""
     return str(told) if told == kept else f"{told} / {kept}"
 
 
@@ -140,6 +140,7 @@ SESSIONS = Shape(
     expand="payment_intent.latest_charge",
     end="expire",
     report=report,
+    reference=_reference,
     intent=_intent,
     counts=lambda session: True,
 )

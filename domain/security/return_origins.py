@@ -36,14 +36,19 @@ class _Origin:
 
 def check(url: str) -> str:
     """`url` as it is, where it is at a listed origin. DomainError `return_url`, in words, for any other."""
-    settings = config.get()
-    if not allowed(url, settings.api_return_origins, development=settings.development):
+    if not is_listed(url):
         raise DomainError(
             "return_url",
             "return_url must be an https address at a site that this shop's operator has listed "
             "(API_RETURN_ORIGINS), without a name or password in it.",
         )
     return url
+
+
+def is_listed(url: str) -> bool:
+    """Whether a payer may be sent there now: an origin may have been taken off the list since."""
+    settings = config.get()
+    return allowed(url, settings.api_return_origins, development=settings.development)
 
 
 def allowed(url: str, origins: Collection[str], *, development: bool = False) -> bool:

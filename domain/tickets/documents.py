@@ -99,6 +99,11 @@ def tickets_pdf(order: Order) -> bytes:
         return _draw(html)
 
 
+def pdf_name(order: Order) -> str:
+    """What the PDF's file is called."""
+    return f"{'entry' if order.is_entry else 'tickets'}-{order.code}.pdf"
+
+
 def _shown(ticket: Ticket, order: Order, prices: dict[int, int]) -> dict[str, Any]:
     return {
         "number": ticket.number,
@@ -162,8 +167,9 @@ def calendar(subject: Order | Event) -> bytes:
     description = f"{event.description}\n\n{url}".strip()
     if isinstance(subject, Order):
         # Calendars are shared with colleagues and copied to other services: the order's link is its secret.
-        find = f"{public_url}/tickets/find"
-        description = f"Order {subject.code}. Your tickets are in your mail. {find} sends them once more."
+        what = "The code for the door is" if subject.is_entry else "Your tickets are"
+        again = f"{public_url}/tickets/find sends {'it' if subject.is_entry else 'them'} once more."
+        description = f"Order {subject.code}. {what} in your mail. {again}"
     entry = CalendarEvent()
     entry.add("uid", f"event-{event.id}@{urlsplit(public_url).hostname}")
     entry.add("dtstamp", event.updated_at)

@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy import ColumnElement, Select, func, or_, select
 
 from domain import codes, folding
 from domain.searching import Searched
@@ -77,6 +77,14 @@ def _of_type(event: Event, word: str) -> ColumnElement[bool] | None:
 
 def _nothing(word: str) -> None:
     return None
+
+
+def of_athletes(words: str) -> ColumnElement[bool]:
+    """Whether each word is in an athlete's name or a code, a ticket's however it is typed."""
+    code = codes.clean(words)
+    texts = (folding.searchable(Athlete), func.lower(Order.code), func.lower(Ticket.code))
+    found = folding.matches(words, *texts)
+    return or_(found, Ticket.code == code) if code else found
 
 
 def named(words: str) -> list[Select[int]]:

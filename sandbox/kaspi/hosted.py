@@ -13,6 +13,7 @@ from flask import Blueprint, abort, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from sandbox import settings
+from sandbox.dashboards import Conflict, NotFound
 from sandbox.kaspi.books import CREATED, OPENED, Impossible, Payment
 from sandbox.kaspi.dashboard import KaspiDashboard
 from sandbox.kaspi.wire import show
@@ -60,7 +61,12 @@ def blueprint(world: World, dashboard: KaspiDashboard) -> Blueprint:
 
     @pages.post("/online/<payment_id>")
     def pay_bill(payment_id: str) -> str | Response:
-        shown = dashboard.act(payment_id, {"do": "pay"})
+        try:
+            shown = dashboard.act(payment_id, {"do": "pay"})
+        except Conflict as error:
+            return _bill(world, payment_id, str(error))
+        except NotFound as error:
+            abort(404, str(error))
         if shown["status"] == "paid":
             return redirect(url_for("kaspi_hosted.bill", payment_id=payment_id), 303)
         return _bill(world, payment_id, "The shop did not take the payment. Nothing was charged.")

@@ -25,16 +25,18 @@ class _Handler(WSGIRequestHandler):
 
 
 class Listener:
-    """The same application as behind the first door. `port` 0 takes one that is free."""
+    """The same application as behind the first door. `port` 0 takes one that is free.
+
+    A handshake happens as a connection's own thread reads from it, and not as it is accepted: somebody who
+    connects and says nothing keeps nobody else out.
+    """
 
     def __init__(self, app: Flask, certificates: Certificates, port: int) -> None:
-        self._server = make_server(
-            "127.0.0.1",
-            port,
-            app,
-            threaded=True,
-            request_handler=_Handler,
-            ssl_context=certificates.context(),
+        self._server = make_server("127.0.0.1", port, app, threaded=True, request_handler=_Handler)
+        # As the server would do it by itself, but for the last word.
+        self._server.ssl_context = certificates.context()
+        self._server.socket = self._server.ssl_context.wrap_socket(
+            self._server.socket, server_side=True, do_handshake_on_connect=False
         )
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 

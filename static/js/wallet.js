@@ -16,14 +16,22 @@
 
   const broken = () => say(words.dataset.broken, true);
 
+  // Where it goes well, the browser is led to the address of return, and nothing more happens here.
+  async function failure(stripe, elements) {
+    try {
+      const { error } = await elements.submit();
+      if (error) {
+        return error;
+      }
+      return (await stripe.confirmPayment({ elements, confirmParams: { return_url: box.dataset.return } })).error;
+    } catch (thrown) {
+      return thrown;
+    }
+  }
+
   async function confirm(stripe, elements, event) {
     say("One moment: your bank is asked.");
-    // Where it goes well, the browser is led to the address of return, and nothing more happens here.
-    const { error } = await stripe.confirmPayment({
-      elements,
-      clientSecret: secret,
-      confirmParams: { return_url: box.dataset.return },
-    });
+    const error = await failure(stripe, elements);
     if (!error) {
       return;
     }
@@ -58,7 +66,13 @@
   }
 
   say(words.dataset.loading);
-  // The provider's script comes after this one, from the provider, or does not come.
-  script.addEventListener("load", draw);
+  // The provider's script comes after this one, from the provider, or does not come, or not as it should.
+  script.addEventListener("load", () => {
+    try {
+      draw();
+    } catch {
+      broken();
+    }
+  });
   script.addEventListener("error", broken);
 })();

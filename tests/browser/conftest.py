@@ -106,7 +106,8 @@ def workshop(house: House, home: Path) -> Iterator[str]:
     """The address of the same box office as bin/run starts it: in development, without TLS."""
     port = free_port()
     own = house.environ | production.KEYS | {"PORT": str(port), "PUBLIC_URL": f"http://localhost:{port}"}
-    own |= {f"{name}_API_BASE": f"{house.sandbox.base_url}/{name.lower()}" for name in ("STRIPE", "SUMUP")}
+    providers = ("STRIPE", "SUMUP", "KASPI")
+    own |= {f"{name}_API_BASE": f"{house.sandbox.base_url}/{name.lower()}" for name in providers}
     with _serving(own, home / "workshop.log", "app:create_app()"):
         yield own["PUBLIC_URL"]
 

@@ -19,7 +19,11 @@ from domain.payments import reconciling
 from tests.chaos.instance import Instance, Killer, as_json
 
 PATIENCE = 300.0
-PROVIDERS = ("stripe", "sumup")
+_ORDER = re.compile(r"ORD-[A-Z0-9]{8}")
+# What an event is sold by, and in which currency: ten of it each.
+PROVIDERS = {"stripe": "EUR", "sumup": "EUR", "kaspi": "KZT"}
+# An order that has come so far is not paid any more by whoever stands before its page.
+_OVER = ("completed", "failed", "expired", "cancelled", "requires_manual_review")
 
 
 @dataclass
@@ -28,6 +32,8 @@ class Outcome:
 
     purchases: int
     paid: int = 0
+    # Of those that are paid, by provider.
+    by: dict[str, int] = field(default_factory=dict)
     unpaid: int = 0
     killed: dict[str, int] = field(default_factory=dict)
     mails: int = 0
@@ -51,7 +57,7 @@ def run(
     `redis_down` and `outage` are how many seconds Redis is stopped and the provider answers 500. `hurry`
     moves the clock past the leases that dead processes have left, instead of waiting for their end.
     """
-    outcome = Outcome(purchases)
+    outcome, pages = Outcome(purchases), dict[str, str]()
     _events(instance, purchases)
     killer = Killer(instance, seed, (3.0, 8.0))
     trouble = [
@@ -62,7 +68,11 @@ def run(
         thread.start()
     try:
         with ThreadPoolExecutor(buyers) as pool:
-            list(pool.map(lambda n: _buy(instance, n, random.Random(seed * 10_000 + n)), range(purchases)))
+            list(
+                pool.map(
+                    lambda n: _buy(instance, n, random.Random(seed * 10_000 + n), pages), range(purchases)
+                )
+            )
         trouble[1].join()
     finally:
         killer.stopped = True
@@ -70,22 +80,22 @@ def run(
     outcome.killed = dict(Counter(killer.killed))
     if hurry:
         instance.control("clock", {"advance_seconds": reconciling.LEASE.total_seconds()})
-    _heal(instance, outcome)
-    _compare(instance, outcome)
+    _heal(instance, outcome, pages)
+    _compare(instance, outcome, pages)
     return outcome
 
 
 def _events(instance: Instance, capacity: int) -> None:
     """One for each provider: the buyers take turns."""
-    for provider in PROVIDERS:
+    for provider, currency in PROVIDERS.items():
         arguments = ["--slug", f"chaos-{provider}", "--capacity", str(capacity * 2), "--price-minor", "1000"]
-        made = instance.flask("demo", "event", *arguments, "--currency", "EUR", "--provider", provider)
+        made = instance.flask("demo", "event", *arguments, "--currency", currency, "--provider", provider)
         if made.returncode:
             raise RuntimeError(made.stdout + made.stderr)
 
 
 def _trouble(instance: Instance, redis_down: float, outage: float) -> None:
-    """Redis is flushed, then stopped; both providers fail for a while."""
+    """Redis is flushed, then stopped; all providers fail for a while."""
     time.sleep(3)
     redis.Redis.from_url(instance.env()["REDIS_URL"]).flushall()
     instance.hold("redis", down=True)
@@ -97,10 +107,13 @@ def _trouble(instance: Instance, redis_down: float, outage: float) -> None:
     instance.control("faults", {})
 
 
-def _buy(instance: Instance, number: int, dice: random.Random) -> None:
-    """One buyer, who tries again as people do, pays (most of them), and comes back (half of them)."""
+def _buy(instance: Instance, number: int, dice: random.Random, pages: dict[str, str]) -> None:
+    """One buyer, who tries again as people do, pays (most of them), and comes back (half of them).
+
+    `pages` keeps the order's page by its code, where the buyer has seen it.
+    """
     browser = requests.Session()
-    page = f"{instance.web}/events/chaos-{PROVIDERS[number % len(PROVIDERS)]}"
+    page = f"{instance.web}/events/chaos-{list(PROVIDERS)[number % len(PROVIDERS)]}"
     html = _patiently(browser, "GET", page).text
     fields = dict(re.findall(r'name="(csrf_token|form_token)" value="([^"]+)"', html))
     quantity = re.search(r'name="(quantity-\d+)"', html)
@@ -112,15 +125,21 @@ def _buy(instance: Instance, number: int, dice: random.Random) -> None:
         quantity[1]: str(dice.choice([1, 1, 2])),
     }
     answer = _patiently(browser, "POST", page, data=fields)
-    session = _session_of(instance, browser, answer)
+    session = _session_of(instance, browser, answer, pages)
     if session is None or dice.random() < 0.1:
         return
     if session["provider"] == "stripe" and number % 4 == 0:
         _by_wallet(instance, browser, session, comes_back=dice.random() < 0.5)
         return
-    instance.control(f"payments/{session['id']}", {"do": "pay"})
+    try:
+        instance.control(f"payments/{session['id']}", {"do": "pay"})
+    except requests.HTTPError as error:
+        if error.response is None or error.response.status_code != 409:
+            raise
+        # A code that has ended meanwhile is paid by nobody.
+        return
     if dice.random() < 0.5:
-        _patiently(browser, "GET", session["success_url"])
+        _patiently(browser, "GET", session["success_url"] or pages[_code(session)])
 
 
 def _by_wallet(
@@ -150,9 +169,13 @@ def _by_wallet(
 
 
 def _session_of(
-    instance: Instance, browser: requests.Session, answer: requests.Response
+    instance: Instance, browser: requests.Session, answer: requests.Response, pages: dict[str, str]
 ) -> dict[str, Any] | None:
-    """The provider's session that the buyer is sent to; from the order page, where it took a while."""
+    """The provider's session that the buyer is sent to; from the order page, where it took a while.
+
+    None where there is none, and where the order is over, or a person's: a create whose answer was lost is
+    not made again by everybody.
+    """
     ends = time.monotonic() + PATIENCE
     where = answer.headers.get("Location", "")
     while time.monotonic() < ends:
@@ -162,11 +185,20 @@ def _session_of(
             return dict(found)
         if not where:
             return None
-        time.sleep(1)
-        html = _patiently(browser, "GET", where if where.startswith("http") else instance.web + where).text
+        page = where if where.startswith("http") else instance.web + where
+        html = _patiently(browser, "GET", page).text
+        pages |= {code[0]: page for code in [_ORDER.search(page)] if code is not None}
+        if _ORDER.search(page) and _state_at(browser, page) in _OVER:
+            return None
         link = re.search(rf'href="({re.escape(instance.sandbox)}[^"]+)"', html)
         where = link[1] if link else where
+        time.sleep(0 if link else 1)
     return None
+
+
+def _state_at(browser: requests.Session, page: str) -> str:
+    answer = _patiently(browser, "GET", f"{page}.json")
+    return str(answer.json().get("state", "")) if answer.ok else ""
 
 
 def _patiently(browser: requests.Session, method: str, url: str, **more: Any) -> requests.Response:
@@ -187,12 +219,12 @@ def _patiently(browser: requests.Session, method: str, url: str, **more: Any) ->
 # --- Afterwards -----------------------------------------------------------------------------------------
 
 
-def _heal(instance: Instance, outcome: Outcome) -> None:
+def _heal(instance: Instance, outcome: Outcome, pages: dict[str, str]) -> None:
     """Wait until nothing is owed any more, with no help but the sweeps that run by themselves."""
     began = time.monotonic()
     while time.monotonic() - began < 240:
         paid = [p for p in _payments(instance) if p["status"] == "paid"]
-        mailed, status = _ticket_mails(instance), _statuses(instance)
+        mailed, status = _ticket_mails(instance), _statuses(instance, pages)
         if all(_code(p) in mailed and status(p).get("state") == "completed" for p in paid):
             break
         time.sleep(2)
@@ -213,9 +245,10 @@ def _page(payment: dict[str, Any]) -> str:
     return str(payment["success_url"] or "").split("?")[0].replace("/pay/success/", "/o/")
 
 
-def _statuses(instance: Instance) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """What gives the JSON of a payment's order. Each order had a session first, which knows its page."""
+def _statuses(instance: Instance, seen: dict[str, str]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """What gives the JSON of a payment's order: its page is known by a session, or was seen by its buyer."""
     pages = {_code(payment): _page(payment) for payment in _payments(instance) if payment["success_url"]}
+    pages |= seen
 
     def status(payment: dict[str, Any]) -> dict[str, Any]:
         answer = _patiently(requests.Session(), "GET", f"{pages[_code(payment)]}.json")
@@ -228,20 +261,21 @@ def _ticket_mails(instance: Instance) -> dict[str, list[str]]:
     """Order code -> the Message-IDs of the mails that brought its tickets."""
     found: dict[str, list[str]] = {}
     for mail in instance.control("mail?limit=10000"):
-        code = re.search(r"ORD-[A-Z0-9]{8}", mail["subject"])
+        code = _ORDER.search(mail["subject"])
         if code and any(part["name"].endswith(".pdf") for part in mail["attachments"]):
             found.setdefault(code[0], []).append(mail["message_id"])
     return found
 
 
-def _compare(instance: Instance, outcome: Outcome) -> None:
-    mails, status = _ticket_mails(instance), _statuses(instance)
+def _compare(instance: Instance, outcome: Outcome, pages: dict[str, str]) -> None:
+    mails, status = _ticket_mails(instance), _statuses(instance, pages)
     orders: Counter[str] = Counter()
     for payment in _payments(instance):
         if payment["status"] != "paid":
             outcome.unpaid += 1
             continue
         outcome.paid += 1
+        outcome.by[payment["provider"]] = outcome.by.get(payment["provider"], 0) + 1
         told = status(payment)
         code = _code(payment)
         orders[code] += 1

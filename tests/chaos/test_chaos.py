@@ -19,5 +19,6 @@ def test_every_paid_purchase_has_its_goods_once(tmp_path_factory: pytest.TempPat
     finally:
         instance.stop()
     assert outcome.problems == []
-    assert outcome.paid > 15
+    # A create whose answer was lost is a person's at Kaspi, so that fewer are paid there.
+    assert outcome.paid > 13 and outcome.by.keys() == {"stripe", "sumup", "kaspi"}, outcome
     assert sum(outcome.killed.values()) >= 3

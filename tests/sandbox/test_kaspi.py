@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -171,6 +172,14 @@ def test_who_may_ask(box: Sandbox) -> None:
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{told['tls_base']}/r2/v01/partner/tradepoints", trust_env=False)
     assert box.get("payments") == []
+
+
+def test_who_says_nothing_at_the_second_door_keeps_nobody_out(box: Sandbox) -> None:
+    door = urlsplit(box.get("settings")["kaspi"]["tls_base"])
+    with socket.create_connection((door.hostname or "", door.port or 0)):
+        r2 = connected(box, "r2")
+        with r2.http:
+            assert r2.get("v01/health/ping")["StatusCode"] == 0
 
 
 def test_a_stranger_s_certificate_does_not_come_in(box: Sandbox, tmp_path_factory: Any) -> None:
@@ -400,4 +409,7 @@ def test_calls_come_from_where_they_are_told_to(box: Sandbox, shop: Shop, bill: 
 def test_without_an_address_nothing_is_called(box: Sandbox, bill: dict[str, Any]) -> None:
     answer = requests.post(f"{box.base_url}/control/payments/{bill['id']}", json={"do": "pay"}, timeout=10)
     assert answer.status_code == 409 and "biller_url" in answer.json()["error"]
+    # Whoever presses the page's button reads the same.
+    assert "Set the biller’s address first" in requests.post(bill["hosted_url"], timeout=10).text
+    assert requests.post(f"{box.base_url}/kaspi/online/biller-9", timeout=10).status_code == 404
     assert requests.post(f"{box.base_url}/kaspi/online", data={"Amount": "5"}, timeout=9).status_code == 400

@@ -4,7 +4,7 @@ Starts PostgreSQL and Redis as `./bin/test` does, and lives 250 lives a world, e
 on as many processes as there are cores. What goes wrong is printed with its seed and its steps; to see it
 again: `python -m tests.simulation --buyers 250 --seed <that seed>`.
 
-With `--known` it lives the long worlds that once failed. With `--unseen` the first seed is drawn, so that no
+With `--known` it lives the worlds that once failed. With `--unseen` the first seed is drawn, so that no
 run repeats another, and every world is lived, also after one that broke. What broke is kept in
 `.kassa-simulation/<seed>.txt` and belongs into `regressions.py`.
 """
@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 
 from tests.simulation import LIVES_A_WORLD, NIGHTLY
-from tests.simulation.regressions import LONG
+from tests.simulation.regressions import KNOWN
 
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = ROOT / ".kassa-simulation"
@@ -29,7 +29,7 @@ _UNSEEN_FROM, _UNSEEN_COUNT = 10_000_000, 90_000_000
 
 def main() -> int:
     """Run it by bin/test; pytest's exit status."""
-    once = "; ".join(f"--seed {seed} --buyers {lives}: {what}" for seed, lives, what in LONG)
+    once = "; ".join(f"--seed {seed} --buyers {lives}: {what}" for seed, lives, what in KNOWN)
     parser = argparse.ArgumentParser(
         prog="python -m tests.simulation", description=__doc__, epilog=f"What once failed: {once}."
     )
@@ -37,10 +37,10 @@ def main() -> int:
     seeds = parser.add_mutually_exclusive_group()
     seeds.add_argument("--seed", type=int, default=1, help="the first world's seed (default 1)")
     seeds.add_argument("--unseen", action="store_true", help="draw the first seed, and keep what breaks")
-    seeds.add_argument("--known", action="store_true", help="the long worlds that once failed")
+    seeds.add_argument("--known", action="store_true", help="the worlds that once failed")
     options = parser.parse_args()
     if options.known:
-        return max(_live(seed, lives, "--maxfail=3") for seed, lives, _ in LONG)
+        return max(_live(seed, lives, "--maxfail=3") for seed, lives, _ in KNOWN)
     seed = _UNSEEN_FROM + secrets.randbelow(_UNSEEN_COUNT) if options.unseen else options.seed
     if not options.unseen:
         return _live(seed, options.buyers, "--maxfail=3")

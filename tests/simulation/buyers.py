@@ -97,8 +97,9 @@ def guest(world: World, number: int) -> Life:
     form = _form(world, number, "guest", world.rng.randint(1, 3))
     case = yield from _ordered(world, form.send)
     if case is not None:
-        if form.provider == "stripe" and number % 3 == 1:
+        if form.provider == "stripe" and (number % 3 == 1 or world.seed % 8 == 6):
             # By a wallet's button on our own page: the session is closed, and an intent takes its place.
+            # In one world of a night's all do, so that an intent has seen everything.
             by_button = partial(_pay_again, case, "stripe", "apple_pay")
             case.session = (yield Act("pay by a wallet's button", by_button)).value or ""
         yield from _pay(world, case)

@@ -15,7 +15,6 @@ from flask import Flask
 
 from tests.simulation import LIVES_A_WORLD, NIGHTLY, SHORT, buyers, runs, staff
 from tests.simulation.coverage import Coverage
-from tests.simulation.regressions import SEEDS
 from tests.simulation.story import Broken
 from tests.simulation.world import World
 from tests.support.sandbox import Sandbox
@@ -80,7 +79,7 @@ def test_a_seed_takes_the_same_steps_again(app: Flask, sandbox: Sandbox) -> None
     for _ in range(2):
         runs.clean(sandbox)
         with World(app, sandbox, 5, runs.USUAL) as world:
-            world.run(20, buyers.begin, staff.others)
+            world.run(12, buyers.begin, staff.others)
         traces.append([_CODES.sub("#", line) for line in world.trace])
     assert traces[0] == traces[1]
 
@@ -89,8 +88,3 @@ _CODES = re.compile(
     r"ORD-\w{8}|(?:cs_test|pi)_\w+|(?:athlete|participant|payment)_[\w-]+"
     r"|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|\b\w{6}\b"
 )
-
-
-@pytest.mark.parametrize(("seed", "lives", "what"), SEEDS)
-def test_what_once_failed(app: Flask, sandbox: Sandbox, seed: int, lives: int, what: str) -> None:
-    runs.live(app, sandbox, seed, lives)

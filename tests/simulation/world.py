@@ -32,7 +32,6 @@ from domain import clock, locks
 from domain.connections import credentials
 from domain.errors import DomainError
 from domain.ledger import agents
-from domain.office import invariants
 from domain.payments import lookup, settling
 from domain.post import outbox
 from domain.providers import sumup_line
@@ -55,6 +54,7 @@ from tests.simulation.fate import Fate
 from tests.simulation.network import Posted
 from tests.simulation.sellers import Organiser
 from tests.simulation.story import Broken
+from tests.simulation.what_holds import HOLDS_OUTLIVE_SESSIONS, WhatHolds, wait_for_no_disk
 from tests.support.sandbox import Sandbox
 
 _MEMBERS = 6
@@ -165,14 +165,14 @@ class World(Fate):
         self._entered: list[tuple[str, PaymentState, PaymentState]] = []
         self._closed: list[str] = []
         self._patch = pytest.MonkeyPatch()
-        self._what_holds = _invariants()
+        self._what_holds = WhatHolds(HOLDS_OUTLIVE_SESSIONS)
 
     # --- Wrapping, and what there is at first ---
 
     def __enter__(self) -> World:
         logging.disable(logging.CRITICAL)
         db.engine.dispose()
-        event.listen(db.engine, "connect", _wait_for_no_disk)
+        event.listen(db.engine, "connect", wait_for_no_disk)
         # In a world of one thread nobody who waits for a lock would ever get it.
         self._patch.setattr(extensions, "JOBS", replace(extensions.JOBS, lock=0.03))
         settings = config.get()
@@ -208,7 +208,7 @@ class World(Fate):
         self.network.close()
         self.sandbox.faults()
         self.sandbox.post("settings", {"hold_webhooks": False})
-        event.remove(db.engine, "connect", _wait_for_no_disk)
+        event.remove(db.engine, "connect", wait_for_no_disk)
         db.session.remove()
         db.engine.dispose()
         logging.disable(logging.NOTSET)
@@ -371,14 +371,9 @@ class World(Fate):
     def look(self, after: str) -> None:
         """Ask all invariants, in one question."""
         with self.app.app_context():
-            now = clock.now()
-            values = {"recent": now - invariants.RECENT, "overdue": now - invariants.OVERDUE}
-            values |= {"patience": invariants.OVERDUE, "mail_ran": self._mail_ran(now)}  # type: ignore[dict-item]
-            found = db.session.scalars(text(self._what_holds), values).all()
-            db.session.rollback()
-            if found:
-                told = [f"{v.code}: {v.sample}" for v in invariants.look() if v.code in found]
-                raise self.broken(f"After {after}: {', '.join(found)}\n" + "\n".join(told))
+            told = self._what_holds.broken(mail_ran=self._mail_ran(clock.now()))
+            if told:
+                raise self.broken(f"After {after}: {told}")
 
     def _mail_ran(self, now: datetime) -> bool:
         """Whether mail was delivered lately: with no worker running, mail is overdue by rights."""
@@ -552,28 +547,3 @@ _DROP = """
 
 def _short(value: Any) -> str:
     return "" if value is None else str(value)[:100]
-
-
-def _wait_for_no_disk(connection: Any, record: Any) -> None:
-    """A world that is thrown away afterwards needs no disk, and its small queries no compiler."""
-    with connection.cursor() as cursor:
-        cursor.execute("SET synchronous_commit = off; SET jit = off")
-    connection.commit()
-
-
-def _invariants() -> str:
-    """All invariants in one statement that gives the codes of those that do not hold."""
-    parts = []
-    for invariant in invariants.INVARIANTS:
-        only = " AND :mail_ran" if invariant.code == "mail_is_sent_or_failed" else ""
-        parts.append(f"SELECT '{invariant.code}' WHERE EXISTS (SELECT 1 FROM ({invariant.query}) q){only}")
-    parts.append(f"SELECT 'holds_outlive_sessions' WHERE EXISTS ({_HOLDS})")
-    return " UNION ALL ".join(parts)
-
-
-# Stock is kept until the provider's last word. (After a person's decision it may be gone already.)
-_HOLDS = """
-    SELECT 1 FROM orders o JOIN payments p ON p.order_id = o.id
-    WHERE p.state IN ('created', 'open') AND o.event_id IS NOT NULL AND o.stock_state NOT IN ('held', 'sold')
-      AND NOT EXISTS (SELECT 1 FROM incidents i WHERE i.payment_id = p.id)
-"""

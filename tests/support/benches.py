@@ -242,6 +242,7 @@ class IntentsBench(StripeBench):
         "expired": ("expire",),
     }
     unknown_id = "pi_nobodyhasthis"
+    told_by_another = True
 
     def __init__(self, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__(sandbox, monkeypatch)

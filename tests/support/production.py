@@ -12,13 +12,14 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
+from typing import Any
 
 from flask import Flask
 
 import config
 
 # What only a development has, or what would be another deployment's.
-_NOT_IN_PRODUCTION = ("KASSA_ENV", "KASSA_LIMITS", "STRIPE_API_BASE", "SUMUP_API_BASE")
+_NOT_IN_PRODUCTION = ("KASSA_ENV", "KASSA_LIMITS", "STRIPE_API_BASE", "SUMUP_API_BASE", "KASPI_API_BASE")
 # Keys that look like an operator's: production refuses the sandbox's own.
 KEYS = {
     "SECRET_KEY": "only-for-these-tests-0123456789abcdef",
@@ -30,6 +31,12 @@ KEYS = {
     "SUMUP_CLIENT_ID": "cc_classic_KassaInProduction",
     "SUMUP_CLIENT_SECRET": "cc_sk_classic_KassaInProduction",
     "SUMUP_TEST_ACCOUNT": "true",
+    "KASPI_MODE": "r1",
+    "KASPI_API_KEY": "KaspiInProduction",
+    "KASPI_TRADE_POINT": "1001",
+    "KASPI_DEVICE_ID": "kassa",
+    "KASPI_DEVICE_TOKEN": "KaspiDeviceInProduction",
+    "KASPI_TEST": "true",
 }
 
 
@@ -52,7 +59,8 @@ def create_app(providers: str) -> Flask:
 
 
 def _with_providers(loaded: config.Settings, sandbox: str) -> config.Settings:
-    return replace(loaded, stripe_api_base=f"{sandbox}/stripe", sumup_api_base=f"{sandbox}/sumup")
+    bases: dict[str, Any] = {f"{name}_api_base": f"{sandbox}/{name}" for name in ("stripe", "sumup", "kaspi")}
+    return replace(loaded, **bases)
 
 
 def run_sandbox() -> int:
@@ -65,6 +73,8 @@ def run_sandbox() -> int:
     settings.SUMUP_API_KEY = KEYS["SUMUP_API_KEY"]
     settings.SUMUP_CLIENT_ID = KEYS["SUMUP_CLIENT_ID"]
     settings.SUMUP_CLIENT_SECRET = KEYS["SUMUP_CLIENT_SECRET"]
+    settings.KASPI_API_KEY = KEYS["KASPI_API_KEY"]
+    settings.KASPI_DEVICE_TOKEN = KEYS["KASPI_DEVICE_TOKEN"]
     return __main__.main()
 
 

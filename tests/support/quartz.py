@@ -31,6 +31,8 @@ from domain.providers.contract import (
 from domain.providers.failure_reasons import Reason
 from tests.support.benches import fresh
 
+# A state of the bank's that no document tells of: the adapter says that it is not over.
+UNHEARD = "unheard"
 LIVES = timedelta(minutes=3)
 LINGERS = timedelta(minutes=2)
 
@@ -122,7 +124,7 @@ class Quartz:
         return Report(
             provider=self.name,
             provider_id=provider_id,
-            state=known["state"],
+            state="processing" if known["state"] == UNHEARD else known["state"],
             amount_minor=known["amount_minor"],
             currency=known["currency"],
             reference=known["reference"],

@@ -15,8 +15,9 @@ import config
 from domain import clock
 from domain.security.scopes import Scope
 from extensions import db
-from models import Participant, Payment, PaymentState, Role, User
+from models import OutboxMail, Participant, Payment, PaymentState, Role, User
 from tests.support import api
+from tests.support.queries import recorded
 from tests.support.sandbox import Sandbox
 from tests.support.shop import make_user
 from tests.support.tournaments import enter, make_athlete, make_tournament
@@ -66,6 +67,11 @@ def test_from_entering_to_the_refund(client: FlaskClient, ann: User, sandbox: Sa
     sandbox.do(provider_id or "", "pay")
     told = me.get(f"/payments/status/{participant_id}")
     assert (told["status"], told["payment_id"]) == ("COMPLETED", started["payment_id"])
+    db.session.remove()
+    with recorded() as statements:
+        assert me.get(f"/payments/status/{participant_id}") == told
+    # Who asks, the entry with its order, its payments: a program asks that again and again.
+    assert len(statements) == 3, statements
     paid = me.get(f"/participants/{participant_id}")
     assert paid["status"] == "PAID" and len(paid["ticket_codes"]) == 1
     assert [one["status"] for one in me.get(f"/payments/participant/{participant_id}/history")["items"]] == [
@@ -150,6 +156,31 @@ def test_again_is_the_same_payment_and_another_way_another(
     assert me.post(f"/payments/{other['payment_id']}/cancel", {}, status=409)["code"] == "not_cancellable"
 
 
+def test_what_can_be_paid_no_longer_is_given_to_nobody(
+    client: FlaskClient, ann: User, entry: Participant, sandbox: Sandbox
+) -> None:
+    """Its time is up, and no sweep has come by: it is closed first, and paid in between wins."""
+    me = api.as_member(client, ann)
+    first = me.post("/payments/initiate", asked(entry), status=201)
+    sandbox.advance(3600)
+    me = api.as_member(client, ann)
+    sandbox.faults("http_500", rate=1)
+    refused = me.post("/payments/initiate", asked(entry), status=409)
+    assert refused["code"] == "payment_in_progress"
+    sandbox.faults()
+    other = me.post("/payments/initiate", asked(entry), status=201)
+    assert other["payment_id"] != first["payment_id"] and other["expires_at"] > first["expires_at"]
+    told = me.get(f"/payments/participant/{entry.public_id}/history")["items"]
+    assert [one["status"] for one in told] == ["PENDING", "EXPIRED"]
+    # Nobody is told that what goes on has ended.
+    assert "order_expired" not in db.session.scalars(select(OutboxMail.kind)).all()
+    payment = db.session.scalars(select(Payment).order_by(Payment.id.desc()).limit(1)).one()
+    sandbox.do(payment.provider_id or "", "pay")
+    sandbox.advance(3600)
+    me = api.as_member(client, ann)
+    assert me.post("/payments/initiate", asked(entry), status=409)["code"] == "already_paid"
+
+
 def test_what_is_under_way_is_a_conflict(
     client: FlaskClient, ann: User, entry: Participant, sandbox: Sandbox
 ) -> None:
@@ -188,9 +219,17 @@ def test_a_wallet_s_secret_is_answered_again_and_kept_nowhere(
     assert first["client_secret"].startswith("pi_") and "/pay/wallet/" in first["payment_url"]
     again = me.post("/payments/initiate", body, idempotency_key="once")
     assert again == first
+    # Where the provider does not tell it, nothing is broken: it is asked for once more.
+    sandbox.faults("http_500", match={"method": "GET", "path": "payment_intents/pi_"})
+    for key in ("once", "twice"):
+        untold = me.post("/payments/initiate", body, status=503, idempotency_key=key)
+        assert (untold["code"], untold["payment_id"]) == ("provider_silent", first["payment_id"])
+    sandbox.faults()
+    told = me.post("/payments/initiate", body, status=200, idempotency_key="twice")
+    assert told["client_secret"] == first["client_secret"]
     rows = (text(f"SELECT row_to_json(r)::text FROM {name} r") for name in ("payments", "api_requests"))
     kept = [row for query in rows for row in db.session.scalars(query)]
-    assert len(kept) == 2 and not any(first["client_secret"] in row for row in kept)
+    assert len(kept) == 3 and not any(first["client_secret"] in row for row in kept)
 
 
 def test_nobody_else_sees_or_pays_an_entry(

@@ -98,6 +98,20 @@ def test_a_test_mail_goes_to_who_asked_for_it(
     assert "Sent." in client.get("/admin/setup").text
 
 
+def test_our_host_is_registered_by_a_button(client: FlaskClient, quick_doctor: list[Finding]) -> None:
+    make_member("boss@example.org", Role.ADMIN)
+    log_in(client, "boss@example.org")
+    assert "Register " not in client.get("/admin/setup").text
+    for host, told in (
+        ("tickets.example.org", "tickets.example.org is registered for Apple Pay"),
+        ("tickets.invalid", "tickets.invalid is registered. Apple Pay: "),
+    ):
+        config.use(replace(config.get(), public_url=f"https://{host}"))
+        assert f"Register {host}" in client.get("/admin/setup").text
+        assert post(client, "/admin/setup/domain", page="/admin/setup").location == "/admin/setup"
+        assert told in client.get("/admin/setup").text
+
+
 def test_the_first_request_prints_one_link_that_leads_to_the_set_up(
     app: Flask, client: FlaskClient, quick_doctor: list[Finding], capsys: pytest.CaptureFixture[str]
 ) -> None:

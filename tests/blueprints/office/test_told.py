@@ -6,11 +6,13 @@ import io
 import re
 from datetime import timedelta
 from html import unescape
+from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import func, select
+from sqlalchemy.event import listen, remove
 from werkzeug.test import TestResponse
 
 from domain import clock
@@ -135,7 +137,38 @@ def test_above_the_threshold_two_people_confirm(app: Flask, boss: FlaskClient, c
     ).all()
     assert actors == ["boss@example.org", "second@example.org"]
     shown = boss.get(page).text
+    assert "Statement of today. Above" in unescape(shown)
     assert "told by boss@example.org" in shown and "confirmed by second@example.org" in shown
+
+
+def test_a_large_sum_in_parts_takes_two_people_too(app: Flask, boss: FlaskClient) -> None:
+    use_manual(kaspi_two_people_above_minor=400_000)
+    _, payment = ordered()
+    for half in ("QR6458937894", "QR6458937895"):
+        told(boss, payment, half, "2500")
+    assert fresh(payment).state is PaymentState.PROCESSING and not fresh(payment).order.tickets
+    second = make_member("second@example.org", Role.ADMIN).id
+    for row in db.session.scalars(select(ToldReport).order_by(ToldReport.id)).all():
+        telling.confirm(row.id, actor_id=second, note="Seen, too")
+    assert fresh(payment).received_minor == PRICE and holds()
+
+
+@pytest.mark.parametrize(
+    ("day", "words"),
+    [
+        (timedelta(days=3), "has not come yet"),
+        (timedelta(days=-3), "before the order was made"),
+        (None, "Choose a date between"),
+    ],
+)
+def test_a_day_on_which_it_cannot_have_come_is_asked_about(
+    app: Flask, boss: FlaskClient, day: timedelta | None, words: str
+) -> None:
+    _, payment = ordered()
+    typed = "0001-01-01" if day is None else f"{clock.now() + day:%Y-%m-%d}"
+    assert words in told(boss, payment, "QR6458937894", paid_on=typed)
+    assert fresh(payment).state is PaymentState.OPEN
+    assert "Confirmed." in told(boss, payment, "QR6458937894")
 
 
 def test_what_was_wrong_is_taken_back_and_its_reference_is_free(app: Flask, boss: FlaskClient) -> None:
@@ -181,6 +214,8 @@ def test_silence_ends_nothing_before_a_person_has_looked(
     sandbox.advance(24 * 3600 + 60)
     sweeping.run("test")
     assert fresh(payment).state is PaymentState.OPEN
+    page = client.get(address(order)).text
+    assert "don’t send it any more" in page and "Aigerim S." not in page
     sandbox.advance(3700)
     sweeping.run("test")
     payment = fresh(payment)
@@ -230,6 +265,30 @@ def test_a_refund_is_made_at_the_bank_and_written_down(app: Flask, boss: FlaskCl
     assert "does not look like a reference of the bank" in unescape(boss.get(page).text)
     post(boss, f"{page}/refunded", page=page, reference="RB-7654321", **form)
     assert fresh(payment).order.state is OrderState.REFUNDED and len(mails("refund")) == 1 and holds()
+
+
+def test_two_references_told_at_one_moment_pay_once(
+    app: Flask, boss: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second is written down after the first, and before that is settled."""
+    _, payment = ordered()
+    someone, second = make_member("third@example.org", Role.ADMIN).id, list[ToldReport]()
+    reconcile = reconciling.reconcile
+
+    def meanwhile(*args: Any, **kwargs: Any) -> Any:
+        if not second:
+            second.append(ToldReport())
+            telling.tell_paid(
+                payment.id, reference="QR6458937895", amount_minor=PRICE, actor_id=someone, note="Seen"
+            )
+        return reconcile(*args, **kwargs)
+
+    monkeypatch.setattr(reconciling, "reconcile", meanwhile)
+    assert "Confirmed." in told(boss, payment, "QR6458937894")
+    payment = fresh(payment)
+    assert (payment.state, len(payment.order.tickets)) == (PaymentState.PAID, 1)
+    assert payment.received_minor == PRICE
+    assert db.session.scalars(select(Incident.kind)).all() == ["told_twice"] and holds()
 
 
 # --- Side by side ---------------------------------------------------------------------------------------
@@ -306,6 +365,53 @@ def test_a_statement_matches_many_and_says_what_is_in_the_way(app: Flask, boss: 
     assert "0 lines fit" in unescape(send(boss, "\r\n".join(rows).encode()).text) and holds()
 
 
+def test_a_statement_as_spreadsheets_leave_it(app: Flask, boss: FlaskClient) -> None:
+    """A mark at its beginning, line breaks in cells, the same line twice, other money, and sent once more."""
+    event = event_in_tenge(capacity=20)
+    one, two, three = (ordered(event)[1] for _ in range(3))
+    day = f"{clock.now():%d.%m.%Y}"
+    rows = (
+        "\ufeff№ документа;Дата;Сумма;Валюта;Назначение\r\n"
+        f'QR0000000001;{day};"5\u202f000,00";KZT;"Оплата\r\n{one.reference}; спасибо"\r\n'
+        f'QR0000000001;{day};"5\u202f000,00";KZT;"Оплата\r\n{one.reference}; спасибо"\r\n'
+        f"QR0000000002;{day};5 000,00;USD;{two.reference}\r\n"
+        f"QR0000000003;01.01.0001;5 000,00;398;{three.reference}\r\n"
+    ).encode()
+    page = send(boss, rows)
+    shown = unescape(page.text)
+    assert "2 lines fit" in shown and "The same reference stands in an earlier line." in shown
+    assert "It is in USD, and not in tenge." in shown
+    lines = [unescape(line) for line in re.findall(r'name="line"[^>]*value="([^"]+)"', page.text)]
+    done = statements.tell(lines, [], actor_id=make_member("third@example.org", Role.ADMIN).id)
+    assert done.confirmed == 1 and "before the order was made" in done.refused[0]
+    assert [fresh(p).state for p in (one, two, three)] == [
+        *(PaymentState.PAID, PaymentState.OPEN, PaymentState.OPEN),
+    ]
+    again = unescape(send(boss, rows).text)
+    assert "1 line fits" in again and again.count("It was confirmed for") == 2
+    # Nobody is told twice of the same money, and what is written down can be read.
+    assert boss.get(f"/admin/orders/{three.order.code}").status_code == 200 and holds()
+
+
+def test_a_long_statement_is_read_in_few_questions(app: Flask, boss: FlaskClient) -> None:
+    event = event_in_tenge(capacity=20)
+    known = [ordered(event)[1] for _ in range(3)]
+    head, day = "reference;amount;date;text", f"{clock.now():%Y-%m-%d}"
+    rows = [f"QR{n:010};5000;{day};{known[n % 3].reference if n < 3 else 'rent'}" for n in range(1500)]
+    asked: list[str] = []
+
+    def asking(*call: Any) -> None:
+        asked.append(call[2])
+
+    listen(db.engine, "before_cursor_execute", asking)
+    try:
+        found = statements.preview("\n".join((head, *rows)).encode(), actor_id=1)
+    finally:
+        remove(db.engine, "before_cursor_execute", asking)
+    assert len(found.of("matched")) == 3 and len(found.of("unknown")) == 1497
+    assert len(asked) < 20, len(asked)
+
+
 @pytest.mark.parametrize(
     ("cell", "minor"),
     [
@@ -355,12 +461,17 @@ def test_a_file_that_is_no_statement_is_refused_in_words(app: Flask, data: bytes
 def test_a_statement_is_for_admins_and_a_forged_line_confirms_nothing(app: Flask, boss: FlaskClient) -> None:
     assert app.test_client().get("/admin/statements").status_code in (302, 303)
     _, payment = ordered()
-    done = statements.tell(
-        [f"3|p{payment.id}|QR1234567|-5|", f"3|p{payment.id}|x|500000|", "nonsense", "1|t99|QR7654321|5|"],
-        [10**9],
-        actor_id=1,
+    forged = (
+        *(f"3|p{payment.id}|QR1234567|-5|", f"3|p{payment.id}|x|500000|", "nonsense", "1|t99|QR7654321|5|"),
+        *(f"3|p{payment.id}|QR1234567|²|", "1|t²|QR7654321|5|", f"3|p{payment.id}|QR1234567|5|yesterday"),
+        f"3|p{payment.id}|QR1234567|500000|0001-01-01T00:00:00",
     )
-    assert done.confirmed == 0 and len(done.refused) == 5
+    done = statements.tell(forged, [10**9], actor_id=1)
+    assert done.confirmed == 0 and len(done.refused) == len(forged) + 1
+    page = boss.get("/admin/statements").text
+    token = re.findall(r'name="csrf_token" value="([^"]+)"', page)[-1]
+    sent = boss.post("/admin/statements/confirm", data={"csrf_token": token, "unpaid": ["²", "9" * 30, "x"]})
+    assert sent.status_code in (302, 303)
     assert fresh(payment).state is PaymentState.OPEN
 
 

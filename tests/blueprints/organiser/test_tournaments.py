@@ -11,13 +11,18 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from domain.catalogue import tournaments
-from domain.people import accounts, organisers
+from domain import site_texts
+from domain.catalogue import events, takings, tournaments
+from domain.office import participants
+from domain.payments import reconciling, refunds, starting
+from domain.people import accounts, athletes, organisers
 from extensions import db
 from models import Event, EventState, Role, Sex, Withdrawal
 from tests.blueprints.organiser.test_organiser import EMAIL, PROFILE, form
 from tests.support.people import log_in, make_member, post
 from tests.support.queries import recorded
+from tests.support.sandbox import Sandbox
+from tests.support.shop import settled
 from tests.support.tournaments import add_category, enter, make_athlete, make_tournament
 
 TOURNAMENT = form(title="City Open") | {"rules": "No biting.", "withdrawal": "nothing", "public_list": "y"}
@@ -113,6 +118,46 @@ def test_entries_are_found_filtered_and_downloaded(olga: FlaskClient) -> None:
     assert "1995" not in listed and "61.5" not in listed
 
 
+def test_who_runs_it_sees_consents_and_who_is_out_of_limits(olga: FlaskClient) -> None:
+    event, parent = hers(), make_member("parent@example.org")
+    kind = add_category(event, "Under 12", fee_minor=0, max_age=12)
+    born = tournaments.first_day(event).replace(day=1)
+    child = make_athlete(parent, "Cho Child", birth_date=born.replace(year=born.year - 10))
+    enter(kind, child, consent=athletes.consent_hash())
+    path = f"/organiser/events/{event.slug}/entries"
+    assert "Consent by Ann Example" in olga.get(path).text
+    site_texts.write("consent", title="Consent", body="Another text.")
+    athletes.change(child, {"birth_date": born.replace(year=born.year - 13)})
+    page = olga.get(path).text
+    assert "to an earlier text" in page and "Outside its limits" in page and "up to 12 years" in page
+    [row] = csv.DictReader(io.StringIO(olga.get(f"{path}.csv").data.decode("utf-8-sig")))
+    assert (
+        row["Guardian's consent"].startswith("Ann Example, ") and "earlier text" in row["Guardian's consent"]
+    )
+    athletes.change(child, {"birth_date": date(1995, 5, 31)})
+    assert "Under age" not in olga.get(path).text
+
+
+def test_fees_by_day_are_without_what_went_back(olga: FlaskClient, sandbox: Sandbox) -> None:
+    event, parent = hers(), make_member("parent@example.org")
+    kind = add_category(event, "Kata", fee_minor=2500)
+    events.update_event(event, organiser_id=None)
+    settled(enter(kind, make_athlete(parent, "One"), provider="stripe").order, "open", "paid")
+    payment = starting.open_at_provider(enter(kind, make_athlete(parent, "Two"), provider="stripe").order)
+    assert payment is not None
+    sandbox.do(payment.provider_id or "", "pay")
+    reconciling.reconcile(payment.id, door="test")
+    refunds.request(payment.id, 500, actor_id=None, reason="part")
+    [day] = participants.revenue_by_day(event)
+    [money] = takings.money_of([event])[event.id]
+    assert (day.taken_minor, day.back_minor) == (5000, 500) and day.net_minor == money.net_minor
+    user = accounts.find(EMAIL)
+    assert user is not None
+    event.organiser_id = user.id
+    db.session.commit()
+    assert "€50.00 paid, €5.00 went back" in olga.get(f"/organiser/events/{event.slug}/entries").text
+
+
 def test_another_organiser_sees_none_of_it(olga: FlaskClient, app: Flask) -> None:
     event = hers()
     make_member("other@example.org", Role.ORGANISER)
@@ -133,6 +178,9 @@ def test_the_door_reads_a_name_and_a_category(olga: FlaskClient) -> None:
         shown = olga.get(f"/door/events/{event.slug}/{page}")
         assert shown.status_code == 200
         assert "1995" not in shown.text and "61.5" not in shown.text
+        assert "example.org" not in shown.text.split("<main")[1].split("</main>")[0], "nor who entered them"
+    for guardian in ("parent@example.org", "parent", "Ann+Example"):
+        assert "Aiko" not in olga.get(f"/door/events/{event.slug}/search?q={guardian}").text
     assert "Aiko Adult" in olga.get(f"/door/events/{event.slug}/list").text
     assert "Aiko Adult" in olga.get(f"/door/events/{event.slug}/search?q=aiko").text
     assert "Aiko Adult" in olga.get(f"/organiser/events/{event.slug}/attendees?q=aiko").text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from threading import Barrier, BrokenBarrierError
 from typing import Any
 
@@ -39,6 +39,9 @@ from tests.support.sandbox import Sandbox
 from tests.support.shop import address, make_user
 from tests.support.threads import at_once
 
+# Two hours ago by Almaty's clock, as Kaspi writes it.
+PAID_AT = f"{datetime.now(UTC) + timedelta(hours=5 - 2):%Y%m%d%H%M%S}"
+
 
 @pytest.fixture(autouse=True)
 def biller(app: Flask) -> None:
@@ -55,7 +58,7 @@ def holds() -> bool:
 
 
 def pay(client: FlaskClient, account: str, **more: str) -> dict[str, Any]:
-    sent = {"sum": "5000.00", "txn_date": "20261129101500", **more}
+    sent = {"sum": "5000.00", "txn_date": PAID_AT, **more}
     answer: dict[str, Any] = call(client, "pay", account, **sent).get_json()
     return answer
 
@@ -83,16 +86,17 @@ def test_check_pay_and_the_same_pay_again(app: Flask, client: FlaskClient) -> No
         assert (told["txn_id"], told["result"], told["sum"]) == ("100200300", 0, "5000.00")
     assert fresh(payment).state is PaymentState.OPEN and not db.session.scalars(select(ToldReport)).all()
 
-    first = call(client, "pay", order.code, sum="5000.00", txn_date="20261129101500")
+    first = call(client, "pay", order.code, sum="5000.00", txn_date=PAID_AT)
     told = first.get_json()
     row = db.session.scalars(select(ToldReport)).one()
     assert (told["result"], told["prv_txn_id"], told["sum"]) == (0, str(row.id), "5000.00")
-    assert row.paid_at == datetime(2026, 11, 29, 5, 15, tzinfo=UTC)
+    # Kaspi's clock is Almaty's.
+    assert row.paid_at == datetime.strptime(f"{PAID_AT}+0500", "%Y%m%d%H%M%S%z")
     payment = fresh(payment)
     assert (payment.state, payment.order.state) == (PaymentState.PAID, OrderState.COMPLETED)
     assert "You’re going to" in client.get(address(order)).text
 
-    again = call(client, "pay", order.code, sum="5000.00", txn_date="20261129101500")
+    again = call(client, "pay", order.code, sum="5000.00", txn_date=PAID_AT)
     assert again.data == first.data
     # Whatever else it says: its name is what counts.
     assert call(client, "pay", "ORD-23456789", sum="1.00").data == first.data
@@ -167,6 +171,12 @@ def test_a_front_that_adds_the_callers_address_is_believed(app: Flask, client: F
         ({"sum": "0.00"}, 5),
         ({"sum": "5000,00"}, 5),
         ({"txn_date": "yesterday"}, 0),
+        ({"txn_date": "00010101000000"}, 0),
+        ({"txn_date": "99991231235959"}, 0),
+        ({"txn_date": "20991231235959"}, 0),
+        ({"account": '{"a": 1}'}, 1),
+        ({"account": "<!DOCTYPE x [<!ENTITY y SYSTEM 'file:///etc/passwd'>]>&y;"}, 1),
+        ({"account": 'x","result":0,"y":"'}, 1),
     ],
 )
 def test_calls_that_say_something_else(
@@ -177,6 +187,8 @@ def test_calls_that_say_something_else(
     answer = call(client, query.pop("command"), query.pop("account"), **query)
     assert answer.status_code == 200 and answer.get_json()["result"] == result
     assert (fresh(payment).state is PaymentState.PAID) is (result == 0) and holds()
+    # A day that cannot be is left out, and the money is taken in.
+    assert all(row.paid_at is None for row in db.session.scalars(select(ToldReport)))
 
 
 def test_a_large_sum_waits_for_the_statement(app: Flask, client: FlaskClient) -> None:
@@ -203,6 +215,8 @@ def test_what_is_over_is_refused_and_what_was_begun_is_waited_for(
     assert call(client, "check", order.code).get_json()["result"] == 2
     sweeping.run("test")
     assert fresh(payment).state is PaymentState.OPEN
+    page = client.get(address(order)).text
+    assert "The time to pay is over. We make sure" in page and "Go on to" not in page
     assert pay(client, order.code)["result"] == 0
     assert fresh(payment).state is PaymentState.PAID and holds()
 
@@ -277,6 +291,28 @@ def losers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(calls, "_lost_the_race", noted)
     return lost
+
+
+def test_a_second_pay_before_the_first_is_settled_takes_nobodys_money(
+    app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two transactions for one order, at one moment: the second comes after the first is written down."""
+    order, payment = ordered()
+    second: list[int] = []
+    reconcile = reconciling.reconcile
+
+    def meanwhile(*args: Any, **kwargs: Any) -> Any:
+        if not second:
+            second.append(-1)
+            second[0] = pay(app.test_client(), order.code, txn_id="100200301")["result"]
+        return reconcile(*args, **kwargs)
+
+    monkeypatch.setattr(reconciling, "reconcile", meanwhile)
+    assert pay(client, order.code)["result"] == 0 and second == [4]
+    assert fresh(payment).order.state is OrderState.COMPLETED and len(payment.order.tickets) == 1
+    # Asked again, it is paid already; and its money stays with whoever has it.
+    assert pay(client, order.code, txn_id="100200301")["result"] == 3
+    assert db.session.scalar(select(func.count()).select_from(ToldReport)) == 1 and holds()
 
 
 def test_the_same_pay_twenty_times_at_once_is_one(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:

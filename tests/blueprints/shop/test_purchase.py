@@ -338,13 +338,20 @@ def test_stripe_rings_at_either_address_each_with_its_secret(client: FlaskClient
     }
     body = json.dumps(event)
     api = "/api/v1/payments/webhooks/stripe"
-    assert ring(client, body, "whsec_third0000", api).status_code == 400
+    wrong = ring(client, body, "whsec_third0000", api)
+    assert (wrong.status_code, wrong.get_json()["code"]) == (400, "bad_signature")
     assert newest_order().state is OrderState.PENDING_VERIFICATION
-    assert ring(client, body, "whsec_second000", api).status_code == 200
+    sandbox.faults("http_500", rate=1)
+    later = ring(client, body, "whsec_second000", api)
+    assert (later.status_code, later.get_json()["code"]) == (503, "later")
+    sandbox.faults()
+    heard = ring(client, body, "whsec_second000", api)
+    assert (heard.status_code, heard.get_json()) == (200, {})
     assert newest_order().state is OrderState.COMPLETED
     assert ring(client, body, "whsec_first0000").status_code == 200
     assert (count(Ticket), count(WebhookEvent)) == (1, 1)
-    assert client.post("/api/v1/payments/webhooks/nobody", data=body).status_code == 404
+    nobody = client.post("/api/v1/payments/webhooks/nobody", data=body)
+    assert (nobody.status_code, nobody.get_json()["status_code"]) == (404, 404)
 
 
 def test_a_ring_is_never_evidence(client: FlaskClient, sandbox: Sandbox, till: Till) -> None:

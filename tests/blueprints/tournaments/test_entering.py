@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 
 import pytest
 from flask.testing import FlaskClient
 
-from domain.people import accounts
+from domain import site_texts
+from domain.catalogue import events
+from domain.orders import event_cancellation
+from domain.people import accounts, athletes
 from extensions import db
 from models import Event, EventState, OrderState, Participant, ParticipantState
 from tests.support.people import log_in, make_member, post
 from tests.support.queries import recorded
 from tests.support.sandbox import Sandbox
+from tests.support.shop import settled
 from tests.support.tournaments import add_category, make_athlete, make_tournament
 from tests.support.web import newest_order, path_of
 
@@ -94,6 +99,14 @@ def test_an_entry_is_withdrawn_once(ann: FlaskClient) -> None:
     assert "The entry is withdrawn." in shown and "withdrawn</span>" in shown and "/withdraw" not in shown
     participant = db.session.query(Participant).one()
     assert participant.state is ParticipantState.WITHDRAWN
+    page = ann.get(participant.order.path).text
+    assert "Aiko Adult is not entered any more" in page and "It was free" in page
+    assert "is entered<" not in page and "ticket" not in words_of(page)
+    post(ann, page_of(event), athlete=athlete.public_id)
+    event_cancellation.cancel(event, refund=False, actor_id=user.id)
+    mine = ann.get("/account/entries").text
+    assert "tournament cancelled</span>" in mine and "/withdraw" not in mine
+    assert "This tournament was cancelled" in ann.get(page_of(event)).text
 
 
 def test_another_member_s_athletes_and_entries_are_not_there(ann: FlaskClient) -> None:
@@ -140,6 +153,50 @@ def test_a_fee_that_changed_is_shown_before_it_is_paid(ann: FlaskClient) -> None
     assert db.session.query(Participant).count() == 0
 
 
+def test_an_entry_that_was_not_paid_is_paid_at_the_fee_of_today(ann: FlaskClient) -> None:
+    event = make_tournament()
+    athlete = make_athlete(accounts.find("ann@example.org") or make_member("x@example.org"))
+    post(ann, page_of(event), athlete=athlete.public_id, provider="stripe")
+    before = newest_order()
+    settled(before, "open", "expired")
+    form = ann.get(page_of(event)).text
+    assert "not paid for yet" in form and before.path in form and 'type="radio" name="athlete"' not in form
+    page = ann.get(before.path).text
+    assert "Aiko Adult, Open: Kumite" in page and "its place is free for others" in page
+    assert "Is Aiko Adult to take part?" in page and "ticket" not in words_of(page)
+    events.update_ticket_type(event.ticket_types[0], price_minor=3000)
+    assert "Enter again for €30.00" in ann.get(before.path).text
+    answer = post(ann, f"{before.path}/pay", page=before.path, provider="stripe")
+    after = newest_order()
+    assert answer.location == after.payments[0].url and after.total_minor == 3000
+    first, second = db.session.query(Participant).order_by(Participant.id)
+    assert (first.order_id, first.state, second.state) == (before.id, "WITHDRAWN", "PENDING")
+    assert (second.order_id, second.athlete_id, event.ticket_types[0].held) == (after.id, athlete.id, 1)
+    assert "This entry was withdrawn" in ann.get(before.path).text
+
+
+def test_an_open_payment_waits_for_the_consent_of_today(ann: FlaskClient, sandbox: Sandbox) -> None:
+    event, user = make_tournament(), accounts.find("ann@example.org")
+    child = make_athlete(user or make_member("x@example.org"), "Cho Child", birth_date=date(2016, 3, 1))
+    read = {"consent": "yes", "consent_text": athletes.consent_hash()}
+    post(ann, page_of(event), athlete=child.public_id, provider="stripe", **read)
+    order = newest_order()
+    assert (order.payments[0].url or "-") in ann.get(order.path).text
+    site_texts.write("consent", title="Consent", body="Another text.\r\n\r\nOf two parts.")
+    page = ann.get(order.path).text
+    assert "Read it, and agree" in page and (order.payments[0].url or "-") not in page
+    entered = ann.get("/account/entries").text
+    [path] = re.findall(r'action="(/account/athletes/[^"]+/consent)"', entered)
+    assert "<p>Another text.</p><p>Of two parts.</p>" in entered
+    post(ann, path, page="/account/entries", consent_text=athletes.consent_hash())
+    assert (order.payments[0].url or "-") in ann.get(order.path).text
+
+
+def words_of(page: str) -> str:
+    """What a page says of its own, without its address, its menu and its scripts."""
+    return re.sub(r"<[^>]+>|tickets-title", " ", page.split("<main")[1].split("</main>")[0]).lower()
+
+
 def test_a_full_category_says_so(ann: FlaskClient) -> None:
     event = make_tournament(fee_minor=0, places=1)
     user = accounts.find("ann@example.org") or make_member("x@example.org")
@@ -147,6 +204,8 @@ def test_a_full_category_says_so(ann: FlaskClient) -> None:
     post(ann, page_of(event), athlete=first.public_id)
     assert "Every category is full." in ann.get("/tournaments/open").text
     assert "Full" in ann.get(page_of(event)).text
+    for path in ("/", "/tournaments/"):
+        assert ">Full</span>" in ann.get(path).text, path
     html = ann.get("/account/athletes/new").text
     token = re.search(r'name="csrf_token" value="([^"]+)"', html)
     answer = ann.post(

@@ -85,7 +85,9 @@ def test_a_weight_is_read(typed: str, grams: int | None) -> None:
     assert tournaments.grams(typed) == grams
 
 
-@pytest.mark.parametrize("typed", ["-1", "0", "1e3", "501", "52.5001", "heavy", "NaN", "٥٢", "1,000.5"])
+@pytest.mark.parametrize(
+    "typed", ["-1", "0", "1e3", "501", "52.5001", "heavy", "5_0", "NaN", "٥٢", "1,000.5"]
+)
 def test_what_is_no_weight_is_refused(typed: str) -> None:
     with pytest.raises(DomainError, match="kilograms"):
         tournaments.grams(typed)

@@ -318,8 +318,29 @@ def test_a_process_says_at_its_start_that_the_server_allows_too_few(
 
 
 def button() -> Finding:
+    """As a process finds it that has asked nobody yet."""
+    wallet_buttons._kept.clear()
     [finding] = wallet_buttons.look(registry.get("stripe"))
     return finding
+
+
+def test_the_set_up_page_asks_about_the_host_now_and_then(sound: None, sandbox: Sandbox) -> None:
+    """Not at each view, and nothing at all of a provider that did not answer just now."""
+    change(public_url="https://tickets.example.org", development=True)
+    wallet_buttons._kept.clear()
+
+    def asked(path: str) -> int:
+        since = time.time() + sandbox.get("clock")["offset_seconds"]
+        doctor.findings()
+        return len([call for call in sandbox.calls(since) if path in call["path"]])
+
+    assert [asked("payment_method_domains") for _ in range(3)] == [1, 0, 0]
+    sandbox.faults("http_500", rate=1, match={"path": "^/stripe"})
+    wallet_buttons._kept.clear()
+    assert (asked("payment_method_domains"), asked("payment_method_domains")) == (0, 0)
+    [finding] = wallet_buttons.look(registry.get("stripe"))
+    assert "could not be read" in finding.words and "does not answer" in finding.words
+    assert found("clock_skew").words == "Stripe's could not be read: it does not answer."
 
 
 def test_wallet_buttons_are_looked_at(sound: None, sandbox: Sandbox) -> None:
@@ -329,6 +350,7 @@ def test_wallet_buttons_are_looked_at(sound: None, sandbox: Sandbox) -> None:
     assert button().state == doctor.WARN
     change(public_url="https://tickets.example.org", development=True)
     assert button().state == doctor.WARN and "flask stripe register-domain" in button().fix
+    assert wallet_buttons.registering() == ["stripe"]
     runner = current_app.test_cli_runner()
     said = runner.invoke(args=["stripe", "register-domain"])
     assert said.exit_code == 0 and "tickets.example.org is registered" in said.output

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -15,7 +16,9 @@ from sqlalchemy import select, text
 
 from domain import clock
 from domain.errors import DomainError
+from domain.ledger import transfers
 from domain.office import metrics, statistics
+from domain.orders import managing
 from domain.payments import refunds, starting
 from extensions import db
 from models import Event, Order, Payment, PaymentState, Role
@@ -76,9 +79,15 @@ def test_failures_by_reason() -> None:
 
 
 def test_an_attempt_that_another_took_the_place_of_is_nobodys_failure() -> None:
-    took(place(make_event()), 5, "open", "failed", reason="Never opened.", reason_code="not_opened")
+    """Unless no other did: then a buyer was there who could not pay."""
+    order = place(make_event())
+    first = took(order, 5, "open", "failed", reason="Never opened.", reason_code="not_opened")
+    [failure] = statistics.failures(statistics.span())
+    assert (failure.code, failure.count) == ("not_opened", 1)
+    managing.pay_again(order.id, "stripe", payer_id=None)
     found = statistics.read(statistics.span())
-    assert (list(found.methods), list(found.failures)) == ([], [])
+    assert [(one.method, one.failed, one.waiting) for one in found.methods] == [("card", 0, 1)]
+    assert first.order.payments[-1] is not first and list(found.failures) == []
 
 
 def test_revenue_by_tournament_and_time(sandbox: Sandbox) -> None:
@@ -108,6 +117,15 @@ def test_revenue_by_tournament_and_time(sandbox: Sandbox) -> None:
     assert all(row.begins is not None and row.begins.day == 1 for row in only)
     [both] = statistics.by_event(only)
     assert (both.begins, both.payments, both.net_minor) == (None, 2, 4000)
+    # The ledger says the same, also of what a wallet paid.
+    transfers.wallet_of(user.id, "JPY").balance_minor = 5000
+    db.session.commit()
+    starting.open_at_provider(place(other, provider="wallet", user=user))
+    sums: Counter[tuple[str, str]] = Counter()
+    for row in statistics.revenue(statistics.span(year, "", "month")):
+        sums[transfers.sales_account(None), row.currency] += row.net_minor
+    assert sums == {("sales:house", "EUR"): 4000, ("sales:house", "JPY"): 2700}
+    assert sums == {key: transfers.balance(*key) for key in sums}
 
 
 def test_a_disputed_payment_is_no_revenue() -> None:
@@ -210,7 +228,11 @@ def test_the_page_and_its_files(boss: FlaskClient) -> None:
 
     assert rows("methods")[1][:2] == ["card", "2"]
     assert [row[0] for row in rows("failures")[1:]] == ["no_funds"]
-    assert rows("revenue", event=event.slug)[1][1:] == ["Concert", "EUR", "3", "75.00", "0.00", "75.00"]
+    assert rows("revenue", event=event.slug)[1][1:] == [
+        *("Concert", event.slug, "EUR", "3", "75.00", "0.00", "75.00")
+    ]
+    # Two events of one title are told apart.
+    assert f"event={event.slug}" in page
     assert boss.get("/admin/statistics/passwords.csv").status_code == 404
 
 
@@ -223,7 +245,7 @@ def test_the_last_day_is_measured() -> None:
     assert told["kassa_payment_success_ratio", "card"] == pytest.approx(2 / 3)
     assert told["kassa_payment_completion_seconds", "card", "0.95"] == pytest.approx(19.5)
     assert told["kassa_payment_failures", "no_funds"] == 1
-    assert told["kassa_revenue_minor", "EUR"] == 7500
+    assert told["kassa_revenue_minor", "concert", "EUR"] == 7500
 
 
 def test_as_json_tells_it() -> None:

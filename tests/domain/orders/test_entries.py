@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,13 +13,13 @@ from flask import Flask
 from sqlalchemy import func, select
 
 import config
-from domain import clock, site_texts
+from domain import clock, locks, site_texts
 from domain.catalogue import events
 from domain.door import check_in, staff
 from domain.errors import DomainError, NotFound
 from domain.office import invariants, retention
-from domain.orders import entries, managing
-from domain.payments import reconciling, starting
+from domain.orders import entries, event_cancellation, managing
+from domain.payments import reconciling, refund_outcomes, refunds, starting
 from domain.people import athletes
 from domain.post import mail_kinds, outbox
 from domain.tickets import issuing
@@ -26,6 +27,7 @@ from extensions import db
 from models import (
     Athlete,
     Consent,
+    Incident,
     Order,
     OrderState,
     Participant,
@@ -110,9 +112,20 @@ def test_the_mails_of_an_entry_speak_of_the_athlete(ann: User, sandbox: Sandbox)
     entries.withdraw(made, actor_id=ann.id, door="order_page")
     refunded = mail_kinds.compose(mails("refund")[-1])
     assert "Aiko Adult: Kumite" in refunded.text
-    for kind in ("order_expired", "order_cancelled", "order_received", "payment_failed"):
-        outbox.stage(kind, key=f"test:{kind}", to="ann@example.org", order=made.order)
-        assert "ticket" not in mail_kinds.compose(mails(kind)[-1]).text.lower()
+    withdrawn = mail_kinds.compose(mails("entry_withdrawn")[-1])
+    assert "€25.00 goes back" in withdrawn.text and "admits nobody" in withdrawn.html
+    about = {"amount_minor": 2500, "currency": "EUR", "refund_id": made.order.payments[0].refunds[0].id}
+    for kind in (
+        *("order_expired", "order_cancelled", "order_received", "payment_failed", "payment_unclear"),
+        *("refund", "refund_failed", "dispute_lost", "money_arrived", "event_cancelled", "entry_withdrawn"),
+    ):
+        for why in ("event_cancelled", "event_over", "late_money") if kind == "money_arrived" else ("",):
+            key = f"test:{kind}:{why}"
+            outbox.stage(kind, key=key, to="ann@example.org", order=made.order, context=about | {"kind": why})
+            letter = mail_kinds.compose(mails(kind)[-1])
+            for text in (letter.text, re.sub(r"<[^>]+>", " ", letter.html)):
+                assert "Aiko Adult: Kumite" in text, kind
+                assert not re.search(r"\b(tickets?|events?)\b", text.lower()), (kind, text)
 
 
 def test_a_free_category_is_entered_at_once(ann: User) -> None:
@@ -198,6 +211,28 @@ def test_a_minor_is_entered_with_a_guardian_s_consent_to_the_text_of_today(ann: 
     assert db.session.scalar(select(func.count()).select_from(Consent)) == 1
 
 
+def test_what_is_open_already_is_not_paid_by_an_earlier_text(ann: User, sandbox: Sandbox) -> None:
+    kind, child = make_tournament().ticket_types[0], make_athlete(ann, "Cho Child", birth_date=CHILD)
+    made = enter(kind, child, provider="stripe", consent=athletes.consent_hash())
+    starting.open_at_provider(made.order)
+    site_texts.write("consent", title="Consent", body="Another text.")
+    for again in (
+        lambda: managing.pay_again(made.order.id, "stripe", payer_id=ann.id),
+        lambda: enter(kind, child, provider="stripe"),
+    ):
+        with pytest.raises(DomainError) as refused:
+            again()
+        assert refused.value.code == "consent_needed"
+    assert entries.without_consent([fresh(made)]) == [child]
+    assert enter(kind, child, provider="stripe", consent=athletes.consent_hash()).id == made.id
+    payment = managing.pay_again(made.order.id, "stripe", payer_id=ann.id)
+    assert payment is not None and payment.id == made.order.payments[0].id
+    site_texts.write("consent", title="Consent", body="A third text.")
+    paid = paid_at_stripe(fresh(made), sandbox)
+    assert paid.state is ParticipantState.PAID, "money that came all the same is the place's"
+    assert entries.without_consent([paid]) == [child], "and the guardian is asked anew"
+
+
 def test_who_comes_of_age_by_the_first_day_needs_none(ann: User) -> None:
     kind = make_tournament(fee_minor=0).ticket_types[0]
     first = (clock.now() + timedelta(days=30)).date()
@@ -221,7 +256,7 @@ def test_weights_are_forgotten_a_month_after_the_tournament(ann: User) -> None:
     assert retention.forget() == 0
     soon.starts_at, soon.ends_at = clock.now() - timedelta(days=32), clock.now() - timedelta(days=31)
     light.weight_at = heavy.weight_at = clock.now() - timedelta(days=40)
-    db.session.commit()
+    athletes.change(light, {"club": "Other", "weight_g": 50_000})
     assert retention.forget() == 2
     db.session.expire_all()
     assert (first.weight_g, light.weight_g) == (None, None)
@@ -250,6 +285,8 @@ def test_where_the_fee_is_kept_only_the_place_goes_back(ann: User, sandbox: Sand
     assert made.state is ParticipantState.WITHDRAWN and counts(kind) == (0, 0)
     assert [ticket.state for ticket in made.order.tickets] == [TicketState.VOID]
     assert made.order.payments[0].refunds == []
+    [mail] = mails("entry_withdrawn")
+    assert "The fee of €25.00 does not go back" in mail_kinds.compose(mail).text
 
 
 def test_an_unpaid_entry_is_withdrawn_by_closing_its_payment(ann: User, sandbox: Sandbox) -> None:
@@ -260,6 +297,83 @@ def test_an_unpaid_entry_is_withdrawn_by_closing_its_payment(ann: User, sandbox:
     made = fresh(made)
     assert made.state is ParticipantState.WITHDRAWN and counts(kind) == (0, 0)
     assert made.order.payments[0].state is PaymentState.CANCELLED
+    assert mails("order_cancelled") == [] and len(mails("entry_withdrawn")) == 1
+
+
+def test_who_pays_as_they_withdraw_gets_the_fee_back(ann: User, sandbox: Sandbox) -> None:
+    kind = make_tournament().ticket_types[0]
+    made = enter(kind, make_athlete(ann), provider="stripe")
+    payment = starting.open_at_provider(made.order)
+    assert payment is not None
+    sandbox.do(payment.provider_id or "", "pay")
+    entries.withdraw(fresh(made), actor_id=ann.id, door="api")
+    made = fresh(made)
+    assert (made.state, made.order.state, counts(kind)) == ("WITHDRAWN", "refunded", (0, 0))
+
+
+def test_a_place_is_free_at_once_though_the_refund_is_not_answered(ann: User, sandbox: Sandbox) -> None:
+    kind = make_tournament().ticket_types[0]
+    made = paid_at_stripe(enter(kind, make_athlete(ann), provider="stripe"), sandbox)
+    sandbox.faults("http_500", rate=1, match={"path": "/v1/refunds"})
+    entries.withdraw(made, actor_id=ann.id, door="order_page")
+    made = fresh(made)
+    assert [refund.state for refund in made.order.payments[0].refunds] == ["created"]
+    assert (made.state, counts(kind)) == (ParticipantState.WITHDRAWN, (0, 0))
+    sandbox.faults()
+    refunds.follow_up(made.order.payments[0].refunds[0].id, patient=True)
+    assert (fresh(made).order.state, counts(kind)) == ("refunded", (0, 0))
+
+
+def test_a_fee_that_cannot_go_back_after_all_is_for_a_person(ann: User, sandbox: Sandbox) -> None:
+    kind = make_tournament().ticket_types[0]
+    made = paid_at_stripe(enter(kind, make_athlete(ann), provider="stripe"), sandbox)
+    sandbox.faults("http_500", rate=1, match={"path": "/v1/refunds"})
+    entries.withdraw(made, actor_id=ann.id, door="order_page")
+    payment, order = locks.payment_and_order(fresh(made).order.payments[0].id)
+    refund_outcomes.failed(payment.refunds[0], payment, order, "The account is closed.", door="refund")
+    db.session.commit()
+    [incident] = db.session.scalars(select(Incident).filter_by(order_id=order.id))
+    assert (incident.kind, incident.amount_minor) == ("kept_without_goods", 2500)
+    assert fresh(made).state is ParticipantState.WITHDRAWN
+
+
+def test_where_the_fee_cannot_go_back_the_entry_stands(ann: User, sandbox: Sandbox) -> None:
+    kind = make_tournament().ticket_types[0]
+    made = enter(kind, make_athlete(ann), provider="stripe")
+    settled(made.order, "open", "paid")
+    with pytest.raises(DomainError, match="refused to send the fee back"):
+        entries.withdraw(fresh(made), actor_id=ann.id, door="api")
+    made = fresh(made)
+    assert (made.state, made.withdrawn_at, counts(kind)) == (ParticipantState.PAID, None, (0, 1))
+    assert mails("entry_withdrawn") == []
+
+
+def test_who_is_in_or_whose_tournament_is_off_is_not_withdrawn(ann: User) -> None:
+    event = make_tournament(fee_minor=0, own={"withdrawal": Withdrawal.NOTHING})
+    made = enter(event.ticket_types[0], make_athlete(ann))
+    ticket = made.order.tickets[0]
+    keeper = staff.doorkeeper(event, "test", "Dora")
+    check_in.scan(keeper, "a" * 12, ticket.code)
+    assert not entries.may_withdraw(fresh(made))
+    check_in.undo(keeper, "a" * 12)
+    assert entries.may_withdraw(fresh(made))
+    event_cancellation.cancel(event, refund=False, actor_id=ann.id)
+    with pytest.raises(DomainError, match="cannot be withdrawn any more"):
+        entries.withdraw(fresh(made), actor_id=ann.id, door="api")
+
+
+def test_what_was_taken_back_meanwhile_is_not_paid(app: Flask, ann: User) -> None:
+    made = enter(make_tournament().ticket_types[0], make_athlete(ann), begun=False)
+    read, order_id, user_id = made.public_id, made.order.id, ann.id
+    assert made.withdrawn_at is None
+
+    def elsewhere(_: int) -> object:
+        user = db.session.get_one(User, user_id)
+        return entries.withdraw(entries.find(user, read), actor_id=user_id, door="api").public_id
+
+    assert at_once(app, 1, elsewhere) == [read]
+    with pytest.raises(DomainError, match="Enter again"):
+        managing.pay_again(order_id, "stripe", payer_id=user_id)
 
 
 def test_money_for_an_entry_that_was_withdrawn_unpaid_buys_its_place(ann: User) -> None:

@@ -77,6 +77,18 @@ def test_who_was_entered_is_kept_for_that_entry(ann: User) -> None:
     assert athletes.of(ann) == []
 
 
+def test_a_name_that_is_put_right_is_the_one_that_the_door_reads(ann: User) -> None:
+    made = enter(make_tournament(fee_minor=0).ticket_types[0], make_athlete(ann, "Aikko Adult"))
+    over = enter(make_tournament("past", fee_minor=0).ticket_types[0], made.athlete)
+    event = over.ticket_type.event
+    event.starts_at, event.ends_at = clock.now() - timedelta(days=2), clock.now() - timedelta(days=1)
+    db.session.commit()
+    athletes.change(made.athlete, {"name": "Aiko Adult"})
+    db.session.expire_all()
+    assert [made.order.tickets[0].holder, made.order.lines[0].holder] == ["Aiko Adult", "Aiko Adult"]
+    assert over.order.tickets[0].holder == "Aikko Adult"
+
+
 def test_a_consent_is_kept_once_for_each_text(ann: User) -> None:
     child = make_athlete(ann)
     for _ in range(2):

@@ -33,6 +33,7 @@ ABOUT_ORDERS = (
     "payment_failed",
     "order_expired",
     "order_cancelled",
+    "entry_withdrawn",
     "event_cancelled",
     "event_moved",
     "refund",

@@ -117,6 +117,32 @@ def test_rings_of_our_own_intent_lead_to_it(
     assert told["payment_intent.succeeded"] and not told["payment_intent.payment_failed"]
 
 
+def test_what_others_make_in_the_account_hides_nothing(
+    adapter: StripeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session that saves a card has no amount. What cannot be read is left out, and the rest is told."""
+    began = clock.now() - timedelta(minutes=1)
+    ours = {opened(adapter, method, f"P-{method}").provider_id for method in METHODS}
+    saves_a_card = {"object": "checkout.session", "mode": "setup", "amount_total": None, "currency": None}
+    saves_a_card |= {"id": "cs_test_a", "status": "open", "payment_status": "no_payment_required"}
+    of_another = {"object": "payment_intent", "status": "requires_luck", "metadata": {"payment": "alone"}}
+    strange = (saves_a_card, of_another | {"id": "pi_a"})
+    real = stripe.StripeClient.raw_request
+
+    def asked(client: stripe.StripeClient, method: str, path: str, **params: Any) -> Any:
+        answer = real(client, method, path, **params)
+        if "data" in answer.data:
+            answer.data["data"][:0] = strange
+        return answer
+
+    monkeypatch.setattr(stripe.StripeClient, "raw_request", asked)
+    listed = [report.provider_id for page in adapter.pages(began, clock.now()) for report in page]
+    assert set(listed) == ours and len(listed) == len(ours)
+    found = adapter.find("P-google_pay", began)
+    assert found is not None and found.provider_id in ours
+    assert adapter.find("P-nobody", began) is None
+
+
 def test_money_leads_back_to_either_shape(adapter: StripeProvider, sandbox: Sandbox) -> None:
     began = clock.now() - timedelta(minutes=1)
     made = {opened(adapter, method, f"P-{method}").provider_id for method in METHODS}
@@ -201,8 +227,11 @@ def test_who_ended_an_intent_decides_what_its_end_is(
 def test_a_status_that_is_not_known_changes_nothing(adapter: StripeProvider, sandbox: Sandbox) -> None:
     made = opened(adapter, "apple_pay").provider_id
     intent = adapter._quick.v1.payment_intents.retrieve(made).to_dict()
-    with pytest.raises(ValueError, match="requires_capture"):
-        stripe_intents.report({**intent, "status": "requires_capture"}, "platform", str)
+    with pytest.raises(ValueError, match="requires_luck"):
+        stripe_intents.report({**intent, "status": "requires_luck"}, "platform", str)
+    # Money that is only kept on the card is not paid, and its buyer is not to pay once more.
+    kept = stripe_intents.report({**intent, "status": "requires_capture"}, "platform", str)
+    assert (kept.state, kept.charge_id, kept.url) == ("processing", None, None)
 
 
 # --- The button -----------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from domain.errors import DomainError
 from domain.ledger import transfers
 from domain.office import invariants
 from domain.payments import incident_decisions, reconciling, refunds, starting
-from domain.providers import kaspi, kaspi_line, kaspi_qr, registry
+from domain.providers import kaspi, kaspi_certificate, kaspi_line, kaspi_qr, registry
 from domain.providers.contract import Anothers, Missing, ProviderError, Report
 from domain.providers.kaspi_qr import KaspiQr
 from domain.sweep import sweeping
@@ -226,7 +226,9 @@ def test_a_code_s_end(wire: Wire, wired: KaspiQr, told: str, moment: datetime) -
     assert wired.create({"via": "qr", "Amount": 90, "ExternalId": "P-1"}, "key").expires_at == moment
 
 
-@pytest.mark.parametrize("told", [None, "", "soon", 5, "2023-05-16T10:30:00+06:00"])
+@pytest.mark.parametrize(
+    "told", [None, "", "soon", 5, "2023-05-16T10:30:00+06:00", "0001-01-01T00:00:00", "9999-12-31T23:59:59"]
+)
 def test_a_code_whose_end_is_not_told_has_been_made_all_the_same(
     wire: Wire, wired: KaspiQr, told: Any
 ) -> None:
@@ -281,6 +283,11 @@ def test_a_certificate_may_be_a_path_or_base64(app: Flask, sandbox: Sandbox, tmp
     home = sandbox.home / "sandbox-kaspi"
     facts = shown(sandbox, kaspi_pfx=str(home / "client.pfx"), kaspi_ca=str(home / "ca.pem")).health()
     assert (facts["account"], facts["trade_points"], facts["trade_point_known"]) == ("990140001234", 2, True)
+    # A CA as it comes, and a name in base64 that is too long to be a file's.
+    pem = (home / "ca.pem").read_text()
+    assert shown(sandbox, kaspi_ca=pem.strip()).health()["trade_points"] == 2
+    with pytest.raises(ProviderError, match="is no certificate"):
+        shown(sandbox, kaspi_ca="a" * 300).health()
     assert shown(sandbox, kaspi_trade_point="7").health()["trade_point_known"] is False
 
 
@@ -304,6 +311,14 @@ def test_a_certificate_that_is_none_passes_in_words_without_secrets(
     assert (broken.value.permanent, broken.value.code, broken.value.undone) == (False, code, True)
     assert not any(str(value) in str(broken.value) for value in more.values() if value)
     assert len(sandbox.calls()) == before
+    settings = kaspi_settings(sandbox, "r3", **more)
+    if code != "certificate":
+        return kaspi_certificate.check_settings(settings)
+    # Nothing could be sold by it, so that it is told as the program starts.
+    with pytest.raises(config.ConfigError) as refused:
+        kaspi_certificate.check_settings(settings)
+    assert str(refused.value) == str(broken.value)
+    return None
 
 
 def test_the_key_is_on_the_disk_for_a_moment_and_encrypted(
