@@ -16,7 +16,7 @@ from domain.security.scopes import Scope
 from tests.support.sandbox import ROOT
 
 PHASES = ("examples", "coverage", "fuzzing", "stateful")
-# (operation, status) that a run must have come to: otherwise it attacked a closed door.
+# (operation, status) that a long run comes to.
 DEEP = (
     ("logIn", 200), ("refresh", 200), ("refresh", 401), ("enter", 201), ("initiate", 201),
     ("paymentStatus", 200), ("paymentHistory", 200), ("cancelPayment", 200), ("refundPayment", 201),

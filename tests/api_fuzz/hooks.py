@@ -215,7 +215,7 @@ def after_call(context: HookContext, case: Case[Any], response: Response) -> Non
 
 def _at_the_bank(started: dict[str, Any], dice: float) -> None:
     """Pay, decline or do nothing where the payment can be found by its address."""
-    do = "pay" if dice < 0.6 else "decline" if dice < 0.7 else ""
+    do = "pay" if dice < 0.4 else "decline" if dice < 0.5 else ""
     payments = requests.get(f"{_SANDBOX}/control/payments", params={"limit": 5}, timeout=_SECONDS).json()
     url = started["payment_url"] or ""
     found = [each for each in payments if url and (each["hosted_url"] == url or url.endswith(each["id"]))]
