@@ -57,6 +57,7 @@ from tables.office import (
     CheckRun,  # one run of the invariants, and what did not hold
     Heartbeat,  # when a process last said that it lives
     Page,  # a text that the operator edits
+    SettingSeen,  # a setting as it was at the last start
     Tally,  # how many old rows of a table have come to which end
     WholeCheck,  # one night's asking of everything, a part at a time
 )
@@ -212,6 +213,7 @@ __all__ = [
     "Refund",
     "RefundState",
     "Role",
+    "SettingSeen",
     "StockState",
     "SweepRun",
     "Ticket",

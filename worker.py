@@ -23,7 +23,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 import config
 from domain import acting, heartbeat
-from domain.office import backfill, database_connections, invariants, retention, whole_checks
+from domain.office import (
+    backfill,
+    database_connections,
+    invariants,
+    retention,
+    settings_seen,
+    whole_checks,
+)
 from domain.orders import event_cancellation
 from domain.orders import moved_events as told_of_moves
 from domain.post import outbox
@@ -162,6 +169,7 @@ def run_clock() -> None:
     acting.only_jobs("clock")
     _compare_connections()
     app = current_app._get_current_object()  # type: ignore[attr-defined]
+    _compare_settings()
     Thread(target=_sweep_at_start, args=(app,), name="first-sweep", daemon=True).start()
     connection = connect_redis(config.get().redis_url, timeout=10)
     scheduler = Scheduler(queue_name=queue.name, connection=connection, interval=_TICK)
@@ -186,6 +194,15 @@ def run_clock() -> None:
 def _compare_connections() -> None:
     with current_app.app_context():
         database_connections.warn_at_start()
+
+
+def _compare_settings() -> None:
+    with current_app.app_context():
+        try:
+            settings_seen.compare()
+        except SQLAlchemyError as error:
+            # Compared at the next start: no sweep waits for it.
+            log.warning("settings_not_compared", error=type(error).__name__)
 
 
 def _sweep_at_start(app: Flask) -> None:

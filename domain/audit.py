@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -258,6 +258,8 @@ def _plain(value: Any) -> Any:
     """A value as it is kept: as JSON has it."""
     if isinstance(value, StrEnum):
         return value.value
+    if isinstance(value, datetime):
+        return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC".replace(":00 UTC", " UTC")
     if isinstance(value, date):
         return value.isoformat()
     if isinstance(value, str):

@@ -71,3 +71,13 @@ class Page(Base):
     title: Mapped[str] = mapped_column(String(200))
     body: Mapped[str] = mapped_column(Text)
     updated_at: Mapped[datetime] = mapped_column(Time)
+
+
+class SettingSeen(Base):
+    """A setting of the environment as it was at the last start, or a mark of it where it is secret."""
+
+    __tablename__ = "settings_seen"
+
+    name: Mapped[str] = mapped_column(String(100), primary_key=True)
+    value: Mapped[str] = mapped_column(Text)
+    seen_at: Mapped[datetime] = mapped_column(Time)

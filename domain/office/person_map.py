@@ -112,6 +112,7 @@ NOBODY: dict[str, frozenset[str]] = {
     ),
     "pictures": frozenset(("content_type", "sha256", "data")),
     "refunds": frozenset(("currency", "idempotency_key", "provider_id", "void_ticket_ids")),
+    "settings_seen": frozenset(("name", "value")),
     "sweep_runs": frozenset(("trigger", "error")),
     "ticket_types": frozenset(("name", "description", "currency", "folded")),
     "tickets": frozenset(("code",)),

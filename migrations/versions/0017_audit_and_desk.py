@@ -57,6 +57,13 @@ def _audit_log():
         sa.ForeignKeyConstraint(["about_id"], ["users.id"], name=op.f("fk_audit_log_about_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_audit_log")),
     )
+    op.create_table(
+        "settings_seen",
+        sa.Column("name", sa.String(length=100), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+        _time("seen_at", nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_settings_seen")),
+    )
     op.create_index(op.f("ix_audit_log_actor_id"), "audit_log", ["actor_id"])
     op.create_index(op.f("ix_audit_log_about_id"), "audit_log", ["about_id"])
     op.create_index("audit_log_area", "audit_log", ["area", "id"])
@@ -145,4 +152,5 @@ def downgrade():
     op.drop_table("desk_grants")
     op.execute("UPDATE users SET role = 'buyer' WHERE role = 'desk'")
     _roles(*_ROLES)
+    op.drop_table("settings_seen")
     op.drop_table("audit_log")

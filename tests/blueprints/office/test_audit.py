@@ -5,6 +5,7 @@ Every other test is one of it, too: tests/support/audited.py watches what they w
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import select, text
 
+import config
 from domain import acting, audit
+from domain.office import settings_seen
 from domain.people import accounts
 from extensions import db
 from models import AuditArea, AuditEntry, Event, Role, TicketType
@@ -127,6 +130,22 @@ def test_keys_jobs_and_commands_are_told_apart_and_secrets_are_not_there(
     secrets = (told_link.strip().rsplit("/", 1)[1], key["key"], "argon2", "99999", "barn@example.org")
     assert [secret for secret in secrets if secret in rows] == []
     assert len(db.session.query(AuditEntry).all()) == rows.count("\n") + 1
+
+
+def test_settings_of_the_host_are_compared_at_each_start(app: Flask) -> None:
+    assert settings_seen.compare() == 0, "the first start has nothing to compare with"
+    known = config.get()
+    config.use(replace(known, site_name="The Barn", mail_password="hunter2", books_kept_years=7))
+    assert settings_seen.compare() == 3 and settings_seen.compare() == 0
+    told = {entry.subject_id: entry.changes[0][1:] for entry in newest(3)}
+    assert told["site_name"] == ["Kassa", "The Barn"] and told["books_kept_years"] == ["10", "7"]
+    assert told["mail_password"] == [audit.HIDDEN, audit.HIDDEN]
+    kept = "\n".join(db.session.scalars(text("SELECT s::text FROM settings_seen s")))
+    secrets = ("hunter2", known.secret_key, known.stripe_secret_key, known.database_url)
+    assert [secret for secret in secrets if secret in kept] == []
+    config.use(replace(config.get(), secret_key="another one of at least as many letters"))
+    assert settings_seen.compare() == 1 and newest()[0].subject_id == "secret_key"
+    assert settings_seen.compare() == 0
 
 
 # --- Nothing is left out --------------------------------------------------------------------------------
