@@ -47,7 +47,7 @@ _FILL = f"""
 CREATE TEMP TABLE bulk ON COMMIT DROP AS
 SELECT n, CAST(:base AS bigint) + n AS id, 'ORD-' || {_CODE} AS code, n % 5 >= 2 AS paid,
        n > :orders - 20 AS open,
-       (SELECT min(id) FROM events WHERE slug = 'bulk-1') + CASE WHEN n % 5 = 3 THEN 0 ELSE 1 + n % 49 END AS event,
+       (SELECT min(id) FROM events WHERE slug = 'bulk-1') + CASE WHEN n / 5 % 5 = 3 THEN 0 ELSE 1 + n % 49 END AS event,
        ({_FIRST})[1 + n % 20] || ' ' || ({_LAST})[1 + n / 20 % 26] AS name,
        lower(({_FIRST})[1 + n % 20]) || '.' || n % 300000 || '@mail' || n % 7 || '.example.org' AS email,
        substr(md5('l' || n), 1, 4) AS four,

@@ -24,9 +24,9 @@ from extensions import db
 from models import Order, OrderWord
 
 # A word of at most so many orders decides which orders are looked through.
-_FEW = 5_000
+_FEW = 2_000
 # Where none is, so many of the list are, from the newest; a next page goes on behind them.
-_FAR = 20_000
+_FAR = 5_000
 # So many of the newest are searched for parts of words, too.
 _NEAR = 2_000
 _ANY_LETTER = "\U0010ffff"

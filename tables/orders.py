@@ -106,6 +106,8 @@ class Order(Base):
         # Lists are read from their newest row on, of one event or in one state.
         Index("orders_of_event", "event_id", "id"),
         Index("orders_in_state", "state", "id"),
+        Index("orders_of_event_in_state", "event_id", "state", "id"),
+        Index("orders_of_guests", "event_id", "id", postgresql_where=text("guest_of_id IS NOT NULL")),
         Index("orders_state_created", "state", "created_at"),
         Index(
             "orders_holding",

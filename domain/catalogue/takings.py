@@ -5,14 +5,17 @@ A listing fee is an order of the event too, but its money is the platform's: onl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from threading import Lock
+from time import monotonic
+from typing import ClassVar
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import ColumnElement, exists, func, select
 
-from extensions import db
+from extensions import EXPORTS, db, limited
 from models import (
     ADMISSIONS,
     Dispute,
@@ -28,6 +31,9 @@ from models import (
     TicketType,
 )
 
+# An event that has sold more is summed up once a minute.
+_LARGE = 20_000
+_KEPT_SECONDS = 60.0
 # Money that is gone, or accepted by the provider to go.
 _GOING = (RefundState.PENDING, RefundState.SUCCEEDED)
 
@@ -76,6 +82,16 @@ class Sales:
         return sum(entry.ticket_type.capacity for entry in self.types)
 
 
+@dataclass(frozen=True)
+class _Sums:
+    """What is summed up of an event's orders: by ticket type what was paid, and how many are guests'."""
+
+    taken: Mapping[int | None, int]
+    guests: Mapping[int, int]
+    money: Sequence[Money]
+    days: Sequence[tuple[date, int]]
+
+
 def for_tickets() -> ColumnElement[bool]:
     """The condition of an order that is about tickets."""
     return exists().where(OrderLine.order_id == Order.id, OrderLine.kind.in_(ADMISSIONS))
@@ -97,8 +113,41 @@ def back_minor() -> ColumnElement[int]:
     return refunds.scalar_subquery() + disputes.scalar_subquery()
 
 
+class _Kept:
+    """What large events took, for a minute: to sum up a hundred thousand orders takes a second each time."""
+
+    lock = Lock()
+    sums: ClassVar[dict[int, tuple[float, _Sums]]] = {}
+
+
 def of_event(event: Event) -> Sales:
-    """All that an organiser sees of one event, in a number of queries that does not grow with its sales."""
+    """All that an organiser sees of one event, in a number of queries that does not grow with its sales.
+
+    Of a large event it may be a minute old.
+    """
+    sums = _sums(event)
+    types = [
+        TypeSales(kind, sums.guests.get(kind.id, 0), sums.taken.get(kind.id, 0))
+        for kind in event.ticket_types
+    ]
+    return Sales(types, sums.money, sums.days)
+
+
+def _sums(event: Event) -> _Sums:
+    if sum(kind.sold for kind in event.ticket_types) <= _LARGE:
+        return _sum_up(event)
+    with _Kept.lock:
+        until, sums = _Kept.sums.get(event.id, (0.0, None))
+        if sums is None or monotonic() >= until:
+            db.session.rollback()
+            with limited(EXPORTS):
+                sums = _sum_up(event)
+                db.session.rollback()
+            _Kept.sums[event.id] = (monotonic() + _KEPT_SECONDS, sums)
+        return sums
+
+
+def _sum_up(event: Event) -> _Sums:
     taken: dict[int | None, int] = {
         type_id: int(minor)
         for type_id, minor in db.session.execute(
@@ -109,19 +158,35 @@ def of_event(event: Event) -> Sales:
             .group_by(OrderLine.ticket_type_id)
         )
     }
+    # The guests' orders are few, and an index has them.
     invited = (
         select(Ticket.ticket_type_id, func.count())
         .join(Order, Order.id == Ticket.order_id)
-        .where(Ticket.event_id == event.id, Order.guest_of_id.is_not(None), Ticket.state != TicketState.VOID)
+        .where(Order.event_id == event.id, Order.guest_of_id.is_not(None), Ticket.state != TicketState.VOID)
         .group_by(Ticket.ticket_type_id)
     )
     guests: dict[int, int] = {row[0]: row[1] for row in db.session.execute(invited)}
-    types = [TypeSales(kind, guests.get(kind.id, 0), taken.get(kind.id, 0)) for kind in event.ticket_types]
-    return Sales(types, money_of([event]).get(event.id, []), _days(event))
+    return _Sums(taken, guests, _money_of([event]).get(event.id, []), _days(event))
 
 
 def money_of(events: Sequence[Event]) -> dict[int | None, list[Money]]:
-    """Event id -> what it took, a Money for each currency; in four queries however many events."""
+    """Event id -> what it took, a Money for each currency; in five queries however many events.
+
+    Of large events it may be a minute old.
+    """
+    sold = (
+        select(TicketType.event_id)
+        .where(TicketType.event_id.in_([event.id for event in events]))
+        .group_by(TicketType.event_id)
+        .having(func.sum(TicketType.sold) > _LARGE)
+    )
+    ids = set(db.session.scalars(sold))
+    large = [event for event in events if event.id in ids]
+    found = _money_of([event for event in events if event not in large])
+    return found | {event.id: list(_sums(event).money) for event in large}
+
+
+def _money_of(events: Sequence[Event]) -> dict[int | None, list[Money]]:
     ids = [event.id for event in events]
     received = func.sum(func.coalesce(Payment.received_minor, Payment.amount_minor))
     paid = (

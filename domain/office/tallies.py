@@ -31,7 +31,7 @@ from models import (
 )
 
 # The newest rows are always counted afresh; a table that has not more than these is.
-RECENT = 20_000
+RECENT = 5_000
 _UNPAID = (OrderState.PENDING, OrderState.PENDING_VERIFICATION, OrderState.REVIEW)
 
 

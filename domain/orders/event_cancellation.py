@@ -14,16 +14,17 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from time import monotonic
+from typing import Any
 
 import structlog
-from sqlalchemy import ColumnElement, String, and_, cast, func, or_, select
+from sqlalchemy import ColumnElement, Select, String, and_, cast, func, or_, select, update
 
 from domain import clock, row_by_row
 from domain.catalogue import events, takings
 from domain.errors import DomainError
 from domain.payments import incident_decisions, own_end, reconciling, refundable, refunds, settling
 from domain.post import alerts, outbox
-from extensions import db, queue
+from extensions import EXPORTS, db, limited, queue
 from models import (
     PAYMENT_ACTIVE,
     Connection,
@@ -200,6 +201,19 @@ def progress(event: Event) -> Progress:
         Connection.account == Payment.account,
         Connection.state != ConnectionState.CONNECTED,
     )
+    db.session.rollback()
+    # Of a large event it takes longer than a page may else ask.
+    with limited(EXPORTS):
+        return _counted(event, left, unresolved, failed, gone)
+
+
+def _counted(
+    event: Event,
+    left: ColumnElement[bool],
+    unresolved: ColumnElement[bool],
+    failed: ColumnElement[bool],
+    gone: Select[Any],
+) -> Progress:
     row = db.session.execute(
         select(
             func.count(),
@@ -250,13 +264,17 @@ def refund_due(*, budget_seconds: float = 60) -> int:
 
 def _refund_event(run: _Run, event: Event) -> None:
     seen, actor_id, refused = 0, event.refunding_by_id, dict[int, DomainError]()
-    while run.has_time and (batch := _due(event, seen)):
+    while run.has_time and (batch := _claim(event, seen)):
+        if len(batch) == _BATCH and not seen:
+            # There is more than one worker's worth: whoever is idle takes a part of it.
+            queue.soon("cancelled_events")
         for due in batch:
             if run.has_time and run.silent[due.where] < _SILENT:
                 error = _refund(run, due, actor_id)
                 if error is not None:
                     refused[due.payment_id] = error
         seen = batch[-1].payment_id
+        _give_back([due.payment_id for due in batch])
     _tell_refused(event, refused)
 
 
@@ -335,24 +353,38 @@ class _Due:
     where: tuple[str, str]
 
 
-def _due(event: Event, after: int) -> list[_Due]:
-    """The next payments to refund, by id."""
-    left = _left()
-    query = (
-        select(Payment.id, left, Payment.provider, Payment.account)
+def _claim(event: Event, after: int) -> list[_Due]:
+    """The next payments to refund, by id, which no other worker has; they are this one's for a while."""
+    now, left = clock.now(), _left()
+    free = or_(Payment.leased_until.is_(None), Payment.leased_until <= now)
+    first = (
+        select(Payment.id)
         .join(Order, Order.id == Payment.order_id)
-        .where(*_bought(event), Payment.id > after, left > 0)
+        .where(*_bought(event), Payment.id > after, left > 0, free)
         .where(~_has_refund(Refund.state.in_((*refundable.UNRESOLVED, RefundState.REVIEW))))
         .where(~_failed_since(event))
         .order_by(Payment.id)
         .limit(_BATCH)
+        .with_for_update(skip_locked=True, key_share=True, of=Payment)
     )
+    lease = update(Payment).where(Payment.id.in_(first)).values(leased_until=now + reconciling.LEASE)
+    lease = lease.execution_options(synchronize_session=False)
+    claimed = db.session.scalars(lease.returning(Payment.id)).all()
+    db.session.commit()
+    query = select(Payment.id, left, Payment.provider, Payment.account).where(Payment.id.in_(claimed))
     found = [
         _Due(payment_id, int(minor), (provider, account))
-        for payment_id, minor, provider, account in db.session.execute(query)
+        for payment_id, minor, provider, account in db.session.execute(query.order_by(Payment.id))
     ]
     db.session.rollback()
     return found
+
+
+def _give_back(ids: list[int]) -> None:
+    """End the leases: what was not refunded is looked at again by the next run, whoever's it is. Commits."""
+    mine = update(Payment).where(Payment.id.in_(ids)).values(leased_until=None)
+    db.session.execute(mine.execution_options(synchronize_session=False))
+    db.session.commit()
 
 
 _WAITS = (Incident.kind.in_(_LATE), Incident.resolved_at.is_(None))

@@ -23,6 +23,8 @@ _INDEXES = (
     ("orders_unworded", "orders", ["id"], "NOT worded"),
     ("orders_of_event", "orders", ["event_id", "id"], None),
     ("orders_in_state", "orders", ["state", "id"], None),
+    ("orders_of_event_in_state", "orders", ["event_id", "state", "id"], None),
+    ("orders_of_guests", "orders", ["event_id", "id"], "guest_of_id IS NOT NULL"),
     (
         "payments_expired_untold",
         "payments",

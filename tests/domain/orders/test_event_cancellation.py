@@ -20,7 +20,7 @@ from domain.payments import reconciling, refunds, starting
 from domain.post.mail_kinds import compose
 from domain.providers import registry
 from domain.sweep import sweeping
-from extensions import db
+from extensions import db, queue
 from models import (
     Connection,
     Event,
@@ -173,8 +173,29 @@ def test_two_at_once_pay_back_once(app: Flask, sandbox: Sandbox, boss: int, till
     with ThreadPoolExecutor(3) as pool:
         assert sum(pool.map(run, range(3))) == len(made)
     db.session.expire_all()
+    assert {order.payments[0].leased_until for order in made} == {None}
     assert db.session.query(Refund).count() == len(made)
     assert event_cancellation.progress(event).done == len(made)
+
+
+def test_workers_share_the_refunds_of_one_event(
+    app: Flask, sandbox: Sandbox, boss: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes a part that the others leave alone; a large event asks the idle ones to come."""
+    monkeypatch.setattr(event_cancellation, "_BATCH", 2)
+    event = make_event()
+    made = bought(sandbox, event, 1, 1, 1, 1, 1)
+    event_cancellation.cancel(event, refund=True, actor_id=boss)
+    queue.redis.flushdb()
+    mine = event_cancellation._claim(event, 0)
+    assert len(mine) == 2 and event_cancellation.refund_due() == 3
+    assert queue.redis.exists(queue._waiting("cancelled_events"))
+    ids = {due.payment_id for due in mine}
+    assert db.session.query(Refund).filter(Refund.payment_id.in_(ids)).count() == 0
+    # Who died over his part: it is everybody's again when the lease is over.
+    sandbox.advance(reconciling.LEASE.total_seconds() + 1)
+    assert event_cancellation.refund_due() == 2
+    assert db.session.query(Refund).count() == len(made) == refunded_at_provider(sandbox)
 
 
 def test_what_failed_is_shown_and_tried_again_only_when_asked(sandbox: Sandbox, boss: int) -> None:
