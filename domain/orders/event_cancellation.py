@@ -274,7 +274,7 @@ def _refund_event(run: _Run, event: Event) -> None:
                 if error is not None:
                     refused[due.payment_id] = error
         seen = batch[-1].payment_id
-        _give_back([due.payment_id for due in batch])
+        _let_go([due.payment_id for due in batch])
     _tell_refused(event, refused)
 
 
@@ -380,7 +380,7 @@ def _claim(event: Event, after: int) -> list[_Due]:
     return found
 
 
-def _give_back(ids: list[int]) -> None:
+def _let_go(ids: list[int]) -> None:
     """End the leases: what was not refunded is looked at again by the next run, whoever's it is. Commits."""
     mine = update(Payment).where(Payment.id.in_(ids)).values(leased_until=None)
     db.session.execute(mine.execution_options(synchronize_session=False))
