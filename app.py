@@ -99,6 +99,7 @@ def _settings(given: config.Settings | None) -> config.Settings:
 def _flask_settings(settings: config.Settings) -> dict[str, object]:
     return {
         "SECRET_KEY": settings.secret_key,
+        "SECRET_KEY_FALLBACKS": list(settings.secret_keys_rotated),
         "SQLALCHEMY_DATABASE_URI": settings.database_url,
         "MAX_CONTENT_LENGTH": gate.PICTURE_BYTES,
         # `__Host-`: browsers take no such cookie from another host of the same domain.
@@ -117,7 +118,7 @@ def _flask_settings(settings: config.Settings) -> dict[str, object]:
         "RATELIMIT_ENABLED": settings.limits,
         "RATELIMIT_STORAGE_URI": settings.redis_url,
         "RATELIMIT_STORAGE_OPTIONS": {"socket_connect_timeout": 1, "socket_timeout": 1}
-        | ({"ssl_cert_reqs": None} if settings.redis_url.startswith("rediss://") else {}),
+        | settings.redis_tls(settings.redis_url),
         # Without Redis the limits fall back to this process's memory: buying goes on.
         "RATELIMIT_IN_MEMORY_FALLBACK_ENABLED": True,
         "RATELIMIT_HEADERS_ENABLED": False,

@@ -6,7 +6,6 @@ running settings are asked for with `get()`; docs/operating.md lists every varia
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 import kaspi_modes
+import secret_keys
 from variables import LARGEST_AMOUNT as LARGEST_AMOUNT
 from variables import TYPED_AMOUNT as TYPED_AMOUNT
 from variables import ConfigError as ConfigError
@@ -45,14 +45,19 @@ _STRIPE_PUBLISHABLE = re.compile(r"pk_(test|live)_[A-Za-z0-9_]+")
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(secret_keys.SecretKeys):
     """Everything that differs between one Kassa and another. Secrets are left out of its repr."""
 
     development: bool
     home: Path
     secret_key: str = field(repr=False)
+    # Keys of before: what they have sealed still holds, or proves nothing any more.
+    secret_keys_rotated: tuple[str, ...] = field(repr=False)
+    secret_keys_revoked: tuple[str, ...] = field(repr=False)
     database_url: str = field(repr=False)
     redis_url: str = field(repr=False)
+    # Whether the certificate of a rediss:// server is looked at.
+    redis_tls_verify: bool
     public_url: str
     site_name: str
     support_email: str
@@ -160,6 +165,8 @@ class Settings:
     max_poll_duration_minutes: int
     stuck_minutes: int
     late_money: str
+    # From how many percent of a type's stock in unpaid orders a waiting line goes on by itself, where it may.
+    waiting_line_share: int
     # The web process
     web_concurrency: int
     web_threads: int
@@ -246,9 +253,13 @@ class Settings:
     def https(self) -> bool:
         return self.public_url.startswith("https://")
 
-    def derived_key(self, purpose: str) -> bytes:
-        """32 bytes for one purpose, so that no two uses of SECRET_KEY share key material."""
-        return hashlib.blake2b(purpose.encode(), key=self.secret_key.encode()[:64], digest_size=32).digest()
+    def redis_tls(self, url: str) -> dict[str, Any]:
+        """What a client of Redis at `url` is told about its certificate; the address itself may say more."""
+        if not url.startswith("rediss://"):
+            return {}
+        if self.redis_tls_verify:
+            return {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
+        return {"ssl_cert_reqs": "none", "ssl_check_hostname": False}
 
 
 _current: Settings | None = None
@@ -284,8 +295,12 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         development=development,
         home=Path(read.text("KASSA_HOME", str(ROOT / ".kassa"))),
         secret_key=read.required("SECRET_KEY", "a long random text, the same for web, worker and clock"),
+        secret_keys_rotated=tuple(read.text("SECRET_KEY_ROTATED", most=2000).split()),
+        secret_keys_revoked=tuple(read.text("SECRET_KEY_REVOKED", most=2000).split()),
         database_url=_database_url(read.required("DATABASE_URL", "a postgresql:// address")),
         redis_url=_redis_url(read.required("REDIS_URL", "a redis:// or rediss:// address")),
+        # Heroku's certificates are signed by nobody, so there is nothing to hold them against.
+        redis_tls_verify=read.flag("REDIS_TLS_VERIFY", not read.text("DYNO")),
         public_url=_public_url(read, development, read.number("PORT", 8000, least=1, most=65535)),
         site_name=read.text("SITE_NAME", "Kassa", most=100),
         support_email=support,
@@ -436,6 +451,7 @@ def _running(read: Reader, development: bool) -> dict[str, Any]:
         "sweep_budget": read.number("SWEEP_BUDGET_SECONDS", 240, least=1, most=LONGEST_SWEEP_SECONDS),
         "sweep_cap": read.number("SWEEP_MAX_PAYMENTS", 0),
         "max_poll_duration_minutes": read.number("MAX_POLL_DURATION_MINUTES", 120, least=1, most=7 * 24 * 60),
+        "waiting_line_share": read.number("WAITING_LINE_SHARE", 50, least=1, most=100),
         "stuck_minutes": read.number("STUCK_MINUTES", 30, least=1, most=7 * 24 * 60),
         "web_concurrency": read.number("WEB_CONCURRENCY", 2, least=1, most=128),
         "web_threads": read.number("WEB_THREADS", 4, least=1, most=256),
@@ -495,6 +511,7 @@ def _refuse_mixtures(settings: Settings) -> None:
         )
     if settings.mail_use_tls and settings.mail_use_ssl:
         raise ConfigError("Set MAIL_USE_TLS (port 587) or MAIL_USE_SSL (port 465), not both.")
+    secret_keys.refuse_old(settings)
     if settings.development:
         return
     _refuse_sandboxes(settings)

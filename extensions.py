@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
+from io import BytesIO
 from ipaddress import IPv6Address, ip_address, ip_network
 from threading import local
 from time import monotonic
@@ -17,7 +20,7 @@ import structlog
 from flask import current_app, g, has_request_context, request
 from flask_bootstrap import Bootstrap5
 from flask_limiter import Limiter
-from flask_login import LoginManager
+from flask_login import LoginManager, decode_cookie, encode_cookie
 from flask_mail import Mail
 from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
@@ -27,6 +30,7 @@ from psycopg import errors
 from redis import Redis
 from redis.exceptions import RedisError
 from rq import Queue
+from rq.job import Job
 from sqlalchemy import Engine, MetaData, event
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
@@ -50,6 +54,41 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
+
+
+class JobText:
+    """How a job is written down: as JSON, so that who can write to Redis cannot have a worker run anything.
+
+    Jobs that the version before has queued are pickles. Of those only plain values are read: a name, numbers
+    and texts, as every job of ours has; anything that would have to be imported is refused.
+    """
+
+    @staticmethod
+    def dumps(value: Any) -> bytes:
+        return json.dumps(value).encode()
+
+    @staticmethod
+    def loads(text: bytes) -> Any:
+        if text[:1] != _PICKLED:
+            return json.loads(text)
+        return _PlainValues(BytesIO(text)).load()
+
+
+_PICKLED = b"\x80"
+
+
+class _PlainValues(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f"A job may not name {module}.{name}.")
+
+
+class PlainJob(Job):
+    """A job that is written so, for rq-scheduler, which knows jobs by their class alone."""
+
+    def __init__(
+        self, id: str | None = None, connection: Redis | None = None, serializer: Any = None
+    ) -> None:
+        super().__init__(id, connection, serializer or JobText)
 
 
 class JobQueue:
@@ -80,11 +119,15 @@ class JobQueue:
         try:
             if not args and not self.redis.set(self._waiting(function), 1, nx=True, ex=self._WAITING_SECONDS):
                 return True
-            Queue(self.name, connection=self.redis).enqueue(f"worker.{function}", *args, result_ttl=600)
+            self.jobs().enqueue(f"worker.{function}", *args, result_ttl=600)
         except RedisError as error:
             structlog.get_logger(__name__).warning("enqueue_failed", job=function, error=type(error).__name__)
             return False
         return True
+
+    def jobs(self, connection: Redis | None = None) -> Queue:
+        """RQ's own queue, which reads and writes jobs as we do."""
+        return Queue(self.name, connection=connection or self.redis, job_class=PlainJob, serializer=JobText)
 
     def begins(self, function: str) -> None:
         """A worker begins a job: from now on `soon()` enqueues another one."""
@@ -98,11 +141,9 @@ class JobQueue:
 
 
 def connect_redis(url: str, timeout: float | None) -> Redis:
-    """A client for `url`. Heroku's rediss:// certificates are self-signed, so they are not verified."""
-    options: dict[str, object] = {"socket_connect_timeout": timeout or 5, "socket_timeout": timeout}
-    if url.startswith("rediss://"):
-        options["ssl_cert_reqs"] = None
-    return Redis.from_url(url, **options)
+    """A client for `url`; a certificate is verified unless REDIS_TLS_VERIFY says otherwise."""
+    tls = config.get().redis_tls(url)
+    return Redis.from_url(url, socket_connect_timeout=timeout or 5, socket_timeout=timeout, **tls)
 
 
 def network(client_address: str) -> str:
@@ -146,11 +187,27 @@ def _from_here() -> bool:
     return origin in ("null", config.get().public_url, request.host_url.rstrip("/"))
 
 
+class Members(LoginManager):
+    """Flask-Login, with the rotated keys, too, for the cookie by which a browser is remembered."""
+
+    def _load_user_from_remember_cookie(self, cookie: str) -> Any:
+        return super()._load_user_from_remember_cookie(as_remembered(cookie))
+
+
+def as_remembered(cookie: str) -> str:
+    """A remembering cookie as today's key would have signed it, where one of the rotated keys has."""
+    for key in config.get().secret_keys_rotated:
+        said = decode_cookie(cookie, key=key)
+        if said is not None:
+            return str(encode_cookie(said))
+    return cookie
+
+
 # The name in an address of a database (postgresql+psycopg://) means the dialect below from now on.
 registry.register("postgresql.psycopg", __name__, "LimitedDialect")
 db = SQLAlchemy(model_class=Base)
 migrate = Migrate()
-login = LoginManager()
+login = Members()
 csrf = FormGuard()
 limiter = Limiter(key_func=lambda: network(request.remote_addr or ""))
 mail = Mail()

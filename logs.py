@@ -181,6 +181,8 @@ class Redactor:
     def __init__(self, settings: config.Settings) -> None:
         values = (
             settings.secret_key,
+            *settings.secret_keys_rotated,
+            *settings.secret_keys_revoked,
             settings.stripe_secret_key,
             *settings.stripe_webhook_secrets,
             settings.sumup_api_key,

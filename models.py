@@ -26,6 +26,7 @@ from tables.catalogue import (
     Event,  # what people buy tickets for
     EventKind,  # an event with tickets, or a tournament
     EventState,  # draft, published, cancelled, in review
+    LineMode,  # whether who buys waits in a line
     Picture,  # an uploaded picture, with its bytes
     TicketType,  # one kind of ticket, with its price and its stock
 )
@@ -66,6 +67,7 @@ from tables.office import (
 from tables.orders import (
     ADMISSIONS,  # the kinds of lines that become tickets
     LineKind,  # ticket, top-up, listing fee, tournament entry
+    LinePlace,  # one address's place in an event's waiting line
     Order,  # what somebody wants to buy: every purchase is one
     OrderLine,  # a quantity of one thing at one price
     OrderState,  # from pending to completed, failed, refunded ...
@@ -194,6 +196,8 @@ __all__ = [
     "HoldState",
     "Incident",
     "LineKind",
+    "LineMode",
+    "LinePlace",
     "LinkPurpose",
     "Login",
     "MailBudget",

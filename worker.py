@@ -17,7 +17,7 @@ from typing import ParamSpec
 import structlog
 from flask import Flask, current_app
 from redis.exceptions import RedisError
-from rq import Queue, SimpleWorker
+from rq import SimpleWorker
 from rq_scheduler import Scheduler
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -35,7 +35,7 @@ from domain.orders import event_cancellation
 from domain.orders import moved_events as told_of_moves
 from domain.post import outbox
 from domain.sweep import sweeping
-from extensions import connect_redis, queue
+from extensions import JobText, PlainJob, connect_redis, queue
 
 P = ParamSpec("P")
 log = structlog.get_logger(__name__)
@@ -153,7 +153,9 @@ def run_worker() -> None:
     while True:
         connection = connect_redis(config.get().redis_url, timeout=None)
         try:
-            worker = SimpleWorker([Queue(queue.name, connection=connection)], connection=connection)
+            worker = SimpleWorker(
+                [queue.jobs(connection)], connection=connection, job_class=PlainJob, serializer=JobText
+            )
             worker.work(logging_level="WARNING")
             return
         except (RedisError, OSError) as error:
@@ -172,7 +174,7 @@ def run_clock() -> None:
     _compare_settings()
     Thread(target=_sweep_at_start, args=(app,), name="first-sweep", daemon=True).start()
     connection = connect_redis(config.get().redis_url, timeout=10)
-    scheduler = Scheduler(queue_name=queue.name, connection=connection, interval=_TICK)
+    scheduler = Scheduler(queue_name=queue.name, connection=connection, interval=_TICK, job_class=PlainJob)
     reconciled_at = float("-inf")
     wake = Event()
     while not wake.wait(_TICK):

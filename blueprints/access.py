@@ -91,7 +91,7 @@ def begin_session(user: User, *, remember: bool = False) -> None:
 def end_session() -> None:
     """Log out, here and wherever a copy of this browser's cookies is, and forget what its session held."""
     remembered = request.cookies.get(current_app.config["REMEMBER_COOKIE_NAME"])
-    named = {session.get(_NAMED), decode_cookie(remembered) if remembered else None}
+    named = {session.get(_NAMED), decode_cookie(extensions.as_remembered(remembered)) if remembered else None}
     for said in named - {None}:
         logins.end(str(said))
     session.clear()

@@ -114,11 +114,11 @@ WATCHED: dict[type[Any], Watch] = {
         "event",
         AuditArea.EVENT,
         ("slug", "kind", "starts_at", "ends_at", "timezone", *_WINDOW, "state", "providers")
-        + ("picture_id", "organiser_id", "poll_minutes", "refunding_since"),
+        + ("picture_id", "organiser_id", "poll_minutes", "refunding_since", "line"),
         prices=("currency",),
         texts=("title", "description", "venue", "address"),
         besides=("id", "refunding_by_id", "calendar_sequence", "moved_at", "moved_from")
-        + ("thinned", "thin_again_at", "created_at", "updated_at", "folded"),
+        + ("line_since", "line_moved_at", "thinned", "thin_again_at", "created_at", "updated_at", "folded"),
     ),
     TicketType: Watch(
         "ticket type",

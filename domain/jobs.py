@@ -7,12 +7,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from redis.exceptions import RedisError
-from rq import Queue
 from rq.exceptions import InvalidJobOperation, NoSuchJobError
 from rq.job import Job
 
 from domain.errors import DomainError, NotFound
-from extensions import queue
+from extensions import PlainJob, queue
 
 SHOWN = 50
 # Where rq-scheduler keeps its jobs: a sorted set of job ids by the time they are due.
@@ -40,9 +39,9 @@ class ScheduledJob:
 def failed() -> list[FailedJob]:
     """The failed jobs, newest first. DomainError when Redis does not answer."""
     try:
-        registry = Queue(queue.name, connection=queue.redis).failed_job_registry
+        registry = queue.jobs().failed_job_registry
         ids = registry.get_job_ids(desc=True)[:SHOWN]
-        jobs = Job.fetch_many(ids, connection=queue.redis)
+        jobs = PlainJob.fetch_many(ids, connection=queue.redis)
         return [_failed(job) for job in jobs if job is not None]
     except RedisError as error:
         raise DomainError("redis_down", "Redis does not answer, so the jobs cannot be read.") from error
@@ -66,7 +65,7 @@ def scheduled() -> list[ScheduledJob]:
 def requeue(job_id: str) -> None:
     """Let a failed job run again. NotFound when it is gone; DomainError when Redis does not answer."""
     try:
-        Queue(queue.name, connection=queue.redis).failed_job_registry.requeue(job_id)
+        queue.jobs().failed_job_registry.requeue(job_id)
     except (NoSuchJobError, InvalidJobOperation) as error:
         raise NotFound("no_job", "That job is not among the failed ones any more.") from error
     except RedisError as error:

@@ -13,6 +13,7 @@ from config import Settings
 
 # 128 bits, which nobody guesses.
 _LETTERS = 32
+_PURPOSE = "pay page"
 
 
 def address(settings: Settings, reference: str) -> str:
@@ -22,10 +23,14 @@ def address(settings: Settings, reference: str) -> str:
 
 def key(settings: Settings, reference: str) -> str:
     """What opens the page of a payment."""
-    mac = hmac.new(settings.derived_key("pay page"), reference.encode(), hashlib.sha256)
-    return mac.hexdigest()[:_LETTERS]
+    return _made_of(settings.derived_key(_PURPOSE), reference)
 
 
 def opens(settings: Settings, reference: str, given: str) -> bool:
-    """Whether somebody has the right key of the payment's page."""
-    return hmac.compare_digest(key(settings, reference).encode(), given.encode())
+    """Whether somebody has the right key of the payment's page, also one of a SECRET_KEY that was rotated."""
+    right = (_made_of(secret, reference) for secret in settings.derived_keys(_PURPOSE))
+    return any(hmac.compare_digest(one.encode(), given.encode()) for one in right)
+
+
+def _made_of(secret: bytes, reference: str) -> str:
+    return hmac.new(secret, reference.encode(), hashlib.sha256).hexdigest()[:_LETTERS]

@@ -35,6 +35,14 @@ class EventKind(StrEnum):
     TOURNAMENT = "tournament"
 
 
+class LineMode(StrEnum):
+    """Whether who buys waits in a line: never, by itself when somebody hoards, or always."""
+
+    OFF = "off"
+    AUTO = "auto"
+    ON = "on"
+
+
 class EventState(StrEnum):
     DRAFT = "draft"
     PUBLISHED = "published"
@@ -95,6 +103,12 @@ class Event(Base):
     # What is left of its buyers, by their age: see domain/office/thinning.py; and when it is looked at again.
     thinned: Mapped[int] = mapped_column(SmallInteger, default=0, server_default=text("0"))
     thin_again_at: Mapped[datetime | None] = mapped_column(Time)
+    # The waiting line: its mode, since when it is on by itself, and when turns were given last.
+    line: Mapped[LineMode] = mapped_column(
+        one_of(LineMode), default=LineMode.OFF, server_default=LineMode.OFF
+    )
+    line_since: Mapped[datetime | None] = mapped_column(Time)
+    line_moved_at: Mapped[datetime | None] = mapped_column(Time)
     created_at: Mapped[datetime] = mapped_column(Time)
     updated_at: Mapped[datetime] = mapped_column(Time)
     folded: Mapped[str | None] = mapped_column(Text)
@@ -125,6 +139,12 @@ class Event(Base):
     @property
     def is_tournament(self) -> bool:
         return self.kind is EventKind.TOURNAMENT
+
+    @property
+    def has_line(self) -> bool:
+        """Whether who buys its tickets waits for a turn just now. A tournament's places have no line."""
+        by_itself = self.line is LineMode.AUTO and self.line_since is not None
+        return not self.is_tournament and (self.line is LineMode.ON or by_itself)
 
     @property
     def path(self) -> str:

@@ -82,6 +82,8 @@ class Order(Base):
     failure_reason: Mapped[str] = mapped_column(String(300), default="")
     failure_code: Mapped[str] = mapped_column(String(40), default="", server_default="")
     client_address: Mapped[str] = mapped_column(String(45), default="")
+    # The network of that address: see extensions.network(). NULL on rows of earlier versions.
+    network: Mapped[str | None] = mapped_column(String(45))
     # The organiser or admin who put the buyer on the guest list; NULL for what was bought.
     guest_of_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
     created_at: Mapped[datetime] = mapped_column(Time)
@@ -114,6 +116,7 @@ class Order(Base):
             "created_at",
             postgresql_where=text("stock_state = 'held'"),
         ),
+        Index("orders_held_of_event", "event_id", postgresql_where=text("stock_state = 'held'")),
     )
 
     @property
@@ -137,6 +140,44 @@ class Order(Base):
 
     def __str__(self) -> str:
         return self.code
+
+
+class LinePlace(Base):
+    """One address's place in an event's waiting line, from asking for it until it was used or has lapsed."""
+
+    __tablename__ = "line_places"
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    event_id: Mapped[int] = mapped_column(ForeignKey("events.id"))
+    email: Mapped[str] = mapped_column(String(254))
+    # Opens the place's page; mailed, so that whoever has it reads the address's mail.
+    secret: Mapped[str] = mapped_column(String(64), unique=True)
+    network: Mapped[str] = mapped_column(String(45))
+    created_at: Mapped[datetime] = mapped_column(Time)
+    # From when on it waits. NULL: nobody has opened the mailed link.
+    confirmed_at: Mapped[datetime | None] = mapped_column(Time)
+    turn_at: Mapped[datetime | None] = mapped_column(Time)
+    lapses_at: Mapped[datetime | None] = mapped_column(Time)
+    order_id: Mapped[int | None] = mapped_column(ForeignKey("orders.id"), index=True)
+    ended_at: Mapped[datetime | None] = mapped_column(Time)
+
+    order: Mapped[Order | None] = relationship()
+
+    __table_args__ = (
+        Index(
+            "line_places_one_each",
+            "event_id",
+            "email",
+            unique=True,
+            postgresql_where=text("ended_at IS NULL"),
+        ),
+        Index("line_places_waiting", "event_id", "confirmed_at", postgresql_where=text("ended_at IS NULL")),
+        Index("line_places_ended", "ended_at"),
+    )
+
+    @property
+    def waits(self) -> bool:
+        return self.ended_at is None and self.confirmed_at is not None and self.turn_at is None
 
 
 class OrderLine(Base):

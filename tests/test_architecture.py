@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 Tree = Mapping[str, str]
 PLACES = ("domain", "blueprints", "tables", "sandbox")
 TOP = (
-    *("app", "cli", "worker", "serving", "config", "variables", "kaspi_modes"),
+    *("app", "cli", "worker", "serving", "config", "variables", "kaspi_modes", "secret_keys"),
     *("extensions", "logs", "models"),
 )
 

@@ -7,7 +7,6 @@ from time import sleep
 
 import pytest
 from flask import Flask
-from rq import Queue
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
@@ -17,7 +16,7 @@ from tests.support.backends import backend, end_backend
 
 
 def waiting() -> list[str | None]:
-    return [job.func_name for job in Queue(queue.name, connection=queue.redis).jobs]
+    return [job.func_name for job in queue.jobs().jobs]
 
 
 def test_one_waiting_job_is_enough(app: Flask) -> None:

@@ -202,7 +202,7 @@ NOT_AUDITED = frozenset(
     + ("told_reports", "biller_answers", "check_ins", "check_runs", "heartbeats", "pictures", "audit_log")
     + ("logins", "one_time_links", "api_sessions", "api_refresh_tokens", "api_requests")
     + ("athletes", "consents", "participants", "order_words", "mail_budgets", "mail_requests")
-    + ("tallies", "whole_checks", "erasures", "settings_seen")
+    + ("tallies", "whole_checks", "erasures", "settings_seen", "line_places")
 )
 
 

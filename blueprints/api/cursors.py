@@ -16,7 +16,8 @@ def write(name: str, before: int | None) -> str | None:
     if before is None:
         return None
     row = before.to_bytes(8, "big")
-    sealed = _cipher().encryptor().update(row + _proof(name, row))
+    (cipher, key), *_ = _keys()
+    sealed = cipher.encryptor().update(row + _proof(name, row, key))
     return urlsafe_b64encode(sealed).decode().rstrip("=")
 
 
@@ -30,19 +31,22 @@ def read(name: str, cursor: str | None) -> int | None:
         raise _refused() from error
     if len(block) != 16 or urlsafe_b64encode(block).decode().rstrip("=") != cursor:
         raise _refused()
-    opened = _cipher().decryptor().update(block)
-    if opened[8:] != _proof(name, opened[:8]):
-        raise _refused()
-    return int.from_bytes(opened[:8], "big")
+    for cipher, key in _keys():
+        opened = cipher.decryptor().update(block)
+        if opened[8:] == _proof(name, opened[:8], key):
+            return int.from_bytes(opened[:8], "big")
+    raise _refused()
 
 
-def _cipher() -> Cipher[modes.ECB]:
+def _keys() -> list[tuple[Cipher[modes.ECB], bytes]]:
+    """By which it is sealed and proven: today's, then those of the keys before that still hold."""
+    settings = config.get()
+    pairs = zip(settings.derived_keys("api-cursors"), settings.derived_keys("api-cursor-lists"), strict=True)
     # One block, in which half is proof: nothing repeats that a mode would have to hide.
-    return Cipher(algorithms.AES(config.get().derived_key("api-cursors")), modes.ECB())
+    return [(Cipher(algorithms.AES(key), modes.ECB()), lists) for key, lists in pairs]
 
 
-def _proof(name: str, row: bytes) -> bytes:
-    key = config.get().derived_key("api-cursor-lists")
+def _proof(name: str, row: bytes, key: bytes) -> bytes:
     return hashlib.blake2b(row, key=key, digest_size=8, person=name.encode()[:16]).digest()
 
 

@@ -113,7 +113,8 @@ def _not_kept(response: Response) -> Response:
 
 
 def _signer() -> URLSafeSerializer:
-    return URLSafeSerializer(config.get().derived_key("door-cookie"), salt="door")
+    # It signs by the last, and takes what any of them has signed.
+    return URLSafeSerializer([*reversed(config.get().derived_keys("door-cookie"))], salt="door")
 
 
 def _entered(door_pass: DoorPass) -> Doorkeeper | None:

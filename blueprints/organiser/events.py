@@ -32,8 +32,8 @@ from domain.catalogue import events, payees, takings
 from domain.errors import DomainError, NotFound
 from domain.ledger import transfers
 from domain.office import organiser_events
-from domain.orders import event_cancellation, publishing
-from models import Role, TicketType
+from domain.orders import event_cancellation, line_switch, publishing
+from models import LineMode, Role, TicketType
 
 # --- Who is there, and whose event it is ----------------------------------------------------------------
 
@@ -85,6 +85,7 @@ def event() -> str:
         fee=publishing.due(g.event),
         lacks_a_way=payees.lacks_a_way(g.event),
         held=transfers.held_for(g.event.organiser_id) if g.event.organiser_id is not None else {},
+        line=line_switch.standing(g.event),
         refunding=event_cancellation.progress(g.event) if g.event.state == "cancelled" else None,
     )
 
@@ -107,6 +108,16 @@ def edit_event() -> Page:
         return redirect(event_page(), 303)
     page = render_template("organiser/event_form.html", form=form, event=g.event)
     return (page, 400) if form.is_submitted() else page
+
+
+@bp.post("/events/<slug>/line")
+def line() -> Response:
+    def switch() -> str:
+        mode = request.form.get("line", "")
+        line_switch.set_mode(g.event, mode)
+        return line_switch.SWITCHED[LineMode(mode)]
+
+    return act(switch, event_page())
 
 
 @bp.post("/events/<slug>/duplicate")

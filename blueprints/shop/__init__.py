@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from flask import Flask
 
-from blueprints.shop import events, order_page, pay_page, payments
+from blueprints.shop import events, order_page, pay_page, payments, waiting_line
+
+# Its pages are the events': it is named here so that they are there.
+__all__ = ["waiting_line"]
 
 
 def register(app: Flask) -> None:

@@ -16,12 +16,12 @@ from domain.catalogue import events, front_page, pictures
 from domain.catalogue.availability import Selling, say_span
 from domain.catalogue.prices import PriceChanged, tag
 from domain.errors import DomainError
-from domain.orders import managing, placing
+from domain.orders import managing, placing, waiting_line
 from domain.payments.fulfilment import SoldOut
 from domain.people import organisers
 from domain.tickets import documents
 from extensions import limiter, network
-from models import Event
+from models import Event, LinePlace
 
 bp = Blueprint("shop", __name__)
 
@@ -39,12 +39,10 @@ def index() -> str:
 
 @bp.get("/events/<slug>")
 def event(slug: str) -> BaseResponse:
-    found = _visible(slug)
+    found = visible(slug)
     if found.is_tournament:
         return redirect(found.path)
-    user = signed_in()
-    typed = {"name": user.name, "email": addresses.shown(user.email)} if user is not None else {}
-    return _event_page(found, events.selling(found), typed, {}, 200)
+    return event_page(found)
 
 
 def _email_key() -> str:
@@ -55,10 +53,10 @@ def _email_key() -> str:
 @bp.post("/events/<slug>")
 @limiter.limit(_BUYS_BY_ADDRESS)
 def buy(slug: str) -> BaseResponse:
-    found = _visible(slug)
+    found = visible(slug)
     if found.is_tournament:
         return redirect(found.path, 303)
-    selling = events.selling(found)
+    selling, in_line = events.selling(found), found.has_line
     if not selling.is_open:
         return _event_page(found, selling, request.form, {}, 409)
     errors = _buyer_errors(request.form)
@@ -76,15 +74,19 @@ def buy(slug: str) -> BaseResponse:
             form_token=form_token(),
             client_address=request.remote_addr or "",
             shown=_prices_shown(request.form),
+            turn=request.form.get("place", ""),
         )
     except DomainError as error:
-        return _refused(slug, error)
-    return redirect(order_page.onward(order), 303)
+        if error.code == "line_share":
+            waiting_line.back_to_front(visible(slug), request.form.get("place", ""))
+        return refused(slug, error)
+    # In a line nothing is asked of the provider before its buyer goes on to pay.
+    return redirect(order.path if in_line else order_page.onward(order), 303)
 
 
 @bp.get("/events/<slug>/calendar.ics")
 def event_calendar(slug: str) -> Response:
-    found = _visible(slug)
+    found = visible(slug)
     return order_page.attachment(documents.calendar(found), "text/calendar; charset=utf-8", f"{slug}.ics")
 
 
@@ -127,10 +129,19 @@ def page(slug: str) -> str:
     return render_template("shop/page.html", page=site_texts.read(slug))
 
 
-def _visible(slug: str) -> Event:
+def visible(slug: str) -> Event:
     """The event at this address; a draft only for those who run it."""
     found, user = events.event(slug, drafts=True), signed_in()
     return found if user is not None and organisers.may_manage(user, found) else events.published(found)
+
+
+def event_page(event: Event, *, place: LinePlace | None = None) -> Response:
+    """The event's page, with what is known of who looks at it; in their turn for a place in the line."""
+    user = signed_in()
+    typed = {"name": user.name, "email": addresses.shown(user.email)} if user is not None else {}
+    if place is not None:
+        typed |= {"email": addresses.shown(place.email), "place": place.secret}
+    return _event_page(event, events.selling(event), typed, {}, 200)
 
 
 def _event_page(
@@ -147,6 +158,8 @@ def _event_page(
         decimals=money.decimals(event.currency),
         price_tag=tag,
         form_token=secrets.token_urlsafe(16),
+        place=typed.get("place", ""),
+        waits=event.has_line and not waiting_line.is_turn(event, typed.get("place", "")),
     )
     return Response(html, status, headers={"Cache-Control": "private, no-cache"})
 
@@ -185,15 +198,10 @@ def _prices_shown(form: MultiDict[str, str]) -> dict[int, str]:
     return {int(kind): value for kind, value in known if kind.isascii() and kind.isdigit() and len(kind) < 19}
 
 
-def _refused(slug: str, error: DomainError) -> Response:
+def refused(slug: str, error: DomainError) -> Response:
     """The page again, as things are now, with the reason beside the field that it concerns."""
-    found = _visible(slug)
+    found = visible(slug)
     errors = {_FIELDS.get(error.code, "form"): error.message}
-    status = (
-        409
-        if isinstance(error, SoldOut | PriceChanged)
-        else 429
-        if error.code.startswith("too_many_")
-        else 400
-    )
+    too_late = isinstance(error, SoldOut | PriceChanged | waiting_line.Waits)
+    status = 409 if too_late else 429 if error.code.startswith("too_many_") else 400
     return _event_page(found, events.selling(found), request.form, errors, status)

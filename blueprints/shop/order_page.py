@@ -290,7 +290,7 @@ def _face(order: Order, payment: Payment | None) -> str:
     if payment.state in (PaymentState.CREATED, PaymentState.OPEN) and payment.cancel_asked_at is not None:
         return "cancelling"
     if payment.awaits_buyer and payment.state is PaymentState.CREATED:
-        return "again"
+        return "again" if _ended_before(order, payment) is not None else "kept"
     if payment.state is PaymentState.OPEN and payment.returned_at is not None:
         return "confirming"
     return _PAYING.get(payment.state, "closed")

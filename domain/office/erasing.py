@@ -29,6 +29,7 @@ from models import (
     Dispute,
     DisputeState,
     Incident,
+    LinePlace,
     Login,
     MailBudget,
     MailRequest,
@@ -89,7 +90,7 @@ def contacts(orders: Sequence[Order]) -> None:
         _sentences(order)
     ids = [order.id for order in orders]
     for order in orders:
-        order.email, order.client_address = addresses.GONE, ""
+        order.email, order.client_address, order.network = addresses.GONE, "", None
     _update(OrderLine, OrderLine.order_id.in_(ids), OrderLine.holder != "", holder="")
     _update(Ticket, Ticket.order_id.in_(ids), Ticket.holder != "", holder="")
     tickets = select(Ticket.id).where(Ticket.order_id.in_(ids))
@@ -189,7 +190,9 @@ def account(user: User) -> None:
 def address(spellings: Sequence[str]) -> None:
     """What is kept by an address alone: mails of no order, and desks that it was given."""
     _letters(func.lower(OutboxMail.to).in_(spellings))
-    db.session.execute(delete(MailBudget).where(MailBudget.who.in_(spellings)))
+    # Some are of the address from one network, which is named behind it.
+    db.session.execute(delete(MailBudget).where(func.split_part(MailBudget.who, " ", 1).in_(spellings)))
+    db.session.execute(delete(LinePlace).where(func.lower(LinePlace.email).in_(spellings)))
     db.session.execute(delete(MailRequest).where(func.lower(MailRequest.address).in_(spellings)))
     grants = list(db.session.scalars(select(DeskGrant).where(func.lower(DeskGrant.email).in_(spellings))))
     for grant in grants:

@@ -22,6 +22,7 @@ from sqlalchemy import ColumnElement, and_, delete, exists, func, literal_column
 import config
 from domain import clock, repeated_requests
 from domain.office import erasures, thinning
+from domain.orders import waiting_line
 from domain.post import budgets
 from domain.security import api_tokens
 from extensions import db
@@ -52,7 +53,7 @@ _CHECKS_KEPT = timedelta(days=30)
 def forget() -> int:
     """Forget what is due; how many rows that changed. Commits."""
     forgotten = _weights() + repeated_requests.forget() + api_tokens.forget() + budgets.forget()
-    forgotten += _aged() + _thinned_mails()
+    forgotten += waiting_line.forget() + _aged() + _thinned_mails()
     return forgotten + erasures.run_due() + thinning.run()
 
 

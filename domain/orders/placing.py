@@ -14,11 +14,11 @@ import config
 from domain import addresses, clock, locks, names, timeline
 from domain.catalogue import availability, prices
 from domain.errors import DomainError
-from domain.orders import still_payable
+from domain.orders import line_switch, still_payable, waiting_line
 from domain.payments import creating, fulfilment
 from domain.post import budgets, outbox
 from domain.providers.failure_reasons import Reason
-from extensions import db, queue
+from extensions import db, network, queue
 from models import (
     Athlete,
     Event,
@@ -54,19 +54,23 @@ def place(
     client_address: str = "",
     shown: Mapping[int, str] | None = None,
     poll_minutes: int | None = None,
+    turn: str = "",
 ) -> Order:
     """Make an order for tickets with its hold and, where it costs money, its payment row. Commits.
 
     `quantities` maps ticket type ids to how many. The same `form_token` gives the same order again. A free
     order is complete when this returns. `shown` are the prices that the buyer was shown, as `prices` has
     them; None where no form is behind the order. The payment is kept and polled for `poll_minutes`; None: as
-    its event or the provider's setting says. Raises DomainError in the buyer's words; PriceChanged when a
-    price is another one, SoldOut when it is too late.
+    its event or the provider's setting says. `turn` is the secret of a place in the event's waiting line,
+    where it has one. Raises DomainError in the buyer's words; PriceChanged when a price is another one,
+    SoldOut when it is too late, Waits when it is not their turn.
     """
+    watched = line_switch.is_watched(event)
 
     def make() -> Order:
         now = clock.now()
         _count(email, client_address)
+        mine = waiting_line.take_turn(event, turn, email)
         chosen = _choose(event, quantities, now)
         prices.check(chosen, event.currency, shown, provider)
         lines = [
@@ -84,9 +88,14 @@ def place(
         )
         order.event = event
         _write(order, provider, poll_minutes=poll_minutes)
+        if mine is not None:
+            waiting_line.keep(mine, order)
         return order
 
-    return _once(form_token, make)
+    order = _once(form_token, make)
+    if watched:
+        line_switch.watch(event)
+    return order
 
 
 def place_guests(
@@ -389,6 +398,7 @@ def _new_order(
         total_minor=sum(line.total_minor for line in lines),
         lines=lines,
         client_address=client_address[:45],
+        network=network(client_address) if client_address else None,
         created_at=now,
         state=OrderState.PENDING,
         stock_state=StockState.NONE,

@@ -8,6 +8,7 @@ import config
 from domain import clock, money
 from domain.catalogue import availability, listing_fees, prices
 from domain.errors import DomainError
+from domain.orders import waiting_line
 from domain.payments import fulfilment
 from domain.people import athletes
 from domain.providers import registry
@@ -78,6 +79,7 @@ def check_as_new(order: Order) -> None:
 
     PriceChanged where the price is another one: whoever agrees to it orders anew.
     """
+    waiting_line.check_again(order)
     _check_begun(order)
     _check_limits(order)
     found = prices.changes(order)
@@ -96,6 +98,7 @@ def check_as_new(order: Order) -> None:
 def check_sellable(order: Order) -> None:
     """All of it but the price. DomainError says in words what is in the way."""
     check_still_on_sale(order)
+    waiting_line.check_again(order)
     _check_begun(order)
     _check_limits(order)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from sqlalchemy import update
+from sqlalchemy import or_, update
 
 from domain import clock
 from domain.connections.credentials import NOT_CONNECTED
@@ -42,6 +42,29 @@ def begin(payment: Payment) -> ProviderError | None:
         return ProviderError(words, permanent=False, code=NOT_CONNECTED)
     _write(payment.id, asked=True)
     return None
+
+
+def ask_for(payment: Payment) -> bool:
+    """Its buyer asks for a payment that waited for them; False where it has ended. Commits.
+
+    From here on it is finished by whoever comes, as any other, and the order is kept for as long as any other
+    of its provider: a waiting line keeps it for a few minutes before that.
+    """
+    now = clock.now()
+    minutes = timedelta(minutes=payment.max_poll_duration_minutes or 0)
+    whole = payment.created_at + minutes
+    ends = payment.closes_at
+    if ends is not None and whole - ends > timedelta(minutes=1):
+        ends = whole
+    asked = db.session.scalar(
+        update(Payment)
+        .where(Payment.id == payment.id, Payment.state == PaymentState.CREATED, Payment.awaits_buyer)
+        .where(or_(Payment.closes_at.is_(None), Payment.closes_at > now))
+        .values(awaits_buyer=False, closes_at=ends, next_check_at=now + timedelta(seconds=20))
+        .returning(Payment.id)
+    )
+    db.session.commit()
+    return asked is not None
 
 
 def claim(payment_id: int) -> bool:

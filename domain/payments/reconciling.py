@@ -126,7 +126,8 @@ def _begin(payment: Payment, *, door: str, patient: bool, closing: bool, quietly
         return settling.give_up(payment_id, door, "", words, state=PaymentState.CANCELLED, quietly=quietly)
     unmade = payment.asked_at is None and (payment.awaits_buyer or not own.can.search)
     if unmade and (closing or (payment.awaits_buyer and never_opened.is_over(payment))):
-        return starting.give_up_unmade(payment_id, door, quietly=quietly)
+        waits = payment.awaits_buyer and not closing
+        return starting.give_up_unmade(payment_id, door, quietly=quietly, unwanted=waits)
     if payment.awaits_buyer:
         return settling.Outcome(payment_id, payment.state, False)
     try:
@@ -183,6 +184,10 @@ def refresh(order: Order, *, door: str) -> bool:
     if payment is None:
         return False
     provider, payment_id = registry.get(payment.provider, payment.account), payment.id
+    if payment.awaits_buyer and never_opened.is_over(payment):
+        # Nobody need be asked: it ends here.
+        reconcile(payment_id, door=door)
+        return True
     if (
         provider.immediate
         or payment.awaits_buyer

@@ -452,15 +452,17 @@ def give_up(
     state: PaymentState = PaymentState.FAILED,
     quietly: bool = False,
     unasked: bool = False,
+    unwanted: bool = False,
 ) -> Outcome:
     """Close a `created` payment of which the provider certainly has nothing; cancelled, where that was asked.
 
-    `code` is for the buyer, `why` for the timeline and for staff. `unasked`: only if no call was begun.
+    `code` is for the buyer, `why` for the timeline and for staff. `unasked`: only if no call was begun;
+    `unwanted`: only if its buyer has not asked for it meanwhile.
     """
 
     def work() -> Outcome:
         payment, order = locks.payment_and_order(payment_id)
-        begun = unasked and payment.asked_at is not None
+        begun = (unasked and payment.asked_at is not None) or (unwanted and not payment.awaits_buyer)
         if payment.state is not PaymentState.CREATED or begun:
             return Outcome(payment_id, payment.state, False)
         asked = payment.cancel_asked_at is not None

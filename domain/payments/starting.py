@@ -58,10 +58,9 @@ def open_at_provider(order: Order, *, door: str = "checkout") -> Payment | None:
     if payment is None or payment.state is not PaymentState.CREATED:
         return payment
     payment_id = payment.id
-    if payment.awaits_buyer:
-        # Its buyer asks for it now; from here on it is finished by whoever comes, as any other.
-        payment.awaits_buyer, payment.next_check_at = False, clock.now() + timedelta(seconds=20)
-        db.session.commit()
+    if payment.awaits_buyer and not never_opened.ask_for(payment):
+        # It has ended, or ends at this moment: what it kept is others'.
+        return db.session.get(Payment, payment_id, populate_existing=True)
     try:
         outcome = finish_start(payment_id, door=door, patient=False)
     except transfers.InsufficientFunds as error:
@@ -139,12 +138,19 @@ def _once(
     return settling.settle(payment_id, report, door=door, latency=perf_counter() - started)
 
 
-def give_up_unmade(payment_id: int, door: str, *, quietly: bool = False) -> settling.Outcome:
-    """End a payment of which nothing was ever asked for; whoever would ask now comes too late. Commits."""
+def give_up_unmade(
+    payment_id: int, door: str, *, quietly: bool = False, unwanted: bool = False
+) -> settling.Outcome:
+    """End a payment of which nothing was ever asked for; whoever would ask now comes too late. Commits.
+
+    `unwanted`: only where its buyer has not asked for it at this moment.
+    """
     over = never_opened.is_over(read(payment_id))
     state = PaymentState.EXPIRED if over else PaymentState.CANCELLED
     words = "Nothing of it was asked for."
-    return settling.give_up(payment_id, door, "", words, state=state, quietly=quietly, unasked=True)
+    return settling.give_up(
+        payment_id, door, "", words, state=state, quietly=quietly, unasked=True, unwanted=unwanted
+    )
 
 
 def _call(provider: Provider, stored: _Stored, patient: bool) -> tuple[Report | None, ProviderError | None]:

@@ -37,13 +37,13 @@ def look(order: Order) -> None:
         _alert(f"order {order.code}", of_order, order, key=f"order:{order.id}")
     if not order.client_address:
         return
-    of_address = db.session.scalars(
-        failures.join(Order, Order.id == TimelineEntry.order_id).where(
-            Order.client_address == order.client_address
-        )
-    ).one()
+    # A subscriber of IPv6 has as many addresses as they like, all in one network.
+    place = order.network or order.client_address
+    same = Order.network == place if order.network else Order.client_address == place
+    joined = failures.join(Order, Order.id == TimelineEntry.order_id)
+    of_address = db.session.scalars(joined.where(same)).one()
     if of_address >= PER_ADDRESS:
-        _alert(f"address {order.client_address}", of_address, order, key=f"address:{order.client_address}")
+        _alert(f"address {place}", of_address, order, key=f"address:{place}")
 
 
 def _alert(where: str, count: int, order: Order, *, key: str) -> None:

@@ -12,7 +12,7 @@ from datetime import datetime
 import config
 from domain import addresses, money, names
 from domain.providers import registry
-from models import Event, Order, Payment, WebhookEvent
+from models import Event, Order, Payment, TicketType, WebhookEvent
 
 Alert = tuple[str, str]
 _MOST_LINES = 100
@@ -347,6 +347,19 @@ def connector_refused(label: str, why: str) -> Alert:
         "Check the client id and secret in the settings against those in the provider's dashboard. Nothing "
         "is lost meanwhile: payments wait, and `flask doctor` says when all is well again.\n\n"
         f"Connections: {_admin('connections')}",
+    )
+
+
+def line_on(event: Event, kind: TicketType) -> Alert:
+    """An event's waiting line was switched on by itself, for what is held unpaid of one of its types."""
+    return (
+        f"Waiting Line On - {event.title}",
+        f"{kind.held} of {kind.capacity} tickets '{kind.name}' of {event.title} are in orders that nobody "
+        "has paid yet, so its waiting line was switched on: from now on tickets are bought in turn, one "
+        "place for each confirmed address, and what is not paid for goes back within minutes.\n\n"
+        "A rush of honest buyers looks the same, and loses little: their turn comes within seconds. Look at "
+        "the orders, and switch the line off when it is over.\n\n"
+        f"Event: {config.get().public_url}/organiser/events/{event.slug}\nOrders: {_admin('orders')}",
     )
 
 

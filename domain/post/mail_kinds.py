@@ -328,6 +328,14 @@ def _held_back(mail: OutboxMail, order: Order | None) -> _Said:
     return _Said(f"{mail.context['count']} messages from {config.get().site_name} in one", {})
 
 
+def _line_place(mail: OutboxMail, order: Order | None) -> _Said:
+    return _Said(f"Your place in the line: {mail.context['title']}", {})
+
+
+def _line_on(mail: OutboxMail, order: Order | None) -> _Said:
+    return _Said(f"The waiting line is on: {mail.context['title']}", {})
+
+
 def about(mail: OutboxMail) -> str:
     """What a mail is about, in the words of its subject, for a line of a mail that joins several."""
     order: Order | None = mail.order
@@ -354,6 +362,8 @@ _SAY: dict[str, Callable[[OutboxMail, Order | None], _Said]] = {
     "money_decided": _money_decided,
     "top_up": _top_up,
     "held_back": _held_back,
+    "line_place": _line_place,
+    "line_on": _line_on,
     "order_links": _plain("Your orders at {site}"),
     "confirm_address": _plain("Confirm your address at {site}"),
     "reset_password": _plain("Choose a new password for {site}"),

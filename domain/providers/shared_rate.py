@@ -16,6 +16,7 @@ from redis.commands.core import Script
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+import config
 from domain.providers import throttle
 
 _SECONDS = 0.05
@@ -42,14 +43,13 @@ return place - now
 
 def quick_redis(url: str) -> Redis:
     """A Redis with 50 milliseconds for an answer, asked once: whoever asks knows what to do without."""
-    tls = url.startswith("rediss://")
-    options: dict[str, object] = {"ssl_cert_reqs": None} if tls else {}
+    tls = config.get().redis_tls(url)
     return Redis.from_url(
         url,
         socket_timeout=_SECONDS,
         socket_connect_timeout=_TLS_SECONDS if tls else _SECONDS,
         retry=Retry(NoBackoff(), 0),
-        **options,
+        **tls,
     )
 
 

@@ -203,21 +203,24 @@ def _keep(session: ApiSession, token: str) -> None:
     )
 
 
-def _following(token: str) -> str:
+def _following(token: str, key: bytes | None = None) -> str:
     """The refresh token that comes after this one: only who has SECRET_KEY can make it."""
-    key = config.get().derived_key("api-refresh")
+    key = key or config.get().derived_key("api-refresh")
     made = hashlib.blake2b(token.encode("utf-8", "replace"), key=key, digest_size=32).digest()
     return f"refresh_{urlsafe_b64encode(made).decode().rstrip('=')}"
 
 
 def _newest(token: str) -> str:
     """The last token in the line that this one began, not used yet."""
+    keys = config.get().derived_keys("api-refresh")
     for _ in range(_FURTHEST):
-        token = _following(token)
-        row = db.session.scalars(_GIVEN, {"token_hash": hashed(token)}).one_or_none()
+        # After a change of SECRET_KEY the next one was made under the one before, as long as that holds.
+        made = {hashed(following): following for following in (_following(token, key) for key in keys)}
+        rows = (db.session.scalars(_GIVEN, {"token_hash": kept}).one_or_none() for kept in made)
+        row = next((row for row in rows if row is not None), None)
         if row is None:
-            # Made under another SECRET_KEY.
             break
+        token = made[row.token_hash]
         if row.used_at is None:
             return token
     raise BadToken("refresh_over", "This refresh token was used already. Log in again.")
@@ -308,13 +311,13 @@ def _ring() -> dict[str, bytes]:
     As in keyring.py, so that both are changed together, and what was signed before stays good.
     """
     settings = config.get()
-    return _named((*settings.token_keys,), settings.derived_key("api-tokens"))
+    return _named((*settings.token_keys,), settings.derived_keys("api-tokens"))
 
 
 @cache
-def _named(texts: tuple[str, ...], last: bytes) -> dict[str, bytes]:
+def _named(texts: tuple[str, ...], last: tuple[bytes, ...]) -> dict[str, bytes]:
     made = (hashlib.blake2b(text.encode(), digest_size=32, person=b"kassa-api").digest() for text in texts)
-    return {hashlib.blake2b(key, digest_size=6).hexdigest(): key for key in (*made, last)}
+    return {hashlib.blake2b(key, digest_size=6).hexdigest(): key for key in (*made, *last)}
 
 
 def _invalid() -> BadToken:

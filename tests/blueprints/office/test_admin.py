@@ -9,13 +9,13 @@ from typing import TypeVar
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from rq import Queue, SimpleWorker
+from rq import SimpleWorker
 
 import config
 from domain import clock, paging
 from domain.office import overview
 from domain.payments import reconciling, settling, starting
-from extensions import db, queue
+from extensions import JobText, db, queue
 from models import (
     Agent,
     Event,
@@ -360,13 +360,13 @@ def test_sweeps_are_listed(boss: FlaskClient) -> None:
 
 
 def test_failed_jobs_are_shown_and_run_again(boss: FlaskClient) -> None:
-    job = Queue(queue.name, connection=queue.redis).enqueue("worker.no_such_job")
-    SimpleWorker([queue.name], connection=queue.redis).work(burst=True)
+    job = queue.jobs().enqueue("worker.no_such_job")
+    SimpleWorker([queue.jobs()], connection=queue.redis, serializer=JobText).work(burst=True)
     html = boss.get("/admin/sweeps").text
     assert "worker.no_such_job" in html
     post(boss, f"/admin/jobs/{job.id}/requeue", page="/admin/sweeps")
     assert "will run again" in boss.get("/admin/sweeps").text
-    assert Queue(queue.name, connection=queue.redis).job_ids == [job.id]
+    assert queue.jobs().job_ids == [job.id]
     post(boss, f"/admin/jobs/{job.id}/requeue", page="/admin/mail")
     assert "not among the failed ones" in boss.get("/admin/sweeps").text
 

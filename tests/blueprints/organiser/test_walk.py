@@ -25,7 +25,7 @@ PUBLIC = {
     "bootstrap.static",
     "records.static",
     *("shop.index", "shop.event", "shop.buy", "shop.event_calendar", "shop.picture", "shop.page"),
-    *("shop.find", "shop.send_links"),
+    *("shop.find", "shop.send_links", "shop.take_place", "shop.place", "shop.confirm_place"),
     *("tournaments.index", "tournaments.tournament"),
     *("health.livez", "health.healthz", "health.metrics"),
     *("account.register_form", "account.register_account", "account.mailed", "account.confirm_form"),

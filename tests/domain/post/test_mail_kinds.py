@@ -69,6 +69,10 @@ CONTEXT: dict[str, Any] = {
     "until": "",
     "by": "boss@example.org",
     "count": 12,
+    "title": "Brass Night",
+    "held": 120,
+    "capacity": 200,
+    "type": "Standing",
     "what": "Refunded: €12.50.",
     "state": "published",
     "was": {

@@ -1,0 +1,56 @@
+"""An event's waiting line: taking a place in it, and the page that says when it is one's turn."""
+
+from __future__ import annotations
+
+from flask import Response, flash, redirect, render_template, request
+from werkzeug.wrappers import Response as BaseResponse
+
+from blueprints.shop import events as shop
+from blueprints.shop.events import bp
+from blueprints.visitor import signed_in
+from domain.errors import DomainError
+from domain.orders import waiting_line
+from extensions import limiter
+
+# By network address generously, as purchases are.
+_PLACES_BY_ADDRESS = "600 per minute"
+
+
+@bp.post("/events/<slug>/line")
+@limiter.limit(_PLACES_BY_ADDRESS)
+def take_place(slug: str) -> BaseResponse:
+    event = shop.visible(slug)
+    try:
+        place = waiting_line.ask(
+            event,
+            request.form.get("email", ""),
+            user=signed_in(),
+            client_address=request.remote_addr or "",
+        )
+    except DomainError as error:
+        return shop.refused(slug, error)
+    if place is not None:
+        return redirect(waiting_line.path(event, place), 303)
+    flash("We have sent you a mail. Open its link to take your place in the line.", "success")
+    return redirect(event.path, 303)
+
+
+@bp.get("/events/<slug>/line/<secret>")
+@limiter.limit(_PLACES_BY_ADDRESS)
+def place(slug: str, secret: str) -> BaseResponse:
+    event = shop.visible(slug)
+    seen = waiting_line.look(event, secret)
+    if seen.place.order is not None:
+        return redirect(seen.place.order.path, 303)
+    if seen.state == "turn":
+        return shop.event_page(event, place=seen.place)
+    html = render_template("shop/line.html", event=event, seen=seen)
+    return Response(html, headers={"Cache-Control": "private, no-store"})
+
+
+@bp.post("/events/<slug>/line/<secret>")
+@limiter.limit(_PLACES_BY_ADDRESS)
+def confirm_place(slug: str, secret: str) -> BaseResponse:
+    event = shop.visible(slug)
+    taken = waiting_line.confirm(event, secret, client_address=request.remote_addr or "")
+    return redirect(waiting_line.path(event, taken), 303)

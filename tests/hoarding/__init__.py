@@ -1,0 +1,1 @@
+"""A sale with a waiting line and a hoarder behind the same address: who gets tickets, and when."""
