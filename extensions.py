@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -146,10 +147,16 @@ def connect_redis(url: str, timeout: float | None) -> Redis:
     return Redis.from_url(url, socket_connect_timeout=timeout or 5, socket_timeout=timeout, **tls)
 
 
+# Some fronts tell the port, too: 192.0.2.1:4711, [2001:db8::1]:4711.
+_WITH_PORT = re.compile(r"\[([^\]]+)\](?::[0-9]+)?|([0-9.]+):[0-9]+")
+
+
 def network(client_address: str) -> str:
     """What counts as one place: an IPv4 address, or the /64 that one subscriber of IPv6 has."""
+    told = client_address.strip()
+    with_port = _WITH_PORT.fullmatch(told)
     try:
-        address = ip_address(client_address)
+        address = ip_address((with_port[1] or with_port[2]) if with_port is not None else told)
     except ValueError:
         return "unknown"
     if isinstance(address, IPv6Address):

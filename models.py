@@ -92,12 +92,17 @@ from tables.payments import (
 # Members, their logins and one-time links, and organisers.
 from tables.people import (
     DeskGrant,  # that somebody answers the telephone for an organiser
+    Device,  # a browser that an account has logged in by before
+    FactorKind,  # an app that counts codes, or a passkey
     LinkPurpose,  # what a one-time link is for
     Login,  # a browser that somebody is logged in with
+    LoginCode,  # a mailed code for a login that a password alone does not open
     OneTimeLink,  # a link that works once, and expires
     Organiser,  # who sells events of their own: application and profile
     OrganiserState,  # pending, approved, rejected, suspended
+    RecoveryCode,  # a code on a printed sheet, in place of the second factor
     Role,  # buyer, organiser, door, desk, admin
+    SecondFactor,  # what a member shows beside the password
     User,  # a person with an account
 )
 
@@ -199,9 +204,14 @@ __all__ = [
     "LineMode",
     "LinePlace",
     "LinkPurpose",
+    "Device",
+    "FactorKind",
     "Login",
     "MailBudget",
     "MailRequest",
+    "LoginCode",
+    "RecoveryCode",
+    "SecondFactor",
     "MailState",
     "OneTimeLink",
     "Order",

@@ -3,29 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial, wraps
 from typing import ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
-from flask import Flask, abort, current_app, jsonify, make_response, redirect, request, session, url_for
+from flask import (
+    Flask,
+    abort,
+    after_this_request,
+    current_app,
+    flash,
+    g,
+    jsonify,
+    make_response,
+    redirect,
+    request,
+    session,
+    url_for,
+)
+from flask import Response as BaseResponse
 from flask_login import decode_cookie, login_user, logout_user
 from werkzeug.wrappers import Response
 
+import config
 import extensions
-from blueprints.visitor import signed_in, wants_json
-from domain.security import logins
-from models import Role, User
+from blueprints.visitor import is_for_api, signed_in, wants_json
+from domain import clock
+from domain.security import devices, logins
+from models import Login, Role, User
 
 P = ParamSpec("P")
 R = TypeVar("R")
-# Where Flask-Login keeps whose session it is.
+# Where Flask-Login keeps whose session it is; and when it was last noted that its browser was here.
 _NAMED = "_user_id"
+_SEEN = "seen"
+_SEEN_SECONDS = 3600
+# Who has shown a password here, and is not let in by it alone.
+_WAITING = "on_the_way_in"
+_WAITING_SECONDS = 900
 
 
 def register(app: Flask) -> None:
     """Tell Flask-Login how to find users, and what a page answers to who is not logged in."""
-    extensions.login.user_loader(logins.whose)
+    extensions.login.user_loader(_load)
     extensions.login.unauthorized_handler(ask_to_log_in)
+    app.before_request(_note_seen)
 
 
 def members_only(view: Callable[P, R]) -> Callable[P, R | Response]:
@@ -80,12 +104,99 @@ def safe_next(target: str | None, otherwise: str) -> str:
     return target if not parts.scheme and not parts.netloc else otherwise
 
 
-def begin_session(user: User, *, remember: bool = False) -> None:
+# --- Logging in -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Somebody whose password was right, and who still has to show something else."""
+
+    user_id: int
+    epoch: int
+    remember: bool
+    onward: str
+    # What they read once they are in.
+    words: str = ""
+
+
+def log_in(user: User, *, remember: bool = False, onward: str = "", words: str = "") -> Response:
+    """Let in whoever has shown a password or a mailed link, and lead them to `onward`."""
+    onward = safe_next(onward, url_for("account.index"))
+    begin_session(user, remember=remember)
+    if words:
+        flash(words, "success")
+    return redirect(onward, 303)
+
+
+def wait_for(user: User, *, remember: bool = False, onward: str = "", words: str = "") -> None:
+    """Remember in this browser's session, which knows nobody yet, who is on their way in."""
+    session.clear()
+    session[_WAITING] = {
+        "user_id": user.id,
+        "epoch": user.login_epoch,
+        "remember": remember,
+        "onward": onward,
+        "words": words,
+        "at": int(clock.now().timestamp()),
+    }
+
+
+def waiting() -> Waiting | None:
+    """Who is on their way in with this browser, for a quarter of an hour."""
+    said = dict(session.get(_WAITING) or {})
+    if not said or clock.now().timestamp() - said.pop("at") > _WAITING_SECONDS:
+        return None
+    return Waiting(**said)
+
+
+def proved_at() -> datetime | None:
+    """When the second factor was last shown in this login."""
+    login = this_login() if signed_in() is not None else None
+    return login.proved_at if login is not None else None
+
+
+def browser() -> logins.Browser:
+    """The browser that asks: what its owner calls it, where it is, and its cookie of a device."""
+    return logins.Browser(
+        label=devices.name(request.user_agent.string),
+        network=extensions.network(request.remote_addr or ""),
+        device=request.cookies.get(device_cookie(), ""),
+    )
+
+
+def where() -> dict[str, str]:
+    """Where a guess comes from, as whoever judges one is told it."""
+    return {"client_address": request.remote_addr or "", "device": browser().device}
+
+
+def device_cookie() -> str:
+    """The cookie by which a browser is known that somebody has logged in with before."""
+    return "__Host-device" if config.get().https else "device"
+
+
+def begin_session(user: User, *, remember: bool = False, proved_at: datetime | None = None) -> None:
     """Log the user in with a session that holds nothing from before, whoever may have prepared it."""
+    here = browser()
+    if not devices.is_key(here.device):
+        here = replace(here, device=devices.dated(devices.LIVES))
     end_session()
     login_user(user, remember=remember, duration=logins.LIVES)
     # Flask-Login takes it from here for the cookie by which a browser is remembered, too.
-    session[_NAMED] = logins.begin(user)
+    session[_NAMED] = logins.begin(user, here, proved_at=proved_at)
+    session[_SEEN] = int(clock.now().timestamp())
+    after_this_request(partial(_set_device, key=here.device))
+
+
+def _set_device(response: BaseResponse, key: str) -> BaseResponse:
+    response.set_cookie(
+        device_cookie(),
+        key,
+        max_age=int(devices.LIVES.total_seconds()),
+        httponly=True,
+        secure=config.get().https,
+        samesite="Lax",
+    )
+    return response
 
 
 def end_session() -> None:
@@ -96,3 +207,31 @@ def end_session() -> None:
         logins.end(str(said))
     session.clear()
     logout_user()
+
+
+def this_login() -> Login | None:
+    """The login that this request came with, once it was asked who is there."""
+    found: Login | None = g.get("login")
+    return found
+
+
+def _load(said: str) -> User | None:
+    """The user whose login the cookie names; which login it is stays at hand for this request."""
+    found = logins.look(said)
+    if found is None:
+        return None
+    g.login = found[0]
+    return found[1]
+
+
+def _note_seen() -> None:
+    """Once an hour, at the very beginning of a request: that this browser was here."""
+    if not request.cookies or is_for_api() or (request.endpoint or "static").endswith("static"):
+        return
+    remembered = current_app.config["REMEMBER_COOKIE_NAME"] in request.cookies
+    now = int(clock.now().timestamp())
+    if not (remembered or _NAMED in session) or now - session.get(_SEEN, 0) < _SEEN_SECONDS:
+        return
+    if signed_in() is not None and (login := this_login()) is not None:
+        logins.note_seen(login, browser())
+        session[_SEEN] = now

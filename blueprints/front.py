@@ -17,6 +17,8 @@ from werkzeug.wrappers import Response as BaseResponse
 import config
 from blueprints.api import errors as api_errors
 from blueprints.visitor import is_for_api, wants_json
+from domain.security import fronts
+from extensions import network
 
 # Hosts ask by an address of their own whether we are well, and providers ring where they were told to.
 _ANY_ADDRESS = frozenset(
@@ -27,6 +29,14 @@ _ANY_ADDRESS = frozenset(
 def register(app: Flask) -> None:
     """Look at where each request came to before anything else is done with it."""
     app.before_request(_lead_home)
+    app.before_request(_note_visit)
+
+
+def _note_visit() -> None:
+    """Where pages are asked from. Hosts, providers and programs come from few addresses by their nature."""
+    endpoint = request.endpoint or "static"
+    if endpoint not in _ANY_ADDRESS and not endpoint.endswith("static") and not is_for_api():
+        fronts.note(network(request.remote_addr or ""))
 
 
 def _lead_home() -> BaseResponse | None:

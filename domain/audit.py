@@ -86,9 +86,9 @@ WATCHED: dict[type[Any], Watch] = {
     User: Watch(
         "user",
         AuditArea.ROLE,
-        ("role", "disabled_at"),
+        ("role", "disabled_at", "second_factor_at"),
         besides=("id", "email", "name", "password_hash", "confirmed_at", "login_epoch")
-        + ("created_at", "folded"),
+        + ("created_at", "folded", "second_factor_due"),
         owner="id",
         # Whose account it is says the member's row, for as long as it says it.
         label=lambda row: "",

@@ -42,6 +42,8 @@ class ApiSession(Base):
     created_at: Mapped[datetime] = mapped_column(Time)
     expires_at: Mapped[datetime] = mapped_column(Time)
     revoked_at: Mapped[datetime | None] = mapped_column(Time)
+    # When the second factor was shown for it.
+    proved_at: Mapped[datetime | None] = mapped_column(Time)
 
     user: Mapped[User] = relationship()
 

@@ -6,7 +6,18 @@ from datetime import datetime
 from enum import StrEnum
 
 from flask_login import UserMixin
-from sqlalchemy import Boolean, ForeignKey, Index, Integer, String, Text, func, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from tables.base import Base, Time, one_of
@@ -38,6 +49,9 @@ class User(UserMixin, Base):
     created_at: Mapped[datetime] = mapped_column(Time)
     # What searches look through: see domain/folding.py. NULL in rows of earlier versions.
     folded: Mapped[str | None] = mapped_column(Text)
+    # Since when a second factor is asked for at each login, and by when there should be one.
+    second_factor_at: Mapped[datetime | None] = mapped_column(Time)
+    second_factor_due: Mapped[datetime | None] = mapped_column(Time)
 
     __table_args__ = (
         Index("users_email_key", func.lower(email), unique=True),
@@ -88,6 +102,102 @@ class Login(Base):
     key_hash: Mapped[str] = mapped_column(String(64), unique=True)
     created_at: Mapped[datetime] = mapped_column(Time)
     expires_at: Mapped[datetime] = mapped_column(Time)
+    # What its owner knows it by: the browser, where it was, and when it was last here, to the hour.
+    label: Mapped[str] = mapped_column(String(100), default="", server_default="")
+    network: Mapped[str] = mapped_column(String(64), default="", server_default="")
+    last_seen_at: Mapped[datetime | None] = mapped_column(Time)
+    # When the second factor was last shown in it.
+    proved_at: Mapped[datetime | None] = mapped_column(Time)
+    device_id: Mapped[int | None] = mapped_column(ForeignKey("devices.id", ondelete="SET NULL"), index=True)
+
+
+class Device(Base):
+    """A browser that an account has logged in by before, whether or not it is logged in now."""
+
+    __tablename__ = "devices"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    # Of what the browser's cookie says, which is one for all who use the browser.
+    key_hash: Mapped[str] = mapped_column(String(64))
+    label: Mapped[str] = mapped_column(String(100), default="")
+    created_at: Mapped[datetime] = mapped_column(Time)
+    last_used_at: Mapped[datetime] = mapped_column(Time)
+
+    __table_args__ = (UniqueConstraint("user_id", "key_hash", name="devices_key"),)
+
+
+class LoginCode(Base):
+    """A code that was mailed, for a login that a password alone does not open. Only its hash is kept."""
+
+    __tablename__ = "login_codes"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    code_hash: Mapped[str] = mapped_column(String(64))
+    tries: Mapped[int] = mapped_column(Integer, default=0)
+    created_at: Mapped[datetime] = mapped_column(Time)
+    expires_at: Mapped[datetime] = mapped_column(Time)
+    used_at: Mapped[datetime | None] = mapped_column(Time)
+
+
+class FactorKind(StrEnum):
+    TOTP = "totp"
+    PASSKEY = "passkey"
+
+
+class SecondFactor(Base):
+    """What a member shows beside the password: an app that counts codes, or a passkey."""
+
+    __tablename__ = "second_factors"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    kind: Mapped[FactorKind] = mapped_column(one_of(FactorKind))
+    name: Mapped[str] = mapped_column(String(100), default="")
+    # Of an app: its secret, sealed (domain/security/keyring.py), and the last 30 seconds that were used up.
+    sealed: Mapped[str] = mapped_column(Text, default="")
+    last_step: Mapped[int | None] = mapped_column(BigInteger)
+    # Of a passkey: what it is known by, at which host, and how often it says that it was used.
+    credential_id: Mapped[str | None] = mapped_column(Text, unique=True)
+    public_key: Mapped[str] = mapped_column(Text, default="")
+    sign_count: Mapped[int] = mapped_column(BigInteger, default=0)
+    host: Mapped[str] = mapped_column(String(255), default="")
+    created_at: Mapped[datetime] = mapped_column(Time)
+    # Since when it counts; before that it is being set up.
+    confirmed_at: Mapped[datetime | None] = mapped_column(Time)
+    last_used_at: Mapped[datetime | None] = mapped_column(Time)
+
+    user: Mapped[User] = relationship()
+
+    __table_args__ = (
+        Index(
+            "second_factors_one_app",
+            "user_id",
+            unique=True,
+            postgresql_where=text("kind = 'totp' AND confirmed_at IS NOT NULL"),
+        ),
+        Index(
+            "second_factors_one_new_app",
+            "user_id",
+            unique=True,
+            postgresql_where=text("kind = 'totp' AND confirmed_at IS NULL"),
+        ),
+    )
+
+
+class RecoveryCode(Base):
+    """A code on a member's printed sheet, which stands in for the second factor once. Its hash is kept."""
+
+    __tablename__ = "recovery_codes"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    code_hash: Mapped[str] = mapped_column(String(64), unique=True)
+    created_at: Mapped[datetime] = mapped_column(Time)
+    # Since when it counts: its owner has shown that the sheet is at hand.
+    confirmed_at: Mapped[datetime | None] = mapped_column(Time)
+    used_at: Mapped[datetime | None] = mapped_column(Time)
 
 
 class OrganiserState(StrEnum):

@@ -22,12 +22,27 @@ area = Area("auth", "Logging in", "Tokens for a member's own program. A server t
 _SECONDS = int(api_tokens.ACCESS_LIVES.total_seconds())
 _TOO_MANY = 15 * 60
 # How a refused login is answered: as every other way in, it tells nobody which addresses have accounts.
-_REFUSED = {"wrong_login": 401, "disabled": 403, "unconfirmed": 403, "too_many_attempts": 429}
+_REFUSED = {
+    "wrong_login": 401,
+    "code_needed": 401,
+    "wrong_code": 401,
+    "disabled": 403,
+    "unconfirmed": 403,
+    "too_many_attempts": 429,
+    "too_many_codes": 429,
+}
 _LOGIN = (
     Problem(401, "wrong_login", "The e-mail address or the password is not right. Check both and try again."),
+    Problem(
+        401,
+        "code_needed",
+        "The password is right, but others have guessed at it: a code was mailed. Send it as `mailed_code`.",
+    ),
+    Problem(401, "wrong_code", "The `mailed_code` is not right, or too old. Leave it out for a new one."),
     Problem(403, "unconfirmed", "Confirm your e-mail address first: open the link that we have mailed you."),
     Problem(403, "disabled", "This account is closed."),
     Problem(429, "too_many_attempts", "Too many wrong passwords. Wait 15 minutes."),
+    Problem(429, "too_many_codes", "Too many wrong codes. Wait 15 minutes."),
 )
 _REFRESH = (
     Problem(401, "refresh_unknown", "This refresh token is not one of ours, or is too old. Log in again."),
@@ -41,6 +56,12 @@ class Login(Body):
 
     email: str = Field(max_length=254, examples=["buyer@example.org"])
     password: str = Field(max_length=2000, examples=["kassa-demo"])
+    mailed_code: str | None = Field(
+        default=None,
+        max_length=40,
+        description="Only after an answer `code_needed`: the digits that were mailed to the member.",
+        examples=["12345678"],
+    )
 
 
 class RefreshToken(Body):
@@ -78,12 +99,15 @@ class Revoked(Answer):
 def log_in(body: Login) -> Tokens:
     """Log in with an address and a password.
 
-    Wrong passwords are counted together with those of the login page. A new password, or a closed account,
-    ends every token at once.
+    Wrong passwords are counted together with those of the login page. After a hundred in an hour, from
+    wherever, the right one is answered with 401 `code_needed`: ask the member for the code that we have
+    mailed, and send all again with it. A new password, or a closed account, ends every token at once.
     """
     limits.count_login()
     try:
-        user = accounts.authenticate(body.email, body.password, client_address=request.remote_addr or "")
+        user = accounts.authenticate(
+            body.email, body.password, client_address=request.remote_addr or "", code=body.mailed_code
+        )
     except DomainError as error:
         raise _refused(error) from error
     return _told(api_tokens.begin(user, request.user_agent.string))

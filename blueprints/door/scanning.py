@@ -143,7 +143,12 @@ def _door_key() -> str:
 def enter() -> BaseResponse | tuple[str, int]:
     name = request.form.get("name", "")
     try:
-        staff.enter(g.door_pass.token, request.form.get("pin", ""), name)
+        staff.enter(
+            g.door_pass.token,
+            request.form.get("pin", ""),
+            name,
+            client_address=request.remote_addr or "",
+        )
     except DomainError as error:
         return _entry_page(name, error.message), 429 if error.code == "too_many_pins" else 400
     response = redirect(url_for("door.page"), 303)

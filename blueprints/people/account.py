@@ -12,6 +12,7 @@ from blueprints.visitor import signed_in
 from domain import addresses
 from domain.errors import DomainError, NotFound
 from domain.people import accounts, desks
+from domain.people.accounts import CodeNeeded
 from domain.security import one_time_links
 from extensions import limiter
 from models import LinkPurpose, User
@@ -92,14 +93,12 @@ def confirm(token: str) -> tuple[str, int] | Response:
     except DomainError as error:
         return _link_gone(error, url_for(".login"))
     try:
-        user = accounts.confirm(token, _typed("password"))
+        user = accounts.confirm(token, _typed("password"), client_address=_from())
     except DomainError as error:
         if error.code in ("wrong_password", "too_many_attempts"):
             return _refused("confirm", error, {"email": email})
         return _link_gone(error, url_for(".login"))
-    access.begin_session(user)
-    flash("Your e-mail address is confirmed, and you are logged in.", "success")
-    return redirect(url_for(".index"), 303)
+    return access.log_in(user, words="Your e-mail address is confirmed, and you are logged in.")
 
 
 # --- Logging in and out ---------------------------------------------------------------------------------
@@ -115,15 +114,16 @@ def login() -> str | Response:
 
 @bp.post("/login")
 def log_in() -> tuple[str, int] | Response:
+    remember = bool(request.form.get("remember"))
+    onward = request.form.get("next") or request.args.get("next") or ""
     try:
-        user = accounts.authenticate(
-            _typed("email"), _typed("password"), client_address=request.remote_addr or ""
-        )
+        user = accounts.authenticate(_typed("email"), _typed("password"), **access.where())
+    except CodeNeeded as needed:
+        access.wait_for(needed.user, remember=remember, onward=onward)
+        return redirect(url_for("login_steps.code_form"), 303)
     except DomainError as error:
         return _refused("login", error)
-    access.begin_session(user, remember=bool(request.form.get("remember")))
-    onward = request.form.get("next") or request.args.get("next")
-    return redirect(access.safe_next(onward, url_for(".index")), 303)
+    return access.log_in(user, remember=remember, onward=onward)
 
 
 @bp.post("/logout")
@@ -139,7 +139,7 @@ def logout() -> Response:
 @bp.get("/password")
 @access.members_only
 def password_form() -> str:
-    return _page("password", {"email": _me().email})
+    return _page("password", {"email": _me().email, "least": accounts.least_of(_me())})
 
 
 @bp.post("/password")
@@ -147,10 +147,10 @@ def password_form() -> str:
 def change_password() -> tuple[str, int] | Response:
     user = _me()
     try:
-        accounts.change_password(user, _typed("old_password"), _typed("password"))
+        accounts.change_password(user, _typed("old_password"), _typed("password"), **access.where())
     except DomainError as error:
         return _refused("password", error)
-    access.begin_session(user)
+    access.begin_session(user, proved_at=access.proved_at())
     flash("Your password is changed. Everywhere else you are logged out.", "success")
     return redirect(url_for(".index"), 303)
 
@@ -179,7 +179,8 @@ def reset_form(token: str) -> str | tuple[str, int]:
         link = one_time_links.look(token, one_time_links.TO_CHOOSE_A_PASSWORD)
     except DomainError as error:
         return _link_gone(error, url_for(".forgot"))
-    return _page("reset", {"email": link.user.email, "first_admin": _is_first_admin(link.purpose)})
+    known = {"email": link.user.email, "least": accounts.least_of(link.user)}
+    return _page("reset", {**known, "first_admin": _is_first_admin(link.purpose)})
 
 
 @bp.post("/reset/<token>")
@@ -187,12 +188,10 @@ def reset(token: str) -> tuple[str, int] | Response:
     try:
         link = one_time_links.look(token, one_time_links.TO_CHOOSE_A_PASSWORD)
         onward = "/admin/setup" if _is_first_admin(link.purpose) else url_for(".index")
-        user = accounts.reset(token, _typed("password"))
+        user = accounts.reset(token, _typed("password"), **access.where())
     except DomainError as error:
         return _refused("reset", error) if error.code in _FIELDS else _link_gone(error, url_for(".forgot"))
-    access.begin_session(user)
-    flash("Your new password is set, and you are logged in.", "success")
-    return redirect(onward, 303)
+    return access.log_in(user, onward=onward, words="Your new password is set, and you are logged in.")
 
 
 # --- Shared ---------------------------------------------------------------------------------------------
@@ -207,6 +206,11 @@ def _me() -> User:
 
 def _typed(field: str) -> str:
     return request.form.get(field, "")
+
+
+def _from() -> str:
+    """Where the request comes from, as guesses are counted."""
+    return request.remote_addr or ""
 
 
 def _is_first_admin(purpose: LinkPurpose) -> bool:

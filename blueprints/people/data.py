@@ -24,7 +24,7 @@ def data() -> str:
 def data_file() -> BaseResponse:
     """Everything about the member, once they have proven themselves again."""
     try:
-        accounts.prove(member(), request.form.get("password", ""))
+        accounts.prove(member(), request.form.get("password", ""), **access.where())
     except DomainError as error:
         return _back("danger", error.message)
     return as_file(person_export.of(member().email))
@@ -39,7 +39,7 @@ def as_file(text: str) -> Response:
 @access.members_only
 def data_forget() -> BaseResponse:
     try:
-        erasures.ask(member(), request.form.get("password", ""))
+        erasures.ask(member(), request.form.get("password", ""), **access.where())
     except DomainError as error:
         return _back("danger", error.message)
     return _back("success", "It is noted. We have mailed you until when, and how, you can take it back.")

@@ -14,15 +14,17 @@ from sqlalchemy.orm import joinedload
 import config
 from domain import addresses, audit, clock
 from domain.errors import DomainError, NotFound
-from domain.security import passwords, rate_limits
-from extensions import db
-from models import AuditArea, Deed, DoorPass, Event, EventState, Role, User
+from domain.security import one_time_links, passwords, rate_limits
+from extensions import db, network
+from models import AuditArea, Deed, DoorPass, Event, EventState, OrganiserState, Role, User
 
 PIN_DIGITS = 6
 # A pass is good for the night: until this long after the event's end.
 GOOD_AFTER_END = timedelta(hours=6)
-# Wrong PINs for one pass. Its link is a secret already, so this stops whoever found the link.
+# Wrong PINs for one pass, from one place and from everywhere. Its link is a secret already, so this stops
+# whoever found the link; and nobody who did keeps the staff out for longer than it takes to make another.
 _PIN_TRIES = RateLimitItemPerMinute(10, 15, namespace="kassa_door_pin")
+_PIN_EVERYWHERE = RateLimitItemPerMinute(100, 60, namespace="kassa_door_pin_everywhere")
 _LONGEST_BY = 100
 
 
@@ -49,12 +51,17 @@ def doorkeeper(event: Event, key: str, by: str) -> Doorkeeper:
 
 
 def make_pass(event: Event, label: str, created_by: User | None) -> tuple[DoorPass, str]:
-    """A new pass for an event's door, and its PIN, which is told this once. Commits."""
+    """A new pass for an event's door, and its PIN, which is told this once. Commits.
+
+    Their row is locked and read again: of who is suspended at this moment all passes end, or none is made.
+    """
     label = " ".join(label.split())[:60] or "Door"
     now = clock.now()
     expires_at = event.ends_at + GOOD_AFTER_END
     if expires_at <= now:
         raise DomainError("event_over", "This event is over, so its door needs no more staff.")
+    if created_by is not None and not may_manage(one_time_links.lock(created_by.id), event):
+        raise DomainError("not_your_door", "This door is not for this account.")
     pin = f"{secrets.randbelow(10**PIN_DIGITS):0{PIN_DIGITS}d}"
     made = DoorPass(
         event_id=event.id,
@@ -103,6 +110,11 @@ def open_pass(token: str) -> DoorPass:
     ask = "Ask whoever gave you the link for a new one."
     if found is None:
         raise NotFound("no_pass", f"There is no door at this address. {ask}")
+    organiser = found.event.organiser
+    suspended = organiser is not None and organiser.state is OrganiserState.SUSPENDED
+    # Of one who was suspended by an earlier version, passes are still there. The house's own are made since.
+    if suspended and found.created_by_id == found.event.organiser_id:
+        raise NotFound("pass_revoked", f"This link to the door was withdrawn. {ask}")
     if found.revoked_at is not None:
         raise NotFound("pass_revoked", f"This link to the door was withdrawn. {ask}")
     if found.expires_at <= clock.now():
@@ -114,18 +126,26 @@ def open_pass(token: str) -> DoorPass:
 def _pass_by_token() -> Select[DoorPass]:
     """Made once: every scan asks it."""
     wanted = DoorPass.token == bindparam("token")
-    return select(DoorPass).where(wanted).options(joinedload(DoorPass.event))
+    return select(DoorPass).where(wanted).options(joinedload(DoorPass.event).joinedload(Event.organiser))
 
 
-def enter(token: str, pin: str, name: str) -> Doorkeeper:
-    """Check the PIN of a pass. DomainError `wrong_pin`, or `too_many_pins` after ten within 15 minutes."""
+def enter(token: str, pin: str, name: str, *, client_address: str = "") -> Doorkeeper:
+    """Check the PIN of a pass. DomainError `wrong_pin`, or `too_many_pins` after ten within 15 minutes from
+    one place, and a hundred an hour from everywhere."""
     found = open_pass(token)
     who = str(found.id)
-    if not rate_limits.count(_PIN_TRIES, who):
+    here = f"{who}@{network(client_address)}"
+    if not rate_limits.count(_PIN_TRIES, here):
         raise DomainError("too_many_pins", "Too many wrong PINs. Wait a quarter of an hour, then try again.")
+    if not rate_limits.count(_PIN_EVERYWHERE, who):
+        raise DomainError(
+            "too_many_pins",
+            "Somebody is guessing at this link's PIN. Phones that are in stay in; ask for a new link.",
+        )
     if not passwords.right(found.pin_hash, "".join(pin.split())):
         raise DomainError("wrong_pin", f"That PIN is not right. It has {PIN_DIGITS} digits.")
-    rate_limits.forget(_PIN_TRIES, who)
+    rate_limits.forget(_PIN_TRIES, here)
+    rate_limits.give_back(_PIN_EVERYWHERE, who)
     return by_pass(found, name)
 
 

@@ -28,6 +28,7 @@ from domain.office import (
     backfill,
     clock_skew,
     database_connections,
+    front_findings,
     health,
     invariants,
     kaspi_findings,
@@ -103,7 +104,7 @@ def findings(scheduled: Iterable[str] = ()) -> list[Finding]:
 
 def _settings() -> list[Finding]:
     accounts = (*_stripe(), _sumup_account(), kaspi_findings.settings())
-    return [_public_url(), *accounts, _listing_fee(), *_addresses()]
+    return [_public_url(), front_findings.look(), *accounts, _listing_fee(), *_addresses()]
 
 
 def _public_url() -> Finding:

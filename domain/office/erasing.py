@@ -26,11 +26,13 @@ from models import (
     Connection,
     Consent,
     DeskGrant,
+    Device,
     Dispute,
     DisputeState,
     Incident,
     LinePlace,
     Login,
+    LoginCode,
     MailBudget,
     MailRequest,
     MailState,
@@ -43,9 +45,11 @@ from models import (
     Participant,
     Payment,
     PaymentState,
+    RecoveryCode,
     Refund,
     RefundState,
     Role,
+    SecondFactor,
     Ticket,
     TimelineEntry,
     User,
@@ -165,7 +169,7 @@ def staff_of_event(event_id: int) -> None:
 
 def account(user: User) -> None:
     """Empty a member's account: nobody can log in, and nobody is in it. What leads to it leads to no one."""
-    for model in (Login, OneTimeLink, ApiSession, ApiKey):
+    for model in (Login, Device, LoginCode, SecondFactor, RecoveryCode, OneTimeLink, ApiSession, ApiKey):
         db.session.execute(delete(model).where(model.user_id == user.id))
     db.session.execute(delete(ApiRequest).where(ApiRequest.caller == f"user:{user.id}"))
     athletes(db.session.scalars(select(Athlete).where(Athlete.user_id == user.id)))
@@ -180,6 +184,7 @@ def account(user: User) -> None:
     user.role, user.confirmed_at = Role.BUYER, None
     user.disabled_at = user.disabled_at or clock.now()
     user.login_epoch += 1
+    user.second_factor_at = user.second_factor_due = None
     db.session.flush()
     # After the flush, which notes what this has changed.
     about = AuditEntry.about_id == user.id

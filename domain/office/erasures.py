@@ -151,12 +151,12 @@ def listed() -> list[Erasure]:
 # --- Asking ---------------------------------------------------------------------------------------------
 
 
-def ask(user: User, password: str) -> Erasure:
+def ask(user: User, password: str, *, client_address: str = "", device: str = "") -> Erasure:
     """A member asks to be forgotten in a week. Commits, and mails them how to take it back.
 
     DomainError for a wrong password, and in words while something is in the way.
     """
-    accounts.prove(user, password)
+    accounts.prove(user, password, client_address=client_address, device=device)
     found = _ask(user.email, by=None, due_at=clock.now() + THINK_AGAIN, reason="")
     context = {"link": f"{config.get().public_url}/account/data", "due": _day(found.due_at)}
     key = f"erasure:{found.id}:asked"

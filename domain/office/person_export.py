@@ -27,6 +27,7 @@ from models import (
     Consent,
     Deed,
     DeskGrant,
+    Device,
     Dispute,
     Login,
     Order,
@@ -36,6 +37,7 @@ from models import (
     Participant,
     Payment,
     Refund,
+    SecondFactor,
     Ticket,
     TimelineEntry,
     Transfer,
@@ -45,7 +47,9 @@ from models import (
 
 _FIELDS: dict[type[Any], tuple[str, ...]] = {
     User: ("email", "name", "role", "confirmed_at", "disabled_at", "created_at"),
-    Login: ("created_at", "expires_at"),
+    Login: ("label", "network", "created_at", "last_seen_at", "expires_at"),
+    Device: ("label", "created_at", "last_used_at"),
+    SecondFactor: ("kind", "name", "host", "created_at", "last_used_at"),
     ApiSession: ("label", "created_at", "expires_at", "revoked_at"),
     ApiKey: ("name", "prefix", "scopes", "created_at", "expires_at", "last_used_at", "revoked_at"),
     Organiser: ("name", "description", "website", "phone", "contact_email", "state", "created_at"),
@@ -92,6 +96,8 @@ def of(email: str) -> str:
 def _account(user: User) -> dict[str, Any]:
     of_user: dict[str, Any] = {
         "logins": Login,
+        "devices": Device,
+        "second_factors": SecondFactor,
         "programs": ApiSession,
         "keys": ApiKey,
         "organiser": Organiser,

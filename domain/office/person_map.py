@@ -25,7 +25,18 @@ class Fate(StrEnum):
 G, B, L, S = Fate.GOES, Fate.BOOKS, Fate.LEADS, Fate.STAFF
 PERSONS: dict[str, dict[str, Fate]] = {
     "users": {"email": G, "name": G, "password_hash": G, "folded": G},
-    "logins": {"user_id": G, "key_hash": G},
+    "logins": {"user_id": G, "key_hash": G, "label": G, "network": G},
+    "devices": {"user_id": G, "key_hash": G, "label": G},
+    "login_codes": {"user_id": G, "code_hash": G},
+    "second_factors": {
+        "user_id": G,
+        "name": G,
+        "sealed": G,
+        "credential_id": G,
+        "public_key": G,
+        "host": G,
+    },
+    "recovery_codes": {"user_id": G, "code_hash": G},
     "one_time_links": {"user_id": G, "token_hash": G},
     "api_sessions": {"user_id": G, "label": G, "public_id": G},
     "api_refresh_tokens": {"token_hash": G},

@@ -7,6 +7,7 @@ proven that the address is theirs; before that an account cannot be used, nor do
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 
 from sqlalchemy import Select, func, select, text, update
@@ -17,13 +18,15 @@ from sqlalchemy.orm import joinedload, selectinload
 import config
 from domain import acting, addresses, audit, clock, folding, names
 from domain.errors import DomainError
-from domain.people import accounts
+from domain.people import accounts, endings
 from domain.post import mail_requests, outbox
-from domain.security import one_time_links, passwords, rate_limits, whose
+from domain.security import devices, guesses, mailed_codes, one_time_links, passwords, rate_limits, whose
 from extensions import db, network, queue
 from models import AuditArea, Deed, LinkPurpose, Order, Role, User
 
 ORDERS_PER_PAGE = 50
+# Who is in the demo: see domain/office/demo.py. Everybody knows their password.
+DEMO_ADDRESSES = frozenset(f"{name}@example.org" for name in ("admin", "organiser", "door", "buyer"))
 _LONGEST_ADDRESS = 254
 # Held while it is decided who is an admin: of several processes starting at once one prints a link, and two
 # admins who demote each other do not both succeed.
@@ -106,7 +109,7 @@ def register(email: str, password: str, name: str, *, client_address: str = "") 
     """
     address = addresses.normal(email)
     name = names.clean(name)
-    passwords.check(password, address)
+    passwords.check(password, address, words=[name])
     if not rate_limits.count(rate_limits.REGISTER_NETWORK, network(client_address)):
         raise DomainError("too_many_accounts", "Too many new accounts from here. Try again in an hour.")
     kept = passwords.hashed(password)
@@ -121,14 +124,15 @@ def register(email: str, password: str, name: str, *, client_address: str = "") 
     _commit()
 
 
-def confirm(token: str, password: str) -> User:
+def confirm(token: str, password: str, *, client_address: str = "") -> User:
     """Use a confirmation link: the account works, and has the orders its address made as a guest. Commits.
 
     The link proves that the address is read here, the password that the account was made here. Without it,
     whoever registers somebody else's address would only wait until its owner presses the button. The owner,
     who knows no password, chooses one with the same link: `reset`.
     """
-    _prove(one_time_links.look(token, one_time_links.TO_CONFIRM).user, password)
+    asked = one_time_links.look(token, one_time_links.TO_CONFIRM).user
+    prove(asked, password, client_address=client_address)
     user = one_time_links.use(token, one_time_links.TO_CONFIRM)
     _refuse_disabled(user)
     one_time_links.void(user, one_time_links.TO_CONFIRM)
@@ -164,25 +168,41 @@ def _note_role(user_id: int, deed: Deed, *changes: audit.Change) -> None:
 # --- Logging in -----------------------------------------------------------------------------------------
 
 
-def authenticate(email: str, password: str, *, client_address: str = "") -> User:
+class CodeNeeded(DomainError):
+    """The password was right, and is not enough by itself: whose it is, and what is needed besides, in words.
+
+    Code `code_needed`, or `wrong_code` where one came along that is not right.
+    """
+
+    def __init__(self, user: User, *, wrong: bool = False) -> None:
+        said = "That code is not right, or too old. " if wrong else ""
+        super().__init__(
+            "wrong_code" if wrong else "code_needed",
+            f"{said}Somebody has guessed too often at your password, so it is not enough by itself just now. "
+            f"We have mailed you a code of {mailed_codes.DIGITS} digits: type it to log in.",
+        )
+        self.user = user
+
+
+def authenticate(
+    email: str, password: str, *, client_address: str = "", device: str = "", code: str | None = None
+) -> User:
     """The user whose address and password these are. Commits.
 
+    `device` is what the browser's cookie says (domain/security/devices.py), `code` one that was mailed.
     Raises DomainError `wrong_login` alike for an unknown address and a wrong password, `too_many_attempts`,
-    and only to who knows the password `disabled` or `unconfirmed` (then the confirmation is mailed again).
+    and only to who knows the password `disabled`, `unconfirmed` (then the confirmation is mailed again), and
+    CodeNeeded where a password alone does not do (then a code is mailed). Whoever has a second factor needs
+    no such code: the caller asks for that.
     """
-    place = network(client_address)
     user = find(email) if len(email) <= _LONGEST_ADDRESS else None
-    who = _counted(user, email)
-    if rate_limits.spent(rate_limits.LOGIN_NETWORK, place) or not rate_limits.count(
-        rate_limits.LOGIN_ACCOUNT, who
-    ):
-        raise _too_many()
+    who, place = _counted(user, email), _place(user, client_address, device)
+    enough = guesses.begin(who, place)
     if not passwords.right(user.password_hash if user is not None else "", password) or user is None:
-        rate_limits.count(rate_limits.LOGIN_NETWORK, place)
         raise DomainError(
             "wrong_login", "The e-mail address or the password is not right. Check both and try again."
         )
-    rate_limits.forget(rate_limits.LOGIN_ACCOUNT, who)
+    guesses.was_right(who, place)
     _refuse_disabled(user)
     if user.confirmed_at is None:
         _mail_link(one_time_links.lock(user.id), LinkPurpose.CONFIRM)
@@ -190,11 +210,51 @@ def authenticate(email: str, password: str, *, client_address: str = "") -> User
         raise DomainError(
             "unconfirmed", "Confirm your e-mail address first: open the link that we have mailed you."
         )
+    if not enough and user.second_factor_at is None:
+        _ask_for_code(user, code, place)
     if passwords.outdated(user.password_hash):
         user.password_hash = passwords.hashed(password)
     accounts.claim_for(user)
     db.session.commit()
     return user
+
+
+def by_mailed_code(user_id: int, epoch: int, code: str, *, client_address: str = "") -> User:
+    """The user who showed the right password a moment ago, as `epoch` says, and now the mailed code. Commits.
+
+    DomainError `wrong_code`, `too_many_codes`, and `login_over` where the password was changed meanwhile.
+    """
+    user = one_time_links.lock(user_id)
+    if user.login_epoch != epoch or not user.is_active:
+        raise DomainError("login_over", "That took too long. Log in again.")
+    _ask_for_code(user, code, _place(user, client_address, ""))
+    accounts.claim_for(user)
+    db.session.commit()
+    return user
+
+
+def _ask_for_code(user: User, code: str | None, place: guesses.Place) -> None:
+    """Go on where this is the code that was mailed. CodeNeeded else; without any, one is mailed. Commits."""
+    if code is None:
+        made = mailed_codes.make(one_time_links.lock(user.id))
+        if made is not None:
+            key = f"user:{user.id}:login_code:{one_time_links.fingerprint(secrets.token_urlsafe(16))}"
+            context = {"code": made, "link": f"{config.get().public_url}/account/forgot"}
+            outbox.stage("login_code", key=key, to=user.email, user=user, context=context)
+        _commit()
+        raise CodeNeeded(user)
+    at = f"user:{user.id}@{place.counted}"
+    if not rate_limits.count(rate_limits.CODE_ACCOUNT, at):
+        raise DomainError("too_many_codes", "Too many wrong codes. Wait 15 minutes, then log in again.")
+    if not mailed_codes.take(user, code):
+        raise CodeNeeded(user, wrong=True)
+    rate_limits.forget(rate_limits.CODE_ACCOUNT, at)
+
+
+def _place(user: User | None, client_address: str, device: str) -> guesses.Place:
+    """Where a guess comes from; the browser counts only where this account has logged in by it before."""
+    found = devices.known(user, device) if user is not None else None
+    return guesses.Place(network(client_address), str(found.id) if found is not None else "")
 
 
 def _counted(user: User | None, typed: str = "") -> str:
@@ -209,26 +269,16 @@ def _counted(user: User | None, typed: str = "") -> str:
     )
 
 
-def prove(user: User, password: str) -> None:
-    """Have a member who is logged in prove themselves again, before what cannot be undone. As `_prove`."""
-    _prove(user, password)
+def prove(user: User, password: str, *, client_address: str = "", device: str = "") -> None:
+    """Count one guess at the user's password. DomainError `too_many_attempts`, or `wrong_password`.
 
-
-def _prove(user: User, password: str) -> None:
-    """Count one guess at the user's password. DomainError `too_many_attempts`, or `wrong_password`."""
-    who = _counted(user)
-    if not rate_limits.count(rate_limits.LOGIN_ACCOUNT, who):
-        raise _too_many()
+    Whoever is asked here is logged in or reads the user's mail, so that the password alone always does.
+    """
+    who, place = _counted(user), _place(user, client_address, device)
+    guesses.begin(who, place)
     if not passwords.right(user.password_hash, password):
         raise DomainError("wrong_password", "That password is not right. Try again.")
-    rate_limits.forget(rate_limits.LOGIN_ACCOUNT, who)
-
-
-def _too_many() -> DomainError:
-    return DomainError(
-        "too_many_attempts",
-        "Too many wrong passwords. Wait 15 minutes, or have a link mailed to choose a new password with.",
-    )
+    guesses.was_right(who, place)
 
 
 def _refuse_disabled(user: User) -> None:
@@ -249,29 +299,49 @@ def request_reset(email: str) -> None:
     _commit()
 
 
-def reset(token: str, password: str) -> User:
-    """Use a link to set a new password: it confirms the address and ends every other session. Commits."""
-    passwords.check(password, one_time_links.look(token, one_time_links.TO_CHOOSE_A_PASSWORD).user.email)
+def reset(token: str, password: str, *, client_address: str = "", device: str = "") -> User:
+    """Use a link to set a new password: it confirms the address and ends every other session. Commits.
+
+    Whoever stopped their own logins by guessing may go on. What others did from elsewhere stays counted.
+    """
+    _check_password(one_time_links.look(token, one_time_links.TO_CHOOSE_A_PASSWORD).user, password)
     kept = passwords.hashed(password)
     user = one_time_links.use(token, one_time_links.TO_CHOOSE_A_PASSWORD)
     _refuse_disabled(user)
     _set_password(user, kept)
     _confirmed(user)
     _commit()
-    rate_limits.forget(rate_limits.LOGIN_ACCOUNT, _counted(user))
+    guesses.begin_again(_counted(user), _place(user, client_address, device))
     return user
 
 
-def change_password(user: User, old: str, new: str) -> None:
+def change_password(user: User, old: str, new: str, *, client_address: str = "", device: str = "") -> None:
     """Set a new password for who knows the old one, and end every other session. Commits.
 
     The caller logs the user in again: their own session has ended too.
     """
-    _prove(user, old)
-    passwords.check(new, user.email)
+    prove(user, old, client_address=client_address, device=device)
+    _check_password(user, new)
     kept = passwords.hashed(new)
     _set_password(one_time_links.lock(user.id), kept)
     _commit()
+
+
+def _check_password(user: User, password: str) -> None:
+    """Refuse a password that is too weak for this member. The demo's accounts keep what everybody knows."""
+    if is_demo(user):
+        return
+    passwords.check(password, user.email, words=[user.name], least=least_of(user))
+
+
+def least_of(user: User) -> int:
+    """How long a new password of this member's has to be."""
+    return passwords.MIN_LENGTH_ADMIN if user.role is Role.ADMIN else passwords.MIN_LENGTH
+
+
+def is_demo(user: User) -> bool:
+    """Whether this is an account of the demo's, which there is in development alone."""
+    return config.get().development and user.email in DEMO_ADDRESSES
 
 
 def _set_password(user: User, kept: str) -> None:
@@ -279,6 +349,8 @@ def _set_password(user: User, kept: str) -> None:
     had_one = bool(user.password_hash) and user.confirmed_at is not None
     user.password_hash = kept
     user.login_epoch += 1
+    # Whoever knew the old password may have been here with it: no browser vouches for anybody any more.
+    devices.forget(user)
     one_time_links.void(user, one_time_links.TO_CHOOSE_A_PASSWORD | one_time_links.TO_CONFIRM)
     if had_one:
         key = f"user:{user.id}:password_changed:{user.login_epoch}"
@@ -304,24 +376,29 @@ def _commit() -> None:
 
 
 def change_role(user_id: int, role: Role) -> None:
-    """Give a person another role. The last admin stays one. Commits."""
+    """Give a person another role. The last admin stays one. Commits.
+
+    A lesser one ends what the other gave: see endings.py.
+    """
     _one_at_a_time()
     user = one_time_links.lock(user_id)
     if role is not Role.ADMIN:
         _refuse_last_admin(user)
     elif user.role is not Role.ADMIN:
         _tell_admins(user)
+    if endings.lowers(user.role, role):
+        endings.of_power(user, role)
     user.role = role
     _commit()
 
 
 def disable(user_id: int) -> None:
-    """Close an account: its sessions end and it cannot log in. Nothing it bought is lost. Commits."""
+    """Close an account: it cannot log in, and what it opened ends. Nothing it bought is lost. Commits."""
     _one_at_a_time()
     user = one_time_links.lock(user_id)
     _refuse_last_admin(user)
     user.disabled_at = user.disabled_at or clock.now()
-    user.login_epoch += 1
+    endings.of_power(user)
     db.session.commit()
 
 

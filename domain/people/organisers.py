@@ -16,7 +16,9 @@ from sqlalchemy.orm import joinedload
 import config
 from domain import addresses, audit, clock, paging
 from domain.errors import DomainError, NotFound
+from domain.people import endings
 from domain.post import outbox
+from domain.security import one_time_links
 from extensions import db, queue
 from models import AuditArea, Deed, Event, Organiser, OrganiserState, Role, User
 
@@ -213,11 +215,16 @@ def reject(organiser_id: int, *, reason: str, actor_id: int) -> Organiser:
 def suspend(organiser_id: int, *, reason: str, actor_id: int) -> Organiser:
     """Take an organiser's pages and sales away until they are approved again. Commits, and mails them.
 
-    Tickets that were sold stay valid, and payments that are under way are still honoured.
+    Tickets that were sold stay valid, and payments that are under way are still honoured. Door passes
+    end with them; the house makes others where people come to an event tonight.
     """
     organiser = _decide(organiser_id, OrganiserState.SUSPENDED, reason, actor_id)
-    if organiser.user.role is Role.ORGANISER:
-        organiser.user.role = Role.BUYER
+    user = one_time_links.lock(organiser.user_id)
+    if user.role is Role.ORGANISER:
+        user.role = Role.BUYER
+        endings.of_power(user, Role.BUYER)
+    else:
+        endings.of_passes(user)
     _tell(organiser, "organiser_suspended")
     return organiser
 

@@ -367,6 +367,7 @@ _SAY: dict[str, Callable[[OutboxMail, Order | None], _Said]] = {
     "order_links": _plain("Your orders at {site}"),
     "confirm_address": _plain("Confirm your address at {site}"),
     "reset_password": _plain("Choose a new password for {site}"),
+    "login_code": _plain("Your code to log in to {site}"),
     "password_changed": _plain("Your password at {site} was changed"),
     "api_key_made": _plain("An API key was made in your account at {site}"),
     "already_registered": _plain("You already have an account at {site}"),

@@ -14,13 +14,13 @@ from functools import cache
 from sqlalchemy import Select, bindparam, or_, select, update
 from sqlalchemy.orm import joinedload
 
-from domain import audit, clock, names
+from domain import clock, names
 from domain.errors import DomainError, NotFound
 from domain.security import one_time_links, scopes
 from domain.security.api_tokens import BadToken, hashed
 from domain.security.scopes import Scope
 from extensions import db
-from models import ApiKey, AuditArea, Deed, User
+from models import ApiKey, User
 
 LEADS = "kassa_"
 MOST_DAYS = 366
@@ -39,11 +39,14 @@ def make(user: User, name: str, wanted: Iterable[str], days: int) -> tuple[ApiKe
     `days` and `too_many_keys`.
     """
     name = _name(name)
-    given = _scopes(user, wanted)
     if not 1 <= days <= MOST_DAYS:
         raise DomainError("days", f"A key is good for 1 to {MOST_DAYS} days.")
-    # Two keys that are made at once count each other.
-    one_time_links.lock(user.id)
+    # Two keys that are made at once count each other, and who loses a role now gives nothing of it away.
+    epoch = user.login_epoch
+    user = one_time_links.lock(user.id)
+    given = _scopes(user, wanted)
+    if user.login_epoch != epoch or not user.is_active:
+        raise DomainError("login_over", "You were logged out meanwhile. Log in again.")
     if len(living(user)) >= MOST_KEYS:
         raise DomainError("too_many_keys", f"You have {MOST_KEYS} keys already. Revoke one first.")
     prefix = "".join(secrets.choice(_PREFIX_LETTERS) for _ in range(_PREFIX_LENGTH))
@@ -140,19 +143,15 @@ def living(user: User) -> list[ApiKey]:
 
 def revoke(user: User, public_id: str) -> ApiKey:
     """End a key at once. Commits. NotFound where this member has none of that name."""
-    key = db.session.scalar(select(ApiKey).where(ApiKey.user_id == user.id, ApiKey.public_id == public_id))
+    query = select(ApiKey).where(ApiKey.user_id == user.id, ApiKey.public_id == public_id)
+    key = db.session.scalar(query.with_for_update(key_share=True).execution_options(populate_existing=True))
     if key is None:
         raise NotFound("no_key", "There is no such API key.")
-    now = clock.now()
-    ended = db.session.scalar(
-        update(ApiKey)
-        .where(ApiKey.id == key.id, ApiKey.revoked_at.is_(None))
-        .values(revoked_at=now)
-        .returning(ApiKey.id)
-        .execution_options(synchronize_session=False)
-    )
-    if ended is not None:
-        label, changes = f"{key.name} ({key.prefix})", [("revoked_at", None, now)]
-        audit.note(AuditArea.KEY, Deed.CHANGED, "key", key.id, label=label, about_id=user.id, changes=changes)
+    end(key)
     db.session.commit()
     return key
+
+
+def end(key: ApiKey) -> None:
+    """End a key, whoever wants it. Through the session, where the audit log sees it. No commit."""
+    key.revoked_at = key.revoked_at or clock.now()

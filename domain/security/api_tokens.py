@@ -23,7 +23,7 @@ from sqlalchemy import Select, bindparam, delete, select, update
 
 import config
 from domain import clock, locks, names
-from domain.errors import DomainError
+from domain.errors import DomainError, NotFound
 from domain.security import logins
 from extensions import db
 from models import ApiRefreshToken, ApiSession, User
@@ -105,6 +105,15 @@ def revoke(token: str) -> None:
 def end(public_id: str) -> None:
     """End the login that an access token names. Commits."""
     _end(ApiSession.public_id == public_id)
+
+
+def end_one(user: User, public_id: str) -> ApiSession:
+    """End one login of this member's programs. Commits. NotFound for others', and where it has ended."""
+    found = next((session for session in of(user) if session.public_id == public_id), None)
+    if found is None:
+        raise NotFound("no_login", "This program is logged out already.")
+    _end(ApiSession.id == found.id)
+    return found
 
 
 def end_all(user: User) -> None:

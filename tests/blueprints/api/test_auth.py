@@ -10,8 +10,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 import config
+from domain.errors import DomainError
 from domain.people import accounts
-from domain.security import api_tokens
+from domain.security import api_tokens, rate_limits
 from models import Role
 from tests.support import api
 from tests.support.people import PASSWORD, log_in, mails, make_member, post
@@ -54,6 +55,22 @@ def test_a_password_that_is_not_right_tells_nothing(client: FlaskClient) -> None
     unknown = nobody.post("/auth/token", {**ANN, "email": "nobody@example.org"}, status=401)
     assert known == unknown
     assert known["code"] == "wrong_login"
+
+
+def test_a_password_that_was_guessed_at_too_often_needs_the_mailed_code(
+    client: FlaskClient, limits: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rate_limits.LOGIN_EVERYWHERE, "amount", 2)
+    make_member()
+    nobody = api.as_nobody(client)
+    for _ in range(2):
+        with pytest.raises(DomainError):
+            accounts.authenticate("ann@example.org", "a guess", client_address="198.51.100.7")
+    assert nobody.post("/auth/token", ANN, status=401)["code"] == "code_needed"
+    assert nobody.post("/auth/token", {**ANN, "mailed_code": "1"}, status=401)["code"] == "wrong_code"
+    code = str(mails("login_code")[-1].context["code"])
+    pair = nobody.post("/auth/token", {**ANN, "mailed_code": code})
+    assert api.Api(client, pair["access_token"]).get("/keys") == {"items": []}
 
 
 def test_wrong_passwords_are_counted_with_the_login_pages(client: FlaskClient, limits: None) -> None:

@@ -14,7 +14,8 @@ import config
 from blueprints import access, visitor
 from domain import clock
 from domain.people import accounts
-from domain.security import logins
+from domain.security import api_tokens, devices, logins, rate_limits
+from extensions import db
 from models import Role
 from tests.support.people import PASSWORD, log_in, mailed_link, mails, make_member, post
 from tests.support.queries import recorded
@@ -283,6 +284,116 @@ def test_side_by_side_logins_are_counted_one_by_one(app: Flask) -> None:
     make_member()
     done = at_once(app, 14, lambda _: log_in(app.test_client(), password="wrong password").status_code)
     assert sorted(done) == [400] * 10 + [429] * 4  # type: ignore[type-var]
+
+
+def at(app: Flask, address: str) -> FlaskClient:
+    """A browser at this address, behind the one proxy that is believed. It tries to tell another."""
+    client = app.test_client()
+    client.environ_base["HTTP_X_FORWARDED_FOR"] = f"203.0.113.200, {address}"
+    return client
+
+
+def test_the_owner_gets_in_while_others_guess(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    config.use(replace(config.get(), limits=True))
+    monkeypatch.setattr(rate_limits.LOGIN_EVERYWHERE, "amount", 12)
+    make_member()
+    own = at(app, "192.0.2.1")
+    assert log_in(own).status_code == 303
+    post(own, "/account/logout", page="/account/")
+    for address in ("198.51.100.1", "198.51.100.2"):
+        guesser = at(app, address)
+        assert [log_in(guesser, password="a guess").status_code for _ in range(6)] == [400] * 6
+    # The owner's own browser needs nothing more; a new one needs the code from the mail.
+    assert log_in(own).location == "/account/"
+    new = at(app, "192.0.2.1")
+    form = {"email": "ann@example.org", "password": PASSWORD, "remember": "yes", "next": "/wallet/"}
+    assert post(new, "/account/login", **form).location == "/account/login/code"
+    assert new.get("/account/").status_code == 303
+    page = new.get("/account/login/code").text
+    assert 'autocomplete="one-time-code"' in page
+    assert "Nobody got in" in page
+    code = str(mails("login_code")[-1].context["code"])
+    wrong = post(new, "/account/login/code", code="1234")
+    assert (wrong.status_code, "not right, or too old" in wrong.text) == (400, True)
+    # Of no use to who has not shown the password.
+    stranger = at(app, "198.51.100.1")
+    assert stranger.get("/account/login/code").location == "/account/login"
+    assert post(stranger, "/account/login/code", page="/account/forgot", code=code).status_code == 303
+    assert stranger.get("/account/").status_code == 303
+    assert post(new, "/account/login/code", code=code).location == "/wallet/"
+    assert new.get("/account/").status_code == 200
+    assert new.get_cookie("remember_token") is not None
+    # From now on this browser is known, too.
+    post(new, "/account/logout", page="/account/")
+    assert log_in(new).location == "/account/"
+
+
+def test_devices_are_listed_and_ended(app: Flask) -> None:
+    user = make_member()
+    here, there = app.test_client(), app.test_client()
+    there.environ_base["HTTP_USER_AGENT"] = "Mozilla/5.0 (Windows NT 10.0; rv:130.0) Gecko Firefox/130.0"
+    log_in(here)
+    post(there, "/account/login", email="ann@example.org", password=PASSWORD, remember="yes")
+    pair = api_tokens.begin(user, "till/2.0")
+    page = here.get("/account/devices/").text
+    assert all(word in page for word in ("this one", "Firefox on Windows", "127.0.0.1", "till/2.0"))
+    other = next(login for login in logins.of(user) if login.label == "Firefox on Windows")
+    program = api_tokens.of(user)[0]
+    # Another member ends nothing of hers.
+    make_member("bob@example.org")
+    bob = app.test_client()
+    log_in(bob, "bob@example.org")
+    ends = (f"/account/devices/{other.id}/end", f"/account/devices/programs/{program.public_id}/end")
+    known = devices.of(user)
+    for path in (*ends, f"/account/devices/known/{known[0].id}/forget"):
+        post(bob, path, page="/account/devices/")
+    assert there.get("/account/").status_code == 200
+    assert len(devices.of(user)) == 2
+    for path in ends:
+        assert post(here, path, page="/account/devices/").status_code == 303
+    assert there.get("/account/").status_code == 303
+    with pytest.raises(api_tokens.BadToken):
+        api_tokens.refresh(pair.refresh)
+    assert [device.label for device in devices.of(user)] == ["A browser"]
+    # All the others at once; this one stays.
+    for client in (there, app.test_client()):
+        log_in(client)
+    post(here, "/account/devices/others/end", page="/account/devices/")
+    assert (here.get("/account/").status_code, len(logins.of(user))) == (200, 1)
+    assert there.get("/account/").status_code == 303
+
+
+def test_what_browsers_keep_ends_by_its_own_date(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row that an old copy of the database brings back lets nobody in."""
+    user = make_member()
+    cookies = copied(remembered_login(app))
+    for login in logins.of(user):
+        login.expires_at += timedelta(days=365)
+    db.session.commit()
+    real = clock.now
+    monkeypatch.setattr(clock, "now", lambda: real() + timedelta(days=31))
+    for name in COOKIES:
+        assert with_cookies(app, cookies, name).get("/account/").status_code == 303
+
+
+def test_when_a_browser_was_last_here_is_noted_once_an_hour(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = make_member()
+    client = app.test_client()
+    log_in(client)
+    before = logins.of(user)[0].last_seen_at
+    assert before is not None
+    real = clock.now
+    monkeypatch.setattr(clock, "now", lambda: real() + timedelta(minutes=59))
+    client.get("/account/")
+    assert logins.of(user)[0].last_seen_at == before
+    monkeypatch.setattr(clock, "now", lambda: real() + timedelta(minutes=61))
+    client.environ_base["HTTP_X_FORWARDED_FOR"] = "198.51.100.7"
+    client.get("/")
+    seen = logins.of(user)[0]
+    assert (seen.last_seen_at, seen.network) != (before, "127.0.0.1")
+    assert seen.network == "198.51.100.7"
 
 
 # --- Where a login leads --------------------------------------------------------------------------------

@@ -16,9 +16,17 @@ import config
 from domain import clock
 from domain.errors import DomainError, NotFound
 from domain.people import accounts
-from domain.security import logins, one_time_links, passwords, rate_limits
-from extensions import connect_redis, db, queue
-from models import LinkPurpose, Login, OneTimeLink, Role, User
+from domain.security import (
+    devices,
+    fronts,
+    logins,
+    mailed_codes,
+    one_time_links,
+    passwords,
+    rate_limits,
+)
+from extensions import connect_redis, db, network, queue
+from models import LinkPurpose, Login, LoginCode, OneTimeLink, Role, User
 from tests.support.people import PASSWORD, mails, make_member, token_in
 from tests.support.shop import make_event, place
 from tests.support.threads import at_once
@@ -89,12 +97,44 @@ def test_addresses_that_are_refused_in_words(app: Flask, email: str) -> None:
         ("Password123", "password_common"),
         ("ababababab", "password_common"),
         ("Ann@Example.org", "password_is_address"),
+        # Of lists that leaked, and what is made of them.
+        *((password, "password_common") for password in ("dragon12", "P@ssw0rd!", "letmein!!", "1qaz@WSX")),
+        *((password, "password_common") for password in ("qazwsxedc", "abcdefgh1", "19871987", "Monkey123!")),
+        # The person's and the shop's own words.
+        *((password, "password_common") for password in ("annexample1", "Ann.Example9", "kassa2026")),
+        *((password, "password_common") for password in ("BoxOfficeKassa", "example-org-1")),
     ],
 )
 def test_passwords_that_are_refused(app: Flask, password: str, code: str) -> None:
+    config.use(replace(config.get(), site_name="The Box Office"))
     with refusal(code):
-        accounts.register("ann@example.org", password, "Ann")
+        accounts.register("ann@example.org", password, "Ann Example")
     assert accounts.find("ann@example.org") is None
+
+
+def test_passwords_that_are_good_enough(app: Flask) -> None:
+    good = ("three green bottles", "tulpe&Hafen7", "x7Gh2kLp", "корабль под дождём", "~}]%$;:{?+<")
+    # The longest that is taken is weighed in no time.
+    for password in (*good, "4@8({[<69&#!1|0$5+7%2" * 9):
+        passwords.check(password, "ann@example.org", words=["Ann Example"])
+
+
+def test_an_admin_s_password_is_longer_and_nobody_has_to_change_theirs(app: Flask) -> None:
+    boss = make_member("boss@example.org", Role.ADMIN, password="x7Gh2kLp")
+    accounts.authenticate("boss@example.org", "x7Gh2kLp")
+    with refusal("password_short") as caught:
+        accounts.change_password(boss, "x7Gh2kLp", "y8Hj3mNq")
+    assert "10 characters" in caught.value.message
+    token = one_time_links.make(boss, LinkPurpose.RESET).rsplit("/", 1)[1]
+    with refusal("password_short"):
+        accounts.reset(token, "y8Hj3mNq")
+    accounts.reset(token, "y8Hj3mNqwe")
+    # The demo's own, whose passwords everybody knows.
+    demo = make_member("admin@example.org", Role.ADMIN, password="kassa-demo")
+    accounts.change_password(demo, "kassa-demo", "kassa")
+    config.use(replace(config.get(), development=False))
+    with refusal("password_common"):
+        accounts.change_password(demo, "kassa", "kassa-demo")
 
 
 @pytest.mark.parametrize("name", ["", "  ", "x" * 201, "Go to http://evil", "see evil.com", "<b>Ann</b>"])
@@ -354,13 +394,82 @@ def fail(times: int, email: str = "ann@example.org", client_address: str = "192.
             accounts.authenticate(email, "wrong password", client_address=client_address)
 
 
-def test_ten_wrong_passwords_stop_an_account_whoever_asks(limited: Flask) -> None:
-    make_member()
+def test_ten_wrong_passwords_stop_a_place_and_nobody_else(limited: Flask) -> None:
+    """Anybody could lock the admin out with ten guesses."""
+    user = make_member()
     make_member("bob@example.org")
+    known = devices.dated(devices.LIVES)
+    logins.begin(user, logins.Browser("Firefox", "192.0.2.1", known))
     fail(10)
     with refusal("too_many_attempts"):
-        accounts.authenticate("ANN@example.org", PASSWORD, client_address="198.51.100.7")
+        accounts.authenticate("ANN@example.org", PASSWORD, client_address="192.0.2.1")
     accounts.authenticate("bob@example.org", PASSWORD, client_address="192.0.2.1")
+    accounts.authenticate("ann@example.org", PASSWORD, client_address="198.51.100.7")
+    # Where the guesses came from there sits Ann, too, at the browser that she always uses.
+    accounts.authenticate("ann@example.org", PASSWORD, client_address="192.0.2.1", device=known)
+    # A cookie that is not hers is worth nothing.
+    with refusal("too_many_attempts"):
+        accounts.authenticate(
+            "ann@example.org",
+            PASSWORD,
+            client_address="192.0.2.1",
+            device=devices.dated(devices.LIVES),
+        )
+
+
+def test_a_hundred_guesses_from_everywhere_refuse_nobody(
+    limited: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (rate_limits.LOGIN_EVERYWHERE.amount, rate_limits.LOGIN_EVERYWHERE.get_expiry()) == (100, 3600)
+    monkeypatch.setattr(rate_limits.LOGIN_EVERYWHERE, "amount", 6)
+    user = make_member()
+    known = devices.dated(devices.LIVES)
+    logins.begin(user, logins.Browser("Firefox", "192.0.2.1", known))
+    # Who knows the password is no guess, however often.
+    for number in range(8):
+        accounts.authenticate("ann@example.org", PASSWORD, client_address=f"203.0.113.{number}")
+    for number in range(6):
+        fail(1, client_address=f"198.51.100.{number}")
+        fail(1, "nobody@example.org", f"198.51.100.{number}")
+    assert not mails("login_code")
+    # From everywhere else a right guess opens nothing; a wrong one is told as ever, also of nobody.
+    with refusal("code_needed"):
+        accounts.authenticate("ann@example.org", PASSWORD, client_address="203.0.113.99")
+    fail(1, client_address="203.0.113.99")
+    fail(1, "nobody@example.org", "203.0.113.99")
+    accounts.authenticate("ann@example.org", PASSWORD, client_address="203.0.113.1", device=known)
+    [mail] = mails("login_code")
+    assert mail.to == "ann@example.org"
+    code = str(mail.context["code"])
+    with refusal("wrong_code"):
+        accounts.authenticate("ann@example.org", PASSWORD, code="00000000" if code != "00000000" else "1")
+    # A code is for who knows the password, and works once.
+    with refusal("wrong_login"):
+        accounts.authenticate("ann@example.org", "wrong password", code=code)
+    accounts.authenticate("ann@example.org", PASSWORD, code=f"{code[:4]} {code[4:]}")
+    with refusal("wrong_code"):
+        accounts.authenticate("ann@example.org", PASSWORD, code=code)
+
+
+def test_mailed_codes_bear_few_tries_and_end_soon(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    user = make_member()
+    made = [mailed_codes.make(user) for _ in range(mailed_codes.PER_HOUR + 1)]
+    assert made[-1] is None
+    code = str(made[0])
+    assert len(code) == 8
+    assert code not in str([kept.code_hash for kept in db.session.scalars(select(LoginCode))])
+    assert not any(mailed_codes.take(user, "x") for _ in range(5))
+    assert not mailed_codes.take(user, code)
+    later(monkeypatch, hours=1)
+    code = str(mailed_codes.make(user))
+    assert not mailed_codes.take(make_member("bob@example.org"), code)
+    with monkeypatch.context() as patch:
+        later(patch, minutes=15)
+        assert not mailed_codes.take(user, code)
+    db.session.commit()
+    whose = user.id
+    done = at_once(app, 4, lambda _: mailed_codes.take(db.session.get_one(User, whose), code))
+    assert sorted(str(one) for one in done) == ["False"] * 3 + ["True"]
 
 
 @pytest.mark.parametrize(
@@ -379,10 +488,10 @@ def test_an_address_has_one_count_however_it_is_written(
     for number in range(10):
         fail(1, written(number))
     with refusal("too_many_attempts"):
-        accounts.authenticate(written(11), PASSWORD)
+        accounts.authenticate(written(11), PASSWORD, client_address="192.0.2.1")
     # Guesses of the old password elsewhere are counted with them.
     with refusal("too_many_attempts"):
-        accounts.change_password(user, PASSWORD, "a new password")
+        accounts.change_password(user, PASSWORD, "a new password", client_address="192.0.2.1")
 
 
 def test_an_address_that_is_too_long_is_nobody_s(limited: Flask) -> None:
@@ -393,22 +502,22 @@ def test_an_address_that_is_too_long_is_nobody_s(limited: Flask) -> None:
     # Guesses at nobody are counted, too, so that the limit tells nothing.
     fail(10, "nobody@example.org")
     with refusal("too_many_attempts"):
-        accounts.authenticate(" NOBODY@example.org", PASSWORD)
+        accounts.authenticate(" NOBODY@example.org", PASSWORD, client_address="192.0.2.1")
 
 
 def test_the_right_password_begins_the_count_again(limited: Flask) -> None:
     make_member()
     for _ in range(3):
         fail(9)
-        accounts.authenticate("ann@example.org", PASSWORD)
+        accounts.authenticate("ann@example.org", PASSWORD, client_address="192.0.2.1")
 
 
 def test_a_reset_opens_a_stopped_account(limited: Flask) -> None:
     make_member()
     fail(10)
     accounts.request_reset("ann@example.org")
-    accounts.reset(token_in("reset_password"), "a new password")
-    accounts.authenticate("ann@example.org", "a new password")
+    accounts.reset(token_in("reset_password"), "a new password", client_address="192.0.2.1")
+    accounts.authenticate("ann@example.org", "a new password", client_address="192.0.2.1")
 
 
 def test_a_network_is_stopped_by_its_failures_alone(limited: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -421,6 +530,13 @@ def test_a_network_is_stopped_by_its_failures_alone(limited: Flask, monkeypatch:
     with refusal("too_many_attempts"):
         accounts.authenticate("ann@example.org", PASSWORD, client_address="2001:db8::9")
     accounts.authenticate("ann@example.org", PASSWORD, client_address="2001:db8:0:1::9")
+    # As a front writes it that tells the port, too, and as IPv4 looks in IPv6.
+    assert {network("192.0.2.7:4711"), network("::ffff:192.0.2.7"), network(" 192.0.2.7")} == {"192.0.2.7"}
+    assert network("[2001:db8::9]:4711") == network("2001:db8::1") != network("2001:db8:0:1::1")
+    # Where one address is most of the shop, a right password needs the code besides, and is not refused.
+    monkeypatch.setattr(fronts, "is_shared", lambda place: place == network("2001:db8::1"))
+    with refusal("code_needed"):
+        accounts.authenticate("ann@example.org", PASSWORD, client_address="2001:db8::9")
 
 
 def test_wrong_old_passwords_are_counted_too(limited: Flask) -> None:
@@ -437,7 +553,7 @@ def test_limits_go_on_without_redis(limited: Flask, monkeypatch: pytest.MonkeyPa
     user = make_member()
     fail(10)
     with refusal("too_many_attempts"):
-        accounts.authenticate("ann@example.org", PASSWORD)
+        accounts.authenticate("ann@example.org", PASSWORD, client_address="192.0.2.1")
     accounts.reset(one_time_links.make(user, LinkPurpose.RESET).rsplit("/", 1)[1], "a new password")
 
 

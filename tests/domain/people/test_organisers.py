@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import pytest
 from flask import Flask
+from sqlalchemy import select
 
 from domain.catalogue import availability, front_page
+from domain.door import staff
 from domain.errors import DomainError, NotFound
-from domain.people import organisers
+from domain.people import accounts, organisers
+from domain.security import api_keys, api_tokens, logins
 from extensions import db
-from models import Event, EventState, Organiser, OrganiserState, Role, User
+from models import DoorPass, Event, EventState, Organiser, OrganiserState, Role, User
 from tests.support.people import mails
 from tests.support.shop import make_event, make_user, place
+from tests.support.threads import at_once
 
 PROFILE = {
     "name": "  Blue   Note ",
@@ -108,6 +112,90 @@ def test_a_suspended_organisers_events_go_off_sale_and_come_back(boss: int) -> N
     db.session.expire_all()
     assert availability.selling(db.session.get_one(Event, event.id)).is_open
     assert db.session.get_one(User, user.id).role is Role.ORGANISER
+
+
+def ways_in(user: User, event: Event) -> tuple[DoorPass, str, str, str]:
+    """A door pass, a login, a program and a key of an organiser, all of which work."""
+    door_pass, _ = staff.make_pass(event, "North", user)
+    cookie, pair = logins.begin(user), api_tokens.begin(user)
+    _, key = api_keys.make(user, "till", ["tickets:check-in"], 30)
+    db.session.commit()
+    assert staff.open_pass(door_pass.token).id == door_pass.id
+    assert logins.whose(cookie) is not None
+    assert api_keys.whose(key).user_id == user.id
+    return door_pass, cookie, pair.refresh, key
+
+
+def work(door_pass: DoorPass, cookie: str, refresh: str, key: str) -> list[str]:
+    """Which of them still lets somebody in."""
+    db.session.expire_all()
+    found = ["a login"] if logins.whose(cookie) is not None else []
+    for name, use in (
+        ("the pass", lambda: staff.open_pass(door_pass.token)),
+        ("a program", lambda: api_tokens.refresh(refresh)),
+        ("a key", lambda: api_keys.whose(key)),
+    ):
+        try:
+            use()
+            found.append(name)
+        except DomainError:
+            db.session.rollback()
+    return found
+
+
+def test_every_way_in_ends_with_a_role_and_stays_ended(boss: int) -> None:
+    """Door staff of a suspended organiser went on reading names and letting people in."""
+    user, organiser = applied()
+    organisers.approve(organiser.id, actor_id=boss)
+    event = make_event(organiser_id=user.id)
+    house_pass, _ = staff.make_pass(make_event("house"), "House", None)
+    for end, begin_again in (
+        (
+            lambda: organisers.suspend(organiser.id, reason="Complaints", actor_id=boss),
+            lambda: organisers.approve(organiser.id, actor_id=boss),
+        ),
+        (
+            lambda: accounts.change_role(user.id, Role.BUYER),
+            lambda: accounts.change_role(user.id, Role.ORGANISER),
+        ),
+        (lambda: accounts.disable(user.id), lambda: accounts.enable(user.id)),
+    ):
+        ways = ways_in(db.session.get_one(User, user.id), event)
+        end()
+        assert work(*ways) == []
+        begin_again()
+        assert work(*ways) == []
+    # More power ends nothing, and others' doors stay open.
+    ways = ways_in(db.session.get_one(User, user.id), event)
+    accounts.change_role(user.id, Role.ADMIN)
+    assert work(*ways) == ["a login", "the pass", "a program", "a key"]
+    assert staff.open_pass(house_pass.token).id == house_pass.id
+
+
+def test_who_is_suspended_at_this_moment_makes_no_pass_and_no_key(boss: int, app: Flask) -> None:
+    user, organiser = applied()
+    organisers.approve(organiser.id, actor_id=boss)
+    event_id, user_id, organiser_id = make_event(organiser_id=user.id).id, user.id, organiser.id
+    db.session.commit()
+
+    def one(number: int) -> None:
+        member, event = db.session.get_one(User, user_id), db.session.get_one(Event, event_id)
+        if number == 0:
+            organisers.suspend(organiser_id, reason="Complaints", actor_id=boss)
+        elif number % 2:
+            staff.make_pass(event, str(number), member)
+        else:
+            api_keys.make(member, str(number), ["tickets:check-in"], 30)
+            db.session.commit()
+
+    at_once(app, 6, one)
+    db.session.expire_all()
+    assert not [door_pass for door_pass in db.session.scalars(select(DoorPass)) if not door_pass.revoked_at]
+    assert not api_keys.living(db.session.get_one(User, user_id))
+    # The house lets people in to an event that takes place.
+    event = db.session.get_one(Event, event_id)
+    own, _ = staff.make_pass(event, "The house's", db.session.get_one(User, boss))
+    assert staff.open_pass(own.token).id == own.id
 
 
 def test_an_admin_stays_an_admin(boss: int) -> None:

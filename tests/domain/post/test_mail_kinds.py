@@ -59,6 +59,7 @@ CONTEXT: dict[str, Any] = {
     "text": "Look at http://localhost/admin/orders",
     "label": "SumUp",
     "prefix": "kassa_7rq2m4xp",
+    "code": "12345678",
     "provider": "sumup",
     "account": "MERCH1",
     "waiting": 3,
