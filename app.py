@@ -25,6 +25,7 @@ from domain.connections import credentials
 from domain.errors import DomainError, NotFound
 from domain.office import database_connections
 from domain.providers import bulkhead, kaspi_certificate, knowledge, registry, shared_rate
+from domain.security import fronts
 
 
 def create_app(settings: config.Settings | None = None) -> Flask:
@@ -139,6 +140,7 @@ def _bind(app: Flask, settings: config.Settings) -> None:
     extensions.login.init_app(app)
     extensions.csrf.init_app(app)
     extensions.limiter.init_app(app)
+    extensions.count_networks_by(fronts.counted)
     extensions.mail.init_app(app)
     extensions.bootstrap.init_app(app)
     extensions.queue.bind(settings.redis_url)

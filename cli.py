@@ -24,6 +24,7 @@ from domain.people import accounts
 from domain.post import outbox
 from domain.providers import registry
 from domain.providers.contract import Devices, ProviderError
+from domain.security import second_factors
 from domain.sweep import sweeping
 from models import Payment
 
@@ -168,9 +169,12 @@ users_group = AppGroup("users", help="Who may log in, and who is an admin.")
 @users_group.command("admin")
 @click.argument("email")
 def users_admin(email: str) -> None:
-    """Make EMAIL an admin, and print a link to choose a password with. It works once, for 7 days."""
+    """Make EMAIL an admin, and print a link to choose a password with. It works once, for 7 days.
+
+    A second factor that EMAIL has is taken away: it is lost. Every admin is told of that by mail.
+    """
     with _words_of_the_domain():
-        click.echo(accounts.admin_link(email))
+        click.echo(accounts.admin_link(email, resets=True))
 
 
 @users_group.command("list")
@@ -252,9 +256,12 @@ def connections_rotate() -> None:
     """Encrypt every stored token anew under the first of TOKEN_KEYS. Fails if any cannot be read."""
     done = linked_accounts.rotate()
     click.echo(f"{done.done} connections are under the first key.")
-    if done.unreadable:
+    sealed, lost = second_factors.reseal()
+    click.echo(f"{sealed} second factors are under the first key.")
+    unreadable = [*done.unreadable, *([f"{lost} second factors"] if lost else [])]
+    if unreadable:
         raise click.ClickException(
-            f"Not readable with these TOKEN_KEYS, and left as they are: {', '.join(done.unreadable)}. "
+            f"Not readable with these TOKEN_KEYS, and left as they are: {', '.join(unreadable)}. "
             "Put their old key back behind the new one, and run this again."
         )
 

@@ -178,6 +178,7 @@ class Settings(secret_keys.SecretKeys):
     trusted_proxies: int
     # Whether browsers must use https for every host below PUBLIC_URL's, too.
     hsts_subdomains: bool
+    second_factor_above: Decimal
     # Sites to which the API sends payers back, and whose scripts may call it.
     api_return_origins: tuple[str, ...]
 
@@ -461,6 +462,7 @@ def _running(read: Reader, development: bool) -> dict[str, Any]:
         "limits": not (read.choice("KASSA_LIMITS", "on", ("on", "off")) == "off" and development),
         "trusted_proxies": read.number("TRUSTED_PROXIES", 1, most=20),
         "hsts_subdomains": read.flag("HSTS_SUBDOMAINS", False),
+        "second_factor_above": read.amount("SECOND_FACTOR_ABOVE", Decimal(100)),
         "api_return_origins": read.origins("API_RETURN_ORIGINS", development=development),
     }
 

@@ -31,7 +31,7 @@ import config
 import extensions
 from blueprints.visitor import is_for_api, signed_in, wants_json
 from domain import clock
-from domain.security import devices, logins
+from domain.security import devices, logins, second_factors
 from models import Login, Role, User
 
 P = ParamSpec("P")
@@ -120,11 +120,21 @@ class Waiting:
 
 
 def log_in(user: User, *, remember: bool = False, onward: str = "", words: str = "") -> Response:
-    """Let in whoever has shown a password or a mailed link, and lead them to `onward`."""
+    """Let in whoever has shown a password or a mailed link, and lead them to `onward`.
+
+    Whoever has a second factor shows it first. Who should have one is asked to set it up, but not on the way
+    to a door.
+    """
     onward = safe_next(onward, url_for("account.index"))
+    if second_factors.counts_for(user):
+        wait_for(user, remember=remember, onward=onward, words=words)
+        return redirect(url_for("login_steps.second_factor"), 303)
     begin_session(user, remember=remember)
     if words:
         flash(words, "success")
+    second_factors.begin_grace(user)
+    if second_factors.wanted_of(user) and not onward.startswith("/door/"):
+        return redirect(url_for("factors.index", next=onward), 303)
     return redirect(onward, 303)
 
 

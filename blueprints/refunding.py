@@ -10,6 +10,7 @@ from werkzeug.wrappers import Response
 from wtforms import IntegerField, SelectMultipleField, StringField
 from wtforms.validators import DataRequired, Length
 
+from blueprints import proofs
 from domain import money
 from domain.errors import DomainError
 from domain.payments import desk_refunds, refund_plans, refunds
@@ -63,6 +64,9 @@ def refund(
             return render_template(
                 "office/refund.html", frame=frame, order=order, plan=plan, form=form, page=page
             )
+        asked = proofs.for_money(plan.amount_minor, plan.payment.currency)
+        if asked is not None:
+            return asked
         category, words = _made(plan, form, actor_id=actor_id, door=door, at_desk=at_desk)
     except DomainError as error:
         category, words = "danger", error.message

@@ -201,6 +201,7 @@ NOT_AUDITED = frozenset(
     + ("transfers", "wallets", "wallet_holds", "webhook_events", "sweep_runs", "account_cursors")
     + ("told_reports", "biller_answers", "check_ins", "check_runs", "heartbeats", "pictures", "audit_log")
     + ("logins", "one_time_links", "api_sessions", "api_refresh_tokens", "api_requests")
+    + ("devices", "login_codes", "recovery_codes", "second_factors")
     + ("athletes", "consents", "participants", "order_words", "mail_budgets", "mail_requests")
     + ("tallies", "whole_checks", "erasures", "settings_seen", "line_places")
 )

@@ -115,6 +115,11 @@ class GivenBack(Answer):
     scope=Scope.ADMIN_REFUNDS,
     answers={201: GivenBack},
     problems=(
+        Problem(
+            403,
+            "second_factor_needed",
+            "A sum like this needs the second factor from just now: log in again, and repeat it at once.",
+        ),
         Problem(404, "no_payment", "There is no such payment."),
         Problem(409, "refund_under_way", "A refund of this payment is under way.", lasting=False),
         Problem(409, "not_paid", "This payment was not paid, so there is nothing to give back."),
@@ -136,6 +141,12 @@ def refund_payment(payment_id: str, body: GiveBack) -> tuple[GivenBack, int]:
     payment = entry_payments.find(payment_id)
     left = refundable.refundable_minor(payment)
     amount = left if body.amount is None else in_minor(body.amount, payment.currency)
+    if not caller().may_give_back(amount, payment.currency):
+        raise ApiProblem(
+            403,
+            "second_factor_needed",
+            "A sum like this needs the second factor from just now: log in again, and repeat it at once.",
+        )
     if payment.received_minor is None:
         raise ApiProblem(409, "not_paid", "This payment was not paid, so there is nothing to give back.")
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Literal
 
 from flask import request
@@ -12,10 +13,12 @@ from blueprints.api.caller import unauthorized
 from blueprints.api.endpoint import PUBLIC, Area
 from blueprints.api.errors import ApiProblem, Problem
 from blueprints.api.shapes import Answer, Body, Moment
+from domain import clock
 from domain.errors import DomainError
-from domain.people import accounts
-from domain.security import api_tokens
+from domain.people import accounts, factors
+from domain.security import api_tokens, second_factors
 from domain.security.api_tokens import BadToken, Pair
+from models import Role, User
 
 area = Area("auth", "Logging in", "Tokens for a member's own program. A server takes an API key instead.")
 
@@ -26,6 +29,9 @@ _REFUSED = {
     "wrong_login": 401,
     "code_needed": 401,
     "wrong_code": 401,
+    "second_factor_needed": 401,
+    "wrong_second_factor": 401,
+    "second_factor_unset": 403,
     "disabled": 403,
     "unconfirmed": 403,
     "too_many_attempts": 429,
@@ -39,6 +45,21 @@ _LOGIN = (
         "The password is right, but others have guessed at it: a code was mailed. Send it as `mailed_code`.",
     ),
     Problem(401, "wrong_code", "The `mailed_code` is not right, or too old. Leave it out for a new one."),
+    Problem(
+        401,
+        "second_factor_needed",
+        "This account has a second factor. Send its code as `second_factor` beside the password.",
+    ),
+    Problem(
+        401,
+        "wrong_second_factor",
+        "That code of the second factor is not right. Each works once, for half a minute.",
+    ),
+    Problem(
+        403,
+        "second_factor_unset",
+        "An admin of this shop needs a second factor. Log in on the website once, and set it up.",
+    ),
     Problem(403, "unconfirmed", "Confirm your e-mail address first: open the link that we have mailed you."),
     Problem(403, "disabled", "This account is closed."),
     Problem(429, "too_many_attempts", "Too many wrong passwords. Wait 15 minutes."),
@@ -61,6 +82,12 @@ class Login(Body):
         max_length=40,
         description="Only after an answer `code_needed`: the digits that were mailed to the member.",
         examples=["12345678"],
+    )
+    second_factor: str | None = Field(
+        default=None,
+        max_length=40,
+        description="Where the account has a second factor: the code of its app, or one of its sheet.",
+        examples=["123456"],
     )
 
 
@@ -101,7 +128,9 @@ def log_in(body: Login) -> Tokens:
 
     Wrong passwords are counted together with those of the login page. After a hundred in an hour, from
     wherever, the right one is answered with 401 `code_needed`: ask the member for the code that we have
-    mailed, and send all again with it. A new password, or a closed account, ends every token at once.
+    mailed, and send all again with it. An account with a second factor is answered `second_factor_needed`
+    until its code comes along as `second_factor`; each code works once. A new password, or a closed account,
+    ends every token at once.
     """
     limits.count_login()
     try:
@@ -110,7 +139,7 @@ def log_in(body: Login) -> Tokens:
         )
     except DomainError as error:
         raise _refused(error) from error
-    return _told(api_tokens.begin(user, request.user_agent.string))
+    return _told(api_tokens.begin(user, request.user_agent.string, proved_at=_proved(user, body)))
 
 
 @area.post("/auth/refresh", scope=PUBLIC, answers=Tokens, problems=_REFRESH)
@@ -133,6 +162,29 @@ def revoke(body: RefreshToken) -> Revoked:
     limits.count_login()
     api_tokens.revoke(body.refresh_token)
     return Revoked()
+
+
+def _proved(user: User, body: Login) -> datetime | None:
+    """When the second factor was shown: now, where the account has one. ApiProblem where it is wanting."""
+    if second_factors.counts_for(user):
+        if body.second_factor is None:
+            raise _declared("second_factor_needed")
+        try:
+            factors.prove(user, body.second_factor, client_address=request.remote_addr or "")
+        except DomainError as error:
+            if error.code == "wrong_code":
+                raise _declared("wrong_second_factor") from error
+            raise _refused(error) from error
+        return clock.now()
+    if user.role is Role.ADMIN and second_factors.overdue(user):
+        raise _declared("second_factor_unset")
+    return None
+
+
+def _declared(code: str) -> ApiProblem:
+    """The refusal of this code, in the words of the document."""
+    problem = next(problem for problem in _LOGIN if problem.code == code)
+    return ApiProblem(problem.status, problem.code, problem.detail)
 
 
 def _refused(error: DomainError) -> ApiProblem:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import structlog
 from flask import g, request
 
+from blueprints import proofs
 from blueprints.api.errors import ApiProblem
-from domain.security import api_keys, api_tokens, scopes
+from domain.security import api_keys, api_tokens, scopes, second_factors
 from domain.security.api_tokens import BadToken
 from domain.security.scopes import Scope
 from models import ApiKey, Role, User
@@ -46,6 +47,16 @@ class Caller:
         if self.key is not None:
             return api_keys.allows(self.key, scope)
         return scope in scopes.of_role(self.user.role)
+
+    def may_give_back(self, amount_minor: int, currency: str) -> bool:
+        """Whether a sum may leave at this word: a large one needs the second factor from just now.
+
+        A key is a server's, which has none; it was made with one.
+        """
+        if self.key is not None or not second_factors.counts_for(self.user):
+            return True
+        shown = second_factors.is_good(api_tokens.proved_at(self.session), second_factors.JUST_NOW)
+        return shown or not proofs.is_much(amount_minor, currency)
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from time import time
 
-from flask import Response, g, request
+from flask import Response, g
 from flask_limiter import RequestLimit
 from limits.errors import StorageError
 from redis.exceptions import RedisError
 
-from extensions import limiter, network
+from extensions import limiter, network_key
 
 
 def policy(name: str, rate: str, key: Callable[[], str]) -> Callable[[], None]:
@@ -42,7 +42,7 @@ def policy(name: str, rate: str, key: Callable[[], str]) -> Callable[[], None]:
 
 def by_network() -> str:
     """Where the request comes from."""
-    return network(request.remote_addr or "")
+    return network_key()
 
 
 def by_caller() -> str:

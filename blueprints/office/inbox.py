@@ -8,6 +8,8 @@ from werkzeug.wrappers import Response
 from wtforms import SelectField, TextAreaField
 from wtforms.validators import DataRequired, Length
 
+import config
+from blueprints import proofs
 from blueprints.office.blueprint import act, bp, chosen, me, text
 from blueprints.refunding import checked
 from domain.office import overview
@@ -51,6 +53,10 @@ def incident(incident_id: int) -> str:
 @bp.post("/incidents/<int:incident_id>/resolve")
 def resolve(incident_id: int) -> Response:
     """Hand over the goods, send the money back, credit it to the wallet, or dismiss the incident."""
+    about = overview.incident(incident_id)
+    asked = proofs.for_money(about.amount_minor or 0, about.currency or config.get().currency)
+    if asked is not None:
+        return asked
 
     def do() -> tuple[str, str]:
         form = ResolveForm()

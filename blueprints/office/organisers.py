@@ -9,6 +9,7 @@ from wtforms import SelectField, StringField
 from wtforms.validators import Length
 
 import config
+from blueprints import proofs
 from blueprints.office.blueprint import act, bp, chosen, me, text
 from blueprints.refunding import checked
 from domain.catalogue import house_account as house
@@ -55,6 +56,7 @@ def house_account(organiser_id: int) -> Response:
 
 
 @bp.post("/organisers/<int:organiser_id>")
+@proofs.deed
 def decide_organiser(organiser_id: int) -> Response:
     """Approve, reject or suspend."""
 

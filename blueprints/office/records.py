@@ -24,17 +24,18 @@ from wtforms.validators import InputRequired, Length
 
 import config
 import extensions
+from blueprints import proofs
 from blueprints.access import ask_to_log_in
 from blueprints.organiser import forms
 from blueprints.organiser.forms import EventFields, TicketTypeFields, by_rule, text, type_values
-from blueprints.visitor import is_admin, signed_in
+from blueprints.visitor import is_admin, member, signed_in
 from domain import folding, money, site_texts
 from domain.catalogue import events
 from domain.errors import DomainError
 from domain.ledger import agents
 from domain.office import organiser_events, overview
 from domain.orders import publishing
-from domain.people import accounts
+from domain.people import accounts, factors
 from models import Agent, DoorPass, Event, EventState, Page, Role, TicketType, User
 
 _SHORT = "d MMM y, HH:mm"
@@ -70,6 +71,16 @@ class _ForAdmins:
         if signed_in() is not None:
             abort(403)
         return ask_to_log_in()
+
+    # Whether what is changed here opens doors to somebody.
+    opens_doors = False
+
+    def _handle_view(self, name: str, **arguments: Any) -> Any:
+        """Flask-Admin asks this before each view; an answer takes the view's place."""
+        refused = super()._handle_view(name, **arguments)  # type: ignore[misc]
+        if refused is not None or not self.opens_doors or request.method != "POST":
+            return refused
+        return proofs.for_deed()
 
 
 class _Index(_ForAdmins, flask_admin.AdminIndexView):
@@ -162,6 +173,11 @@ class TicketTypeForm(_Form, TicketTypeFields):
 class UserForm(_Form):
     role = SelectField(choices=[(r.value, r.value.capitalize()) for r in Role])
     closed = BooleanField("Account is closed", description="It cannot log in. Nothing it bought is lost.")
+    lost = BooleanField(
+        "Second factor is lost",
+        description="It is taken away, and a password alone opens the account until there is another. "
+        "Be sure who asks you. Every admin is told by mail.",
+    )
 
 
 class AgentForm(_Form):
@@ -309,12 +325,20 @@ class UserView(_Records):
     }
     form = UserForm
     can_create = False
+    opens_doors = True
 
     def read(self, row: User) -> dict[str, Any]:
-        return {"role": row.role.value, "closed": row.disabled_at is not None}
+        return {"role": row.role.value, "closed": row.disabled_at is not None, "lost": False}
+
+    def prepared(self, form: FlaskForm, row: User | None) -> FlaskForm:
+        if row is None or row.second_factor_at is None:
+            del form.lost
+        return form
 
     def change(self, row: User, form: UserForm) -> None:
         user_id, closed = row.id, row.disabled_at is not None
+        if "lost" in form and form.lost.data:
+            factors.lose_by(user_id, member())
         if Role(form.role.data) is not row.role:
             accounts.change_role(user_id, Role(form.role.data))
         if form.closed.data and not closed:

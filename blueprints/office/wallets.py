@@ -8,6 +8,7 @@ from flask import Blueprint, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 import config
+from blueprints import proofs
 from blueprints.access import role_required
 from blueprints.visitor import member, not_kept
 from domain.errors import DomainError
@@ -48,6 +49,9 @@ def of(user_id: int) -> str:
 def adjust(user_id: int) -> str | Response | tuple[str, int]:
     user = adjustments.by_id(user_id)
     form = request.form
+    asked = proofs.for_typed_money(form.get("amount", ""), config.get().wallet_currency)
+    if asked is not None:
+        return asked
     try:
         done = adjustments.adjust(
             user,

@@ -18,6 +18,7 @@ from flask import (
 from werkzeug.wrappers import Response
 
 import config
+from blueprints import proofs
 from blueprints.organiser.blueprint import Page, act, bp, event_page, me
 from blueprints.organiser.forms import (
     EventFields,
@@ -152,6 +153,9 @@ def cancelling_page() -> str:
 @bp.post("/events/<slug>/cancel")
 def cancel() -> Response:
     refund = request.form.get("refund") == "yes"
+    asked = proofs.for_deed() if refund else None
+    if asked is not None:
+        return asked
 
     def do() -> str:
         event_cancellation.cancel(g.event, refund=refund, actor_id=me().id)

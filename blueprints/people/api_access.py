@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
-from blueprints import visitor
+from blueprints import proofs, visitor
 from blueprints.access import members_only
 from domain import clock
 from domain.errors import DomainError
@@ -34,6 +34,7 @@ def index() -> str:
 
 @bp.post("/keys")
 @limiter.limit("30 per hour", key_func=visitor.member_key)
+@proofs.deed
 def make_key() -> str | tuple[str, int]:
     try:
         days = request.form.get("days", "")
@@ -49,6 +50,7 @@ def make_key() -> str | tuple[str, int]:
 
 
 @bp.post("/keys/<key_id>/revoke")
+@proofs.deed
 def revoke_key(key_id: str) -> BaseResponse:
     key = api_keys.revoke(visitor.member(), key_id)
     flash(f"The key “{key.name}” is revoked: it opens nothing any more.", "success")

@@ -1,11 +1,12 @@
-"""What is asked of who has shown a password, before they are let in: a mailed code."""
+"""What is asked of who has shown a password, before they are let in: a mailed code, the second factor."""
 
 from __future__ import annotations
 
-from flask import Blueprint, redirect, render_template, request, url_for
+from flask import Blueprint, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
-from blueprints import access, visitor
+from blueprints import access, proofs, visitor
+from domain import clock
 from domain.errors import DomainError
 from domain.people import accounts
 from domain.security import mailed_codes
@@ -33,6 +34,25 @@ def code() -> tuple[str, int] | Response:
             return _begin_again()
         return _code_page(error.message), 429 if error.code.startswith("too_many") else 400
     return access.log_in(user, remember=who.remember, onward=who.onward, words=who.words)
+
+
+@bp.route("/second-factor", methods=["GET", "POST"])
+def second_factor() -> str | tuple[str, int] | Response:
+    who = access.waiting()
+    user = accounts.on_the_way_in(who.user_id, who.epoch) if who is not None else None
+    if who is None or user is None:
+        return _begin_again()
+    if request.method == "GET":
+        return proofs.page_on_the_way_in(user)
+    try:
+        proofs.take(user)
+    except DomainError as error:
+        status = 429 if error.code.startswith("too_many") else 400
+        return proofs.page_on_the_way_in(user, error.message), status
+    access.begin_session(user, remember=who.remember, proved_at=clock.now())
+    if who.words:
+        flash(who.words, "success")
+    return redirect(who.onward, 303)
 
 
 def _code_page(problem: str = "") -> str:

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 from alembic.script import ScriptDirectory
 from redis.exceptions import RedisError
-from sqlalchemy import func, select, text
+from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 import config
@@ -25,7 +25,7 @@ from domain import addresses, blocking, jobs, money
 from domain.catalogue import house_account
 from domain.connections import linked_accounts
 from domain.office import (
-    backfill,
+    account_findings,
     clock_skew,
     database_connections,
     front_findings,
@@ -47,7 +47,6 @@ from domain.providers import connecting, contract, knowledge, registry
 from domain.providers.contract import ProviderError
 from domain.tickets import fonts
 from extensions import db, queue
-from models import Role, User
 
 TIMEOUT = 5
 POSTGRES_LEAST = 130000
@@ -263,7 +262,14 @@ def _database() -> list[Finding]:
         fix = "Move to PostgreSQL 13 or newer."
         return [Finding("database", "Database", FAIL, f"PostgreSQL {name} is too old.", fix), _migrations()]
     answers = Finding("database", "Database", OK, f"PostgreSQL {name} answers.")
-    return [answers, _database_clock(), _capacity(), _migrations(), _admin(), _twins(), *_transactions()]
+    return [
+        answers,
+        _database_clock(),
+        _capacity(),
+        _migrations(),
+        *account_findings.look(),
+        *_transactions(),
+    ]
 
 
 def _capacity() -> Finding:
@@ -313,40 +319,6 @@ def _migrations() -> Finding:
         words = f"The database is at {', '.join(current) or 'nothing'}, this program at {', '.join(heads)}."
         return Finding("migrations", title, FAIL, words, fix)
     return Finding("migrations", title, OK, f"The tables are this program's ({', '.join(heads)}).")
-
-
-def _admin() -> Finding:
-    title = "Administrator"
-    try:
-        count = db.session.scalar(
-            select(func.count()).where(
-                User.role == Role.ADMIN, User.confirmed_at.is_not(None), User.disabled_at.is_(None)
-            )
-        )
-    except SQLAlchemyError:
-        return Finding("admin", title, FAIL, "The accounts cannot be read.", "Run `flask db upgrade`.")
-    finally:
-        db.session.rollback()
-    if count:
-        return Finding("admin", title, OK, f"{count} may log in at /admin/.")
-    fix = "Run `flask users admin EMAIL` and open the link that it prints."
-    return Finding("admin", title, WARN, "Nobody can log in as an administrator yet.", fix)
-
-
-def _twins() -> Finding:
-    """Accounts of one address from before there was one form of it: a person may want to close one."""
-    title = "Accounts of one address"
-    try:
-        found = backfill.twins()
-        words = "; ".join(" and ".join(f"{user.email} (no. {user.id})" for user in users) for users in found)
-    except SQLAlchemyError:
-        return Finding("twins", title, FAIL, "The accounts cannot be read.", "Run `flask db upgrade`.")
-    finally:
-        db.session.rollback()
-    if not found:
-        return Finding("twins", title, OK, "There are none.")
-    fix = "Both work. Ask their owner which is used, and close the other at /admin/records/users/."
-    return Finding("twins", title, WARN, f"Spelled differently, mailed to one place: {words}.", fix)
 
 
 def _redis(scheduled: Iterable[str]) -> Finding:

@@ -18,9 +18,18 @@ from sqlalchemy.orm import joinedload, selectinload
 import config
 from domain import acting, addresses, audit, clock, folding, names
 from domain.errors import DomainError
-from domain.people import accounts, endings
+from domain.people import accounts, endings, factors
 from domain.post import mail_requests, outbox
-from domain.security import devices, guesses, mailed_codes, one_time_links, passwords, rate_limits, whose
+from domain.security import (
+    devices,
+    fronts,
+    guesses,
+    mailed_codes,
+    one_time_links,
+    passwords,
+    rate_limits,
+    whose,
+)
 from extensions import db, network, queue
 from models import AuditArea, Deed, LinkPurpose, Order, Role, User
 
@@ -110,7 +119,7 @@ def register(email: str, password: str, name: str, *, client_address: str = "") 
     address = addresses.normal(email)
     name = names.clean(name)
     passwords.check(password, address, words=[name])
-    if not rate_limits.count(rate_limits.REGISTER_NETWORK, network(client_address)):
+    if not rate_limits.count(rate_limits.REGISTER_NETWORK, fronts.counted(network(client_address))):
         raise DomainError("too_many_accounts", "Too many new accounts from here. Try again in an hour.")
     kept = passwords.hashed(password)
     user = _insert(address, name, kept, Role.BUYER, confirmed=False)
@@ -217,6 +226,12 @@ def authenticate(
     accounts.claim_for(user)
     db.session.commit()
     return user
+
+
+def on_the_way_in(user_id: int, epoch: int) -> User | None:
+    """The user who showed the right password a moment ago, unless it was changed, or they were closed."""
+    user = db.session.get(User, user_id, populate_existing=True)
+    return user if user is not None and user.is_active and user.login_epoch == epoch else None
 
 
 def by_mailed_code(user_id: int, epoch: int, code: str, *, client_address: str = "") -> User:
@@ -467,8 +482,11 @@ def ensure_first_admin() -> str | None:
     return None
 
 
-def admin_link(email: str) -> str:
-    """Make the person an admin, new or known, and give a link to choose a password with. Commits."""
+def admin_link(email: str, *, resets: bool = False) -> str:
+    """Make the person an admin, new or known, and give a link to choose a password with. Commits.
+
+    `resets` takes their second factor away, which they have lost; every admin is told. Their logins end.
+    """
     address = addresses.normal(email)
     made = _insert(address, "", "", Role.ADMIN, confirmed=False)
     user = made or find(address)
@@ -479,11 +497,13 @@ def admin_link(email: str) -> str:
         _tell_admins(user)
     user.role = Role.ADMIN
     user.disabled_at = None
+    if resets and factors.lose(user):
+        user.login_epoch += 1
     one_time_links.void(user, {LinkPurpose.FIRST_ADMIN})
     link = one_time_links.make(user, LinkPurpose.FIRST_ADMIN)
     # That somebody may choose a password for an admin's account is told, whoever was one before.
     audit.note(AuditArea.KEY, Deed.MADE, "admin's link", user.id, about_id=user.id)
-    db.session.commit()
+    _commit()
     return link
 
 

@@ -14,13 +14,13 @@ from domain.security import api_keys, devices, scopes
 from extensions import db
 from models import ApiSession, DoorPass, Event, Role, User
 
-# Who may do more than whom.
-_RANK = {Role.BUYER: 0, Role.DOOR: 1, Role.ORGANISER: 2, Role.ADMIN: 3}
+# Who may do more than whom. A door and a desk are each what the other is not.
+_RANK = {Role.BUYER: 0, Role.DOOR: 1, Role.DESK: 1, Role.ORGANISER: 2, Role.ADMIN: 3}
 
 
 def lowers(before: Role, after: Role) -> bool:
     """Whether a change of roles takes something away."""
-    return _RANK[after] < _RANK[before]
+    return after is not before and _RANK[after] <= _RANK[before]
 
 
 def of_power(user: User, after: Role | None = None) -> None:

@@ -369,6 +369,8 @@ _SAY: dict[str, Callable[[OutboxMail, Order | None], _Said]] = {
     "reset_password": _plain("Choose a new password for {site}"),
     "login_code": _plain("Your code to log in to {site}"),
     "password_changed": _plain("Your password at {site} was changed"),
+    "second_factor_changed": _plain("Your second factor at {site} was changed"),
+    "second_factor_reset": _plain("A second factor at {site} was taken away"),
     "api_key_made": _plain("An API key was made in your account at {site}"),
     "already_registered": _plain("You already have an account at {site}"),
     "listing_live": _listing_live,

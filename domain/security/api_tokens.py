@@ -62,8 +62,11 @@ class Pair:
 # --- Sessions -------------------------------------------------------------------------------------------
 
 
-def begin(user: User, label: str = "") -> Pair:
-    """Log a program in as this member. `label` is what it calls itself. Commits."""
+def begin(user: User, label: str = "", *, proved_at: datetime | None = None) -> Pair:
+    """Log a program in as this member. `label` is what it calls itself. Commits.
+
+    `proved_at` is when the member's second factor was shown, if it was.
+    """
     now = clock.now()
     session = ApiSession(
         user_id=user.id,
@@ -71,6 +74,7 @@ def begin(user: User, label: str = "") -> Pair:
         label=names.plain(label)[:_LABEL],
         created_at=now,
         expires_at=now + SESSION_LIVES,
+        proved_at=proved_at,
     )
     db.session.add(session)
     db.session.flush()
@@ -105,6 +109,11 @@ def revoke(token: str) -> None:
 def end(public_id: str) -> None:
     """End the login that an access token names. Commits."""
     _end(ApiSession.public_id == public_id)
+
+
+def proved_at(public_id: str) -> datetime | None:
+    """When the second factor was shown for the login that an access token names."""
+    return db.session.scalar(select(ApiSession.proved_at).where(ApiSession.public_id == public_id))
 
 
 def end_one(user: User, public_id: str) -> ApiSession:

@@ -1,7 +1,7 @@
 """Where requests come from, as far as one address is most of them: an unknown proxy of ours, or a school.
 
 Limits for each network assume that visitors have networks of their own. Where all of them seem to come from
-one, such a limit would shut everybody out for what one did, so it must not refuse there.
+one, such a limit would shut everybody out for what one did, so there it only slows down.
 
 Each process counts by itself and adds what it has seen to Redis now and then, an hour's counts in one place.
 Only addresses that are a good part of what came are kept, so that it stays small.
@@ -9,6 +9,7 @@ Only addresses that are a good part of what came are kept, so that it stays smal
 
 from __future__ import annotations
 
+import secrets
 from collections import Counter
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
@@ -29,6 +30,8 @@ MOST = 0.5
 _BATCH = 200
 _EVERY_SECONDS = 30.0
 _KEPT_SHARE = 0.05
+# A shared address has limits as for so many.
+_PARTS = 20
 _KEY = "kassa:visits:"
 _ALL = "all"
 _HOUR = 3600
@@ -72,6 +75,14 @@ def is_shared(network: str) -> bool:
     if monotonic() - _Seen.read_at > _EVERY_SECONDS:
         _Seen.front, _Seen.read_at = most(), monotonic()
     return _Seen.front is not None and _Seen.front.network == network
+
+
+def counted(network: str) -> str:
+    """What limits for each network count it by: where it is shared, by one of many parts of it, at random.
+
+    So such a limit is that many times as wide there, and who is refused finds room a moment later.
+    """
+    return f"{network}#{secrets.randbelow(_PARTS)}" if is_shared(network) else network
 
 
 def most() -> Front | None:

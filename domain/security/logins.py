@@ -92,6 +92,17 @@ def note_seen(login: Login, browser: Browser) -> None:
     db.session.commit()
 
 
+def note_proof(login: Login) -> None:
+    """The second factor was shown in this login just now. Commits."""
+    db.session.execute(
+        update(Login)
+        .where(Login.id == login.id)
+        .values(proved_at=clock.now())
+        .execution_options(synchronize_session=False)
+    )
+    db.session.commit()
+
+
 def end(said: str) -> None:
     """End the login that a cookie names, wherever else that cookie is. Commits."""
     db.session.execute(delete(Login).where(Login.key_hash == devices.hashed(said.rpartition(":")[2])))

@@ -46,7 +46,9 @@ def check(password: str, email: str = "", *, words: Iterable[str] = (), least: i
     if email and lowered in (email.lower(), addresses.shown(email.lower()), email.lower().partition("@")[0]):
         raise DomainError("password_is_address", "The password must not be your e-mail address.")
     settings = config.get()
-    known = _words((email, addresses.shown(email), *words, settings.site_name, settings.public_url, "kassa"))
+    known = _words(
+        (email, addresses.shown(email), *words, settings.site_name, settings.public_url, "kassa demo")
+    )
     if (
         len(set(lowered)) < 3
         or _own(lowered, known) < _LEAST_OWN

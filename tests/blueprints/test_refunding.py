@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from decimal import Decimal
 from html import unescape
 from typing import Any
 
@@ -12,11 +14,24 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 from werkzeug.test import TestResponse
 
+import config
 from domain.orders import placing
 from domain.payments import reconciling, refunds, starting
 from domain.post import mail_kinds
 from extensions import db
-from models import Order, OrderState, Payment, Refund, RefundState, Role, Ticket, TicketState, TicketType
+from models import (
+    Order,
+    OrderState,
+    Payment,
+    Refund,
+    RefundState,
+    Role,
+    Ticket,
+    TicketState,
+    TicketType,
+    User,
+)
+from tests.support.factors import PROVE, Time, answer, set_up
 from tests.support.people import log_in, mails, make_member, post
 from tests.support.sandbox import Sandbox
 from tests.support.shop import address, make_event, place
@@ -198,3 +213,27 @@ def test_a_refund_that_failed_after_all_is_corrected_on_the_order_s_page(
     assert "€24.00" in letter and "Valid again:" in letter
     refunds.request(payment.id, 2400, actor_id=None, reason="Once more")
     assert "did not get through" not in client.get(address(order)).text
+
+
+def test_a_large_sum_asks_for_the_second_factor_and_goes_on_by_itself(
+    boss: FlaskClient, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    time = Time(monkeypatch)
+    order = paid(sandbox)
+    small, large = (replace(config.get(), second_factor_above=Decimal(limit)) for limit in (24, 23))
+    factor = set_up(db.session.scalars(select(User).where(User.role == Role.ADMIN)).one())
+    time.move(seconds=30)
+    post(boss, PROVE, second_factor_code=factor.code)
+    time.move(minutes=6)
+    for settings, asked in ((small, False), (large, True)):
+        config.use(settings)
+        # Whoever only looks at what will happen is not asked.
+        shown = ask(boss, order, ticked=2)
+        assert "Your second factor" not in shown.text
+        if asked:
+            page_asking = press(boss, shown, f"{page(order)}/refund")
+            assert "Your second factor" in page_asking.text
+            assert not db.session.scalars(select(Refund)).all()
+            assert "went through" in answer(boss, page_asking, factor.code).text
+    made = db.session.scalars(select(Refund)).one()
+    assert (made.amount_minor, made.state) == (2400, RefundState.SUCCEEDED)

@@ -10,11 +10,13 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 import config
+from blueprints.api.caller import Caller
 from domain.errors import DomainError
 from domain.people import accounts
-from domain.security import api_tokens, rate_limits
+from domain.security import api_keys, api_tokens, rate_limits, second_factors
 from models import Role
 from tests.support import api
+from tests.support.factors import Time, set_up
 from tests.support.people import PASSWORD, log_in, mails, make_member, post
 
 ANN = {"email": "ann@example.org", "password": PASSWORD}
@@ -71,6 +73,41 @@ def test_a_password_that_was_guessed_at_too_often_needs_the_mailed_code(
     code = str(mails("login_code")[-1].context["code"])
     pair = nobody.post("/auth/token", {**ANN, "mailed_code": code})
     assert api.Api(client, pair["access_token"]).get("/keys") == {"items": []}
+
+
+def test_a_second_factor_is_asked_for_here_too(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    time = Time(monkeypatch)
+    ann = make_member(role=Role.ADMIN)
+    factor = set_up(ann)
+    nobody = api.as_nobody(client)
+    assert nobody.post("/auth/token", ANN, status=401)["code"] == "second_factor_needed"
+    used = {**ANN, "second_factor": factor.code}
+    assert nobody.post("/auth/token", used, status=401)["code"] == "wrong_second_factor"
+    # Whoever does not know the password learns nothing of it.
+    time.move(seconds=30)
+    guess = {**ANN, "password": "a guess", "second_factor": factor.code}
+    assert nobody.post("/auth/token", guess, status=401)["code"] == "wrong_login"
+    pair = nobody.post("/auth/token", {**ANN, "second_factor": factor.code})
+    assert api.Api(client, pair["access_token"]).get("/keys") == {"items": []}
+    again = {**ANN, "second_factor": factor.code}
+    assert nobody.post("/auth/token", again, status=401)["code"] == "wrong_second_factor"
+    # A large sum needs it from just now, a small one and a key do not.
+    session = api_tokens.session_of(pair["access_token"])
+    caller = Caller(ann, "user", session=session)
+    assert caller.may_give_back(10_001, "EUR")
+    time.move(minutes=6)
+    assert (caller.may_give_back(10_000, "EUR"), caller.may_give_back(10_001, "EUR")) == (True, False)
+    assert Caller(ann, "key", key=api_keys.make(ann, "till", ["admin:refunds"], 1)[0]).may_give_back(
+        10**9, "EUR"
+    )
+    # An admin whose grace is over sets it up on the website first.
+    config.use(replace(config.get(), development=False))
+    late = make_member("late@example.org", Role.ADMIN)
+    second_factors.begin_grace(late)
+    login = {**ANN, "email": "late@example.org"}
+    assert nobody.post("/auth/token", login)["token_type"] == "Bearer"
+    time.move(days=15)
+    assert nobody.post("/auth/token", login, status=403)["code"] == "second_factor_unset"
 
 
 def test_wrong_passwords_are_counted_with_the_login_pages(client: FlaskClient, limits: None) -> None:

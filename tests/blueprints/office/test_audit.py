@@ -164,7 +164,9 @@ LOGGED = (
         "connections.",
     ),
     *("organiser.new_", "organiser.edit_", "organiser.delete_", "organiser.duplicate", "organiser.cancel"),
-    *("organiser.apply", "organiser.profile", "organiser.desk_", "door.make_pass", "door.revoke_pass"),
+    *("organiser.apply", "organiser.profile", "organiser.desk_", "organiser.line"),
+    *("door.make_pass", "door.revoke_pass"),
+    *("factors.finish", "factors.add_passkey", "factors.remove_passkey"),
     *("api_access.make_key", "api_access.revoke_key", "api.make_key", "api.revoke_key"),
 )
 # An order's timeline, a payment's, the ledger or the mail's row says who did these, and why.
@@ -184,6 +186,7 @@ HISTORY = (
 )
 # What members and buyers do with what is their own, and what providers and doors ring at.
 OWN = (
+    *("login_steps.", "devices.", "factors.begin", "factors.try_app", "factors.new_codes", "factors.prove"),
     *("account.", "api_access.end_programs", "athletes.", "door.", "order.", "shop.", "tournaments."),
     *("wallet.", "payments.", "api.add_athlete", "api.change_athlete", "api.check_in", "api.enter"),
     *("api.give_consent", "api.initiate", "api.log_in", "api.refresh", "api.revoke", "api.ring"),

@@ -122,7 +122,8 @@ def test_the_first_request_prints_one_link_that_leads_to_the_set_up(
     printed = re.findall(r"FIRST ADMIN: .*http://localhost(/account/reset/\S+)", capsys.readouterr().out)
     assert len(printed) == 1
     assert "Welcome, admin" in client.get(printed[0]).text
-    assert post(client, printed[0], password="the boss's password").location == "/admin/setup"
+    entered = post(client, printed[0], password="the boss's password")
+    assert entered.location == "/account/second-factor/?next=/admin/setup"
     assert client.get("/admin/setup").status_code == 200
 
 

@@ -31,13 +31,13 @@ PUBLIC = {
     *("account.register_form", "account.register_account", "account.mailed", "account.confirm_form"),
     *("account.confirm", "account.login", "account.log_in", "account.logout", "account.forgot"),
     *("account.mail_reset", "account.reset_form", "account.reset"),
-    *("login_steps.code_form", "login_steps.code"),
+    *("login_steps.code_form", "login_steps.code", "login_steps.second_factor"),
     *("setup.first", "setup.take_over", "debug.provider_debug"),
 }
 # The API asks who is there by itself: tests/blueprints/api/test_walk.py walks it.
 PUBLIC_BLUEPRINTS = ("order", "payments", "pay_page", "api")
 # Only for members, each with what is theirs.
-MEMBERS = ("account", "api_access", "devices", "wallet", "connections", "athletes", "tournaments")
+MEMBERS = ("account", "api_access", "devices", "factors", "wallet", "connections", "athletes", "tournaments")
 APPLYING = ("organiser.application", "organiser.apply")
 # All that a desk sees, the house's or an organiser's; beside it what every member has of their own.
 DESK = {"desk.index", "desk.order", "desk.note", "desk.resend", "desk.refund"}

@@ -60,6 +60,7 @@ CONTEXT: dict[str, Any] = {
     "label": "SumUp",
     "prefix": "kassa_7rq2m4xp",
     "code": "12345678",
+    "whose": "bob@example.org",
     "provider": "sumup",
     "account": "MERCH1",
     "waiting": 3,
