@@ -35,7 +35,11 @@ def main() -> int:
     parser.add_argument(
         "--quick", action="store_true", help="do very little of everything, to see that it runs"
     )
-    parser.add_argument("--million", action="store_true", help="also sweep beside 1,000,000 payments at rest")
+    parser.add_argument(
+        "--million",
+        action="store_true",
+        help="also a sweep beside 1,000,000 payments at rest, and the pages of a shop of 1,000,000 orders",
+    )
     parser.add_argument(
         "--out", type=Path, default=ROOT / "bench" / "results" / "latest.json", help="where to write the JSON"
     )
@@ -112,6 +116,8 @@ def _scenes(stage: Stage, *, million: bool) -> Results:
     if million:
         say.line("  A million payments at rest ...")
         results |= scenes.at_rest(stage, _MILLION)
+        say.line("  A shop of a million orders ...")
+        results |= scenes.million(stage, _MILLION)
     return results
 
 

@@ -38,6 +38,7 @@ _RUSH = "buyers for half as many tickets, all at once"
 _SWEEP = "sweep of pending Stripe sessions"
 _SUMUP = "sweep of pending SumUp payments over many accounts"
 _REST = "sweep with nothing due"
+_MILLION = "a shop of 1,000,000 orders"
 _PDF = "tickets' PDF"
 _DOOR = "check-in over HTTP"
 _WEB = "web process"
@@ -85,6 +86,12 @@ MEASURES: dict[str, Measure] = {
     "sumup.cpu": Measure(_SUMUP, "CPU a payment", "ms"),
     "rest.small": Measure(_REST, "small table", "ms"),
     "rest.million": Measure(_REST, "1,000,000 payments at rest", "ms"),
+    "million.pages_late": Measure(_MILLION, "pages whose p95 is above 100 ms", "", 0),
+    "million.slowest": Measure(_MILLION, "p95 of the slowest page", "ms", 100),
+    "million.first_byte": Measure(_MILLION, "first byte of files and lists, the slowest", "ms", 1000),
+    "million.checks": Measure(_MILLION, "checks after a change of 1,000 orders", "ms", 100),
+    "million.expired": Measure(_MILLION, "digest of what expired", "ms", 100),
+    "million.whole": Measure(_MILLION, "the night's check, without its pauses", "s", 600),
     "pdf.one": Measure(_PDF, "CPU, one ticket", "ms", 20, _LESS, "75"),
     "pdf.one_kilobytes": Measure(_PDF, "size, one ticket", "KB", 12, _LESS, "61"),
     "pdf.ten": Measure(_PDF, "CPU a ticket, ten in one order", "ms", 15, _LESS, "67"),
