@@ -18,11 +18,14 @@ def main() -> int:
     parser.add_argument("--redis-down", type=float, default=60)
     parser.add_argument("--outage", type=float, default=60)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--webs", type=int, default=2, help="web machines over one PostgreSQL and Redis")
+    parser.add_argument("--workers", type=int, default=3)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="kassa-chaos-") as folder:
         Path(folder).chmod(0o711)
         instance = Instance(Path(folder) / "home", SWEEP_INTERVAL_SECONDS="15")
         try:
+            instance.grow(webs=options.webs - 1, workers=options.workers - 1)
             outcome = run(
                 instance,
                 purchases=options.purchases,

@@ -7,9 +7,11 @@ import os
 import random
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,7 @@ class Instance:
             "KASSA_LIMITS": "off",
             **settings,
         }
+        self.doors, self.more = [self.web], list[Further]()
         self._log = (home.parent / "run.log").open("w")
         self.process = subprocess.Popen(
             ["./bin/run", "--yes"], cwd=ROOT, env=self.environ, stdout=self._log, stderr=self._log
@@ -51,6 +54,19 @@ class Instance:
                     f"Waited for this in vain: {what}. {Path(self._log.name).read_text()[-2000:]}"
                 )
             time.sleep(0.2)
+
+    def grow(self, webs: int, workers: int) -> None:
+        """Further machines' processes over the same PostgreSQL and Redis, started again when they die."""
+        ports = [free_port() for _ in range(webs)]
+        self.doors += [f"http://localhost:{port}" for port in ports]
+        self.more = [Further(self, "web", port) for port in ports]
+        self.more += [Further(self, "worker", 0) for _ in range(workers)]
+        for door in self.doors[1:]:
+            self._wait_until(partial(_answers, door), START_SECONDS, f"{door} answers")
+
+    def door(self, number: int) -> str:
+        """The address of one of the web machines: a balancer sends each buyer to the next one."""
+        return self.doors[number % len(self.doors)]
 
     def flask(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run an operator's command on this instance."""
@@ -90,13 +106,58 @@ class Instance:
         return dict(json.loads((self.home / "env").read_text()))
 
     def stop(self) -> None:
+        for further in self.more:
+            further.stop()
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(60)
         self._log.close()
 
 
+def _answers(door: str) -> bool:
+    with suppress(requests.RequestException):
+        return requests.get(f"{door}/livez", timeout=2).ok
+    return False
+
+
+class Further:
+    """A web or worker process of another machine, as the Procfile starts it; it is started again."""
+
+    def __init__(self, instance: Instance, name: str, port: int) -> None:
+        self.name = name
+        started = dict(line.split(": ", 1) for line in (ROOT / "Procfile").read_text().splitlines() if line)
+        self._command = ["/bin/sh", "-c", f"exec {started[name]}"]
+        path = f"{ROOT / '.venv' / 'bin'}:{os.environ['PATH']}"
+        self._env = {**instance.environ, **instance.env(), "PATH": path, "PORT": str(port)}
+        self._log = (instance.home.parent / f"{name}-{port or id(self)}.log").open("w")
+        self._stopped = threading.Event()
+        self._process = self._start()
+        self._keeper = threading.Thread(target=self._keep)
+        self._keeper.start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            self._command, cwd=ROOT, env=self._env, stdout=self._log, stderr=self._log, start_new_session=True
+        )
+
+    def _keep(self) -> None:
+        while not self._stopped.wait(0.5):
+            if self._process.poll() is not None:
+                self._process = self._start()
+
+    def kill(self) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._keeper.join()
+        self.kill()
+        self._process.wait(30)
+        self._log.close()
+
+
 class Killer:
-    """Kills one of web, worker and clock at random, again and again, until told to stop."""
+    """Kills one of web, worker and clock at random, here or elsewhere, again and again, until told."""
 
     def __init__(self, instance: Instance, seed: int, pause: tuple[float, float]) -> None:
         self.instance = instance
@@ -108,9 +169,14 @@ class Killer:
     def run(self) -> None:
         while not self.stopped:
             time.sleep(self.dice.uniform(*self.pause))
-            name = self.dice.choice(["web", "worker", "clock"])
-            self.instance.kill(name)
-            self.killed.append(name)
+            here: list[str | Further] = ["web", "worker", "clock"]
+            victim = self.dice.choice([*here, *self.instance.more])
+            if isinstance(victim, Further):
+                victim.kill()
+                self.killed.append(f"further {victim.name}")
+            else:
+                self.instance.kill(victim)
+                self.killed.append(victim)
 
 
 def as_json(result: subprocess.CompletedProcess[str]) -> Any:

@@ -113,7 +113,7 @@ def _buy(instance: Instance, number: int, dice: random.Random, pages: dict[str, 
     `pages` keeps the order's page by its code, where the buyer has seen it.
     """
     browser = requests.Session()
-    page = f"{instance.web}/events/chaos-{list(PROVIDERS)[number % len(PROVIDERS)]}"
+    page = f"{instance.door(number)}/events/chaos-{list(PROVIDERS)[number % len(PROVIDERS)]}"
     html = _patiently(browser, "GET", page).text
     fields = dict(re.findall(r'name="(csrf_token|form_token)" value="([^"]+)"', html))
     quantity = re.search(r'name="(quantity-\d+)"', html)
