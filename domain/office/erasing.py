@@ -95,6 +95,7 @@ def contacts(orders: Sequence[Order]) -> None:
     ids = [order.id for order in orders]
     for order in orders:
         order.email, order.client_address, order.network = addresses.GONE, "", None
+    db.session.execute(delete(LinePlace).where(LinePlace.order_id.in_(ids)))
     _update(OrderLine, OrderLine.order_id.in_(ids), OrderLine.holder != "", holder="")
     _update(Ticket, Ticket.order_id.in_(ids), Ticket.holder != "", holder="")
     tickets = select(Ticket.id).where(Ticket.order_id.in_(ids))
@@ -206,6 +207,21 @@ def address(spellings: Sequence[str]) -> None:
     empty = {"label": "", "changes": [], "words": func.to_tsvector(text("'simple'"), literal(""))}
     ids = [str(grant.id) for grant in grants]
     _update(AuditEntry, AuditEntry.subject == "desk", AuditEntry.subject_id.in_(ids), **empty)
+
+
+def said_of_erasure(erasure_id: int, said: Iterable[str]) -> None:
+    """Take a person out of the reason that an admin typed when they were to be forgotten."""
+    entries = AuditEntry.subject == "erasure", AuditEntry.subject_id == str(erasure_id)
+    for entry in db.session.scalars(select(AuditEntry).where(*entries)):
+        changes = [list(change) for change in entry.changes]
+        for word in sorted(set(said) - {""}, key=len, reverse=True):
+            changes = [
+                [part.replace(word, BLANK) if isinstance(part, str) else part for part in change]
+                for change in changes
+            ]
+        if changes != entry.changes:
+            entry.changes = changes
+            entry.words = func.to_tsvector(text("'simple'"), literal("erasure"))
 
 
 def athletes(rows: Iterable[Athlete]) -> None:

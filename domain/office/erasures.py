@@ -218,6 +218,9 @@ def take_back(user: User) -> None:
     )
     if found is None:
         raise NotFound("not_asked", "There is nothing to take back: you have not asked to be forgotten.")
+    if found.due_at <= clock.now():
+        # Half of it may be gone at this moment.
+        raise DomainError("too_late", "The week is over, and it is being done: it cannot be taken back now.")
     found.state, found.address, found.ended_at = ErasureState.TAKEN_BACK, "", clock.now()
     found.waits_for = ""
     _note(found, Deed.REMOVED)
@@ -276,7 +279,7 @@ def _do(erasure_id: int, line: str = "") -> bool:
     row = _locked(erasure_id)
     if row is None:
         return False
-    spelled = addresses.spellings(address)
+    spelled, name = addresses.spellings(address), user.name if user is not None else ""
     if user is not None:
         erasing.account(one_time_links.lock(user.id))
     erasing.address(spelled)
@@ -284,6 +287,7 @@ def _do(erasure_id: int, line: str = "") -> bool:
     row.ended_at, row.kept_until, row.waits_for = clock.now(), until, ""
     row.finished_at = None if until is not None else clock.now()
     _note(row, Deed.CHANGED, [("state", "asked", "done")])
+    erasing.said_of_erasure(row.id, {address, addresses.shown(address), name})
     if not line:
         # The last mail that this address gets; its row is emptied as soon as it has left.
         told = {"until": _day(until) if until is not None else ""}

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy.orm import joinedload, selectinload
 
 from domain import addresses, audit, clock, urls
 from domain.people import accounts
@@ -45,6 +46,8 @@ from models import (
     Wallet,
 )
 
+# Orders that are read together.
+_PART = 200
 _FIELDS: dict[type[Any], tuple[str, ...]] = {
     User: ("email", "name", "role", "confirmed_at", "disabled_at", "created_at"),
     Login: ("label", "network", "created_at", "last_seen_at", "expires_at"),
@@ -122,7 +125,14 @@ def _account(user: User) -> dict[str, Any]:
 
 
 def _orders(mine: ColumnElement[bool]) -> Iterator[dict[str, Any]]:
-    for order in db.session.scalars(select(Order).where(mine).order_by(Order.id)).all():
+    payments = selectinload(Order.payments)
+    whole = (
+        joinedload(Order.event),
+        *(selectinload(part) for part in (Order.lines, Order.tickets, Order.timeline)),
+        *(payments.selectinload(part) for part in (Payment.refunds, Payment.disputes)),
+    )
+    query = select(Order).where(mine).order_by(Order.id).options(*whole)
+    for order in db.session.scalars(query.execution_options(yield_per=_PART)):
         told = _row(order) | {"page": urls.order(order)}
         told["for"] = order.event.title if order.event is not None else ""
         told["lines"] = [_row(line) for line in order.lines]
@@ -134,9 +144,9 @@ def _orders(mine: ColumnElement[bool]) -> Iterator[dict[str, Any]]:
             }
             for payment in order.payments
         ]
-        scans = select(CheckIn).where(CheckIn.ticket_id.in_([ticket.id for ticket in order.tickets]))
         told["tickets"] = [_row(ticket) for ticket in order.tickets]
-        told["scans"] = _rows(scans)
+        used = [ticket.id for ticket in order.tickets if ticket.checked_in_at is not None]
+        told["scans"] = _rows(select(CheckIn).where(CheckIn.ticket_id.in_(used))) if used else []
         told["history"] = [_row(entry) for entry in order.timeline]
         yield told
 
