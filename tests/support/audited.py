@@ -59,6 +59,9 @@ def _committed(connection: Any) -> None:
 
 @event.listens_for(Engine, "rollback")
 def _forget(connection: Any) -> None:
+    if connection.invalidated:
+        # The database has ended it, and what was noted of it with it.
+        return
     connection.info.pop("unaudited", None)
     connection.info.pop("audited", None)
 
