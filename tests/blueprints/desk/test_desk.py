@@ -129,6 +129,8 @@ def test_an_organiser_s_desk_sees_that_organiser_s_orders_alone(app: Flask, sand
     organisers.suspend(profile.id, reason="Fraud", actor_id=boss_id)
     assert helper.get(page).status_code == 403
     organisers.approve(profile.id, actor_id=boss_id)
+    # The suspension has ended the organiser's own sessions.
+    log_in(owner, "owner@example.org")
     assert helper.get(page).status_code == 200
     grant = db.session.query(DeskGrant).one()
     assert post(boss, f"/organiser/desk/{grant.id}/end", page="/organiser/desk").status_code == 303
