@@ -72,6 +72,13 @@ class Instance:
         answer.raise_for_status()
         return answer.json()
 
+    def answers(self) -> bool:
+        """Whether the web process lives."""
+        try:
+            return requests.get(f"{self.web}/livez", timeout=5).ok
+        except requests.RequestException:
+            return False
+
     def kill(self, name: str) -> None:
         """kill -9 the process called `name` and all that it started."""
         with suppress(FileNotFoundError, ProcessLookupError, ValueError):
@@ -96,7 +103,10 @@ class Instance:
 
 
 class Killer:
-    """Kills one of web, worker and clock at random, again and again, until told to stop."""
+    """Kills one of web, worker and clock at random, again and again, until told to stop.
+
+    A web process that was killed comes back first: else a slow machine would never have the shop open.
+    """
 
     def __init__(self, instance: Instance, seed: int, pause: tuple[float, float]) -> None:
         self.instance = instance
@@ -111,6 +121,8 @@ class Killer:
             name = self.dice.choice(["web", "worker", "clock"])
             self.instance.kill(name)
             self.killed.append(name)
+            while name == "web" and not self.stopped and not self.instance.answers():
+                time.sleep(0.2)
 
 
 def as_json(result: subprocess.CompletedProcess[str]) -> Any:
