@@ -88,6 +88,10 @@ class Instance:
         answer.raise_for_status()
         return answer.json()
 
+    def answers(self) -> bool:
+        """Whether the web processes of every machine live."""
+        return all(_answers(door) for door in self.doors)
+
     def kill(self, name: str) -> None:
         """kill -9 the process called `name` and all that it started."""
         with suppress(FileNotFoundError, ProcessLookupError, ValueError):
@@ -157,7 +161,10 @@ class Further:
 
 
 class Killer:
-    """Kills one of web, worker and clock at random, here or elsewhere, again and again, until told."""
+    """Kills one of web, worker and clock at random, here or elsewhere, again and again, until told to stop.
+
+    A web process that was killed comes back first: else a slow machine would never have the shop open.
+    """
 
     def __init__(self, instance: Instance, seed: int, pause: tuple[float, float]) -> None:
         self.instance = instance
@@ -177,6 +184,8 @@ class Killer:
             else:
                 self.instance.kill(victim)
                 self.killed.append(victim)
+            while "web" in self.killed[-1] and not self.stopped and not self.instance.answers():
+                time.sleep(0.2)
 
 
 def as_json(result: subprocess.CompletedProcess[str]) -> Any:

@@ -112,6 +112,8 @@ def _buy(instance: Instance, number: int, dice: random.Random, pages: dict[str, 
 
     `pages` keeps the order's page by its code, where the buyer has seen it.
     """
+    # People arrive over a while, so that there are some whatever breaks.
+    time.sleep(dice.uniform(1, 3))
     browser = requests.Session()
     page = f"{instance.door(number)}/events/chaos-{list(PROVIDERS)[number % len(PROVIDERS)]}"
     html = _patiently(browser, "GET", page).text

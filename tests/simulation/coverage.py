@@ -124,7 +124,7 @@ _COMMITS = (
     "orders.placing._once",
     "orders.managing.cancel",
     "orders.managing.correct_email",
-    "orders.managing.pay_again",
+    "orders.managing.attempt",
     "orders.managing.resend",
     "post.outbox._claim",
     "post.outbox._not_sent",
