@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import text
 
 from domain import clock
-from domain.office import invariants
+from domain.office import changes, invariants
 from extensions import db
 
 # Stock is kept until the provider's last word. (After a person's decision it may be gone already.)
@@ -25,9 +25,8 @@ class WhatHolds:
         parts = []
         for invariant in invariants.INVARIANTS:
             only = " AND :mail_ran" if invariant.code == "mail_is_sent_or_failed" else ""
-            parts.append(
-                f"SELECT '{invariant.code}' WHERE EXISTS (SELECT 1 FROM ({invariant.query}) q){only}"
-            )
+            asked = changes.ALL.narrow(invariant.query)
+            parts.append(f"SELECT '{invariant.code}' WHERE EXISTS (SELECT 1 FROM ({asked}) q){only}")
         parts.append(f"SELECT 'holds_outlive_sessions' WHERE EXISTS ({also})")
         self._question = text(" UNION ALL ".join(parts))
 
