@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -10,15 +13,27 @@ from typing import TextIO
 from uuid import uuid4
 
 import click
+import flask_migrate
 from flask import Flask
 from flask.cli import AppGroup, with_appcontext
 
+import config
 import worker as time_edge
 from domain import addresses, blocking, money, urls
+from domain.backups import commands, taking
 from domain.connections import linked_accounts
 from domain.errors import DomainError
 from domain.ledger import adjustments
-from domain.office import backfill, demo, demo_api, doctor, erasures, overview, wallet_buttons
+from domain.office import (
+    backfill,
+    demo,
+    demo_api,
+    doctor,
+    erasures,
+    invariants,
+    overview,
+    wallet_buttons,
+)
 from domain.payments import lookup, poll_schedule, reconciling, refunds
 from domain.people import accounts
 from domain.post import outbox
@@ -362,6 +377,79 @@ def _words_of_the_domain() -> Iterator[None]:
         raise click.ClickException(error.message) from error
 
 
+@click.command("backup")
+@click.option(
+    "--to", "address", default="", help="A folder, a file, s3://bucket/prefix, or - for standard output."
+)
+@click.option(
+    "--plain", is_flag=True, help="Write it unencrypted, though it has every buyer's address in it."
+)
+@with_appcontext
+def backup_command(address: str, plain: bool) -> None:
+    """Back the database up, encrypted to BACKUP_KEY: to BACKUP_TO, or where --to says."""
+    with _words_of_the_domain():
+        made = taking.take(address, plain=plain)
+    if address != taking.STDOUT:
+        click.echo(f"Written to {made.place}: {made.size or 0:,} bytes, SHA-256 {made.sha256}.")
+
+
+@click.command("restore")
+@click.argument("source")
+@click.option(
+    "--identity", type=click.File("r"), help="The file with the key that opens it (AGE-SECRET-KEY-1...)."
+)
+@click.option(
+    "--check", is_flag=True, help="Restore into a database beside, run the invariants, and remove it."
+)
+@click.option(
+    "--into", default="", help="With --check: an empty database of yours, by its postgresql:// address."
+)
+@click.option("--other-keys", is_flag=True, help="Go on though the keys set here are not the backup's.")
+@with_appcontext
+def restore_command(source: str, identity: TextIO | None, check: bool, into: str, other_keys: bool) -> None:
+    """Restore SOURCE (a file, s3://bucket/name, or -) into the empty database of DATABASE_URL.
+
+    The shop is closed then, until an admin has looked at what came back and opens it.
+    """
+    wish = commands.Wish(source, identity.read() if identity is not None else "", other_keys)
+    with _words_of_the_domain():
+        if check or into:
+            if not commands.check(wish, into, judge=_is_well, tell=click.echo):
+                raise click.ClickException("The backup can be restored, but what it holds is not sound.")
+            click.echo("The backup can be restored, and every invariant holds in it.")
+            return
+        number = commands.restore(wish, upgrade=flask_migrate.upgrade, tell=click.echo)
+    click.echo(f"Restored. This is the shop's epoch {number}, and it is closed: open it at /admin/restored.")
+
+
+def _is_well(database: str) -> bool:
+    """Bring another database's tables to this program's form, and ask the invariants there."""
+    environ = {**os.environ, "DATABASE_URL": database}
+    flask = [sys.executable, "-m", "flask", "--app", "app"]
+    for arguments in (("db", "upgrade"), ("invariants",)):
+        done = subprocess.run(
+            [*flask, *arguments], env=environ, cwd=config.ROOT, capture_output=True, text=True
+        )
+        if done.returncode:
+            click.echo((done.stdout or done.stderr)[-4000:], err=True)
+            return False
+    return True
+
+
+@click.command("invariants")
+@with_appcontext
+def invariants_command() -> None:
+    """Ask of the whole database what must always hold, and say what does not. Changes nothing."""
+    answers = invariants.ask_all()
+    for violation in answers.violations:
+        click.echo(f"{violation.code}: {violation.words} {json.dumps(violation.sample[:3], default=str)}")
+    for code in answers.unchecked:
+        click.echo(f"{code} could not be asked in time.")
+    if answers.violations or answers.unchecked:
+        raise SystemExit(1)
+    click.echo("Every invariant holds.")
+
+
 @click.command("backfill")
 @with_appcontext
 def backfill_command() -> None:
@@ -402,5 +490,8 @@ def register(app: Flask) -> None:
     app.cli.add_command(mail_group)
     app.cli.add_command(doctor_command)
     app.cli.add_command(backfill_command)
+    app.cli.add_command(backup_command)
+    app.cli.add_command(restore_command)
+    app.cli.add_command(invariants_command)
     app.cli.add_command(worker)
     app.cli.add_command(clock)

@@ -20,6 +20,7 @@ from redis.connection import parse_url as parse_redis_url
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+import backup_settings
 import kaspi_modes
 import secret_keys
 from variables import LARGEST_AMOUNT as LARGEST_AMOUNT
@@ -36,8 +37,6 @@ SANDBOX_MARK = "kassa_sandbox"
 STRIPE_OUTLIVES_MINUTES = 60
 # Stripe ends every session after a day, by its own clock: ten minutes are left for ours to be wrong.
 LONGEST_STRIPE_HOLD_MINUTES = 24 * 60 - STRIPE_OUTLIVES_MINUTES - 10
-
-
 # A sweep is ended after 290 seconds (worker.JOB_TIMEOUT), and has mail to deliver after its own time.
 LONGEST_SWEEP_SECONDS = 250
 _STRIPE_KEY = re.compile(r"(sk|rk)_(test|live)_[A-Za-z0-9_]+")
@@ -45,7 +44,7 @@ _STRIPE_PUBLISHABLE = re.compile(r"pk_(test|live)_[A-Za-z0-9_]+")
 
 
 @dataclass(frozen=True)
-class Settings(secret_keys.SecretKeys):
+class Settings(backup_settings.Backups, secret_keys.SecretKeys):
     """Everything that differs between one Kassa and another. Secrets are left out of its repr."""
 
     development: bool
@@ -316,6 +315,7 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         **kaspi_modes.told(read),
         **_tournaments(read),
         **_kept(read),
+        **backup_settings.told(read),
         **_mail(read, support),
         **_running(read, development),
     )

@@ -21,6 +21,12 @@ from tables.audit import (
     Deed,  # made, changed, removed
 )
 
+# Backups that were taken, and the lives of the shop that restored ones began.
+from tables.backups import (
+    Backup,  # a backup: where it went, and which keys belong to it
+    Epoch,  # a life that a restored backup began, and since when it sells
+)
+
 # What is on sale: events, their ticket types and pictures.
 from tables.catalogue import (
     Event,  # what people buy tickets for
@@ -242,4 +248,6 @@ __all__ = [
     "Wallet",
     "WalletHold",
     "WebhookEvent",
+    "Backup",
+    "Epoch",
 ]

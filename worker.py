@@ -23,6 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 import config
 from domain import acting, heartbeat
+from domain.backups import taking
 from domain.office import (
     backfill,
     database_connections,
@@ -69,6 +70,7 @@ def periodic() -> tuple[Periodic, ...]:
         Periodic("kassa-whole-check", "worker.check_everything", 60),
         Periodic("kassa-backfill", "worker.renew_rows", 600),
         Periodic("kassa-retention", "worker.forget", 3600),
+        Periodic("kassa-backup", "worker.back_up", 3600),
     )
 
 
@@ -137,6 +139,25 @@ def renew_rows() -> None:
 def forget() -> None:
     """Forget what is not kept for ever."""
     retention.forget()
+
+
+@_job
+def back_up() -> None:
+    """Back the database up, where that is due and asked for.
+
+    In a thread beside the jobs: a large database takes minutes, and neither mails nor sweeps wait for it. One
+    that ends with its worker is begun anew later, by the rows.
+    """
+    app = current_app._get_current_object()  # type: ignore[attr-defined]
+
+    def work() -> None:
+        with app.app_context(), acting.as_job("back_up"):
+            try:
+                taking.take_if_due()
+            except Exception:
+                log.exception("backup_failed")
+
+    Thread(target=work, name="kassa-backup", daemon=True).start()
 
 
 # --- Processes ------------------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ from models import (
     Deed,
     DeskGrant,
     DoorPass,
+    Epoch,
     Event,
     Organiser,
     Page,
@@ -179,6 +180,14 @@ WATCHED: dict[type[Any], Watch] = {
         besides=("id", "public_id", "user_id", "prefix", "key_hash", "created_at", "last_used_at"),
         owner="user_id",
         label=lambda row: f"{row.name} ({row.prefix})",
+    ),
+    Epoch: Watch(
+        "epoch",
+        AuditArea.SETTING,
+        ("opened_at",),
+        besides=("number", "backup_at", "began_at", "opened_by_id"),
+        key="number",
+        label=lambda row: f"Restored, as of {row.backup_at:%Y-%m-%d %H:%M} UTC",
     ),
     DoorPass: Watch(
         "door pass",

@@ -23,13 +23,14 @@ Tree = Mapping[str, str]
 PLACES = ("domain", "blueprints", "tables", "sandbox")
 TOP = (
     *("app", "cli", "worker", "serving", "config", "variables", "kaspi_modes", "secret_keys"),
+    "backup_settings",
     *("extensions", "logs", "models"),
 )
 
 # The floors of the domain, from the ground up: a wing imports itself, and lower ones.
 FLOORS = (
     *("security", "providers", "catalogue", "tickets", "post", "people", "ledger"),
-    *("connections", "payments", "orders", "sweep", "door", "office"),
+    *("connections", "payments", "orders", "sweep", "door", "backups", "office"),
 )
 EDGES = ("app", "cli", "worker", "serving", "blueprints")
 OUTSIDE = ("tests", "bench", "logs", "migrations", "gunicorn")

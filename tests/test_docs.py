@@ -38,7 +38,7 @@ def settings_read() -> set[str]:
     """Every variable that a reader is asked for."""
     return {
         str(node.args[0].value)
-        for name in ("config.py", "kaspi_modes.py")
+        for name in ("config.py", "kaspi_modes.py", "backup_settings.py")
         for node in ast.walk(ast.parse((ROOT / name).read_text()))
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)

@@ -204,6 +204,7 @@ NOT_AUDITED = frozenset(
     + ("devices", "login_codes", "recovery_codes", "second_factors")
     + ("athletes", "consents", "participants", "order_words", "mail_budgets", "mail_requests")
     + ("tallies", "whole_checks", "erasures", "settings_seen", "line_places")
+    + ("backups",)
 )
 
 

@@ -12,6 +12,7 @@ from flask import Response, g
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from blueprints.api import wire
+from domain import epochs
 from domain.errors import DomainError, NotFound
 
 # What programs read where HTTP itself was used wrongly, or we are at fault.
@@ -105,6 +106,8 @@ def status_of(error: DomainError) -> int:
         return int(declared[error.code])
     if isinstance(error, NotFound):
         return 404
+    if isinstance(error, epochs.Closed):
+        return 503
     return 429 if error.code.startswith("too_many") else 400
 
 

@@ -14,6 +14,7 @@ from blueprints.refunding import checked
 from domain import jobs
 from domain.errors import DomainError
 from domain.office import overview
+from domain.office import restored as shop
 from domain.post import outbox
 from models import MailState
 
@@ -47,6 +48,29 @@ def mail() -> str:
     state = chosen(MailState)
     found = overview.mails(state, request.args.get("before", type=int))
     return render_template("office/mail.html", found=found, state=state, states=MailState)
+
+
+@bp.get("/restored")
+def restored() -> str:
+    return render_template("office/restored.html", found=shop.look())
+
+
+@bp.post("/restored/open")
+def open_restored() -> Response:
+    def do() -> tuple[str, str]:
+        shop.open_shop(anyway=bool(request.form.get("anyway")))
+        return "success", "The shop is open. It takes a few seconds until every page knows."
+
+    return act(do, url_for("admin.restored"))
+
+
+@bp.post("/mail/<int:mail_id>/drop")
+def drop_mail(mail_id: int) -> Response:
+    def do() -> tuple[str, str]:
+        outbox.drop(mail_id)
+        return "success", "The mail will not be sent."
+
+    return act(do, url_for("admin.restored"))
 
 
 @bp.post("/mail/<int:mail_id>/retry")

@@ -11,6 +11,8 @@ from werkzeug.wrappers import Response
 import config
 from blueprints.access import role_required
 from blueprints.visitor import signed_in
+from domain import clock
+from domain.backups import keys, taking
 from domain.errors import DomainError
 from domain.office import doctor, wallet_buttons
 from domain.people import accounts
@@ -42,6 +44,15 @@ def _checklist() -> str:
         registers=wallet_buttons.host() if wallet_buttons.registering() else "",
         events=doctor.WEBHOOK_EVENTS,
         user=signed_in(),
+    )
+
+
+@bp.get("/sheet")
+@role_required(Role.ADMIN)
+def sheet() -> str:
+    """One page to print: what this shop's keys look like, where its backups are, and the way back."""
+    return render_template(
+        "office/setup/sheet.html", keys=keys.fingerprints(), good=taking.last_good(), today=clock.now()
     )
 
 

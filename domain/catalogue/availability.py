@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import func, select
 
 import config
-from domain import clock
+from domain import clock, epochs
 from domain.catalogue import payees
 from domain.errors import DomainError
 from domain.rendering import when
@@ -127,7 +127,7 @@ def _event_wide(event: Event, now: datetime) -> Sale | None:
         return Sale.CANCELLED
     if event.ends_at <= now:
         return Sale.PAST
-    if event.state is EventState.REVIEW or is_suspended(event):
+    if event.state is EventState.REVIEW or is_suspended(event) or epochs.is_closed():
         return Sale.WITHDRAWN
     if event.sales_open_at is not None and now < event.sales_open_at:
         return Sale.NOT_YET

@@ -26,6 +26,7 @@ from domain.catalogue import house_account
 from domain.connections import linked_accounts
 from domain.office import (
     account_findings,
+    backup_findings,
     clock_skew,
     database_connections,
     front_findings,
@@ -266,6 +267,7 @@ def _database() -> list[Finding]:
         answers,
         _database_clock(),
         _capacity(),
+        backup_findings.programs_fit(),
         _migrations(),
         *account_findings.look(),
         *_transactions(),

@@ -19,7 +19,8 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 import config
-from domain import blocking, clock
+from domain import blocking, clock, epochs
+from domain.backups import taking
 from domain.connections import linked_accounts
 from domain.payments import dead_rings
 from domain.post import outbox
@@ -104,6 +105,7 @@ def report(*, grace: bool = True) -> Health:
         "connections": _connections,
         "accounts": _accounts,
         "invariants": _invariants,
+        "backup": _backup,
     }
     checks = {"database": Check(OK, "The database answers.")}
     with limited(_LOOKING):
@@ -155,6 +157,21 @@ def _ago(moment: datetime) -> str:
     if seconds < 120:
         return f"{seconds} seconds ago"
     return f"{seconds // 60} minutes ago" if seconds < 7200 else f"{seconds // 3600} hours ago"
+
+
+def _backup() -> Check:
+    """Whether there is a backup of these days, where they are taken by us, and whether this shop is one's."""
+    if epochs.is_closed():
+        return Check(DEGRADED, "A backup was restored, and the shop is closed until an admin opens it.")
+    good = taking.last_good()
+    if not config.get().backup_to:
+        return Check(OK, "Backups are not taken here: see that the host takes them, or set BACKUP_TO.")
+    if good is None or good.ended_at is None:
+        return Check(STARTING, "The first backup is still to come.")
+    words = f"The last good backup was taken {_ago(good.ended_at)}, to {good.place}."
+    if clock.now() - good.ended_at < taking.OLD:
+        return Check(OK, words)
+    return Check(DEGRADED, f"{words} See what `flask backup` says.")
 
 
 def _heartbeat(name: str, grace: bool) -> Check:

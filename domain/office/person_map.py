@@ -56,6 +56,7 @@ PERSONS: dict[str, dict[str, Fate]] = {
     "connections": {"user_id": L, "account": B, "account_name": G, "access_token": G, "refresh_token": G},
     "athletes": {"user_id": L, "name": G, "birth_date": G, "club": G, "folded": G},
     "consents": {"user_id": L},
+    "epochs": {"opened_by_id": L},
     "participants": {"club": G},
     "orders": {
         "user_id": L,
@@ -97,6 +98,7 @@ NOBODY: dict[str, frozenset[str]] = {
     "api_requests": frozenset(("method", "body_hash", "attempt")),
     "athletes": frozenset(("public_id",)),
     "audit_log": frozenset(("door", "subject", "subject_id")),
+    "backups": frozenset(("place", "error", "sha256", "keys")),
     "biller_answers": frozenset(("provider", "txn_id")),
     "categories": frozenset(("public_id",)),
     "check_ins": frozenset(("scan_id",)),

@@ -19,7 +19,7 @@ from typing import Any
 import structlog
 from sqlalchemy import ColumnElement, Select, String, and_, cast, func, or_, select, update
 
-from domain import clock, row_by_row
+from domain import clock, epochs, row_by_row
 from domain.catalogue import events, takings
 from domain.errors import DomainError
 from domain.payments import incident_decisions, own_end, reconciling, refundable, refunds, settling
@@ -138,6 +138,8 @@ def _untold() -> list[Order]:
 
 def look_after() -> None:
     """All that is owed to the buyers of cancelled events: the news first, then their money. Commits."""
+    if epochs.is_closed():
+        return
     row_by_row.each("cancelled_events", tell_holders, close_pages, refund_due)
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import Select, not_, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 import config
-from domain import addresses, clock, locks, names, timeline
+from domain import addresses, clock, epochs, locks, names, timeline
 from domain.catalogue import availability, prices
 from domain.errors import DomainError
 from domain.orders import line_switch, still_payable, waiting_line
@@ -309,6 +309,7 @@ def _once(form_token: str | None, make: Callable[[], Order]) -> Order:
     A deadlock is tried again. Looking for the other first would cost a query for every order, and would not
     see one that is made just now.
     """
+    epochs.refuse_if_closed()
     try:
         order = locks.in_one_transaction(make)
     except (IntegrityError, DomainError) as error:
@@ -405,6 +406,28 @@ def _new_order(
     )
 
 
+def lost_order(event: Event, lines: list[OrderLine], *, name: str, email: str, code: str | None) -> Order:
+    """An order that a backup has lost, as a person makes it anew, under its old code where that is known.
+
+    It holds nothing: the money that came for it takes its places. No commit.
+    """
+    order = _new_order(
+        lines[0].ticket_type.priced_in if lines[0].ticket_type else event.currency,
+        lines,
+        clean_name(name),
+        email,
+        None,
+        None,
+        "",
+        clock.now(),
+    )
+    order.event, order.code = event, code or order.code
+    order.state, order.stock_state = OrderState.EXPIRED, StockState.RELEASED
+    db.session.add(order)
+    db.session.flush()
+    return order
+
+
 def _write(
     order: Order,
     provider: str | None,
@@ -414,6 +437,7 @@ def _write(
     poll_minutes: int | None = None,
 ) -> None:
     """Write the order, its payment and its hold together; the stock last, as everybody wants that row."""
+    epochs.refuse_if_closed()
     db.session.add(order)
     if order.total_minor:
         creating.prepare(order, provider, poll_minutes)

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from math import ceil
 
 import config
-from domain import addresses, clock, money
+from domain import addresses, clock, epochs, money
 from domain.catalogue.availability import check_minutes
 from domain.catalogue.house_account import serves
 from domain.catalogue.payees import accounts_of, another_currency, offered, receiver
@@ -34,6 +34,7 @@ def prepare(
     provider's; "" is its first. `return_url` is where the buyer is sent on to once they are back from paying;
     "" is our own page. Raises DomainError when the provider cannot take it.
     """
+    epochs.refuse_if_closed()
     check_minutes(poll_minutes)
     provider = _chosen(order, provider_name)
     _check_acceptable(order, provider)
@@ -54,6 +55,7 @@ def prepare_anew(order: Order, old: Payment) -> Payment:
     To the same account, for so long as the order is kept anyhow. Does not commit. Raises DomainError when the
     provider takes no payments any more.
     """
+    epochs.refuse_if_closed()
     if order.event is not None and order.event.state is EventState.CANCELLED:
         raise DomainError("event_cancelled", "The event was cancelled.")
     provider = registry.get(old.provider, old.account)
@@ -69,7 +71,7 @@ def _row(
 ) -> Payment:
     method = method if method in provider.methods else provider.methods[0]
     attempt = 1 + max((payment.attempt for payment in order.payments), default=0)
-    reference = f"{order.code}-{attempt}"
+    reference = f"{order.code}-{attempt}{epochs.mark()}"
     purchase = _purchase(order, provider.name, reference, held_until, account, method)
     payment = Payment(
         order=order,
@@ -77,7 +79,7 @@ def _row(
         provider=provider.name,
         method=method,
         account=account,
-        owed_to_id=_owed_to(order, provider),
+        owed_to_id=owed_to(order, provider),
         livemode=provider.livemode,
         reference=reference,
         idempotency_key=f"pay-{reference}-{order.secret[:8]}",
@@ -102,7 +104,7 @@ def _event_sold(order: Order) -> Event | None:
     return order.event if order.sells_tickets else None
 
 
-def _owed_to(order: Order, provider: Provider) -> int | None:
+def owed_to(order: Order, provider: Provider) -> int | None:
     """The organiser whom the house owes what it takes for this order into its own account, if any."""
     event = _event_sold(order)
     if event is None or event.organiser_id is None:

@@ -9,7 +9,7 @@ import structlog
 from sqlalchemy import select
 
 import config
-from domain import addresses, clock, locks, timeline
+from domain import addresses, clock, epochs, locks, timeline
 from domain.catalogue import house_account
 from domain.errors import DomainError, NotFound
 from domain.ledger import transfers
@@ -80,7 +80,8 @@ def approve(payment_id: int, *, note: str, actor_id: int | None) -> Incident:
     return resolve(waiting[0], how="issue", reason=note, actor_id=actor_id)
 
 
-def _open(incident_id: int) -> Incident:
+def open_one(incident_id: int) -> Incident:
+    """An incident that waits, locked. DomainError where it was decided before."""
     incident = db.session.scalar(
         select(Incident)
         .where(Incident.id == incident_id)
@@ -127,7 +128,7 @@ def _decide(incident_id: int, how: str, reason: str, actor_id: int | None) -> No
         payment, order = None, None
     else:
         payment, order = locks.payment_and_order(payment_id)
-    incident = _open(incident_id)
+    incident = open_one(incident_id)
     if payment is None and how != "dismiss":
         raise DomainError(
             "no_order",
@@ -284,7 +285,7 @@ def decide_late_money() -> None:
     What cannot be decided by rule (no member to credit, a refused refund) stays for a person.
     """
     how = config.get().late_money
-    if how == "person":
+    if how == "person" or epochs.is_closed():
         return
     # A refund that failed is not tried again by rule: each try would be another refund and another alert.
     tried = select(Refund.id).where(Refund.payment_id == Incident.payment_id).exists()

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import or_, select, true, update
 
-from domain import clock, locks, money, timeline
+from domain import clock, epochs, locks, money, timeline
 from domain.errors import DomainError
 from domain.ledger import transfers
 from domain.payments import (
@@ -35,6 +35,7 @@ from models import Order, Payment, Refund, RefundState
 # After how many unanswered calls a person is told of one.
 _UNCLEAR_AFTER = 12
 _LEASE = timedelta(seconds=160)
+_WENT = (RefundState.PENDING, RefundState.SUCCEEDED)
 # Where the provider keeps no keys, a refund is called for once. If the answer is lost, it is waited for:
 # so long before a person hears of it, and so long before a person has to decide.
 _TOLD_AFTER = timedelta(hours=1)
@@ -68,6 +69,7 @@ def request(
     wallet that was topped up no longer has the money. An unanswered call leaves the refund `created`: the
     sweep follows it up. So does one that no call makes: a person does (refunds_by_hand.py).
     """
+    epochs.refuse_if_closed()
     ids = sorted(set(void_ticket_ids))
     noted = _noted_before(payment_id)
     refund_id = locks.in_one_transaction(
@@ -131,6 +133,7 @@ def _intend(
         raise DomainError(
             "refund_under_way", "A refund of this payment is under way. Wait until it has ended."
         )
+    _check_not_sent_before(payment, amount_minor)
     if noted is not None and not _is_known(payment, noted):
         raise DomainError(
             "refunds_differ",
@@ -145,7 +148,7 @@ def _intend(
         payment=payment,
         amount_minor=amount_minor,
         currency=payment.currency,
-        idempotency_key=f"refund-{payment.reference}-{number}",
+        idempotency_key=f"refund-{payment.reference}-{number}{epochs.mark()}",
         refunded_before_minor=payment.received_minor - left if noted is None else noted,
         reason=reason[:300],
         # What a bank has for now may come back: then there is something left that tickets were paid with.
@@ -169,6 +172,23 @@ def _intend(
         actor_id=actor_id,
     )
     return refund.id
+
+
+def _check_not_sent_before(payment: Payment, amount_minor: int) -> None:
+    """Whoever asks again for what a restored backup has forgotten sends nothing twice. DomainError."""
+    same = [r for r in payment.refunds if r.made_at_provider and r.amount_minor == amount_minor]
+    life = epochs.latest() if same else None
+    if life is None:
+        return
+    until = life.opened_at or clock.now()
+    gone = [r for r in same if r.state in _WENT and life.began_at <= r.created_at <= until]
+    if gone:
+        raise DomainError(
+            "refunded_before_restore",
+            f"{money.show(amount_minor, payment.currency)} went back already, in the time that the restored "
+            "backup does not hold: see the refunds on the order's page. To send the same sum once more, do "
+            "it at the provider, or in two parts.",
+        )
 
 
 def _is_known(payment: Payment, noted: int) -> bool:
@@ -387,6 +407,8 @@ def due(now: datetime, limit: int) -> list[int]:
     rows = (
         select(Refund.id)
         .where(Refund.next_check_at <= now, or_(Refund.leased_until.is_(None), Refund.leased_until <= now))
+        # What was asked for before the backup is sent when the shop is opened, if it was not sent since.
+        .where(Refund.state != RefundState.CREATED if epochs.is_closed() else true())
         .order_by(Refund.next_check_at)
         .limit(limit)
         .with_for_update(skip_locked=True)

@@ -352,6 +352,11 @@ def _goes_on(order: Order, payment: Payment, door: str) -> bool:
     return True
 
 
+def begins_ended(payment: Payment) -> None:
+    """An attempt that is written down anew begins as one that has ended: what came for it is late money."""
+    _enter(payment, PaymentState.EXPIRED)
+
+
 def into_review(payment: Payment, why: str, code: str = "") -> None:
     """A person has to look at a payment; `code` is for its buyer. Rows locked by the caller; no commit."""
     _enter(payment, PaymentState.REVIEW)

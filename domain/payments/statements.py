@@ -49,7 +49,7 @@ _AMOUNTS = (
 )
 _CURRENCIES = ("валюта операции", "валюта платежа", "валюта", "currency")
 _DATES = ("дата операции", "дата платежа", "дата и время", "дата", "date and time", "date", "time")
-_OURS = re.compile(r"(ORD-[2-9A-HJKMNP-Z]{8})(-[0-9]{1,3})?", re.IGNORECASE)
+_OURS = re.compile(r"(ORD-[2-9A-HJKMNP-Z]{8})(-[0-9]{1,3}(?:-E[0-9]{1,3})?)?", re.IGNORECASE)
 _CURRENCY = re.compile(r"(₸|kzt|тг\.?|тенге)", re.IGNORECASE)
 # What a column for it says where a line is in tenge; 398 is its number.
 _TENGE = re.compile(r"|₸|kzt|398|тг\.?|тенге|.*тенге", re.IGNORECASE)
@@ -364,7 +364,7 @@ def _candidates(line: Line, looked_up: _LookedUp) -> list[Payment]:
     found = []
     for code, attempt in sorted(named.items()):
         own = looked_up.payments.get(code, ())
-        wanted = next((payment for payment in own if payment.reference == f"{code}{attempt}"), None)
+        wanted = next((payment for payment in own if payment.reference == f"{code}{attempt.upper()}"), None)
         found += [wanted or own[0]] if own else []
     return found
 

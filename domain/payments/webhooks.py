@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 import config
 from domain import clock
 from domain.errors import NotFound
-from domain.payments import event_log, incidents, lookup, poll_schedule, reconciling, settling
+from domain.payments import adopting, event_log, lookup, poll_schedule, reconciling, settling
 from domain.providers import contract, registry
 from domain.providers.contract import ProviderError
 from domain.security import rate_limits
@@ -156,7 +156,7 @@ def _unknown(provider: Rings, rung: contract.Ring, event_id: int) -> ProviderErr
             # It was written down meanwhile, or the answer is about another payment: the next ring finds it.
             return ProviderError("It was written down meanwhile.", permanent=False, code="written_down")
         if report.state == "paid":
-            incidents.open_unknown(report)
+            adopting.take_in(report, door="webhook")
             outcome = "paid, but not in the database"
     settling.mark_done(event_id, outcome)
     db.session.commit()

@@ -70,6 +70,18 @@ def dead_rings(events: Sequence[WebhookEvent]) -> Alert:
     )
 
 
+def no_backup(last: datetime | None, error: str) -> Alert:
+    """Nothing that was lost since the last backup could be brought back."""
+    since = f"since {last:%Y-%m-%d %H:%M} UTC" if last is not None else "yet"
+    why = f"The last try ended so:\n\n{error}\n\n" if error else ""
+    return (
+        "No Backup for Two Days",
+        f"No backup has been taken {since}.\n\n{why}"
+        "Run `flask backup` and see what it says. Until one is taken, a lost database takes along what was "
+        "sold.",
+    )
+
+
 def _lines(orders: Sequence[Order]) -> str:
     lines = [
         f"- Order {order.code}: {money.show(order.total_minor, order.currency)}, "

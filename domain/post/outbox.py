@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from time import monotonic
 from typing import Any
@@ -33,7 +33,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
 
 import config
-from domain import addresses, clock
+from domain import addresses, clock, epochs
 from domain.errors import DomainError, NotFound
 from domain.post import alerts, budgets, joining, mail_kinds, mail_requests, rows, transport
 from domain.post.transport import Letter, MailError
@@ -49,6 +49,9 @@ MOST_ATTEMPTS = len(BACK_OFF_MINUTES) + 1
 LEASE = timedelta(seconds=120)
 # A claim that is older than this when the connection stands is renewed before the letter goes.
 _RENEW_AFTER_SECONDS = 15
+# Mails that were due when a backup was made that is restored: each waits for a person, who sends or drops it.
+FROM_BACKUP = "backup"
+NEVER = datetime(2999, 1, 1, tzinfo=UTC)
 _NUMBERS = re.compile(r"[0-9]+ *")
 # A mail that failed this often, or a fault of the mail server that lasts this long, is told to a person.
 _ALERT_ATTEMPTS = 3
@@ -194,6 +197,9 @@ def deliver_due(*, budget_seconds: float = 60, limit: int | None = None, only: s
         return done
     ends = monotonic() + budget_seconds
     with own_session(), transport.transport() as way:
+        if epochs.is_closed():
+            # A restored shop mails nobody before a person has opened it.
+            return done
         if only is None:
             mail_requests.answer_due()
             joining.join_due()
@@ -398,6 +404,17 @@ def retry(mail_id: int) -> None:
     mail.attempts = 0
     mail.held_with = None
     mail.next_attempt_at = clock.now()
+    db.session.commit()
+
+
+def drop(mail_id: int) -> None:
+    """Never send a mail that was due when a restored backup was made. Commits; DomainError for any other."""
+    mail = db.session.get(OutboxMail, mail_id, with_for_update=True, populate_existing=True)
+    if mail is None or mail.state is not MailState.DUE or mail.held_with != FROM_BACKUP:
+        db.session.rollback()
+        raise DomainError("not_waiting", "This mail does not wait for a decision any more.")
+    mail.state, mail.next_attempt_at = MailState.FAILED, None
+    mail.last_error = "Not sent: it was due before the backup, and a person dropped it."
     db.session.commit()
 
 

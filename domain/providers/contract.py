@@ -217,6 +217,9 @@ class Report:
     used_method: str = ""
     # The last four digits of the card or account it was paid with; "" where they are not told.
     last_four: str = ""
+    # Who paid, where the provider tells: all that is known of a buyer whose order was lost.
+    payer_email: str = ""
+    payer_name: str = ""
     # When the buyer paid, by the provider's clock; None where it does not tell, or nobody has paid.
     paid_at: datetime | None = None
     reason: str = ""

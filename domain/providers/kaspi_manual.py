@@ -29,7 +29,7 @@ _CURRENCY = "KZT"
 _REFERENCE = re.compile(r"[A-Z0-9][A-Z0-9./-]{4,38}[A-Z0-9]")
 _LEAST_DIGITS = 4
 # What our own codes look like: who types one here has not looked at the bank.
-_OURS = re.compile(r"ORD-?[A-Z0-9]{8}(-[0-9]+)?")
+_OURS = re.compile(r"ORD-?[A-Z0-9]{8}(-[0-9]+(-E[0-9]+)?)?")
 
 
 class KaspiTold:

@@ -23,6 +23,7 @@ from domain.providers.stripe_reading import (
     last_four,
     moment,
     object_of,
+    payer,
     used_method,
 )
 from domain.providers.stripe_reasons import why
@@ -99,6 +100,8 @@ def report(intent: Thing, account: str, page: Callable[[str], str]) -> Report:
         charge_id=charge.get("id") if paid else None,
         used_method=used_method(charge) if paid else "",
         last_four=last_four(charge) if paid else "",
+        payer_email=payer(charge.get("billing_details"), "email"),
+        payer_name=payer(charge.get("billing_details"), "name"),
         paid_at=moment(charge.get("created")) if paid else None,
         reason=reason,
         reason_code=code,

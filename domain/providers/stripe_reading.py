@@ -99,6 +99,11 @@ def last_four(charge: Thing) -> str:
     return str(object_of(details.get(str(details.get("type")))).get("last4") or "")[-4:]
 
 
+def payer(details: Any, name: str) -> str:
+    """What who paid told Stripe of themselves: `name` or `email`; "" where nothing."""
+    return str(object_of(details).get(name) or "")[:254]
+
+
 def refund_report(refund: Thing) -> RefundReport:
     return RefundReport(
         provider_id=str(refund["id"]),

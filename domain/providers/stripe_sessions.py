@@ -10,7 +10,16 @@ from typing import Any
 from config import STRIPE_OUTLIVES_MINUTES
 from domain import clock
 from domain.providers.contract import Decline, Purchase, Report
-from domain.providers.stripe_reading import Shape, Thing, gave_back, last_four, moment, object_of, used_method
+from domain.providers.stripe_reading import (
+    Shape,
+    Thing,
+    gave_back,
+    last_four,
+    moment,
+    object_of,
+    payer,
+    used_method,
+)
 from domain.providers.stripe_reasons import why
 
 # Stripe wants a session to live for 30 minutes from when it is made, by its own clock. It is asked to live so
@@ -74,6 +83,8 @@ def report(session: Thing, account: str, page: Callable[[str], str]) -> Report:
         charge_for=_charge_for(session, intent),
         used_method=used_method(charge) if state == "paid" else "",
         last_four=last_four(charge) if state == "paid" else "",
+        payer_email=payer(session.get("customer_details"), "email"),
+        payer_name=payer(session.get("customer_details"), "name"),
         paid_at=moment(charge.get("created")) if state == "paid" else None,
         reason=reason,
         reason_code=code,

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import product
 from typing import Any
 
 from sumup.errors import APIError
@@ -22,7 +23,7 @@ from sumup.types import CheckoutSuccessTransaction as Attempt
 from sumup.types import TransactionFull, TransactionHistory
 
 from config import Settings
-from domain import money
+from domain import epochs, money
 from domain.providers import sumup_history
 from domain.providers.contract import (
     Abilities,
@@ -205,8 +206,9 @@ class SumUpProvider:
 
         Another Kassa may use the account: where its address stands in the checkout, the money is not ours.
         """
-        for attempt in range(1, _ATTEMPTS_LOOKED_FOR + 1):
-            reference = f"{happening.name}-{attempt}"
+        attempts = range(1, _ATTEMPTS_LOOKED_FOR + 1)
+        for attempt, mark in product(attempts, epochs.marks()):
+            reference = f"{happening.name}-{attempt}{mark}"
             for checkout in self._listed(reference, patient=True):
                 if any(each.id in happening.charges for each in checkout.transactions or []):
                     if checkout.return_url and not checkout.return_url.startswith(f"{self._site}/"):

@@ -22,7 +22,7 @@ from sqlalchemy.orm import selectinload
 
 import config
 from domain import clock
-from domain.payments import incidents, lookup, poll_schedule, reconciling, settling
+from domain.payments import adopting, lookup, poll_schedule, reconciling, settling
 from domain.post import alerts, outbox
 from domain.providers import registry
 from domain.providers.contract import Anothers, Happening, ProviderError, Told
@@ -212,10 +212,11 @@ def behind() -> list[AccountCursor]:
     """The accounts that are asked, and of which all is known until hours ago only, the oldest first."""
     query = select(AccountCursor).where(AccountCursor.moved_at < clock.now() - _BEHIND)
     found = db.session.scalars(query.order_by(AccountCursor.moved_at)).all()
-    return [cursor for cursor in found if _is_asked(cursor)]
+    return [cursor for cursor in found if is_asked(cursor)]
 
 
-def _is_asked(cursor: AccountCursor) -> bool:
+def is_asked(cursor: AccountCursor) -> bool:
+    """Whether it is one of ours, or an organiser's that is connected."""
     if (cursor.provider, cursor.account) in [(lane.provider, lane.adapter.account) for lane in _own()]:
         return True
     connected = select(Connection.id).filter_by(provider=cursor.provider, account=cursor.account)
@@ -377,9 +378,8 @@ def _is_on_record(lane: Lane, happening: Happening) -> bool:
 
 
 def _find_whose(lane: Lane, happening: Happening) -> None:
-    """Money that no row knows: it waits in the money inbox, unless all of it went back already. Commits."""
+    """Money that no row knows is its order's, or waits in the money inbox. Commits."""
     report = lane.adapter.behind(happening)
     if report is None or report.state != "paid" or lookup.on_record(report):
         return
-    incidents.open_unknown(report)
-    db.session.commit()
+    adopting.take_in(report, door="sweep")

@@ -13,7 +13,7 @@ import pytest
 from launcher.instance import procfile
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIG = "".join((ROOT / name).read_text() for name in ("config.py", "kaspi_modes.py"))
+CONFIG = "".join((ROOT / name).read_text() for name in ("config.py", "kaspi_modes.py", "backup_settings.py"))
 
 
 def read_json(name: str) -> dict[str, Any]:

@@ -53,6 +53,7 @@ PAGES = (
     "/admin/sweeps",
     "/admin/rings",
     "/admin/mail",
+    "/admin/restored",
     "/admin/stripe",
     "/admin/sumup",
     "/admin/kaspi",

@@ -156,6 +156,7 @@ def test_settings_of_the_host_are_compared_at_each_start(app: Flask) -> None:
 LOGGED = (
     *(f"records_{name}." for name in ("events", "types", "users", "agents", "pages", "passes")),
     *(
+        "admin.open_restored",
         "admin.person_",
         "admin.house_account",
         "admin.decide_organiser",
@@ -171,9 +172,24 @@ LOGGED = (
 )
 # An order's timeline, a payment's, the ledger or the mail's row says who did these, and why.
 HISTORY = (
-    *("admin.approve", "admin.cancel", "admin.confirm_", "admin.decide", "admin.extend", "admin.read_"),
+    *(
+        "admin.approve",
+        "admin.attach",
+        "admin.cancel",
+        "admin.confirm_",
+        "admin.decide",
+        "admin.extend",
+        "admin.read_",
+    ),
     *("admin.recheck", "admin.record_", "admin.ref", "admin.requeue", "admin.resend", "admin.resolve"),
-    *("admin.retry_mail", "admin.ring", "admin.stop_polling", "admin.tell_", "admin.test_mail"),
+    *(
+        "admin.retry_mail",
+        "admin.drop_mail",
+        "admin.ring",
+        "admin.stop_polling",
+        "admin.tell_",
+        "admin.test_mail",
+    ),
     *("admin.withdraw_told", "wallets.adjust", "organiser.guests", "organiser.refund", "organiser.resend"),
     *(
         "organiser.withdraw",

@@ -223,7 +223,7 @@ def test_rows_under_a_lock_are_read_afresh(app: Flask) -> None:
     assert locks.order(order_id).name == "Newer"
     assert transfers.wallet_of(wallet.user_id, "EUR", lock=True).held_minor == 1
     assert refunds._locked(refund.id)[0].reason == "New"
-    assert incident_decisions._open(incident.id).kind == "double_payment"
+    assert incident_decisions.open_one(incident.id).kind == "double_payment"
 
 
 def test_what_another_process_has_settled_is_not_settled_again(app: Flask) -> None:

@@ -1,0 +1,173 @@
+"""A restored shop: closed, in another epoch, and with all that its providers know after one sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import select
+
+from domain import epochs
+from domain.backups import programs
+from domain.errors import DomainError
+from domain.office import invariants, restored
+from domain.orders import managing
+from domain.payments import reconciling, refunds, settling, starting
+from domain.post import outbox
+from domain.sweep import sweeping
+from extensions import db
+from models import (
+    AuditEntry,
+    Event,
+    Incident,
+    MailState,
+    Order,
+    OutboxMail,
+    Payment,
+    PaymentState,
+    Refund,
+    Role,
+    TicketState,
+)
+from tests.support.people import log_in, make_member, post
+from tests.support.sandbox import Sandbox
+from tests.support.shop import make_event, place, report_on
+
+
+@pytest.fixture(autouse=True)
+def believed(app: Flask) -> Iterator[None]:
+    """No belief about an epoch outlives its test."""
+    epochs.look_again()
+    yield
+    epochs.look_again()
+
+
+def restore_here(app: Flask, backup: Path) -> str:
+    """Lose the database, and restore the backup into an empty one in its place."""
+    db.session.remove()
+    db.engine.dispose()
+    with psycopg.connect(programs.database(), autocommit=True) as connection:
+        connection.execute("DROP SCHEMA public CASCADE")
+        connection.execute("CREATE SCHEMA public")
+    said = app.test_cli_runner().invoke(args=["restore", str(backup)])
+    assert said.exit_code == 0, said.output
+    db.session.remove()
+    epochs.look_again()
+    return said.output
+
+
+def bought(sandbox: Sandbox, event_id: int, token: str, *, pay: bool = True) -> int:
+    """An order whose page is open at the provider, paid and settled where asked; the payment's id."""
+    payment = starting.open_at_provider(place(db.session.get_one(Event, event_id), form_token=token))
+    assert payment is not None and payment.provider_id is not None
+    if pay:
+        sandbox.do(payment.provider_id, "pay")
+        reconciling.reconcile(payment.id, door="test")
+    return payment.id
+
+
+def sent(sandbox: Sandbox) -> int:
+    """How often a refund was asked for at the provider."""
+    return sum(c["path"].endswith("/v1/refunds") and c["method"] == "POST" for c in sandbox.calls())
+
+
+def refused(code: str, payment_id: int, amount: int) -> None:
+    with pytest.raises(DomainError) as error:
+        refunds.request(payment_id, amount, actor_id=None, reason="Ill")
+    assert error.value.code == code, error.value.message
+    db.session.rollback()
+
+
+def test_what_was_paid_after_the_backup_comes_back_and_nothing_is_sent_twice(
+    app: Flask, client: FlaskClient, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    make_member("boss@example.org", Role.ADMIN)
+    event_id = make_event(capacity=50).id
+    paid, waits = bought(sandbox, event_id, "paid"), bought(sandbox, event_id, "waits", pay=False)
+    again = bought(sandbox, event_id, "again", pay=False)
+    settling.settle(again, report_on(db.session.get_one(Payment, again), "expired"), door="test")
+    again_order = db.session.get_one(Payment, again).order_id
+    assert outbox.deliver_due(limit=1).sent == 1
+    backup = tmp_path / "shop.dump"
+    assert app.test_cli_runner().invoke(args=["backup", "--to", str(backup), "--plain"]).exit_code == 0
+    due = len(db.session.scalars(select(OutboxMail).filter_by(state=MailState.DUE)).all())
+    # From here on nothing is in the backup.
+    lost = db.session.get_one(Payment, bought(sandbox, event_id, "lost")).reference
+    assert refunds.request(paid, 1000, actor_id=None, reason="Ill").failure_reason == ""
+    sandbox.do(db.session.get_one(Payment, waits).provider_id or "", "pay")
+    retried = managing.pay_again(again_order, "stripe", payer_id=None)
+    assert retried is not None and retried.provider_id is not None
+    second = retried.reference
+    sandbox.do(retried.provider_id, "pay")
+    made_before = sent(sandbox)
+    sandbox.advance(24 * 3600)
+    assert "epoch 2, and it is closed" in restore_here(app, backup)
+
+    # Closed: nothing is sold, sent back or mailed.
+    with pytest.raises(epochs.Closed):
+        place(db.session.get_one(Event, event_id), form_token="no")
+    db.session.rollback()
+    slug = db.session.get_one(Event, event_id).slug
+    assert "not on sale at the moment" in client.get(f"/events/{slug}").text
+    refused("shop_closed", paid, 1000)
+    run = sweeping.run("test")
+    assert (run.errors, run.mails, outbox.deliver_due().tried) == (0, 0, 0)
+
+    # One sweep: settled with its ticket, the refund taken over, the lost money an incident.
+    settled = db.session.get_one(Payment, waits)
+    assert settled.state is PaymentState.PAID
+    assert [ticket.state for ticket in settled.order.tickets] == [TicketState.VALID]
+    assert [refund.amount_minor for refund in db.session.get_one(Payment, paid).refunds] == [1000]
+    adopted = db.session.scalars(select(Payment).filter_by(reference=second)).one()
+    assert (adopted.order_id, adopted.state) == (again_order, PaymentState.PAID)
+    assert len(adopted.order.tickets) == 1
+    incident = db.session.scalars(select(Incident)).one()
+    assert (incident.kind, incident.evidence["reference"]) == ("unknown_payment", lost)
+    assert incident.evidence["payer"]["email"] == "ada@example.org"
+    assert invariants.look() == []
+
+    # A person looks, decides about mails, and opens it.
+    log_in(client, "boss@example.org")
+    page = client.get("/admin/restored").text
+    assert settled.reference in page and "1 new in the money inbox" in page
+    found = restored.look()
+    assert found is not None and found.unheard == [] and found.mails_waiting == due > 0
+    for mail in found.mails[:1]:
+        post(client, f"/admin/mail/{mail.id}/drop", page="/admin/restored")
+    assert db.session.get_one(OutboxMail, found.mails[0].id).state is MailState.FAILED
+    post(client, "/admin/restored/open", page="/admin/restored")
+    assert restored.look() is None and not epochs.is_closed()
+    assert db.session.scalars(select(AuditEntry).filter_by(subject="epoch")).one().actor_id is not None
+    assert outbox.deliver_due().sent > 0
+    held = db.session.scalars(select(OutboxMail).filter_by(held_with=outbox.FROM_BACKUP, state=MailState.DUE))
+    assert len(held.all()) == due - 1
+
+    # The same refund asked for again is not sent twice; another is, under a key of this epoch.
+    refused("refunded_before_restore", paid, 1000)
+    assert sent(sandbox) == made_before
+    assert refunds.request(paid, 500, actor_id=None, reason="Ill").failure_reason == ""
+    key = db.session.scalars(select(Refund.idempotency_key).filter_by(amount_minor=500)).one()
+    assert key.endswith("-E2") and sent(sandbox) == made_before + 1
+
+    # The lost order is made anew, for just its sum, under the code that its buyer has in a mail.
+    at = f"/admin/incidents/{incident.id}"
+    assert "ada@example.org" in client.get(f"{at}/attach?event={event_id}").text
+    kind = db.session.get_one(Event, event_id).ticket_types[0].id
+    form = {"event": event_id, "name": "Ada Buyer", "email": "ada@example.org", "reason": "By her mail"}
+    post(client, f"{at}/attach", page=at, **form, **{f"quantity-{kind}": 2})
+    assert incident.resolved_at is None
+    post(client, f"{at}/attach", page=at, **form, **{f"quantity-{kind}": 1})
+    attached = db.session.scalars(select(Payment).filter_by(reference=lost)).one()
+    assert (incident.resolution, attached.state) == ("attach", PaymentState.PAID)
+    assert attached.order.code == lost[:12] and len(attached.order.tickets) == 1
+    assert invariants.look() == []
+
+    # What is sold now has a name that no provider has seen.
+    anew = db.session.get_one(Payment, bought(sandbox, event_id, "anew"))
+    assert anew.reference.endswith("-1-E2") and anew.state is PaymentState.PAID
+    assert len(db.session.scalars(select(Order)).all()) == 5
+    assert invariants.look() == []
