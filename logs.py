@@ -199,6 +199,8 @@ class Redactor:
             *settings.token_keys,
             settings.mail_password,
             settings.mail_api_key,
+            settings.backup_s3_key_id,
+            settings.backup_s3_secret,
             settings.metrics_token,
         )
         # The longest first: one may begin with another.

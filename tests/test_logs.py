@@ -138,11 +138,15 @@ def test_no_secret_of_the_settings_is_written(app: Flask) -> None:
     """Whatever their names are: each that is not shown with the settings is not shown in a line."""
     hidden = {field.name for field in fields(config.Settings) if not field.repr}
     # Addresses are hidden where their password is.
-    hidden -= {"database_url", "redis_url", "token_keys"}
+    rings = {"token_keys", "secret_keys_rotated", "secret_keys_revoked"}
+    hidden -= {"database_url", "redis_url", *rings}
     values: dict[str, Any] = {name: f"hidden-{name}" for name in hidden}
-    settings = replace(config.get(), token_keys=("hidden-key-one", "hidden-key-two"), **values)
+    keys: dict[str, Any] = {name: (f"first-of-{name}", f"second-of-{name}") for name in rings}
+    settings = replace(config.get(), **values, **keys)
     told = logs.Redactor(settings)(
-        None, "info", {"event": " ".join((*values.values(), *settings.token_keys))}
+        None,
+        "info",
+        {"event": " ".join((*values.values(), *(key for ring in keys.values() for key in ring)))},
     )
     assert set(str(told["event"]).split()) == {"***"}
     # A proxy's password by itself, too: as it is written in the address, and as it is meant.

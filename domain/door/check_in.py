@@ -439,7 +439,7 @@ def search(event: Event, words: str) -> list[Holder]:
         which = holders.of_athletes(words)
     else:
         which = searching.look(words, holders.searched(event, words), holders.named(words)).condition
-    return _by_name(event, holders.of_event(event).where(which).limit(_FOUND_AT_MOST))
+    return _by_name(not event.is_tournament, holders.of_event(event).where(which).limit(_FOUND_AT_MOST))
 
 
 def door_list(event: Event) -> Iterator[Holder]:
@@ -450,10 +450,11 @@ def door_list(event: Event) -> Iterator[Holder]:
     live = Ticket.event_id == event.id, Ticket.state != TicketState.VOID
     ids = list(db.session.scalars(select(Ticket.id).where(*live).order_by(*_BY_NAME)))
     places, query = dict(zip(ids, range(len(ids)), strict=True)), holders.of_event(event)
+    shown = not event.is_tournament
 
     def read(last: int | None) -> list[Holder]:
         after = 0 if last is None else places[last] + 1
-        return _by_name(event, query.where(Ticket.id.in_(ids[after : after + paging.PART])))
+        return _by_name(shown, query.where(Ticket.id.in_(ids[after : after + paging.PART])))
 
     return chain.from_iterable(paging.parts(read, lambda holder: holder.id))
 
@@ -462,11 +463,10 @@ def door_list(event: Event) -> Iterator[Holder]:
 _BY_NAME = (func.lower(Ticket.holder), Ticket.order_id, Ticket.number)
 
 
-def _by_name(event: Event, query: Select[*tuple[Any, ...]]) -> list[Holder]:
+def _by_name(shown: bool, query: Select[*tuple[Any, ...]]) -> list[Holder]:
+    """With a hint of their addresses; a tournament's, which are of whoever entered them, are not `shown`."""
     found = holders.read(query.order_by(*_BY_NAME))
-    return [
-        replace(holder, email="" if event.is_tournament else hide_address(holder.email)) for holder in found
-    ]
+    return [replace(holder, email=hide_address(holder.email) if shown else "") for holder in found]
 
 
 def hide_address(email: str) -> str:

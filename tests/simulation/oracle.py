@@ -7,7 +7,7 @@ function gives what is wrong in words; nothing when all is well.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -464,6 +464,13 @@ def _entries(world: World) -> Iterator[str]:
 # --- Mail and rings -------------------------------------------------------------------------------------
 
 
+def _left_with_others(mail: OutboxMail, owed: Iterable[OutboxMail]) -> bool:
+    """Whether it was held back and told in a joined mail to the same address; that one must arrive itself."""
+    joined = [one for one in owed if one.to == mail.to and one.key.startswith("joined:")]
+    ranges = [one.key.removeprefix("joined:").split("-") for one in joined]
+    return mail.state is MailState.SENT and any(int(first) <= mail.id <= int(last) for first, last in ranges)
+
+
 def _mail(world: World) -> Iterator[str]:
     """Every letter arrived; a second copy only where a sender could not know, under the same Message-ID."""
     caught: Counter[str] = Counter(mail["message_id"] for mail in world.sandbox.mail())
@@ -472,7 +479,7 @@ def _mail(world: World) -> Iterator[str]:
     for message_id, mail in owed.items():
         if mail.state is MailState.FAILED:
             yield f"Mail {mail.key} failed: {mail.last_error}"
-        elif not caught[message_id]:
+        elif not caught[message_id] and not _left_with_others(mail, owed.values()):
             yield f"Mail {mail.key} is {mail.state} and never arrived."
         elif addressed[message_id] != mail.to:
             yield f"Mail {mail.key} to {mail.to} went to {addressed[message_id]}."

@@ -95,6 +95,9 @@ def test_a_member_applies_and_an_admin_approves(app: Flask, client: FlaskClient)
     post(boss, page[0], do="suspend")
     assert client.get("/organiser/").status_code == 200
     post(boss, page[0], do="suspend", reason="Complaints of buyers")
+    # Their logins ended with what they gave.
+    assert client.get("/organiser/").location == "/account/login?next=/organiser/"
+    log_in(client)
     assert "Complaints of buyers" in client.get("/organiser/").text
     assert [mail.to for mail in mails("organiser_suspended")] == ["ann@example.org"]
 
