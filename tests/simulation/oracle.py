@@ -479,8 +479,9 @@ def _mail(world: World) -> Iterator[str]:
     for message_id, mail in owed.items():
         if mail.state is MailState.FAILED:
             yield f"Mail {mail.key} failed: {mail.last_error}"
-        elif not caught[message_id] and not _left_with_others(mail, owed.values()):
-            yield f"Mail {mail.key} is {mail.state} and never arrived."
+        elif not caught[message_id]:
+            if not _left_with_others(mail, owed.values()):
+                yield f"Mail {mail.key} is {mail.state} and never arrived."
         elif addressed[message_id] != mail.to:
             yield f"Mail {mail.key} to {mail.to} went to {addressed[message_id]}."
     for message_id, copies in caught.items():

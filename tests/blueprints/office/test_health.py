@@ -74,7 +74,7 @@ def test_healthz_is_ok_when_all_is_well(client: FlaskClient) -> None:
     assert {check["state"] for check in told["checks"].values()} == {"ok"}
     assert set(told["checks"]) == {
         *("database", "transactions", "redis", "worker", "clock", "sweep", "outbox", "incidents"),
-        *("rings", "connections", "accounts", "invariants"),
+        *("rings", "connections", "accounts", "invariants", "backup"),
     }
 
 
