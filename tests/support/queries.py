@@ -15,7 +15,7 @@ from extensions import db
 def recorded() -> Iterator[list[str]]:
     """The texts of the statements, in order, as they are sent.
 
-    Whether the shop is open is asked once in five seconds, whatever is done meanwhile: that is not among them.
+    That the shop is open is asked once in five seconds, whatever is done: it is not among them.
     """
     statements: list[str] = []
 
