@@ -155,6 +155,7 @@ def back_up() -> None:
             try:
                 taking.take_if_due()
             except Exception:
+                # Nobody waits for this thread: the error is told here, and stands in the backup's row.
                 log.exception("backup_failed")
 
     Thread(target=work, name="kassa-backup", daemon=True).start()
