@@ -20,7 +20,7 @@ import logs
 from blueprints import assets, front, gate, visitor
 from blueprints.api import errors as api_errors
 from blueprints.visitor import is_for_api, wants_json
-from domain import acting, addresses, audit, blocking, money, rendering
+from domain import acting, addresses, audit, blocking, epochs, money, rendering
 from domain.connections import credentials
 from domain.errors import DomainError, NotFound
 from domain.office import database_connections
@@ -64,8 +64,15 @@ def create_app(settings: config.Settings | None = None) -> Flask:
     app.add_template_filter(money.show, "money")
     app.add_template_filter(addresses.shown, "address")
     app.add_template_filter(rendering.when, "when")
+    app.add_template_filter(rendering.place_of, "place")
     app.add_template_filter(registry.title, "provider")
-    app.context_processor(lambda: {"settings": config.get(), "csp_nonce": lambda: g.get("csp_nonce", "")})
+    app.context_processor(
+        lambda: {
+            "settings": config.get(),
+            "csp_nonce": lambda: g.get("csp_nonce", ""),
+            "shop_closed": epochs.seems_closed,
+        }
+    )
     return app
 
 

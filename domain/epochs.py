@@ -26,6 +26,8 @@ _BELIEVED = 5.0
 class _Seen:
     number: int = FIRST
     until: float = 0.0
+    # Whether this process has ever seen it open: it is not closed again while the process runs.
+    was_open: bool = False
 
 
 _open = _Seen()
@@ -58,6 +60,11 @@ def is_closed() -> bool:
     return not _look()[1]
 
 
+def seems_closed() -> bool:
+    """The same for the top of every page: asks nothing once this process has seen the shop open."""
+    return not _open.was_open and is_closed()
+
+
 def refuse_if_closed() -> None:
     """Raise Closed where a backup was restored, and nobody has opened the shop since."""
     if is_closed():
@@ -80,7 +87,7 @@ def _mark(number: int) -> str:
 
 def look_again() -> None:
     """Forget what this process believes of it."""
-    _open.number, _open.until = FIRST, 0.0
+    _open.number, _open.until, _open.was_open = FIRST, 0.0, False
 
 
 def _look() -> tuple[int, bool]:
@@ -92,4 +99,5 @@ def _look() -> tuple[int, bool]:
     ).one_or_none()
     number, is_open = (FIRST, True) if row is None else (row[0], row[1] is not None)
     _open.number, _open.until = number, monotonic() + _BELIEVED if is_open else 0.0
+    _open.was_open = is_open
     return number, is_open

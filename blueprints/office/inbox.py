@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from flask import render_template, request, url_for
+from flask import flash, redirect, render_template, request, url_for
 from flask_wtf import FlaskForm
+from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Response
 from wtforms import IntegerField, SelectField, StringField, TextAreaField
 from wtforms.validators import DataRequired, Email, Length
@@ -63,16 +64,13 @@ def incident(incident_id: int) -> str:
 @bp.get("/incidents/<int:incident_id>/attach")
 def attachable(incident_id: int) -> str:
     """What a new order for lost money could be of: an event first, then its tickets."""
-    found = overview.incident(incident_id)
-    events = attaching.events(found)
-    chosen = next((event for event in events if event.id == request.args.get("event", type=int)), None)
-    return render_template("office/attach.html", incident=found, events=events, chosen=chosen)
+    return _attach_page(incident_id, request.args)
 
 
 @bp.post("/incidents/<int:incident_id>/attach")
-def attach(incident_id: int) -> Response:
-    def do() -> tuple[str, str]:
-        form = AttachForm()
+def attach(incident_id: int) -> Response | tuple[str, int]:
+    form = AttachForm()
+    try:
         checked(form)
         events = attaching.events(overview.incident(incident_id))
         event = next((event for event in events if event.id == form.event.data), None)
@@ -81,18 +79,22 @@ def attach(incident_id: int) -> Response:
         counts = {
             kind.id: request.form.get(f"quantity-{kind.id}", 0, type=int) for kind in event.ticket_types
         }
-        order = attaching.attach(
-            incident_id,
-            event,
-            counts,
-            name=text(form.name),
-            email=text(form.email),
-            reason=text(form.reason),
-            actor_id=me(),
-        )
-        return "success", f"Order {order.code} has this money now."
+        who = {"name": text(form.name), "email": text(form.email)}
+        order = attaching.attach(incident_id, event, counts, **who, reason=text(form.reason), actor_id=me())
+    except DomainError as error:
+        return _attach_page(incident_id, request.form, error.message), 400
+    flash(f"Order {order.code} has this money now.", "success")
+    return redirect(url_for("admin.incident", incident_id=incident_id), 303)
 
-    return act(do, url_for("admin.incident", incident_id=incident_id))
+
+def _attach_page(incident_id: int, typed: MultiDict[str, str], problem: str = "") -> str:
+    """With what was typed before."""
+    found = overview.incident(incident_id)
+    events = attaching.events(found)
+    chosen = next((event for event in events if event.id == typed.get("event", type=int)), None)
+    return render_template(
+        "office/attach.html", incident=found, events=events, chosen=chosen, typed=typed, problem=problem
+    )
 
 
 @bp.post("/incidents/<int:incident_id>/resolve")

@@ -11,6 +11,7 @@ from blueprints import access
 from blueprints.visitor import signed_in
 from domain import addresses
 from domain.errors import DomainError, NotFound
+from domain.office import erasures
 from domain.people import accounts, desks
 from domain.people.accounts import CodeNeeded
 from domain.security import one_time_links
@@ -48,7 +49,11 @@ def index() -> str:
     before = request.args.get("before", type=int)
     user = _me()
     return render_template(
-        "people/index.html", user=user, page=accounts.orders_of(user, before), desk=desks.of(user)
+        "people/index.html",
+        user=user,
+        page=accounts.orders_of(user, before),
+        desk=desks.of(user),
+        leaving=erasures.waiting(user.email),
     )
 
 

@@ -13,7 +13,7 @@ from blueprints.shop import order_page
 from blueprints.visitor import form_token, signed_in
 from domain import addresses, money, site_texts
 from domain.catalogue import events, front_page, pictures
-from domain.catalogue.availability import Selling, say_span
+from domain.catalogue.availability import Sale, Selling, say_span
 from domain.catalogue.prices import PriceChanged, tag
 from domain.errors import DomainError
 from domain.orders import managing, placing, waiting_line
@@ -147,6 +147,7 @@ def event_page(event: Event, *, place: LinePlace | None = None) -> Response:
 def _event_page(
     event: Event, selling: Selling, typed: Mapping[str, str], errors: dict[str, str], status: int
 ) -> Response:
+    turn = waiting_line.turn_of(event, typed.get("place", ""))
     html = render_template(
         "shop/event.html",
         event=event,
@@ -159,7 +160,9 @@ def _event_page(
         price_tag=tag,
         form_token=secrets.token_urlsafe(16),
         place=typed.get("place", ""),
-        waits=event.has_line and not waiting_line.is_turn(event, typed.get("place", "")),
+        turn=turn,
+        # Also while others hold all that is left: then most of all the line is of use.
+        waits=event.has_line and turn is None and selling.state in (Sale.OPEN, Sale.ALL_HELD),
     )
     return Response(html, status, headers={"Cache-Control": "private, no-cache"})
 

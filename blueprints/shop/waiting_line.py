@@ -8,6 +8,9 @@ from werkzeug.wrappers import Response as BaseResponse
 from blueprints.shop import events as shop
 from blueprints.shop.events import bp
 from blueprints.visitor import signed_in
+from domain import addresses
+from domain.catalogue import events
+from domain.catalogue.availability import Sale
 from domain.errors import DomainError
 from domain.orders import waiting_line
 from extensions import limiter
@@ -31,7 +34,12 @@ def take_place(slug: str) -> BaseResponse:
         return shop.refused(slug, error)
     if place is not None:
         return redirect(waiting_line.path(event, place), 303)
-    flash("We have sent you a mail. Open its link to take your place in the line.", "success")
+    shown = addresses.shown(request.form["email"].strip())
+    flash(
+        f"We have sent a mail to {shown}. Open its link to take your place in the line. No mail after a "
+        "few minutes? Look among the spam, or type the address again.",
+        "success",
+    )
     return redirect(event.path, 303)
 
 
@@ -44,7 +52,10 @@ def place(slug: str, secret: str) -> BaseResponse:
         return redirect(seen.place.order.path, 303)
     if seen.state == "turn":
         return shop.event_page(event, place=seen.place)
-    html = render_template("shop/line.html", event=event, seen=seen)
+    selling = events.selling(event)
+    # Baskets come back within minutes; what is sold out, closed or called off is not worth an open page.
+    nothing = "" if selling.is_open or selling.state is Sale.ALL_HELD else selling.words
+    html = render_template("shop/line.html", event=event, seen=seen, nothing=nothing)
     return Response(html, headers={"Cache-Control": "private, no-store"})
 
 

@@ -36,7 +36,15 @@ def of(address: str, name: str) -> Place:
         key = path if path.endswith((".age", ".dump")) else "/".join(filter(None, (path.rstrip("/"), name)))
         return _Bucket(parts.netloc, key)
     path_here = Path(address).expanduser()
-    return _File(path_here / name if path_here.is_dir() or address.endswith("/") else path_here)
+    # A folder that is not there yet is one all the same: as a file the next backup would overwrite it.
+    is_folder = path_here.is_dir() or address.endswith("/") or not path_here.suffix
+    return _File(path_here / name if is_folder and not path_here.is_file() else path_here)
+
+
+def of_setting(address: str, name: str) -> Place:
+    """What BACKUP_TO names, where one backup after the other is put: a folder, whatever it is called."""
+    is_file = address.startswith(S3) or address.endswith((".age", ".dump"))
+    return of(address if is_file else f"{address.rstrip('/')}/", name)
 
 
 @dataclass(frozen=True)

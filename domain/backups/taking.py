@@ -40,8 +40,7 @@ def take(address: str = "", *, plain: bool = False) -> Backup:
     that cannot be reached (`backup_place`), or what pg_dump said (`backup_failed`). Each is written down.
     """
     settings = config.get()
-    address = address or settings.backup_to
-    if not address:
+    if not (address or settings.backup_to):
         raise DomainError("backup_place", "Say where to: flask backup --to FOLDER, or set BACKUP_TO.")
     if not settings.backup_keys and not plain:
         raise DomainError(
@@ -52,7 +51,7 @@ def take(address: str = "", *, plain: bool = False) -> Backup:
     dump = programs.find("pg_dump", programs.server_major())
     began_at = clock.now()
     name = f"kassa-{began_at:%Y%m%d-%H%M%S}.dump" + ("" if plain else ".age")
-    place = None if address == STDOUT else places.of(address, name)
+    place = None if address == STDOUT else _place(address, name)
     shown = "standard output" if place is None else place.shown[:500]
     row = Backup(began_at=began_at, place=shown, keys=keys.fingerprints())
     db.session.add(row)
@@ -78,6 +77,10 @@ def take(address: str = "", *, plain: bool = False) -> Backup:
     _end(row, size=size, sha256=sha256)
     log.info("backup_taken", place=shown, size=size, seconds=(clock.now() - began_at).seconds)
     return row
+
+
+def _place(address: str, name: str) -> places.Place:
+    return places.of(address, name) if address else places.of_setting(config.get().backup_to, name)
 
 
 def _end(row: Backup, *, error: str = "", size: int | None = None, sha256: str = "") -> None:

@@ -168,14 +168,15 @@ def _look_again_in(ahead: int, waited: timedelta) -> int:
     return 10 if ahead < _FAR else 20
 
 
-def is_turn(event: Event, secret: str) -> bool:
-    """Whether it is the turn of this place, so that the form is of use."""
+def turn_of(event: Event, secret: str) -> LinePlace | None:
+    """The place behind a link while it is its turn, so that the form is of use; else None."""
     if not secret:
-        return False
+        return None
     place = db.session.scalar(
         select(LinePlace).where(LinePlace.secret == secret[:64], LinePlace.event_id == event.id)
     )
-    return place is not None and place.turn_at is not None and not _is_over(place, clock.now())
+    is_turn = place is not None and place.turn_at is not None and not _is_over(place, clock.now())
+    return place if is_turn else None
 
 
 def _ahead_of(place: LinePlace) -> int:
@@ -236,20 +237,22 @@ def keep(place: LinePlace, order: Order) -> None:
         third = line_turns.third_of(kind)
         most = third if others_wait is not None else max(third, kind.capacity - third)
         over = max(not_gone_on[where, kind.id] - third, unpaid[where, kind.id] - most)
+        if over > 0 and wanted[kind.id] > third:
+            # Waiting would not help, so the turn stays: they choose fewer in it.
+            raise Waits(
+                "line_most",
+                f"{kind.name}: while there is a waiting line, one order may have at most {third}. Choose "
+                "fewer; once they are paid for, you can take another place.",
+            )
         if over > 0:
-            raise Waits("line_share", _too_many(kind, wanted[kind.id], wanted[kind.id] - over, third))
+            raise Waits("line_share", _too_many(kind, wanted[kind.id] - over))
 
 
-def _too_many(kind: TicketType, wanted: int, left: int, third: int) -> str:
-    if wanted > third:
-        return (
-            f"{kind.name}: while there is a waiting line, one order may have at most {third}. Choose fewer; "
-            "once they are paid for, you can take another place."
-        )
+def _too_many(kind: TicketType, left: int) -> str:
     if left > 0:
         return (
             f"{kind.name}: others on your network are paying just now, so {left} can be had at this moment. "
-            "Choose fewer, or wait: your place is kept."
+            "Go on in the line and choose fewer, or wait: your place is kept."
         )
     return "Others on your network are paying just now. Your place is kept, and you are among the next."
 

@@ -184,12 +184,17 @@ class CodeNeeded(DomainError):
     """
 
     def __init__(self, user: User, *, wrong: bool = False) -> None:
-        said = "That code is not right, or too old. " if wrong else ""
-        super().__init__(
-            "wrong_code" if wrong else "code_needed",
-            f"{said}Somebody has guessed too often at your password, so it is not enough by itself just now. "
-            f"We have mailed you a code of {mailed_codes.DIGITS} digits: type it to log in.",
-        )
+        if wrong:
+            super().__init__(
+                "wrong_code", "That code is not right, or too old. Take the one in the newest of our mails."
+            )
+        else:
+            super().__init__(
+                "code_needed",
+                "There were many wrong passwords lately, at your account or from where you are, so the right "
+                f"one is not enough by itself just now. We have mailed you a code of {mailed_codes.DIGITS} "
+                "digits: type it to log in.",
+            )
         self.user = user
 
 

@@ -33,17 +33,17 @@ def finish(user: User, typed: str) -> None:
     """A code of the printed sheet: it counts, and so does an app that was tried. Commits, and mails them."""
     was = second_factors.counts_for(user)
     if second_factors.finish(user, typed):
-        what = "another app shows the codes" if was else "it is asked for at each login from now on"
+        what = "Another app shows the codes." if was else "It is asked for at each login from now on."
         _tell(user, what)
     else:
-        _tell(user, "new recovery codes were printed, and the old ones are void")
+        _tell(user, "New recovery codes were printed, and the old ones are void.")
     _commit()
 
 
 def add_passkey(user: User, kept: dict[str, Any] | None, answer: str, name: str) -> SecondFactor:
     """Keep a passkey that a browser made. Commits; mails its owner."""
     made = passkeys.add(user, kept, answer, name)
-    _tell(user, f"the passkey “{made.name}” was added")
+    _tell(user, f"The passkey “{made.name}” was added.")
     _commit()
     return made
 
@@ -51,7 +51,7 @@ def add_passkey(user: User, kept: dict[str, Any] | None, answer: str, name: str)
 def remove_passkey(user: User, passkey_id: int) -> None:
     """Take a passkey away. Commits; mails its owner."""
     passkeys.remove(user, passkey_id)
-    _tell(user, "a passkey was removed")
+    _tell(user, "A passkey was removed.")
     _commit()
 
 
@@ -61,7 +61,7 @@ def prove(user: User, typed: str, *, client_address: str = "", device: str = "")
     place = Place(network(client_address), str(known.id) if known is not None else "")
     if second_factors.prove(user, typed, place):
         left = second_factors.codes_left(user)
-        _tell(user, f"a code from your printed sheet was used; {left} are left")
+        _tell(user, f"A code from your printed sheet was used: {left} {'is' if left == 1 else 'are'} left.")
         _commit()
 
 
@@ -84,7 +84,7 @@ def lose(user: User, *, by: User | None = None) -> bool:
         stem = f"user:{admin.id}:second_factor_reset:{user.id}:{key}"
         outbox.stage("second_factor_reset", key=stem, to=admin.email, user=admin, context=context)
     if user.role is not Role.ADMIN or user.confirmed_at is None:
-        _tell(user, f"it was removed by {who}")
+        _tell(user, f"It was taken away by {who}.")
     return True
 
 

@@ -56,7 +56,7 @@ def test_an_organiser_sets_up_an_app_and_a_passkey(house: House, visit: Visit) -
     pia.go("/account/second-factor/")
     pia.press("Add a passkey")
     pia.look("passkey-new")
-    pia.page.get_by_label("What is it kept by?").fill("Pia's phone")
+    pia.page.get_by_label("Where is it kept?").fill("Pia's phone")
     pia.press("Make the passkey")
     pia.see("is added")
     pia.look("second-factor-done")

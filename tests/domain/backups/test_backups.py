@@ -99,9 +99,12 @@ def test_the_clock_takes_one_a_day_and_two_days_without_are_told(
     app: Flask, shop: str, tmp_path: Path
 ) -> None:
     assert taking.take_if_due() is None
-    config.use(replace(config.get(), backup_to=f"{tmp_path}/", alert_email="boss@example.org"))
+    # A folder that is not there yet, and whose name could be a file's: each backup has its own file in it.
+    folder = tmp_path / "backups.of.kassa"
+    config.use(replace(config.get(), backup_to=str(folder), alert_email="boss@example.org"))
     first = taking.take_if_due()
     assert first is not None and first.error == "" and taking.take_if_due() is None
+    assert [file.name[:6] for file in folder.iterdir()] == ["kassa-"]
     assert "last good backup" in health.report().checks["backup"].words
     first.began_at, first.ended_at = (clock.now() - timedelta(hours=50) for _ in range(2))
     db.session.commit()

@@ -113,6 +113,8 @@ def test_what_was_paid_after_the_backup_comes_back_and_nothing_is_sent_twice(
     db.session.rollback()
     slug = db.session.get_one(Event, event_id).slug
     assert "not on sale at the moment" in client.get(f"/events/{slug}").text
+    # Each page says so, also where a form says that a mail is on its way: none leaves.
+    assert "brought back after a fault" in client.get("/account/mailed").text
     refused("shop_closed", paid, 1000)
     run = sweeping.run("test")
     assert (run.errors, run.mails, outbox.deliver_due().tried) == (0, 0, 0)
@@ -141,6 +143,7 @@ def test_what_was_paid_after_the_backup_comes_back_and_nothing_is_sent_twice(
     assert db.session.get_one(OutboxMail, found.mails[0].id).state is MailState.FAILED
     post(client, "/admin/restored/open", page="/admin/restored")
     assert restored.look() is None and not epochs.is_closed()
+    assert "brought back after a fault" not in client.get("/account/mailed").text
     assert db.session.scalars(select(AuditEntry).filter_by(subject="epoch")).one().actor_id is not None
     assert outbox.deliver_due().sent > 0
     held = db.session.scalars(select(OutboxMail).filter_by(held_with=outbox.FROM_BACKUP, state=MailState.DUE))
@@ -158,8 +161,9 @@ def test_what_was_paid_after_the_backup_comes_back_and_nothing_is_sent_twice(
     assert "ada@example.org" in client.get(f"{at}/attach?event={event_id}").text
     kind = db.session.get_one(Event, event_id).ticket_types[0].id
     form = {"event": event_id, "name": "Ada Buyer", "email": "ada@example.org", "reason": "By her mail"}
-    post(client, f"{at}/attach", page=at, **form, **{f"quantity-{kind}": 2})
-    assert incident.resolved_at is None
+    again_shown = post(client, f"{at}/attach", page=at, **form, **{f"quantity-{kind}": 2})
+    assert incident.resolved_at is None and "for just that sum" in again_shown.text
+    assert 'value="By her mail"' in again_shown.text and 'value="2"' in again_shown.text
     post(client, f"{at}/attach", page=at, **form, **{f"quantity-{kind}": 1})
     attached = db.session.scalars(select(Payment).filter_by(reference=lost)).one()
     assert (incident.resolution, attached.state) == ("attach", PaymentState.PAID)

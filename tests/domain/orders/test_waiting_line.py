@@ -188,13 +188,28 @@ def test_one_order_has_a_third_at_most_and_the_place_is_kept(app: Flask, client:
     answer = post(client, "/events/rush", page=f"/events/rush/line/{own.secret}", **fields)
     assert answer.status_code == 409 and "at most 3" in answer.text
     assert db.session.query(Order).count() == 0
-    db.session.refresh(own)
-    assert own.waits
+    # Their turn goes on: the form is there again, to choose fewer in.
+    assert 'id="buy"' in answer.text and "It is your turn" in answer.text
     fields[f"quantity-{event.ticket_types[0].id}"] = "3"
-    event.line_moved_at = None
-    db.session.commit()
     answer = post(client, "/events/rush", page=f"/events/rush/line/{own.secret}", **fields)
     assert answer.status_code == 303
+
+
+def test_who_comes_while_others_hold_everything_can_wait_and_hears_when_all_is_sold(
+    app: Flask, client: FlaskClient
+) -> None:
+    event = lined(1)
+    first = order(event, confirmed(event, "a@example.org"))
+    page = client.get("/events/rush").text
+    assert "Take a place in the line" in page and "other people's baskets" not in page
+    own = confirmed(event, "b@example.org")
+    assert "You are next" in client.get(waiting_line.path(event, own)).text
+    kind = event.ticket_types[0]
+    kind.held, kind.sold, first.stock_state = 0, 1, StockState.SOLD
+    db.session.commit()
+    page = client.get(waiting_line.path(event, own)).text
+    assert "Sold out." in page and "Your place is kept" in page and "You are next" not in page
+    assert "refresh" not in page
 
 
 def test_many_at_one_moment_hold_no_more_than_their_share(app: Flask) -> None:
