@@ -61,6 +61,9 @@ def create_app(settings: config.Settings | None = None) -> Flask:
     app.register_error_handler(DataError, _data_error)
     app.register_error_handler(SQLAlchemyError, _database_error)
     app.after_request(_secure)
+    # Who is answered before there is a page of ours is shown text, and nothing that could be carried out.
+    nothing = ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; base-uri 'none'")
+    app.extensions["plain_headers"] = [*_on_everything(settings), nothing]
     app.add_template_filter(money.show, "money")
     app.add_template_filter(addresses.shown, "address")
     app.add_template_filter(rendering.when, "when")
@@ -170,16 +173,29 @@ def _secure(response: Response) -> Response:
     # A page that carries something of a provider's says what it needs; see blueprints/shop/pay_page.py.
     allowed: Mapping[str, tuple[str, ...]] = g.get("allowed_sources", {})
     headers.setdefault("Content-Security-Policy", _policy(g.get("csp_nonce", ""), allowed))
-    headers.setdefault("Referrer-Policy", "no-referrer")
-    headers.setdefault("X-Content-Type-Options", "nosniff")
-    headers.setdefault("X-Frame-Options", "DENY")
     headers.setdefault("Permissions-Policy", _permissions(allowed))
-    settings = config.get()
+    # A wallet's button may open a window of its provider's, which has to find the page that opened it.
+    opens = "same-origin-allow-popups" if allowed else "same-origin"
+    headers.setdefault("Cross-Origin-Opener-Policy", opens)
+    for name, value in _on_everything(config.get()):
+        headers.setdefault(name, value)
+    return response
+
+
+def _on_everything(settings: config.Settings) -> list[tuple[str, str]]:
+    """The headers that depend on no page; serving.py puts them on what it refuses by itself."""
+    found = [
+        ("Referrer-Policy", "no-referrer"),
+        ("X-Content-Type-Options", "nosniff"),
+        ("X-Frame-Options", "DENY"),
+        # Another site's page neither shows nor reads what is here; what is meant for that says so.
+        ("Cross-Origin-Resource-Policy", "same-origin"),
+    ]
     if settings.production and settings.https:
         # Other hosts of the operator's domain are bound only where the operator says so.
         others = "; includeSubDomains" if settings.hsts_subdomains else ""
-        headers.setdefault("Strict-Transport-Security", f"max-age=31536000{others}")
-    return response
+        found.append(("Strict-Transport-Security", f"max-age=31536000{others}"))
+    return found
 
 
 def _keep_to_its_reader(response: Response) -> None:

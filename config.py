@@ -514,15 +514,12 @@ def _refuse_mixtures(settings: Settings) -> None:
     if settings.mail_use_tls and settings.mail_use_ssl:
         raise ConfigError("Set MAIL_USE_TLS (port 587) or MAIL_USE_SSL (port 465), not both.")
     secret_keys.refuse_old(settings)
-    if settings.development:
-        return
-    _refuse_sandboxes(settings)
-    if len(settings.secret_key) < 16:
-        raise ConfigError("SECRET_KEY is too short: use 32 or more random characters.")
+    if not settings.development:
+        _refuse_in_production(settings)
 
 
-def _refuse_sandboxes(settings: Settings) -> None:
-    """Refuse in production what only the sandbox knows."""
+def _refuse_in_production(settings: Settings) -> None:
+    """Refuse what only the sandbox knows, and what is good enough for one machine alone."""
     marked = (
         *(settings.stripe_secret_key, settings.stripe_publishable_key, settings.stripe_webhook_secret),
         *(settings.sumup_api_key, settings.sumup_client_secret, settings.sumup_webhook_secret),
@@ -535,11 +532,14 @@ def _refuse_sandboxes(settings: Settings) -> None:
             "Paste your own from dashboard.stripe.com > Developers and me.sumup.com > For developers; "
             "Kaspi's came with your contract."
         )
-    if settings.stripe_api_base:
-        raise ConfigError("STRIPE_API_BASE is for development only; remove it.")
-    if settings.sumup_api_base:
-        raise ConfigError("SUMUP_API_BASE is for development only; remove it.")
+    for name, base in (("STRIPE", settings.stripe_api_base), ("SUMUP", settings.sumup_api_base)):
+        if base:
+            raise ConfigError(f"{name}_API_BASE is for development only; remove it.")
     kaspi_modes.refuse_this_machine(settings)
+    if settings.mail_api_key and not settings.mail_api_base.startswith("https://"):
+        raise ConfigError("MAIL_API_BASE must begin with https://: MAIL_API_KEY would travel in clear.")
+    if len(settings.secret_key) < 16:
+        raise ConfigError("SECRET_KEY is too short: use 32 or more random characters.")
 
 
 def _kaspi_rate(read: Reader) -> int:

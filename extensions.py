@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 import re
@@ -26,6 +27,7 @@ from flask_mail import Mail
 from flask_migrate import Migrate
 from flask_sqlalchemy import SQLAlchemy
 from flask_wtf import CSRFProtect
+from itsdangerous import Serializer, Signer
 from psycopg import Error as DatabaseError
 from psycopg import errors
 from redis import Redis
@@ -179,6 +181,13 @@ def count_networks_by(counted: Callable[[str], str]) -> None:
 def network_key() -> str:
     """What a limit for each network counts this request by."""
     return _Networks.counted(network(request.remote_addr or ""))
+
+
+# Forms' tokens and a door's cookie are signed with SHA-256; the library's own choice is SHA-1, by which open
+# forms and cookies of before are still read.
+Signer.default_digest_method = staticmethod(hashlib.sha256)
+OF_BEFORE = {"digest_method": hashlib.sha1}
+Serializer.default_fallback_signers = [OF_BEFORE]
 
 
 class FormGuard(CSRFProtect):

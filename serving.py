@@ -21,7 +21,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from select import POLLIN, POLLOUT
 from types import FrameType
@@ -33,7 +33,7 @@ from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import TcpWSGIServer
-from waitress.task import ThreadedTaskDispatcher
+from waitress.task import ErrorTask, ThreadedTaskDispatcher
 from waitress.utilities import BadRequest, RequestHeaderFieldsTooLarge
 
 MEGABYTE = 1024 * 1024
@@ -88,9 +88,9 @@ class Held:
 class Rules(Adjustments):
     """waitress's settings, and what this process's connections share."""
 
-    def __init__(self, threads: int, unread: int, limit_of: Callable[[str, str], int]) -> None:
+    def __init__(self, cfg: Any, told: Mapping[str, Any]) -> None:
         super().__init__(
-            threads=threads,
+            threads=cfg.threads,
             backlog=2048,
             recv_bytes=64 * 1024,
             # In memory: a disk need not be there, and the sum is limited below.
@@ -102,8 +102,10 @@ class Rules(Adjustments):
             log_socket_errors=False,
             ident=None,
         )
-        self.held = Held(unread)
-        self.limit_of = limit_of
+        self.held = Held(UNREAD_BYTES // max(1, cfg.workers))
+        self.limit_of: Callable[[str, str], int] = told.get("body_limit", lambda method, path: BODY_BYTES)
+        # What the application puts on its answers stands on those that are made here, too.
+        self.headers: list[tuple[str, str]] = told.get("plain_headers", [])
         self.stopping = False
 
 
@@ -213,9 +215,18 @@ def _field(line: bytes) -> tuple[bytes, bytes]:
     return name, value.strip(b" \t")
 
 
+class Refusal(ErrorTask):
+    """What is answered to a request that the application never sees."""
+
+    def __init__(self, channel: Channel, request: Request) -> None:
+        super().__init__(channel, request)
+        self.response_headers += channel.adj.headers
+
+
 class Channel(HTTPChannel):
     """One connection, with its deadlines."""
 
+    error_task_class = Refusal
     close_when_flushed: bool
     will_close: bool
 
@@ -350,6 +361,7 @@ class Channel(HTTPChannel):
     def say(self, status: str, words: str, more: str = "") -> None:
         """A last word to whoever is still sending, as far as it goes out at once; then the end."""
         body = words.encode()
+        more += "".join(f"{name}: {value}\r\n" for name, value in self.adj.headers)
         head = f"HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n{more}"
         with suppress(OSError):
             self.socket.send(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
@@ -471,12 +483,7 @@ class WebWorker(Worker):
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
 
     def run(self) -> None:
-        limits = getattr(self.wsgi, "extensions", {})
-        self.rules = Rules(
-            self.cfg.threads,
-            UNREAD_BYTES // max(1, self.cfg.workers),
-            limits.get("body_limit", lambda method, path: BODY_BYTES),
-        )
+        self.rules = Rules(self.cfg, getattr(self.wsgi, "extensions", {}))
         self.threads = ThreadedTaskDispatcher()
         self.threads.set_thread_count(self.cfg.threads)
         self.listeners = [Listener(self, bound.sock) for bound in self.sockets]

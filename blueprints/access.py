@@ -197,6 +197,21 @@ def begin_session(user: User, *, remember: bool = False, proved_at: datetime | N
     after_this_request(partial(_set_device, key=here.device))
 
 
+def renew_session(*, proved_at: datetime | None) -> None:
+    """Whoever is here has proven themselves again: their cookies get another name, and copies end.
+
+    `proved_at` is when the second factor was shown last.
+    """
+    user, login = signed_in(), this_login()
+    if user is None or login is None:
+        return
+    lives = login.expires_at - clock.now()
+    session[_NAMED] = logins.renew(login, user, proved_at=proved_at)
+    if current_app.config["REMEMBER_COOKIE_NAME"] in request.cookies:
+        # Flask-Login writes that cookie anew, with what the session says now.
+        session["_remember"], session["_remember_seconds"] = "set", lives.total_seconds()
+
+
 def _set_device(response: BaseResponse, key: str) -> BaseResponse:
     response.set_cookie(
         device_cookie(),

@@ -19,7 +19,10 @@ from typing import Any
 import brotli
 from flask import Flask, Response, request
 from flask.sessions import SecureCookieSessionInterface, SessionMixin
+from itsdangerous import URLSafeTimedSerializer
 from werkzeug.wrappers import Response as BaseResponse
+
+from extensions import OF_BEFORE
 
 # Bootstrap's wheel brings a hundred files; this is the one that our pages name.
 _OF_BOOTSTRAP = ("css/bootstrap.min.css",)
@@ -76,11 +79,20 @@ class Assets:
 
 
 class Sessions(SecureCookieSessionInterface):
-    """Flask's sessions, which are no part of what everybody may keep.
+    """Flask's sessions, signed with SHA-256, which are no part of what everybody may keep.
 
     Flask-Login looks into the session after each request, and `Vary: Cookie` would make browsers fetch all
     files again whenever a cookie changes.
     """
+
+    digest_method = staticmethod(hashlib.sha256)  # type: ignore[assignment]
+
+    def get_signing_serializer(self, app: Flask) -> URLSafeTimedSerializer | None:
+        made = super().get_signing_serializer(app)
+        if made is not None:
+            # What was signed before, with SHA-1, is read; the next answer signs it anew.
+            made.fallback_signers = [{"key_derivation": self.key_derivation, **OF_BEFORE}]
+        return made
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
         if session.modified or not response.cache_control.public:

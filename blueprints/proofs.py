@@ -16,9 +16,9 @@ from werkzeug.wrappers import Response
 import config
 from blueprints import access
 from blueprints.visitor import signed_in, wants_json
-from domain import money
+from domain import clock, money
 from domain.errors import DomainError
-from domain.people import factors
+from domain.people import accounts, factors
 from domain.security import passkeys, second_factors
 from models import User
 
@@ -28,8 +28,10 @@ R = TypeVar("R")
 QUESTION = "passkey_question"
 # What the page of the question adds to the form that goes along.
 _CODE, _PASSKEY, _ONWARD = "second_factor_code", "second_factor_passkey", "second_factor_onward"
-_METHOD = "second_factor_method"
-_OURS = frozenset({_CODE, _PASSKEY, _ONWARD, _METHOD, "csrf_token"})
+_METHOD, _PASSWORD, _WHO = "second_factor_method", "second_factor_password", "second_factor_who"
+_OURS = frozenset({_CODE, _PASSKEY, _PASSWORD, _WHO, _ONWARD, _METHOD, "csrf_token"})
+# In the session: when the password was shown again.
+_SHOWN = "password_shown"
 
 
 # Below these addresses somebody changes what others see, or gives money back.
@@ -102,6 +104,30 @@ def deed(view: Callable[P, R]) -> Callable[P, R | Response]:
     return guarded
 
 
+def for_own() -> Response | None:
+    """For what a browser that was left open must not do by itself: the second factor, else the password.
+
+    Whoever has just logged in has shown it.
+    """
+    user, login = signed_in(), access.this_login()
+    if user is None or second_factors.counts_for(user):
+        return for_deed()
+    shown = float(session.get(_SHOWN, 0))
+    begun = login.created_at.timestamp() if login is not None else 0.0
+    just_now = clock.now().timestamp() - max(shown, begun) <= second_factors.JUST_NOW.total_seconds()
+    return None if just_now else _ask()
+
+
+def own(view: Callable[P, R]) -> Callable[P, R | Response]:
+    """A view whose every POST is such a deed."""
+
+    @wraps(view)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R | Response:
+        return for_own() or view(*args, **kwargs)
+
+    return guarded
+
+
 def _ask() -> Response:
     if wants_json():
         words = "Show your second factor first: open the page again."
@@ -139,7 +165,10 @@ def _page(user: User, problem: str, **more: Any) -> str:
     question = passkeys.ask(user)
     session[QUESTION] = question.kept if question is not None else None
     options = question.options if question is not None else ""
-    return render_template("people/prove.html", options=options, problem=problem, **more)
+    has_factor = second_factors.counts_for(user)
+    return render_template(
+        "people/prove.html", options=options, problem=problem, user=user, has_factor=has_factor, **more
+    )
 
 
 def _carried() -> list[tuple[str, str]]:
@@ -161,11 +190,15 @@ def onward() -> str:
 
 def is_answer() -> bool:
     """Whether the form answers the question, and is not one that was only carried there."""
-    return _CODE in request.form or _PASSKEY in request.form
+    return any(name in request.form for name in (_CODE, _PASSKEY, _PASSWORD))
 
 
 def take(user: User) -> None:
-    """Judge the code or the passkey that was sent. Commits. DomainError in words."""
+    """Judge the code or the passkey that was sent, or the password of who has none. Commits. DomainError."""
+    if not second_factors.counts_for(user):
+        accounts.prove(user, request.form.get(_PASSWORD, ""), **access.where())
+        session[_SHOWN] = int(clock.now().timestamp())
+        return
     answer = request.form.get(_PASSKEY, "")
     if answer:
         passkeys.prove(user, session.pop(QUESTION, None), answer)

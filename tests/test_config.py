@@ -111,6 +111,7 @@ def test_without_one_of_them_it_does_not_start(name: str, value: str) -> None:
         ({"MAIL_SENDER": "Box office <box@>"}, "MAIL_SENDER must be a mail address"),
         ({"MAIL_DEFAULT_SENDER": "box"}, "MAIL_DEFAULT_SENDER must be a mail address"),
         ({"MAIL_API_BASE": "api.resend.com"}, "MAIL_API_BASE must begin with https://"),
+        ({"MAIL_API_BASE": "http://api.resend.com", "MAIL_API_KEY": "re_1"}, "would travel in clear"),
         ({"SUPPORT_EMAIL": "help"}, "SUPPORT_EMAIL must be one mail address"),
         ({"SUPPORT_EMAIL": "a@example.org, b@example.org"}, "SUPPORT_EMAIL must be one mail address"),
         ({"ADMIN_EMAIL": "boss@localhost@x"}, "ADMIN_EMAIL must be one mail address"),

@@ -86,7 +86,10 @@ class Process:
 class _Application:
     """What Flask's application looks like from here."""
 
-    extensions = {"body_limit": lambda method, path: LIMIT}
+    extensions = {
+        "body_limit": lambda method, path: LIMIT,
+        "plain_headers": [("X-Content-Type-Options", "nosniff")],
+    }
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
         return application(environ, start_response)
@@ -136,6 +139,7 @@ def until(connection: socket.socket, end: bytes) -> bytes:
 
 
 POST = b"POST / HTTP/1.1\r\nHost: x\r\n"
+NOSNIFF = b"\r\nX-Content-Type-Options: nosniff\r\n"
 
 
 def test_silence_and_slow_requests_hold_no_thread(start: Callable[..., Process]) -> None:
@@ -375,6 +379,7 @@ def test_what_others_may_read_in_another_way_is_refused(
     came = rest(connection)
     assert came.startswith((b"HTTP/1.1 400 ", b"HTTP/1.0 400 "))
     assert came.count(b"HTTP/1.") == 1
+    assert came.count(NOSNIFF) == 1, "what the application puts on its answers is on this one, too"
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
@@ -421,7 +426,8 @@ def test_headers_are_counted_while_more_is_awaited(start: Callable[..., Process]
 def test_a_header_has_an_end(start: Callable[..., Process]) -> None:
     connection = start().connect()
     connection.sendall(b"GET / HTTP/1.1\r\nX-A: " + b"a" * (serving.HEADER_BYTES + 1))
-    assert b" 431 " in rest(connection)
+    came = rest(connection)
+    assert b" 431 " in came and NOSNIFF in came
 
 
 def test_the_largest_body_makes_room_for_the_others(
@@ -432,7 +438,8 @@ def test_the_largest_body_makes_room_for_the_others(
     first, second = process.connect(), process.connect()
     for connection, size in ((first, 90_000), (second, 80_000)):
         connection.sendall(POST + b"Content-Length: 95000\r\n\r\n" + b"a" * size)
-    assert rest(first).startswith(b"HTTP/1.1 503 ")
+    came = rest(first)
+    assert came.startswith(b"HTTP/1.1 503 ") and NOSNIFF in came
     assert process.ask(body=b"a=1") == (200, b"3 bytes")
     second.sendall(b"a" * 15_000)
     assert second.recv(4096).startswith(b"HTTP/1.1 200 ")

@@ -178,6 +178,10 @@ class UserForm(_Form):
         description="It is taken away, and a password alone opens the account until there is another. "
         "Be sure who asks you. Every admin is told by mail.",
     )
+    out = BooleanField(
+        "Log out everywhere",
+        description="Ends every browser and program that is logged in now. The password stays as it is.",
+    )
 
 
 class AgentForm(_Form):
@@ -328,7 +332,7 @@ class UserView(_Records):
     opens_doors = True
 
     def read(self, row: User) -> dict[str, Any]:
-        return {"role": row.role.value, "closed": row.disabled_at is not None, "lost": False}
+        return {"role": row.role.value, "closed": row.disabled_at is not None, "lost": False, "out": False}
 
     def prepared(self, form: FlaskForm, row: User | None) -> FlaskForm:
         if row is None or row.second_factor_at is None:
@@ -345,6 +349,8 @@ class UserView(_Records):
             accounts.disable(user_id)
         elif closed and not form.closed.data:
             accounts.enable(user_id)
+        if form.out.data:
+            accounts.log_out(user_id)
 
 
 class AgentView(_Records):

@@ -58,6 +58,7 @@ def revoke_key(key_id: str) -> BaseResponse:
 
 
 @bp.post("/programs/end")
+@proofs.own
 def end_programs() -> BaseResponse:
     api_tokens.end_all(visitor.member())
     flash("Every program is logged out.", "success")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, flash, redirect, render_template, url_for
 from werkzeug.wrappers import Response
 
-from blueprints import access, visitor
+from blueprints import access, proofs, visitor
 from blueprints.access import members_only
 from domain.security import api_tokens, devices, logins
 
@@ -36,6 +36,7 @@ def index() -> str:
 
 
 @bp.post("/<int:login_id>/end")
+@proofs.own
 def end(login_id: int) -> Response:
     ended = logins.end_one(visitor.member(), login_id, but=access.this_login())
     flash(f"{ended.label or 'That device'} is logged out.", "success")
@@ -43,6 +44,7 @@ def end(login_id: int) -> Response:
 
 
 @bp.post("/others/end")
+@proofs.own
 def end_others() -> Response:
     logins.end_others(visitor.member(), access.this_login())
     flash("Every other device is logged out.", "success")
@@ -50,6 +52,7 @@ def end_others() -> Response:
 
 
 @bp.post("/known/<int:device_id>/forget")
+@proofs.own
 def forget(device_id: int) -> Response:
     logins.forget_device(visitor.member(), device_id)
     flash("That device is unknown from now on.", "success")
@@ -57,6 +60,7 @@ def forget(device_id: int) -> Response:
 
 
 @bp.post("/programs/<program_id>/end")
+@proofs.own
 def end_program(program_id: str) -> Response:
     ended = api_tokens.end_one(visitor.member(), program_id)
     flash(f"{ended.label or 'The program'} is logged out.", "success")

@@ -11,7 +11,7 @@ from blueprints.access import members_only
 from domain import clock
 from domain.errors import DomainError, NotFound
 from domain.people import accounts, factors
-from domain.security import keyring, logins, passkeys, second_factors
+from domain.security import keyring, passkeys, second_factors
 from models import User
 
 bp = Blueprint("factors", __name__, url_prefix="/account/second-factor")
@@ -95,9 +95,7 @@ def finish() -> Page:
         factors.finish(user, request.form.get("code", ""))
     except DomainError as error:
         return _refused(_codes_page(error.message))
-    login = access.this_login()
-    if login is not None:
-        logins.note_proof(login)
+    access.renew_session(proved_at=clock.now())
     for name in (_BEGUN, _SHEET):
         session.pop(name, None)
     flash("Done. Keep the sheet where you keep your papers, not beside the phone.", "success")
@@ -144,7 +142,8 @@ def remove_passkey(passkey_id: int) -> Page:
 def prove() -> Page:
     """Asked of who is logged in, before they go on to where they were."""
     user = visitor.member()
-    if not second_factors.counts_for(user):
+    counts = second_factors.counts_for(user)
+    if request.method == "GET" and not counts:
         return redirect(proofs.onward(), 303)
     if request.method == "GET" or not proofs.is_answer():
         return proofs.page(user)
@@ -152,9 +151,7 @@ def prove() -> Page:
         proofs.take(user)
     except DomainError as error:
         return proofs.page(user, error.message), 429 if error.code.startswith("too_many") else 400
-    login = access.this_login()
-    if login is not None:
-        logins.note_proof(login)
+    access.renew_session(proved_at=clock.now() if counts else access.proved_at())
     return proofs.go_on()
 
 

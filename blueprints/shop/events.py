@@ -100,6 +100,8 @@ def picture(sha256: str) -> Response:
         response = Response(found.data, content_type=found.content_type)
     response.set_etag(sha256)
     response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+    # Posters are for everybody, on other sites, too.
+    response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
     return response
 
 

@@ -106,8 +106,10 @@ def qr(code: str, secret: str) -> Response:
 @bp.get("/pay/qr/<public_id>.png")
 @limiter.limit("300 per minute")
 def qr_of(public_id: str) -> Response:
-    """The same for programs, which know the payment."""
-    return _picture(presenting.by_public_id(public_id))
+    """The same for programs, which know the payment, and show it on pages of their own."""
+    response = _picture(presenting.by_public_id(public_id))
+    response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+    return response
 
 
 def _picture(payment: Payment | None) -> Response:

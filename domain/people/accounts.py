@@ -431,6 +431,14 @@ def enable(user_id: int) -> None:
     _commit()
 
 
+def log_out(user_id: int) -> None:
+    """End every login of a member's: they, and whoever else was in, log in again. Commits."""
+    user = one_time_links.lock(user_id)
+    endings.of_logins(user)
+    audit.note(AuditArea.KEY, Deed.REMOVED, "every login", user_id, about_id=user_id)
+    db.session.commit()
+
+
 def _refuse_last_admin(user: User) -> None:
     others = _admins().where(User.id != user.id)
     if user.role is Role.ADMIN and db.session.scalar(others.limit(1)) is None:

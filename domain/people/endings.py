@@ -33,6 +33,11 @@ def of_power(user: User, after: Role | None = None) -> None:
     for key in api_keys.living(user):
         if after is None or set(key.scopes) - left:
             api_keys.end(key)
+    of_logins(user)
+
+
+def of_logins(user: User) -> None:
+    """End every login, in browsers and programs; no browser is known any more. Locked; no commit."""
     db.session.execute(
         update(ApiSession)
         .where(ApiSession.user_id == user.id, ApiSession.revoked_at.is_(None))

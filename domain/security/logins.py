@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Select, bindparam, delete, select, update
+from sqlalchemy import ColumnElement, Select, bindparam, delete, func, or_, select, update
 
 from domain import clock
 from domain.errors import DomainError, NotFound
@@ -24,6 +24,8 @@ from models import Login, User
 
 # Also of a browser that asked to be remembered, whose cookie ends then.
 LIVES = timedelta(days=30)
+# One that nobody has used for so long is over before.
+UNUSED = timedelta(days=14)
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,11 @@ def begin(user: User, browser: Browser = _UNKNOWN, *, proved_at: datetime | None
     """
     key, now = devices.dated(LIVES), clock.now()
     known = devices.is_key(browser.device)
-    db.session.execute(delete(Login).where(Login.user_id == user.id, Login.expires_at <= now))
+    db.session.execute(
+        delete(Login)
+        .where(Login.user_id == user.id, or_(Login.expires_at <= now, _unused(now)))
+        .execution_options(synchronize_session=False)
+    )
     db.session.add(
         Login(
             user_id=user.id,
@@ -69,7 +75,9 @@ def look(said: str) -> tuple[Login, User] | None:
     named, _, key = said.rpartition(":")
     if not named or not key or devices.is_over(key):
         return None
-    found = db.session.execute(_by_key(), {"key": devices.hashed(key), "now": clock.now()}).one_or_none()
+    now = clock.now()
+    given = {"key": devices.hashed(key), "now": now, "unused": now - UNUSED}
+    found = db.session.execute(_by_key(), given).one_or_none()
     if found is None or not found[1].is_active or found[1].get_id() != named:
         return None
     return found[0], found[1]
@@ -92,15 +100,21 @@ def note_seen(login: Login, browser: Browser) -> None:
     db.session.commit()
 
 
-def note_proof(login: Login) -> None:
-    """The second factor was shown in this login just now. Commits."""
+def renew(login: Login, user: User, *, proved_at: datetime | None) -> str:
+    """Whoever is here has proven themselves again: what the cookies say from now on. Commits.
+
+    A copy of the cookies of before opens nothing any more. It ends on the day on which it would have ended.
+    """
+    key = devices.dated(login.expires_at - clock.now())
     db.session.execute(
         update(Login)
         .where(Login.id == login.id)
-        .values(proved_at=clock.now())
+        .values(key_hash=devices.hashed(key), proved_at=proved_at)
         .execution_options(synchronize_session=False)
     )
+    said = f"{user.get_id()}:{key}"
     db.session.commit()
+    return said
 
 
 def end(said: str) -> None:
@@ -114,7 +128,8 @@ def end(said: str) -> None:
 
 def of(user: User) -> Sequence[Login]:
     """The browsers that this member is logged in with, the last seen first."""
-    query = select(Login).where(Login.user_id == user.id, Login.expires_at > clock.now())
+    now = clock.now()
+    query = select(Login).where(Login.user_id == user.id, Login.expires_at > now, ~_unused(now))
     return db.session.scalars(query.order_by(Login.last_seen_at.desc().nulls_last(), Login.id.desc())).all()
 
 
@@ -159,5 +174,14 @@ def _by_key() -> Select[*tuple[Any, ...]]:
     return (
         select(Login, User)
         .join(User, Login.user_id == User.id)
-        .where(named, Login.expires_at > bindparam("now"))
+        .where(named, Login.expires_at > bindparam("now"), _last_used() > bindparam("unused"))
     )
+
+
+def _unused(now: datetime) -> ColumnElement[bool]:
+    return _last_used() <= now - UNUSED
+
+
+def _last_used() -> ColumnElement[datetime]:
+    """To the hour: see `note_seen`. What was begun by the version before was not noted yet."""
+    return func.coalesce(Login.last_seen_at, Login.created_at)

@@ -1,4 +1,4 @@
-"""Codes that are mailed for a login that a password alone does not open: eight digits, for 15 minutes.
+"""Codes that are mailed for a login that a password alone does not open: eight digits, for ten minutes.
 
 Whoever asks for one has shown the right password already. A code bears five wrong tries, and few are made in
 an hour, so that guessing at them is no way in.
@@ -18,7 +18,7 @@ from domain import clock
 from extensions import db
 from models import LoginCode, User
 
-LIVES = timedelta(minutes=15)
+LIVES = timedelta(minutes=10)
 DIGITS = 8
 PER_HOUR = 5
 _TRIES = 5

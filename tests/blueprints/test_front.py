@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from io import BytesIO
 from itertools import product
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Flask, abort
+from PIL import Image
 from werkzeug.test import TestResponse
 
 import config
 from app import create_app
+from domain.catalogue import pictures
 from domain.connections import credentials
 from extensions import db
+from models import Order
 from tests.conftest import Browser
 from tests.support import production
-from tests.support.people import PASSWORD, log_in, make_member
+from tests.support.people import PASSWORD, log_in, make_member, post
 from tests.support.sandbox import Sandbox
+from tests.support.shop import make_event, place
 from tests.support.web import ring
 
 HOME = "https://tickets.example.org"
@@ -265,6 +270,113 @@ def test_a_developer_may_come_by_any_name_of_the_machine(
     config.use(replace(config.get(), development=development, public_url=url))
     front(deployed, host)
     assert deployed.get("/").status_code == status
+
+
+def kinds_of_answers(app: Flask, order: Order) -> Iterator[tuple[str, str, int, dict[str, Any]]]:
+    """(method, path, status, more) of each kind of answer that there is."""
+    yield from (
+        ("GET", path, status, {})
+        for path, status in {
+            "/": 200,
+            "/events/concert": 200,
+            "/events/concert/calendar.ics": 200,
+            "/account/login": 200,
+            f"/o/{order.code}/{order.secret}": 200,
+            f"/o/{order.code}/{order.secret}.json": 200,
+            f"/o/{order.code}/{order.secret}/event.ics": 200,
+            f"/o/{order.code}/wrong": 404,
+            "/static/css/kassa.css": 200,
+            "/static/favicon.svg": 200,
+            "/static/../app.py": 404,
+            "/static/": 404,
+            "/.git/config": 404,
+            "/.env": 404,
+            "/bootstrap/static/css/bootstrap.min.css": 200,
+            "/account/devices/": 303,
+            "/admin": 308,
+            "/events/%00": 400,
+            "/livez": 200,
+            "/healthz": 200,
+            "/metrics": 404,
+            "/api/v1/docs": 200,
+            "/api/v1/openapi.json": 200,
+            "/api/v1/tournaments": 200,
+            "/api/v1/athletes": 401,
+            "/api/v1/nothing": 404,
+        }.items()
+    )
+    yield "POST", "/account/login", 400, {"data": {"email": "a@example.org"}}
+    yield "POST", "/account/login", 413, {"data": b"a" * 300_000}
+    yield "TRACE", "/", 405, {}
+    yield "PUT", "/account/login", 405, {}
+    yield "OPTIONS", "/", 200, {}
+    yield "GET", "/admin/", 401, {"headers": {"Accept": "application/json"}}
+    yield "POST", "/api/v1/auth/token", 400, {"json": {}}
+    yield "PUT", "/api/v1/auth/token", 405, {}
+    asked = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
+    yield "OPTIONS", "/api/v1/athletes", 204, {"headers": asked}
+
+    def breaks() -> Any:
+        raise RuntimeError("on purpose")
+
+    app.view_functions["shop.find"] = breaks
+    yield "GET", "/tickets/find", 500, {}
+    app.view_functions["shop.find"] = lambda: abort(429)
+    yield "GET", "/tickets/find", 429, {}
+
+
+def test_every_kind_of_answer_carries_the_headers(deployed: Fronted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A browser shows, loads, sends on and frames of none of them what it should not."""
+    app = deployed.application
+    monkeypatch.setitem(app.view_functions, "shop.find", app.view_functions["shop.find"])
+    order, seen = place(make_event(price_minor=0)), set()
+    for method, path, status, more in kinds_of_answers(app, order):
+        answer = deployed.open(path, method=method, **more)
+        told, asked = answer.headers, f"{method} {path}"
+        assert answer.status_code == status, asked
+        policy = dict(part.strip().partition(" ")[::2] for part in told["Content-Security-Policy"].split(";"))
+        for directive in ("object-src", "base-uri", "frame-ancestors"):
+            assert policy[directive] == "'none'", asked
+        assert policy["default-src"] == "'self'" and "unsafe" not in told["Content-Security-Policy"], asked
+        assert told["X-Content-Type-Options"] == "nosniff", asked
+        assert told["Referrer-Policy"] == "no-referrer", asked
+        assert told["Strict-Transport-Security"].startswith("max-age=31536000"), asked
+        assert told["Cross-Origin-Opener-Policy"] == "same-origin", asked
+        assert told["Cross-Origin-Resource-Policy"] == "same-origin", asked
+        assert "Access-Control-Allow-Origin" not in told and "Server" not in told, asked
+        kind = told["Content-Type"]
+        assert not kind.startswith("text/") or "charset=utf-8" in kind, asked
+        assert "Traceback" not in answer.text and "on purpose" not in answer.text, asked
+        for cookie in told.getlist("Set-Cookie"):
+            name, flags = cookie.split("=", 1)[0], cookie.lower()
+            assert name.startswith("__Host-") and "domain=" not in flags, asked
+            assert all(flag in flags for flag in ("secure", "httponly", "samesite=lax", "path=/")), asked
+            seen.add(name)
+    assert seen == {"__Host-session"}
+    before = dict(app.extensions["plain_headers"])
+    assert before["Strict-Transport-Security"] == "max-age=31536000"
+    assert before["Content-Security-Policy"].startswith("default-src 'none'")
+
+
+def test_every_cookie_is_of_this_host_alone(deployed: Fronted) -> None:
+    make_member()
+    form = {"email": "ann@example.org", "password": PASSWORD, "remember": "yes"}
+    answer = post(deployed, "/account/login", **form)
+    cookies = {one.split("=", 1)[0]: one.lower() for one in answer.headers.getlist("Set-Cookie")}
+    assert set(cookies) == {"__Host-session", "__Host-remember_token", "__Host-device"}
+    for flags in cookies.values():
+        assert all(flag in flags for flag in ("secure", "httponly", "samesite=lax", "path=/"))
+        assert "domain=" not in flags and len(flags) < 4096
+
+
+def test_what_other_sites_may_show_says_so(deployed: Fronted) -> None:
+    image = BytesIO()
+    Image.new("RGB", (40, 20)).save(image, "PNG")
+    picture = pictures.store(image.getvalue())
+    db.session.commit()
+    answer = deployed.get(f"/pictures/{picture.sha256}")
+    assert answer.headers["Cross-Origin-Resource-Policy"] == "cross-origin"
+    assert answer.headers["Content-Type"] == "image/jpeg"
 
 
 @pytest.mark.parametrize(("bound", "told"), [(False, ""), (True, "; includeSubDomains")])

@@ -127,7 +127,13 @@ def test_it_is_asked_again_after_twelve_hours_and_before_deeds(app: Flask, time:
     wrong = post(client, PROVE, page=asked.location, second_factor_code="123456")
     assert wrong.status_code == 400
     form = {"second_factor_code": factor.code, "second_factor_onward": "/admin/orders?q=x"}
+    before = client.get_cookie("session")
     assert post(client, PROVE, **form).location == "/admin/orders?q=x"
+    # Whoever took a copy of the cookie before is not in with the proof: the browser has another name now.
+    thief = app.test_client()
+    assert before is not None
+    thief.set_cookie("session", before.value)
+    assert thief.get("/account/").status_code == 303
     assert client.get("/admin/orders").status_code == 200
     # Just now is five minutes: what opens doors asks again then, and takes the form along.
     time.move(minutes=6)

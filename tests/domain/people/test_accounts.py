@@ -375,10 +375,20 @@ def test_cookies_that_name_nobody(app: Flask, cookie: str) -> None:
 
 def test_a_login_ends_by_itself_and_is_forgotten(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     user = make_member()
-    old = logins.begin(user)
-    later(monkeypatch, days=29.9)
+    old, unused = logins.begin(user), logins.begin(user)
+    # One that nobody uses is over before: that browser is somewhere else by now.
+    later(monkeypatch, days=13.9)
+    found = logins.look(old)
+    assert found is not None and logins.whose(unused) == user
+    logins.note_seen(found[0], logins.Browser())
+    later(monkeypatch, days=0.2)
+    assert (logins.whose(old), logins.whose(unused)) == (user, None)
+    assert [kept.id for kept in logins.of(user)] == [found[0].id]
+    later(monkeypatch, days=13)
+    logins.note_seen(found[0], logins.Browser())
+    later(monkeypatch, days=2.8)
     assert logins.whose(old) == user
-    later(monkeypatch, days=30)
+    later(monkeypatch, days=0.2)
     assert logins.whose(old) is None
     new = logins.begin(user)
     assert logins.whose(new) == user
@@ -464,7 +474,7 @@ def test_mailed_codes_bear_few_tries_and_end_soon(app: Flask, monkeypatch: pytes
     code = str(mailed_codes.make(user))
     assert not mailed_codes.take(make_member("bob@example.org"), code)
     with monkeypatch.context() as patch:
-        later(patch, minutes=15)
+        later(patch, minutes=10)
         assert not mailed_codes.take(user, code)
     db.session.commit()
     whose = user.id
