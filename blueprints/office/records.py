@@ -25,7 +25,7 @@ from wtforms.validators import InputRequired, Length
 import config
 import extensions
 from blueprints import proofs
-from blueprints.access import ask_to_log_in
+from blueprints.access import ask_to_log_in, safe_next
 from blueprints.organiser import forms
 from blueprints.organiser.forms import EventFields, TicketTypeFields, by_rule, text, type_values
 from blueprints.visitor import is_admin, member, signed_in
@@ -77,6 +77,9 @@ class _ForAdmins:
 
     def _handle_view(self, name: str, **arguments: Any) -> Any:
         """Flask-Admin asks this before each view; an answer takes the view's place."""
+        # Where it leads back to: its own reading of an address is not as narrow as ours.
+        if not all(safe_next(back, "") for back in request.values.getlist("url")):
+            abort(400)
         refused = super()._handle_view(name, **arguments)  # type: ignore[misc]
         if refused is not None or not self.opens_doors or request.method != "POST":
             return refused

@@ -167,6 +167,13 @@ def describe() -> str:
     return f"{settings.mail_server}, port {settings.mail_port}"
 
 
+def is_in_clear() -> bool:
+    """Whether mails go to another machine without encryption."""
+    settings = config.get()
+    encrypted = settings.mail_api_key or settings.mail_use_tls or settings.mail_use_ssl
+    return not encrypted and settings.mail_server not in ("", "localhost", "127.0.0.1", "::1")
+
+
 # --- SMTP -----------------------------------------------------------------------------------------------
 
 

@@ -101,6 +101,9 @@ def test_own_server_starts_every_process_of_the_procfile() -> None:
         assert f"command=/srv/kassa/deploy/start {name}\n" in supervisor
     unit = (ROOT / "deploy/systemd/kassa@.service").read_text()
     assert "ExecStart=/srv/kassa/deploy/start %i\n" in unit
+    # Nobody who gets the program to read a file reads its history.
+    for name in ("kassa@", "kassa-sweep"):
+        assert "InaccessiblePaths=-/srv/kassa/.git\n" in (ROOT / f"deploy/systemd/{name}.service").read_text()
 
 
 def test_a_timer_sweeps_without_worker_and_redis() -> None:

@@ -84,6 +84,7 @@ def test_it_never_shows_a_secret(sound: None) -> None:
         ({"listing_fee": Decimal("0.01")}, "listing_fee", doctor.FAIL, "costs €0.01, which no way to pay"),
         ({"stripe_webhook_secret": ""}, "webhook_secret", doctor.WARN, "still verified on return"),
         ({"mail_server": "", "mail_api_key": ""}, "mail", doctor.FAIL, "No way to send mail"),
+        ({"mail_server": "mail.example.org"}, "mail", doctor.WARN, "go there in clear"),
         ({"development": False}, "public_url", doctor.FAIL, "would lead to http://localhost"),
         (
             {"development": False, "public_url": "http://kassa.example.org"},
