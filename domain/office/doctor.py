@@ -241,8 +241,8 @@ def _mail() -> list[Finding]:
         return [Finding("mail", title, FAIL, f"It would not leave: {error}", fix)]
     words = f"{transport.describe()} answers. Alerts go to {addresses.shown(settings.alert_email)}."
     if transport.is_in_clear():
-        fix = "Set MAIL_USE_TLS (port 587) or MAIL_USE_SSL (port 465): links in mails open accounts and orders."
-        return [Finding("mail", title, WARN, f"{words} But mails, and MAIL_PASSWORD, go there in clear.", fix)]
+        fix = "Set MAIL_USE_TLS (port 587) or MAIL_USE_SSL (port 465): mails carry links that open things."
+        return [Finding("mail", title, WARN, f"{words} But mails and the password go there in clear.", fix)]
     return [Finding("mail", title, OK, words)]
 
 
