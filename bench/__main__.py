@@ -11,6 +11,8 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ sys.path[:0] = [str(ROOT / "bin")]
 
 from launcher import say  # noqa: E402
 
-from bench import programs, report, scenes, silence, strangers  # noqa: E402
+from bench import large_shop, programs, report, scenes, silence, strangers  # noqa: E402
 from bench.inside import Inside  # noqa: E402
 from bench.machine import Machine  # noqa: E402
 from bench.report import Results  # noqa: E402
@@ -41,37 +43,48 @@ def main() -> int:
         help="also a sweep beside 1,000,000 payments at rest, and the pages of a shop of 1,000,000 orders",
     )
     parser.add_argument(
+        "--shop",
+        type=Path,
+        metavar="FOLDER",
+        help="only the shop of 1,000,000 orders, filled into this folder the first time, and kept there",
+    )
+    parser.add_argument(
         "--out", type=Path, default=ROOT / "bench" / "results" / "latest.json", help="where to write the JSON"
     )
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, say.interrupt)
     say.beside_output()
-    folder = Path(tempfile.mkdtemp(prefix="kassa-bench-"))
+    folder = options.shop or Path(tempfile.mkdtemp(prefix="kassa-bench-"))
+    folder.mkdir(exist_ok=True)
     # PostgreSQL does not run as root, and must be able to pass through as another user.
     folder.chmod(0o711)
-    machine = Machine(folder)
+    machine = Machine(folder.resolve())
     try:
         sizes = scenes.QUICK if options.quick else scenes.FULL
-        results, details = _run(machine, sizes, million=options.million)
+        scene = _large_shop if options.shop else partial(_scenes, million=options.million)
+        results, details = _run(machine, sizes, scene)
     except KeyboardInterrupt:
         say.problem("Interrupted.")
         return 130
     finally:
         machine.stop()
-        shutil.rmtree(folder, ignore_errors=True)
+        if not options.shop:
+            shutil.rmtree(folder, ignore_errors=True)
     print(report.table(results))
     report.write(options.out, results, details, quick=options.quick)
     say.line(f"Written to {options.out}")
     return 0
 
 
-def _run(machine: Machine, sizes: scenes.Sizes, *, million: bool) -> tuple[Results, dict[str, Any]]:
+def _run(
+    machine: Machine, sizes: scenes.Sizes, scene: Callable[[Stage], Results]
+) -> tuple[Results, dict[str, Any]]:
     machine.start_services()
     insides = [Inside(machine.env, machine.home.log / f"inside{number}.log") for number in (1, 2)]
     machine.insiders = {f"inside{number}": inside.pid for number, inside in enumerate(insides, start=1)}
     stage = Stage(machine, insides, sizes)
     try:
-        return _scenes(stage, million=million), stage.details
+        return scene(stage), stage.details
     finally:
         for inside in insides:
             inside.stop()
@@ -117,8 +130,13 @@ def _scenes(stage: Stage, *, million: bool) -> Results:
         say.line("  A million payments at rest ...")
         results |= scenes.at_rest(stage, _MILLION)
         say.line("  A shop of a million orders ...")
-        results |= scenes.million(stage, _MILLION)
+        results |= large_shop.measure(stage, _MILLION)
     return results
+
+
+def _large_shop(stage: Stage) -> Results:
+    say.line("  A shop of a million orders ...")
+    return large_shop.measure(stage, _MILLION)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,15 @@ _LAST = (
     "ARRAY['Abel','Brandt','Costa','Dietz','Ernst','Falk','Gross','Huber','Iver','Jung','Kranz','Lindquist','Moser',"
     "'Novak','Orth','Peter','Quist','Roth','Sommer','Thaler','Unger','Vogel','Weber','Xaver','Young','Zander']"
 )
+# As wide as what a Checkout Session is asked for with.
+_PARAMS = (
+    "jsonb_build_object('mode', 'payment', 'client_reference_id', code || '-1', 'customer_email', email, 'locale', 'en',"
+    "'success_url', 'https://tickets.example.org/pay/' || code || '/back/' || md5(n::text), 'cancel_url',"
+    "'https://tickets.example.org/pay/' || code || '/cancelled', 'expires_at', 1800000000 + n, 'line_items',"
+    "jsonb_build_array(jsonb_build_object('quantity', 1, 'price_data', jsonb_build_object('currency', 'eur',"
+    "'unit_amount', 2500, 'product_data', jsonb_build_object('name', 'Bulk: Standard')))), 'metadata',"
+    "jsonb_build_object('site', 'tickets.example.org', 'reference', code || '-1', 'order', code))"
+)
 _CODE = "upper(substr(md5('c' || n), 1, 3) || lpad(to_hex(n), 5, '0'))"
 
 _MEMBERS = """
@@ -71,7 +80,7 @@ INSERT INTO payments (id, order_id, attempt, provider, account, livemode, refere
                       state, reason, created_at, provider_created_at, state_since, paid_at, provider_paid_at,
                       polling_started_at, max_poll_duration_minutes, should_poll, next_check_at, closes_at,
                       poll_count, error_count, last_error, stuck_alerted_at)
-SELECT id, id, 1, 'stripe', 'platform', false, code || '-1', 'pay-' || code, '{{}}', 'cs_test_' || md5(n::text),
+SELECT id, id, 1, 'stripe', 'platform', false, code || '-1', 'pay-' || code, {_PARAMS}, 'cs_test_' || md5(n::text),
        CASE WHEN paid THEN 'ch_' || md5(n::text) END, CASE WHEN paid THEN four ELSE '' END,
        CASE WHEN paid THEN 2500 END, paid, 2500, 'EUR',
        CASE WHEN open THEN 'open' WHEN paid THEN 'paid' ELSE 'expired' END, '', at, at,
@@ -94,7 +103,8 @@ SELECT id * 2 + which, 'order:' || id || ':' || CASE which WHEN 0 THEN 'received
 FROM bulk, generate_series(0, 1) AS which WHERE which = 0 OR NOT open AND n % 10 <> 0 OR paid;
 INSERT INTO timeline (id, order_id, payment_id, at, door, what, text, data)
 SELECT id * 2 + which, id, id, at + which * interval '1 minute', 'test',
-       CASE which WHEN 0 THEN 'opened' ELSE CASE WHEN paid THEN 'paid' ELSE 'expired' END END, '', '{{}}'
+       CASE which WHEN 0 THEN 'opened' ELSE CASE WHEN paid THEN 'paid' ELSE 'expired' END END, '',
+       jsonb_build_object('provider', 'stripe', 'provider_id', 'cs_test_' || md5(n::text))
 FROM bulk, generate_series(0, 1) AS which WHERE which = 0 OR NOT open;
 INSERT INTO transfers (id, key, debit, credit, amount_minor, currency, kind, description, order_id, payment_id,
                        agent_slug, provider_reference, created_at)
@@ -108,20 +118,20 @@ FROM bulk WHERE paid AND n % 100 = 2;
 INSERT INTO webhook_events (id, provider, event_id, type, object_id, received_at, done_at, outcome)
 SELECT id, 'stripe', 'evt_' || md5(n::text), 'checkout.session.completed', '', at, at, 'paid' FROM bulk WHERE paid;
 INSERT INTO order_words (order_id, word)
-SELECT DISTINCT id, word FROM bulk, unnest(ARRAY[
+SELECT id, word FROM (SELECT DISTINCT id, word FROM bulk, unnest(ARRAY[
   lower(split_part(name, ' ', 1)), lower(split_part(name, ' ', 2)), email, substr(email, strpos(email, '.') +
   1), substr(email, strpos(email, '@') + 1), 'example.org', lower(code), lower(substr(code, 5)), '=25',
   at::date::text, lower(code) || '-1', CASE WHEN paid THEN 'cs_test_' || md5(n::text) END, CASE WHEN paid THEN
   'ch_' || md5(n::text) END, CASE WHEN paid THEN four END, CASE WHEN paid THEN lower(substr(md5('t' || n), 1,
   10)) END]) AS word
-WHERE word IS NOT NULL
+WHERE word IS NOT NULL) AS words ORDER BY id
 """
 _AFTER = """
 UPDATE ticket_types y SET sold = (SELECT count(*) FROM tickets t WHERE t.ticket_type_id = y.id),
     held = (SELECT count(*) FROM orders o JOIN order_lines l ON l.order_id = o.id
             WHERE o.stock_state = 'held' AND l.ticket_type_id = y.id)
 WHERE y.event_id IN (SELECT id FROM events WHERE slug LIKE 'bulk-%');
-UPDATE payments SET asked_back_minor = 500 WHERE id IN (SELECT payment_id FROM refunds WHERE id > :base);
+UPDATE payments SET asked_back_minor = 500, reversed_at = paid_at + interval '1 day' WHERE id IN (SELECT payment_id FROM refunds WHERE id > :base);
 UPDATE orders SET state = 'partially_refunded' WHERE id IN (SELECT payment_id FROM refunds WHERE id > :base)
 """
 _TABLES = (
@@ -146,22 +156,23 @@ def fill(connection: Connection, orders: int, now: object, tell: Callable[[int],
     base = connection.scalar(text("SELECT coalesce(max(id), 0) FROM orders")) or 0
     values = {"now": now, "orders": orders, "base": base, "events": EVENTS}
     # Foreign keys are true of what is written here, and need not be looked up ten million times.
-    _do(connection, f"SET session_replication_role = replica;{_MEMBERS}", values)
+    run_all(connection, f"SET session_replication_role = replica;{_MEMBERS}", values)
     connection.commit()
     for first in range(1, orders + 1, _BATCH):
         last = min(first + _BATCH - 1, orders)
-        _do(connection, _FILL, values | {"first": first, "last": last})
+        run_all(connection, _FILL, values | {"first": first, "last": last})
         connection.commit()
         tell(last)
-    _do(connection, _AFTER, values)
+    run_all(connection, _AFTER, values)
     for table in _TABLES:
         following = f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id)) FROM {table}"
         connection.execute(text(following))
-    _do(connection, "SET session_replication_role = DEFAULT", {})
+    run_all(connection, "SET session_replication_role = DEFAULT", {})
     connection.commit()
 
 
-def _do(connection: Connection, statements: str, values: dict[str, object]) -> None:
+def run_all(connection: Connection, statements: str, values: dict[str, object]) -> None:
+    """Run statements that are parted by semicolons, each with those of the values that it names."""
     for statement in statements.split(";"):
         used = {name: value for name, value in values.items() if f":{name}" in statement}
         connection.execute(text(statement), used)

@@ -140,6 +140,19 @@ def _settle(app: Flask, slug: str, orders: int, threads: int, quantity: int = 1)
     return time.perf_counter() - began
 
 
+def _settled_in(app: Flask, slug: str, seconds: float, threads: int) -> int:
+    """Place and settle orders of one ticket for so long; how many that were."""
+    ends, done = time.monotonic() + seconds, []
+
+    def some(numbers: Iterator[int]) -> None:
+        while time.monotonic() < ends:
+            with app.app_context():
+                done.append(_order(slug, 1))
+
+    at_once(threads, range(threads), some)
+    return len(done)
+
+
 def _codes(app: Flask, slug: str, orders: int, each: int) -> list[str]:
     """Paid orders of `each` tickets; the texts of the tickets' QR codes."""
     texts = []
@@ -215,6 +228,7 @@ def _sweep(app: Flask) -> dict[str, float]:
 JOBS: dict[str, Callable[..., Any]] = {
     "event": _event,
     "settle": _settle,
+    "settled_in": _settled_in,
     "codes": _codes,
     "door_pass": _door_pass,
     "pdf": _pdf,
@@ -235,6 +249,9 @@ JOBS: dict[str, Callable[..., Any]] = {
     "api_ready": _api_ready,
     "million_fill": million.fill,
     "million_pages": million.pages,
-    "million_first_byte": million.first_byte,
+    "million_files": million.files,
     "million_periodic": million.periodic,
+    "million_statuses": million.statuses,
+    "million_whole": million.whole,
+    "million_night": million.night,
 }

@@ -284,25 +284,6 @@ def at_rest(stage: Stage, number: int) -> Results:
     return {"rest.million": _idle_sweep(stage)}
 
 
-def million(stage: Stage, orders: int, requests: int = 50) -> Results:
-    """What the pages, the checks and the digests of a shop of so many orders cost."""
-    stage.inside.do("million_fill", orders=orders)
-    pages: dict[str, float] = stage.inside.do("million_pages", requests=requests)
-    first = stage.inside.do("million_first_byte")
-    periodic = stage.inside.do("million_periodic")
-    slowest = sorted(pages.items(), key=lambda page: -page[1])
-    stage.details["p95 of pages at a million orders, ms"] = {path: round(ms, 1) for path, ms in slowest}
-    stage.details["first byte at a million orders, ms"] = first
-    return {
-        "million.pages_late": sum(ms > 100 for ms in pages.values()),
-        "million.slowest": slowest[0][1],
-        "million.first_byte": max(first.values()),
-        "million.checks": periodic["checks"],
-        "million.expired": periodic["expired"],
-        "million.whole": periodic["whole"],
-    }
-
-
 # --- Over HTTP ------------------------------------------------------------------------------------------
 
 

@@ -26,9 +26,9 @@ from models import Order, OrderWord
 # A word of at most so many orders decides which orders are looked through.
 _FEW = 2_000
 # Where none is, so many of the list are, from the newest; a next page goes on behind them.
-_FAR = 5_000
+_FAR = 2_000
 # So many of the newest are searched for parts of words, too.
-_NEAR = 2_000
+_NEAR = 1_000
 _ANY_LETTER = "\U0010ffff"
 _DAY = re.compile(r"(\d{1,2})[./](\d{1,2})[./](\d{4})")
 # No order comes near it.
@@ -71,14 +71,19 @@ class Searched:
 
     def before(self, key: int | None) -> Searched:
         """The same list from behind one of its rows on."""
-        return self if key is None else replace(self, rows=self.rows.where(self.key < key))
+        if key is None:
+            return self
+        behind = self.key < key
+        return replace(self, rows=self.rows.where(behind), joined=self.joined.where(behind))
 
 
 @dataclass(frozen=True)
 class Found:
-    """The condition of what was found; and where the list goes on that was not looked through, or None."""
+    """The condition of what was found, and of a page of the newest of it; and where the list goes on that was
+    not looked through, or None."""
 
     condition: ColumnElement[bool]
+    newest: ColumnElement[bool]
     beyond: int | None
 
 
@@ -87,7 +92,7 @@ def page(
 ) -> paging.Rows[Any]:
     """A page of a searched list, the newest first; `named` as in `look`."""
     found = look(typed, searched.before(before), named)
-    rows = paging.page(query.where(found.condition), searched.key, before)
+    rows = paging.page(query.where(found.newest), searched.key, before)
     return paging.Rows(rows.rows, rows.more or found.beyond)
 
 
@@ -96,19 +101,19 @@ def look(typed: str, searched: Searched, named: Iterable[Select[Any]] = ()) -> F
 
     `named` are ids of orders that are found by a name that only one of them can have.
     """
-    newest = searched.keys.order_by(searched.key.desc()).limit(_NEAR).subquery()
-    near = searched.joined.with_only_columns(searched.key)
-    arms = [near.where(searched.key.in_(newest.select()), searched.near)]
+    near, last = searched.joined.with_only_columns(searched.key).where(searched.near), _end(searched, _NEAR)
+    arms = [near if last is None else near.where(searched.key >= last)]
     unwritten = select(Order.id).where(~Order.worded, folding.matches(typed, folding.searchable(Order)))
     arms += [searched.keys.where(searched.order_id.in_(ids)) for ids in (*named, unwritten)]
     beyond = None
     for terms in _readings(typed):
         rare = _rarest(terms, searched)
         if rare is None:
-            beyond = _end(searched)
+            beyond = _end(searched, _FAR)
         arms.append(_having(searched, terms, rare, beyond))
     ids = union_all(*(arm.subquery().select() for arm in arms)).subquery()
-    return Found(searched.key.in_(ids.select()), beyond)
+    first = select(ids.c[0]).distinct().order_by(ids.c[0].desc()).limit(paging.PAGE + 1)
+    return Found(searched.key.in_(ids.select()), searched.key.in_(first), beyond)
 
 
 # --- What was typed -------------------------------------------------------------------------------------
@@ -173,9 +178,9 @@ def _few(term: Sequence[Way]) -> Select[Any]:
     return select(union_all(*ways).subquery().c.order_id).limit(_FEW + 1)
 
 
-def _end(searched: Searched) -> int | None:
-    """The last row that is looked through where no word is rare; None where that is the list's own end."""
-    far = searched.keys.order_by(searched.key.desc()).offset(_FAR - 1).limit(1)
+def _end(searched: Searched, number: int) -> int | None:
+    """The last of so many rows that are looked through; None where that is the list's own end."""
+    far = searched.keys.order_by(searched.key.desc()).offset(number - 1).limit(1)
     last: int | None = db.session.scalar(far)
     return last
 

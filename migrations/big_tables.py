@@ -29,6 +29,12 @@ def create_index(name, table, columns, *, where=None, unique=False):
         )
 
 
+def drop_index(name):
+    """Take an index away once nobody reads by it any more, and let others go on meanwhile."""
+    with op.get_context().autocommit_block():
+        op.get_bind().execute(text(f"DROP INDEX CONCURRENTLY IF EXISTS {name}"))
+
+
 def update(table, values, where):
     """`UPDATE table SET values WHERE where`, a few rows at a time; `where` must not hold for what is done."""
     with op.get_context().autocommit_block():

@@ -70,7 +70,7 @@ class Order(Base):
     secret: Mapped[str] = mapped_column(String(64))
     # Makes a form that is posted twice the same order.
     form_token: Mapped[str | None] = mapped_column(String(64), unique=True)
-    event_id: Mapped[int | None] = mapped_column(ForeignKey("events.id"), index=True)
+    event_id: Mapped[int | None] = mapped_column(ForeignKey("events.id"))
     user_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"), index=True)
     name: Mapped[str] = mapped_column(String(200), default="")
     email: Mapped[str] = mapped_column(String(254))
@@ -205,6 +205,8 @@ class OrderLine(Base):
             "(kind IN ('ticket', 'tournament_entry')) = (ticket_type_id IS NOT NULL)",
             name="order_lines_ticket_type",
         ),
+        # Which orders of an event are not for its tickets: see for_tickets in domain/catalogue/takings.py.
+        Index("order_lines_of_fees", "order_id", postgresql_where=text("kind = 'listing_fee'")),
     )
 
     @property

@@ -171,6 +171,14 @@ class Payment(Base):
             postgresql_where=text("next_check_at IS NOT NULL"),
         ),
         Index("payments_state", "state", "created_at"),
+        # Lists are read from the newest on: of all of them, of some days, and of those that went back.
+        Index("payments_created", "created_at", "id"),
+        Index(
+            "payments_reversed",
+            "created_at",
+            "id",
+            postgresql_where=text("state = 'paid' AND reversed_at IS NOT NULL"),
+        ),
         Index("payments_bought", "paid_at", postgresql_where=text("fulfilled")),
         # Those that expired and were not told of yet, for the digest of each sweep.
         Index(

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Integer,
     String,
     false,
+    func,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -74,6 +75,9 @@ class OutboxMail(Base):
             "sent_at",
             postgresql_where=text("state = 'sent' AND context <> '{}'"),
         ),
+        # What a person was sent: for the file of their data, and where they ask to be forgotten.
+        Index("outbox_to", func.lower(to)),
+        Index("outbox_of_member", "user_id", postgresql_where=text("user_id IS NOT NULL")),
         Index("outbox_alerts", "created_at", postgresql_where=text("kind = 'alert'")),
         Index(
             "outbox_held", "next_attempt_at", postgresql_where=text("held_with IS NOT NULL AND state = 'due'")

@@ -8,19 +8,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from threading import Lock
-from time import monotonic
-from typing import ClassVar
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, exists, func, select
+from sqlalchemy import ColumnElement, and_, exists, func, literal_column, select
 
+from domain.kept_answers import KeptAnswers
 from extensions import EXPORTS, db, limited
 from models import (
     ADMISSIONS,
     Dispute,
     DisputeState,
     Event,
+    EventState,
     Order,
     OrderLine,
     Payment,
@@ -31,9 +30,8 @@ from models import (
     TicketType,
 )
 
-# An event that has sold more is summed up once a minute.
+# What an event that has sold more took is kept for a while.
 _LARGE = 20_000
-_KEPT_SECONDS = 60.0
 # Money that is gone, or accepted by the provider to go.
 _GOING = (RefundState.PENDING, RefundState.SUCCEEDED)
 
@@ -93,8 +91,12 @@ class _Sums:
 
 
 def for_tickets() -> ColumnElement[bool]:
-    """The condition of an order that is about tickets."""
-    return exists().where(OrderLine.order_id == Order.id, OrderLine.kind.in_(ADMISSIONS))
+    """The condition of an order that is about tickets: it has an event, and is not for its listing fee.
+
+    Which are for a fee, an index of few rows knows; the lines of a million orders need not be read for it.
+    """
+    fee = OrderLine.kind == literal_column("'listing_fee'")
+    return and_(Order.event_id.is_not(None), ~exists().where(OrderLine.order_id == Order.id, fee))
 
 
 def counted_disputes() -> tuple[ColumnElement[bool], ...]:
@@ -113,17 +115,14 @@ def back_minor() -> ColumnElement[int]:
     return refunds.scalar_subquery() + disputes.scalar_subquery()
 
 
-class _Kept:
-    """What large events took, for a minute: to sum up a hundred thousand orders takes a second each time."""
-
-    lock = Lock()
-    sums: ClassVar[dict[int, tuple[float, _Sums]]] = {}
+# Of large events alone: to sum up a hundred thousand orders takes a second each time.
+_kept: KeptAnswers[int, _Sums] = KeptAnswers()
 
 
 def of_event(event: Event) -> Sales:
     """All that an organiser sees of one event, in a number of queries that does not grow with its sales.
 
-    Of a large event it may be a minute old.
+    Of a large event it may be some minutes old.
     """
     sums = _sums(event)
     types = [
@@ -133,18 +132,24 @@ def of_event(event: Event) -> Sales:
     return Sales(types, sums.money, sums.days)
 
 
+def is_large(event: Event) -> bool:
+    """Whether it has sold so much that it is summed up once, and that kept for a while."""
+    if event.state is not EventState.CANCELLED:
+        return sum(kind.sold for kind in event.ticket_types) > _LARGE
+    # What was paid back is sold no more, and still to be counted.
+    some = select(Order.id).where(Order.event_id == event.id).limit(_LARGE + 1).subquery()
+    return (db.session.scalar(select(func.count()).select_from(some)) or 0) > _LARGE
+
+
 def _sums(event: Event) -> _Sums:
-    if sum(kind.sold for kind in event.ticket_types) <= _LARGE:
-        return _sum_up(event)
-    with _Kept.lock:
-        until, sums = _Kept.sums.get(event.id, (0.0, None))
-        if sums is None or monotonic() >= until:
+    def work() -> _Sums:
+        db.session.rollback()
+        with limited(EXPORTS):
+            found = _sum_up(event)
             db.session.rollback()
-            with limited(EXPORTS):
-                sums = _sum_up(event)
-                db.session.rollback()
-            _Kept.sums[event.id] = (monotonic() + _KEPT_SECONDS, sums)
-        return sums
+        return found
+
+    return _kept.get(event.id, work) if is_large(event) else _sum_up(event)
 
 
 def _sum_up(event: Event) -> _Sums:
@@ -172,7 +177,7 @@ def _sum_up(event: Event) -> _Sums:
 def money_of(events: Sequence[Event]) -> dict[int | None, list[Money]]:
     """Event id -> what it took, a Money for each currency; in five queries however many events.
 
-    Of large events it may be a minute old.
+    Of large events it may be some minutes old.
     """
     sold = (
         select(TicketType.event_id)

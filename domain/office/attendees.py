@@ -35,7 +35,7 @@ def find(event: Event, words: str = "", before: int | None = None) -> paging.Row
     if folding.fold(words):
         searched = holders.searched(event, words, types=True).before(before)
         found = searching.look(words, searched, holders.named(words))
-        query, beyond = query.where(found.condition), found.beyond
+        query, beyond = query.where(found.newest), found.beyond
     rows = holders.read(_newest_first(query).limit(paging.PAGE + 1))
     more = rows[paging.PAGE - 1].id if len(rows) > paging.PAGE else beyond
     return paging.Rows(rows[: paging.PAGE], more)

@@ -84,9 +84,18 @@ def marks() -> dict[str, int]:
 
 
 def last_marks() -> dict[str, int] | None:
-    """The marks of the last run that is not too fresh; None where there is none."""
-    query = select(CheckRun.marks).where(CheckRun.marks.is_not(None), CheckRun.at <= clock.now() - _OVERLAP)
-    return db.session.scalar(query.order_by(CheckRun.at.desc()).limit(1))
+    """The marks of the last run that is not too fresh; else of the first one, which the next run reads again.
+
+    None where there was none.
+    """
+    runs = select(CheckRun.marks).where(CheckRun.marks.is_not(None))
+    settled = runs.where(CheckRun.at <= clock.now() - _OVERLAP).order_by(CheckRun.at.desc()).limit(1)
+    return db.session.scalar(settled) or db.session.scalar(runs.order_by(CheckRun.at).limit(1))
+
+
+def newest(given: Mapping[str, int]) -> dict[str, int]:
+    """The marks from which on the newest rows are, as many as can be asked about at once."""
+    return {name: max(0, highest - LARGE) for name, highest in given.items()}
 
 
 def since(given: Mapping[str, int]) -> Some:

@@ -8,7 +8,7 @@ from datetime import date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, Select, and_, case, exists, func, not_, or_, select
+from sqlalchemy import ColumnElement, Select, and_, func, not_, or_, select
 from sqlalchemy.orm import contains_eager, joinedload
 
 from domain import addresses, clock, folding, paging, searching, spreadsheets
@@ -60,14 +60,17 @@ class Tally:
     pending: int
 
 
-def _in_state(state: ParticipantState) -> ColumnElement[bool]:
-    """The same as Participant.state, asked of the database."""
-    issued = exists().where(Ticket.order_id == Order.id)
-    paid = issued.where(Ticket.state != TicketState.VOID)
-    gone = or_(Participant.withdrawn_at.is_not(None), Order.state == OrderState.REFUNDED, issued)
+def _in_state(event: Event, state: ParticipantState) -> ColumnElement[bool]:
+    """The same as Participant.state, asked of the database: of the event's tickets as a whole, not one by
+    one."""
+    tickets = select(Ticket.order_id).where(Ticket.event_id == event.id)
+    valid = tickets.where(Ticket.state != TicketState.VOID)
     if state is ParticipantState.PAID:
-        return paid
-    return and_(not_(paid), gone if state is ParticipantState.WITHDRAWN else not_(gone))
+        return Participant.order_id.in_(valid)
+    withdrawn, refunded = Participant.withdrawn_at.is_not(None), Order.state == OrderState.REFUNDED
+    gone = or_(withdrawn, refunded, Participant.order_id.in_(tickets))
+    unpaid = Participant.order_id.not_in(valid)
+    return and_(unpaid, gone if state is ParticipantState.WITHDRAWN else not_(gone))
 
 
 def _of_event(event: Event) -> Select[Participant]:
@@ -75,8 +78,13 @@ def _of_event(event: Event) -> Select[Participant]:
         select(Participant)
         .join(Order, Order.id == Participant.order_id)
         .join(Athlete, Athlete.id == Participant.athlete_id)
-        .where(Order.event_id == event.id)
+        .where(_its(event))
     )
+
+
+def _its(event: Event) -> ColumnElement[bool]:
+    """The condition of an event's entries: a category of its own is entered, as an index has it."""
+    return Participant.ticket_type_id.in_([kind.id for kind in event.ticket_types])
 
 
 _WITH_ALL = (
@@ -97,7 +105,7 @@ def find(
     """Its entries, the newest first; every word must be in a name, a club, an address or an order's code."""
     rows = _of_event(event)
     if state is not None:
-        rows = rows.where(_in_state(state))
+        rows = rows.where(_in_state(event, state))
     if type_id is not None:
         rows = rows.where(Participant.ticket_type_id == type_id)
     query = rows.options(*_WITH_ALL)
@@ -111,12 +119,19 @@ def find(
 
 def tallies(event: Event) -> list[Tally]:
     """How many are entered in each category, in its order."""
-    paid = func.count(case((_in_state(ParticipantState.PAID), 1)))
-    pending = func.count(case((_in_state(ParticipantState.PENDING), 1)))
+    its = (
+        select(Ticket.order_id, func.bool_or(Ticket.state != TicketState.VOID).label("valid"))
+        .where(Ticket.event_id == event.id)
+        .group_by(Ticket.order_id)
+        .subquery()
+    )
+    gone = or_(Participant.withdrawn_at.is_not(None), Order.state == OrderState.REFUNDED)
+    paid, pending = func.count().filter(its.c.valid), func.count().filter(its.c.valid.is_(None), not_(gone))
     query = (
         select(Participant.ticket_type_id, paid, pending)
         .join(Order, Order.id == Participant.order_id)
-        .where(Order.event_id == event.id)
+        .outerjoin(its, its.c.order_id == Participant.order_id)
+        .where(_its(event))
         .group_by(Participant.ticket_type_id)
     )
     counts = {type_id: (paid, pending) for type_id, paid, pending in db.session.execute(query)}
@@ -198,7 +213,7 @@ def start_list(event: Event) -> list[tuple[TicketType, list[Participant]]]:
     query = (
         _of_event(event)
         .options(*_WITH_ALL)
-        .where(_in_state(ParticipantState.PAID))
+        .where(_in_state(event, ParticipantState.PAID))
         .order_by(func.lower(Athlete.name))
     )
     found = _read(query)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from enum import StrEnum
+from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -22,6 +23,8 @@ import config
 from domain import clock, money, spreadsheets
 from domain.catalogue.takings import counted_disputes, for_tickets
 from domain.errors import DomainError, NotFound
+from domain.kept_answers import KeptAnswers
+from domain.office import changes
 from domain.providers import failure_reasons
 from domain.providers.failure_reasons import Reason
 from extensions import EXPORTS, db, limited
@@ -197,8 +200,19 @@ def choices() -> list[Event]:
 # --- Reading --------------------------------------------------------------------------------------------
 
 
+_kept: KeptAnswers[tuple[Any, ...], Statistics] = KeptAnswers()
+
+
 def read(asked: Span) -> Statistics:
-    """Everything about a time, in three questions."""
+    """Everything about a time. In a large shop it may be some minutes old."""
+    if not changes.is_large():
+        return _measure(asked)
+    event_id = asked.event.id if asked.event is not None else None
+    return _kept.get((asked.since, asked.until, asked.step, event_id), partial(_measure, asked))
+
+
+def _measure(asked: Span) -> Statistics:
+    """The same, in three questions."""
     with limited(EXPORTS):
         db.session.rollback()
         found = Statistics(asked, methods(asked), failures(asked), revenue(asked))

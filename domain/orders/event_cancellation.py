@@ -22,6 +22,7 @@ from sqlalchemy import ColumnElement, Select, String, and_, cast, func, or_, sel
 from domain import clock, epochs, row_by_row
 from domain.catalogue import events, takings
 from domain.errors import DomainError
+from domain.kept_answers import KeptAnswers
 from domain.payments import incident_decisions, own_end, reconciling, refundable, refunds, settling
 from domain.post import alerts, outbox
 from extensions import EXPORTS, db, limited, queue
@@ -193,8 +194,18 @@ def _payable() -> list[tuple[int, str, str]]:
 # --- What was paid --------------------------------------------------------------------------------------
 
 
+_kept: KeptAnswers[tuple[int, object], Progress] = KeptAnswers()
+
+
 def progress(event: Event) -> Progress:
-    """How far it is. Money that went back before counts as done."""
+    """How far it is. Money that went back before counts as done. Of a large event it may be a minute old."""
+    if not takings.is_large(event):
+        return _progress(event)
+    # Since it was asked for anew, all of it is to be counted anew.
+    return _kept.get((event.id, event.refunding_since), partial(_progress, event))
+
+
+def _progress(event: Event) -> Progress:
     unresolved = _has_refund(Refund.state.in_((*refundable.UNRESOLVED, RefundState.REVIEW)))
     left = _left() > 0
     failed = _failed_since(event)

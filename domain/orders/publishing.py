@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import literal_column, select
 from sqlalchemy.orm import joinedload
 
 import config
@@ -27,7 +27,6 @@ from extensions import db, queue
 from models import (
     Event,
     EventState,
-    LineKind,
     Order,
     OrderLine,
     OrderState,
@@ -200,9 +199,11 @@ def _is_for(order: Order, price: Fee, user_id: int) -> bool:
 
 def _orders(event_id: int) -> list[Order]:
     """Every order for the event's fee, the newest first."""
+    # As the index of such lines has it.
+    fee = OrderLine.kind == literal_column("'listing_fee'")
     query = (
         select(Order)
-        .where(Order.event_id == event_id, Order.lines.any(OrderLine.kind == LineKind.LISTING_FEE))
+        .where(Order.event_id == event_id, Order.lines.any(fee))
         .order_by(Order.id.desc())
         .execution_options(populate_existing=True)
     )

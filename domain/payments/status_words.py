@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import ColumnElement, and_, func, not_, select
+from sqlalchemy import ColumnElement, and_, func, literal_column, not_, select
 
 from domain.payments.refundable import GONE
 from domain.providers import failure_reasons
@@ -51,25 +51,37 @@ def _taken_minor(payment: Payment) -> int:
 
 def _gone_minor(payment: Payment) -> int:
     """What went back of it for good."""
-    lost = sum(dispute.amount_minor for dispute in payment.disputes if dispute.state is DisputeState.LOST)
+    # An inquiry that was lost has taken nothing.
+    lost = sum(
+        dispute.amount_minor
+        for dispute in payment.disputes
+        if dispute.state is DisputeState.LOST and dispute.took_money
+    )
     return lost + sum(refund.amount_minor for refund in payment.refunds if refund.state in GONE)
 
 
 def in_status(wanted: PaymentStatus) -> ColumnElement[bool]:
     """The same as `status`, asked of the database."""
+    states, rest = by_index(wanted)
+    return and_(*states, *rest)
+
+
+def by_index(wanted: PaymentStatus) -> tuple[list[ColumnElement[bool]], list[ColumnElement[bool]]]:
+    """The same in two parts: what an index has, and what each row has to be looked at for."""
     refunds = select(func.coalesce(func.sum(Refund.amount_minor), 0)).where(
         Refund.payment_id == Payment.id, Refund.state.in_(GONE)
     )
     lost = select(func.coalesce(func.sum(Dispute.amount_minor), 0)).where(
-        Dispute.payment_id == Payment.id, Dispute.state == DisputeState.LOST
+        Dispute.payment_id == Payment.id, Dispute.state == DisputeState.LOST, Dispute.took_money.is_(True)
     )
     taken = func.coalesce(Payment.received_minor, Payment.amount_minor)
     back = refunds.scalar_subquery() + lost.scalar_subquery() >= taken
     if wanted is PaymentStatus.REFUNDED:
-        return and_(Payment.state == PaymentState.PAID, back)
+        # Of what never went back no refund and no dispute has to be summed up.
+        paid = Payment.state == literal_column("'paid'")
+        return [paid, Payment.reversed_at.is_not(None)], [back]
     states = [state for state, told in _OF_STATE.items() if told is wanted]
-    found = Payment.state.in_(states)
-    return and_(found, not_(back)) if wanted is PaymentStatus.COMPLETED else found
+    return [Payment.state.in_(states)], [not_(back)] if wanted is PaymentStatus.COMPLETED else []
 
 
 def failure_reason(payment: Payment) -> str | None:

@@ -15,7 +15,7 @@ from domain.providers import registry
 from models import Event, Order, Payment, TicketType, WebhookEvent
 
 Alert = tuple[str, str]
-_MOST_LINES = 100
+MOST_LINES = 100
 
 
 # --- Digests --------------------------------------------------------------------------------------------
@@ -35,14 +35,14 @@ def stuck(orders: Sequence[Order]) -> Alert:
     )
 
 
-def expired(orders: Sequence[Order]) -> Alert:
-    """One digest of orders that nobody paid until their payment page closed."""
-    one = len(orders) == 1
+def expired(orders: Sequence[Order], number: int) -> Alert:
+    """One digest of so many orders that nobody paid until their payment page closed; the first of them."""
+    one = number == 1
     return (
-        f"{len(orders)} {'Order' if one else 'Orders'} Expired",
-        f"{len(orders)} {'order was' if one else 'orders were'} not paid in time, and the payment provider "
+        f"{number} {'Order' if one else 'Orders'} Expired",
+        f"{number} {'order was' if one else 'orders were'} not paid in time, and the payment provider "
         "has confirmed that no money came:\n\n"
-        f"{_lines(orders)}\n\n"
+        f"{_lines(orders, number)}\n\n"
         "What they held is on sale again, and the buyers have been told. Money that arrives late is still "
         "found.\n\n"
         f"Admin panel: {_admin('orders')}",
@@ -55,10 +55,10 @@ def dead_rings(events: Sequence[WebhookEvent]) -> Alert:
     lines = [
         f"- {registry.title(event.provider)} {event.type}, about {event.object_id or 'nothing named'}, "
         f"came {event.received_at:%Y-%m-%d %H:%M}: {event.outcome or 'ended in an error, see the log'}"
-        for event in events[:_MOST_LINES]
+        for event in events[:MOST_LINES]
     ]
-    if len(events) > _MOST_LINES:
-        lines.append(f"- and {len(events) - _MOST_LINES} more")
+    if len(events) > MOST_LINES:
+        lines.append(f"- and {len(events) - MOST_LINES} more")
     return (
         f"{len(events)} {'Ring' if one else 'Rings'} Not Acted On",
         f"For an hour {'a ring' if one else 'rings'} of a payment provider's doorbell "
@@ -82,14 +82,16 @@ def no_backup(last: datetime | None, error: str) -> Alert:
     )
 
 
-def _lines(orders: Sequence[Order]) -> str:
+def _lines(orders: Sequence[Order], number: int | None = None) -> str:
+    """A line for each; `number` is how many there are in all, where not all of them are given."""
+    number = len(orders) if number is None else number
     lines = [
         f"- Order {order.code}: {money.show(order.total_minor, order.currency)}, "
         f"created {order.created_at:%Y-%m-%d %H:%M}, email {addresses.shown(order.email)}"
-        for order in orders[:_MOST_LINES]
+        for order in orders[:MOST_LINES]
     ]
-    if len(orders) > _MOST_LINES:
-        lines.append(f"- and {len(orders) - _MOST_LINES} more")
+    if number > len(lines):
+        lines.append(f"- and {number - len(lines)} more")
     return "\n".join(lines)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from sqlalchemy import and_, func, literal_column, or_, select
-from sqlalchemy.orm import contains_eager, joinedload
+from sqlalchemy import ColumnElement, and_, func, literal, literal_column, or_, select, update
+from sqlalchemy.orm import joinedload
 
 import config
 from domain import clock
@@ -17,8 +17,10 @@ from models import Order, OrderState, OutboxMail, Payment, PaymentState, Webhook
 
 # How far before the last digest a payment may have expired without having been seen by it.
 _OVERLAP = timedelta(hours=1)
-# So many orders are in one digest at most.
-_MOST = 20_000
+# Where there was no digest before, what has expired for longer than this is no news.
+_NEWS = timedelta(days=7)
+# So many payments are in one digest at most; the next sweep goes on.
+_MOST = 5_000
 
 
 def raise_stuck() -> None:
@@ -83,30 +85,35 @@ def raise_expired() -> None:
         .order_by(OutboxMail.created_at.desc())
         .limit(1)
     )
+    since = last - _OVERLAP if last is not None else now - _NEWS
     told = Payment.stuck_alerted_at
-    query = (
-        select(Payment)
+    untold = (
+        select(Payment.id)
         .join(Payment.order)
         .where(
             Payment.state == literal_column("'expired'"),
             or_(told.is_(None), told < Payment.state_since),
+            Payment.state_since > since,
             Order.state == OrderState.EXPIRED,
         )
-        .order_by(Payment.id)
-        # The mail shows the first of them.
+        # As the index has it: what was told of, and what is older, is not read.
+        .order_by(Payment.state_since)
         .limit(_MOST)
-        .options(contains_eager(Payment.order))
         # Each row is marked as told under its lock, so that of two sweeps one names it; and one that was
         # being written while a digest was made is found by the next.
         .with_for_update(skip_locked=True, key_share=True, of=Payment)
     )
-    if last is not None:
-        query = query.where(Payment.state_since > last - _OVERLAP)
-    expired = list(db.session.scalars(query))
+    mark = update(Payment).where(Payment.id.in_(untold)).values(stuck_alerted_at=_later(now))
+    marked = mark.returning(Payment.id, Payment.order_id).execution_options(synchronize_session=False)
+    expired = db.session.execute(marked).all()
     if expired:
-        for payment in expired:
-            payment.stuck_alerted_at = max(now, payment.state_since)
-        orders = {payment.order_id: payment.order for payment in expired}
-        subject, text = alerts.expired(list(orders.values()))
-        outbox.alert(subject, text, key=f"expired:{expired[0].id}-{expired[-1].id}:{now:%Y%m%d%H%M%S%f}")
+        ids, orders = sorted(row.id for row in expired), {row.order_id for row in expired}
+        named = select(Order).where(Order.id.in_(sorted(orders)[: alerts.MOST_LINES])).order_by(Order.id)
+        subject, text = alerts.expired(db.session.scalars(named).all(), len(orders))
+        outbox.alert(subject, text, key=f"expired:{ids[0]}-{ids[-1]}:{now:%Y%m%d%H%M%S%f}")
     db.session.commit()
+
+
+def _later(now: datetime) -> ColumnElement[datetime]:
+    """Now, or since when it has expired by another machine's clock, whichever is later."""
+    return func.greatest(literal(now), Payment.state_since)

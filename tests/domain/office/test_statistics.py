@@ -185,7 +185,8 @@ def test_a_time_is_read_by_indexes_in_a_few_questions() -> None:
     some_payments()
     with recorded() as statements:
         statistics.read(statistics.span())
-    assert len([one for one in statements if "SELECT" in one]) <= 5, statements
+    # One more sees whether the shop is a large one.
+    assert len([one for one in statements if "SELECT" in one]) <= 6, statements
     db.session.execute(text("SET LOCAL enable_seqscan = off"))
     span = statistics.span()
     begun = statistics._begun(span, PaymentState)

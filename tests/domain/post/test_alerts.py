@@ -56,11 +56,11 @@ def test_stuck_orders_are_one_digest_in_the_known_form(app: Flask) -> None:
 def test_one_order_is_not_spoken_of_as_many(app: Flask) -> None:
     assert alerts.stuck([an_order()])[0] == "1 Order Stuck in Processing"
     assert alerts.stuck([an_order()])[1].startswith("1 order has been in")
-    assert alerts.expired([an_order()])[0] == "1 Order Expired"
+    assert alerts.expired([an_order()], 1)[0] == "1 Order Expired"
 
 
 def test_a_digest_of_very_many_stays_readable(app: Flask) -> None:
-    subject, text = alerts.expired([an_order()] * 250)
+    subject, text = alerts.expired([an_order()] * 100, 250)
     assert subject == "250 Orders Expired"
     assert text.count("- Order ") == 100 and "- and 150 more" in text
 
