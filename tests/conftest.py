@@ -15,6 +15,7 @@ from typing import Any
 import psycopg
 import pytest
 import redis as redis_client
+from argon2 import PasswordHasher
 from flask import Flask
 from flask.testing import FlaskClient
 from flask_migrate import upgrade
@@ -24,6 +25,7 @@ from werkzeug.test import TestResponse
 import config
 from app import create_app
 from domain.connections import credentials
+from domain.security import passwords
 from extensions import db
 from tests.support import audited, tables
 from tests.support.sandbox import Sandbox, start_sandbox
@@ -50,6 +52,20 @@ class Browser(FlaskClient):
         # What the test has loaded may have been changed by the request.
         db.session.expire_all()
         return answer
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_hashes() -> Iterator[PasswordHasher]:
+    """Passwords are hashed in an instant within the test process; gives the hasher that Kassa has.
+
+    Thousands of logins would take minutes of the processor. What is really used is held by
+    tests/domain/security/test_password_hashes.py, and is what the processes that tests start have.
+    """
+    kept = passwords._hasher
+    passwords._hasher = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
+    passwords._nobodys.cache_clear()
+    yield kept
+    passwords._hasher = kept
 
 
 @pytest.fixture(scope="session")
