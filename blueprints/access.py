@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -31,6 +32,7 @@ import config
 import extensions
 from blueprints.visitor import is_for_api, signed_in, wants_json
 from domain import clock
+from domain.people import factors
 from domain.security import devices, logins, second_factors
 from models import Login, Role, User
 
@@ -43,6 +45,8 @@ _SEEN_SECONDS = 3600
 # Who has shown a password here, and is not let in by it alone.
 _WAITING = "on_the_way_in"
 _WAITING_SECONDS = 900
+# Who is logged in here has shown a password that is too weak for what they may do.
+_WEAK = "weak_password"
 
 
 def register(app: Flask) -> None:
@@ -117,28 +121,42 @@ class Waiting:
     onward: str
     # What they read once they are in.
     words: str = ""
+    # What only this browser knows: a mailed code is good in the browser that it was asked in.
+    asked_in: str = ""
+    # The password was right, and is too weak for what they may do.
+    weak: bool = False
 
 
-def log_in(user: User, *, remember: bool = False, onward: str = "", words: str = "") -> Response:
+def log_in(
+    user: User, *, remember: bool = False, onward: str = "", words: str = "", weak: bool = False
+) -> Response:
     """Let in whoever has shown a password or a mailed link, and lead them to `onward`.
 
     Whoever has a second factor shows it first. Who should have one is asked to set it up, but not on the way
-    to a door.
+    to a door. `weak`: their password is too weak for what they may do.
     """
     onward = safe_next(onward, url_for("account.index"))
     if second_factors.counts_for(user):
-        wait_for(user, remember=remember, onward=onward, words=words)
+        wait_for(user, remember=remember, onward=onward, words=words, weak=weak)
         return redirect(url_for("login_steps.second_factor"), 303)
-    begin_session(user, remember=remember)
+    begin_session(user, remember=remember, weak=weak)
     if words:
         flash(words, "success")
-    second_factors.begin_grace(user)
-    if second_factors.wanted_of(user) and not onward.startswith("/door/"):
+    factors.begin_grace(user)
+    if factors.wanted_of(user) and not onward.startswith("/door/"):
         return redirect(url_for("factors.index", next=onward), 303)
     return redirect(onward, 303)
 
 
-def wait_for(user: User, *, remember: bool = False, onward: str = "", words: str = "") -> None:
+def wait_for(
+    user: User,
+    *,
+    remember: bool = False,
+    onward: str = "",
+    words: str = "",
+    asked_in: str = "",
+    weak: bool = False,
+) -> None:
     """Remember in this browser's session, which knows nobody yet, who is on their way in."""
     session.clear()
     session[_WAITING] = {
@@ -147,8 +165,17 @@ def wait_for(user: User, *, remember: bool = False, onward: str = "", words: str
         "remember": remember,
         "onward": onward,
         "words": words,
+        "asked_in": asked_in,
+        "weak": weak,
         "at": int(clock.now().timestamp()),
     }
+
+
+def asked_in() -> str:
+    """What only this browser knows, while somebody is on their way in: the same for each code that it asks
+    for."""
+    who = waiting()
+    return (who.asked_in if who is not None else "") or secrets.token_urlsafe(16)
 
 
 def waiting() -> Waiting | None:
@@ -184,16 +211,23 @@ def device_cookie() -> str:
     return "__Host-device" if config.get().https else "device"
 
 
-def begin_session(user: User, *, remember: bool = False, proved_at: datetime | None = None) -> None:
-    """Log the user in with a session that holds nothing from before, whoever may have prepared it."""
+def begin_session(
+    user: User, *, remember: bool = False, proved_at: datetime | None = None, weak: bool = False
+) -> None:
+    """Log the user in with a session that holds nothing from before, whoever may have prepared it.
+
+    Whose password is too `weak` is not remembered: it is in the session that the pages for staff read it.
+    """
     here = browser()
     if not devices.is_key(here.device):
         here = replace(here, device=devices.dated(devices.LIVES))
     end_session()
-    login_user(user, remember=remember, duration=logins.LIVES)
+    login_user(user, remember=remember and not weak, duration=logins.LIVES)
     # Flask-Login takes it from here for the cookie by which a browser is remembered, too.
     session[_NAMED] = logins.begin(user, here, proved_at=proved_at)
     session[_SEEN] = int(clock.now().timestamp())
+    if weak:
+        session[_WEAK] = True
     after_this_request(partial(_set_device, key=here.device))
 
 
@@ -232,6 +266,11 @@ def end_session() -> None:
         logins.end(str(said))
     session.clear()
     logout_user()
+
+
+def has_weak_password() -> bool:
+    """Whether whoever is logged in here has shown a password that is too weak for what they may do."""
+    return bool(session.get(_WEAK))
 
 
 def this_login() -> Login | None:

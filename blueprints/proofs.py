@@ -7,6 +7,7 @@ A form that was being sent when it is asked goes along as hidden fields, and is 
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -60,20 +61,38 @@ def for_page() -> Response | None:
     user = signed_in()
     if user is None:
         return None
-    if second_factors.counts_for(user):
-        return None if second_factors.is_good(access.proved_at(), second_factors.GOOD_FOR) else _ask()
-    if second_factors.overdue(user):
-        flash("Set up a second factor first: your 14 days are over. It takes two minutes.", "warning")
-        return redirect(url_for("factors.index", next=_here()), 303)
-    return None
+    return _asked_of(user, second_factors.GOOD_FOR)
 
 
 def for_deed() -> Response | None:
-    """For what changes roles, keys or factors: asked unless it was shown just now. None: they may go on."""
+    """For what changes roles, keys or factors, or whose account takes money: asked unless it was shown just
+    now. None: they may go on."""
     user = signed_in()
-    if user is None or not second_factors.counts_for(user):
+    return _asked_of(user, second_factors.JUST_NOW) if user is not None else None
+
+
+def _asked_of(user: User, age: timedelta) -> Response | None:
+    """None where this member has shown it lately, or has time to set one up."""
+    if access.has_weak_password():
+        return _refuse(
+            "password_weak",
+            "Choose a longer password first: yours is too weak for an admin.",
+            "account.password_form",
+        )
+    if second_factors.counts_for(user):
+        return None if second_factors.is_good(access.proved_at(), age) else _ask()
+    if not factors.overdue(user):
         return None
-    return None if second_factors.is_good(access.proved_at(), second_factors.JUST_NOW) else _ask()
+    words = "Set up a second factor first: your 14 days are over. It takes two minutes."
+    return _refuse("second_factor_unset", words, "factors.index", next=_here())
+
+
+def _refuse(code: str, words: str, endpoint: str, next: str | None = None) -> Response:
+    """To the page where it can be mended; a program is told."""
+    if wants_json():
+        return make_response(jsonify(error=code, message=words), 403)
+    flash(words, "warning")
+    return redirect(url_for(endpoint, next=next), 303)
 
 
 def for_money(amount_minor: int, currency: str) -> Response | None:
@@ -81,10 +100,11 @@ def for_money(amount_minor: int, currency: str) -> Response | None:
     return for_deed() if is_much(amount_minor, currency) else None
 
 
-def for_typed_money(typed: str, currency: str) -> Response | None:
-    """As `for_money`; what is no amount is refused by whoever reads it."""
+def for_typed_money(typed: str, currency: str, *, before_minor: int = 0) -> Response | None:
+    """As `for_money`, together with what went the same way before; what is no amount is refused by whoever
+    reads it."""
     try:
-        return for_money(abs(money.parse(typed, currency)), currency)
+        return for_money(before_minor + abs(money.parse(typed, currency)), currency)
     except DomainError:
         return None
 

@@ -13,7 +13,7 @@ from wtforms.validators import DataRequired, Length
 from blueprints import proofs
 from domain import money
 from domain.errors import DomainError
-from domain.payments import desk_refunds, refund_plans, refunds
+from domain.payments import desk_refunds, refund_plans, refundable, refunds
 from domain.payments.refund_plans import Plan
 from models import Order, RefundState
 
@@ -64,7 +64,8 @@ def refund(
             return render_template(
                 "office/refund.html", frame=frame, order=order, plan=plan, form=form, page=page
             )
-        asked = proofs.for_money(plan.amount_minor, plan.payment.currency)
+        in_all = refundable.in_all_minor(plan.payment, plan.amount_minor)
+        asked = proofs.for_money(in_all, plan.payment.currency)
         if asked is not None:
             return asked
         category, words = _made(plan, form, actor_id=actor_id, door=door, at_desk=at_desk)

@@ -137,6 +137,8 @@ class LoginCode(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
     code_hash: Mapped[str] = mapped_column(String(64))
+    # A hash of what only the browser has that it was asked in; "" of codes of the version before.
+    asked_in: Mapped[str] = mapped_column(String(64), default="", server_default="")
     tries: Mapped[int] = mapped_column(Integer, default=0)
     created_at: Mapped[datetime] = mapped_column(Time)
     expires_at: Mapped[datetime] = mapped_column(Time)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from blueprints.api import cursors
-from blueprints.api.caller import caller
+from blueprints.api.caller import NEEDED, UNSET, caller
 from blueprints.api.endpoint import Area
 from blueprints.api.errors import ApiProblem, Problem
 from blueprints.api.payments import Method, Told, told
@@ -115,11 +115,8 @@ class GivenBack(Answer):
     scope=Scope.ADMIN_REFUNDS,
     answers={201: GivenBack},
     problems=(
-        Problem(
-            403,
-            "second_factor_needed",
-            "A sum like this needs the second factor from just now: log in again, and repeat it at once.",
-        ),
+        NEEDED,
+        UNSET,
         Problem(404, "no_payment", "There is no such payment."),
         Problem(409, "refund_under_way", "A refund of this payment is under way.", lasting=False),
         Problem(409, "not_paid", "This payment was not paid, so there is nothing to give back."),
@@ -135,18 +132,15 @@ class GivenBack(Answer):
 def refund_payment(payment_id: str, body: GiveBack) -> tuple[GivenBack, int]:
     """Give a payment’s money back.
 
-    All of it gives the place back, too. Where the provider is slow, the refund goes on by itself. Where no
-    call sends money back, it is `created` until a person has made it at the bank, and that is recorded.
+    All of it gives the place back, too. Above the shop's setting a token from just now is needed where the
+    admin has a second factor, and an API key is refused; sums in pieces count as one. Where the provider is
+    slow, the refund goes on by itself. Where no call sends money back, it is `created` until a person has
+    made it at the bank, and that is recorded.
     """
     payment = entry_payments.find(payment_id)
     left = refundable.refundable_minor(payment)
     amount = left if body.amount is None else in_minor(body.amount, payment.currency)
-    if not caller().may_give_back(amount, payment.currency):
-        raise ApiProblem(
-            403,
-            "second_factor_needed",
-            "A sum like this needs the second factor from just now: log in again, and repeat it at once.",
-        )
+    caller().check_giving_back(refundable.in_all_minor(payment, amount), payment.currency)
     if payment.received_minor is None:
         raise ApiProblem(409, "not_paid", "This payment was not paid, so there is nothing to give back.")
     try:

@@ -9,7 +9,7 @@ from flask import request
 from pydantic import Field
 
 from blueprints.api import limits
-from blueprints.api.caller import unauthorized
+from blueprints.api.caller import UNSET, unauthorized
 from blueprints.api.endpoint import PUBLIC, Area
 from blueprints.api.errors import ApiProblem, Problem
 from blueprints.api.shapes import Answer, Body, Moment
@@ -18,6 +18,7 @@ from domain.errors import DomainError
 from domain.people import accounts, factors
 from domain.security import api_tokens, second_factors
 from domain.security.api_tokens import BadToken, Pair
+from extensions import network
 from models import Role, User
 
 area = Area("auth", "Logging in", "Tokens for a member's own program. A server takes an API key instead.")
@@ -32,6 +33,7 @@ _REFUSED = {
     "second_factor_needed": 401,
     "wrong_second_factor": 401,
     "second_factor_unset": 403,
+    "password_weak": 403,
     "disabled": 403,
     "unconfirmed": 403,
     "too_many_attempts": 429,
@@ -55,10 +57,11 @@ _LOGIN = (
         "wrong_second_factor",
         "That code of the second factor is not right. Each works once, for half a minute.",
     ),
+    UNSET,
     Problem(
         403,
-        "second_factor_unset",
-        "An admin of this shop needs a second factor. Log in on the website once, and set it up.",
+        "password_weak",
+        "This password is too weak for an admin. Log in on the website, and choose a longer one.",
     ),
     Problem(403, "unconfirmed", "Confirm your e-mail address first: open the link that we have mailed you."),
     Problem(403, "disabled", "This account is closed."),
@@ -135,10 +138,17 @@ def log_in(body: Login) -> Tokens:
     limits.count_login()
     try:
         user = accounts.authenticate(
-            body.email, body.password, client_address=request.remote_addr or "", code=body.mailed_code
+            body.email,
+            body.password,
+            client_address=request.remote_addr or "",
+            code=body.mailed_code,
+            # A program has nothing between two requests but where it is.
+            asked_in=f"program:{network(request.remote_addr or '')}",
         )
     except DomainError as error:
         raise _refused(error) from error
+    if accounts.is_too_weak(user, body.password):
+        raise _declared("password_weak")
     return _told(api_tokens.begin(user, request.user_agent.string, proved_at=_proved(user, body)))
 
 
@@ -176,7 +186,8 @@ def _proved(user: User, body: Login) -> datetime | None:
                 raise _declared("wrong_second_factor") from error
             raise _refused(error) from error
         return clock.now()
-    if user.role is Role.ADMIN and second_factors.overdue(user):
+    factors.begin_grace(user)
+    if user.role is Role.ADMIN and factors.overdue(user):
         raise _declared("second_factor_unset")
     return None
 

@@ -14,7 +14,8 @@ import structlog
 from flask import g, request
 
 from blueprints import proofs
-from blueprints.api.errors import ApiProblem
+from blueprints.api.errors import ApiProblem, Problem
+from domain.people import factors
 from domain.security import api_keys, api_tokens, scopes, second_factors
 from domain.security.api_tokens import BadToken
 from domain.security.scopes import Scope
@@ -22,6 +23,20 @@ from models import ApiKey, Role, User
 
 _BEARER = re.compile(r"Bearer +([\x21-\x7e]+) *", re.IGNORECASE)
 _CHALLENGE = 'Bearer realm="api"'
+# What an account that should show a second factor is refused.
+NEEDED = Problem(
+    403,
+    "second_factor_needed",
+    "This needs the second factor from just now: log in again with its code, and repeat it at once with the "
+    "new token. An API key cannot show one.",
+    lasting=False,
+)
+UNSET = Problem(
+    403,
+    "second_factor_unset",
+    "An admin of this shop needs a second factor. Log in on the website once, and set it up.",
+    lasting=False,
+)
 
 
 @dataclass(frozen=True)
@@ -48,15 +63,24 @@ class Caller:
             return api_keys.allows(self.key, scope)
         return scope in scopes.of_role(self.user.role)
 
-    def may_give_back(self, amount_minor: int, currency: str) -> bool:
-        """Whether a sum may leave at this word: a large one needs the second factor from just now.
+    def check_proof(self) -> None:
+        """Refuse what opens doors, or sends much money away, without the second factor from just now.
 
-        A key is a server's, which has none; it was made with one.
+        A key is a server's, which shows none: whoever copied it would send everything back.
         """
-        if self.key is not None or not second_factors.counts_for(self.user):
-            return True
-        shown = second_factors.is_good(api_tokens.proved_at(self.session), second_factors.JUST_NOW)
-        return shown or not proofs.is_much(amount_minor, currency)
+        if not second_factors.counts_for(self.user):
+            _refuse_overdue(self.user)
+            return
+        shown = self.key is None and second_factors.is_good(
+            api_tokens.proved_at(self.session), second_factors.JUST_NOW
+        )
+        if not shown:
+            raise ApiProblem(403, NEEDED.code, NEEDED.detail)
+
+    def check_giving_back(self, amount_minor: int, currency: str) -> None:
+        """The same, where that sum is above the operator's setting."""
+        if proofs.is_much(amount_minor, currency):
+            self.check_proof()
 
 
 @dataclass(frozen=True)
@@ -102,6 +126,8 @@ def enter(found: Credential, scope: Scope | None) -> Caller:
     g.api_caller = who
     if scope is not None and not who.may(scope):
         raise _forbidden(who, scope)
+    if scope in scopes.FOR_ADMINS:
+        _refuse_overdue(who.user)
     return who
 
 
@@ -120,6 +146,12 @@ def unauthorized(code: str, detail: str, *, challenge: str = "") -> ApiProblem:
     """401, with what to send instead."""
     told = challenge or f'{_CHALLENGE}, error="invalid_token"'
     return ApiProblem(401, code, detail, headers={"WWW-Authenticate": told})
+
+
+def _refuse_overdue(user: User) -> None:
+    """As the pages for staff: closed to who has not set one up in time, by keys from before, too."""
+    if factors.overdue(user):
+        raise ApiProblem(403, UNSET.code, UNSET.detail)
 
 
 def _forbidden(who: Caller, scope: Scope) -> ApiProblem:

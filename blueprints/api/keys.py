@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from blueprints.api.caller import caller
+from blueprints.api.caller import NEEDED, UNSET, caller
 from blueprints.api.endpoint import MEMBERS, Area
 from blueprints.api.errors import Problem
 from blueprints.api.shapes import Answer, Body, Choice, Id, Moment, example
@@ -71,6 +71,8 @@ def list_keys() -> Keys:
     problems=(
         Problem(409, "too_many_keys", f"You have {api_keys.MOST_KEYS} keys already. Revoke one first."),
         Problem(400, "name_missing", "Give the key a name that says which server has it."),
+        NEEDED,
+        UNSET,
         Problem(400, "scope_unknown", "Your account may not do all of that itself. Choose from the list."),
     ),
     idempotent=False,
@@ -80,14 +82,17 @@ def make_key(body: NewKey) -> tuple[MadeKey, int]:
     """Make an API key.
 
     Its text is in this answer and nowhere else. It may never do more than your account may at that moment.
+    An account with a second factor needs a token from the last five minutes for this.
     """
+    caller().check_proof()
     key, text = api_access.make_key(caller().user, body.name, body.scopes, body.days)
     return MadeKey(**_facts(key), key=text), 201
 
 
-@area.post("/keys/<key_id>/revoke", scope=MEMBERS, answers=Key, problems=(_NO_KEY,))
+@area.post("/keys/<key_id>/revoke", scope=MEMBERS, answers=Key, problems=(_NO_KEY, NEEDED, UNSET))
 def revoke_key(key_id: str) -> Key:
     """End an API key at once."""
+    caller().check_proof()
     return Key(**_facts(api_keys.revoke(caller().user, key_id)))
 
 

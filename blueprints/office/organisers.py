@@ -44,6 +44,7 @@ def organiser(organiser_id: int) -> str:
 
 
 @bp.post("/organisers/<int:organiser_id>/house")
+@proofs.deed
 def house_account(organiser_id: int) -> Response:
     """Let an organiser sell through the house's account, or not any more."""
 

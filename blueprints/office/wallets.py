@@ -49,7 +49,8 @@ def of(user_id: int) -> str:
 def adjust(user_id: int) -> str | Response | tuple[str, int]:
     user = adjustments.by_id(user_id)
     form = request.form
-    asked = proofs.for_typed_money(form.get("amount", ""), config.get().wallet_currency)
+    currency, before = config.get().wallet_currency, adjustments.lately_minor(user)
+    asked = proofs.for_typed_money(form.get("amount", ""), currency, before_minor=before)
     if asked is not None:
         return asked
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, flash, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
-from blueprints import visitor
+from blueprints import proofs, visitor
 from blueprints.access import members_only
 from domain.connections import linked_accounts
 from domain.errors import DomainError
@@ -31,6 +31,7 @@ def begin(provider: str) -> str:
 @bp.post(_PAGE)
 @members_only
 @limiter.limit("30 per hour", key_func=visitor.member_key)
+@proofs.deed
 def leave(provider: str) -> BaseResponse:
     try:
         url, session[_STATE] = linked_accounts.authorize_url(visitor.member(), provider)
@@ -60,6 +61,7 @@ def done(provider: str) -> BaseResponse:
 
 @bp.post(f"{_PAGE}/end")
 @members_only
+@proofs.deed
 def end(provider: str) -> BaseResponse:
     try:
         linked_accounts.disconnect(visitor.member().id, provider)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import render_template, request, url_for
 from werkzeug.wrappers import Response
 
+from blueprints import proofs
 from blueprints.organiser.blueprint import act, bp, me
 from domain import addresses
 from domain.payments import desk_refunds
@@ -18,6 +19,7 @@ def desk() -> str:
 
 
 @bp.post("/desk")
+@proofs.deed
 def desk_give() -> Response:
     def do() -> str:
         given = desks.give(me(), request.form.get("email", "").strip()[:300])
@@ -27,6 +29,7 @@ def desk_give() -> Response:
 
 
 @bp.post("/desk/<int:grant_id>/end")
+@proofs.deed
 def desk_end(grant_id: int) -> Response:
     def do() -> str:
         return f"{addresses.shown(desks.take(me(), grant_id))} does not answer for you any more."

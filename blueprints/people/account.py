@@ -121,14 +121,18 @@ def login() -> str | Response:
 def log_in() -> tuple[str, int] | Response:
     remember = bool(request.form.get("remember"))
     onward = request.form.get("next") or request.args.get("next") or ""
+    email, password, asked_in = _typed("email"), _typed("password"), access.asked_in()
     try:
-        user = accounts.authenticate(_typed("email"), _typed("password"), **access.where())
+        user = accounts.authenticate(email, password, asked_in=asked_in, **access.where())
     except CodeNeeded as needed:
-        access.wait_for(needed.user, remember=remember, onward=onward)
+        weak = accounts.is_too_weak(needed.user, password)
+        access.wait_for(needed.user, remember=remember, onward=onward, asked_in=asked_in, weak=weak)
+        if not needed.mailed:
+            flash(needed.message, "warning")
         return redirect(url_for("login_steps.code_form"), 303)
     except DomainError as error:
         return _refused("login", error)
-    return access.log_in(user, remember=remember, onward=onward)
+    return access.log_in(user, remember=remember, onward=onward, weak=accounts.is_too_weak(user, password))
 
 
 @bp.post("/logout")

@@ -179,7 +179,7 @@ def _index(problem: str = "") -> str:
         "people/second_factor.html",
         user=user,
         counts=second_factors.counts_for(user),
-        overdue=second_factors.overdue(user),
+        overdue=factors.overdue(user),
         onward=session.get(_ONWARD, ""),
         left=second_factors.codes_left(user),
         passkeys=passkeys.of(user),

@@ -27,13 +27,17 @@ def code() -> tuple[str, int] | Response:
         return _begin_again()
     try:
         user = accounts.by_mailed_code(
-            who.user_id, who.epoch, request.form.get("code", ""), client_address=request.remote_addr or ""
+            who.user_id,
+            who.epoch,
+            request.form.get("code", ""),
+            client_address=request.remote_addr or "",
+            asked_in=who.asked_in,
         )
     except DomainError as error:
         if error.code == "login_over":
             return _begin_again()
         return _code_page(error.message), 429 if error.code.startswith("too_many") else 400
-    return access.log_in(user, remember=who.remember, onward=who.onward, words=who.words)
+    return access.log_in(user, remember=who.remember, onward=who.onward, words=who.words, weak=who.weak)
 
 
 @bp.route("/second-factor", methods=["GET", "POST"])
@@ -49,7 +53,7 @@ def second_factor() -> str | tuple[str, int] | Response:
     except DomainError as error:
         status = 429 if error.code.startswith("too_many") else 400
         return proofs.page_on_the_way_in(user, error.message), status
-    access.begin_session(user, remember=who.remember, proved_at=clock.now())
+    access.begin_session(user, remember=who.remember, proved_at=clock.now(), weak=who.weak)
     if who.words:
         flash(who.words, "success")
     return redirect(who.onward, 303)

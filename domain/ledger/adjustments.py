@@ -7,11 +7,12 @@ with who did it. Nothing goes to or from a payment provider, and no wallet goes 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
-from sqlalchemy import or_, select
+from sqlalchemy import func, or_, select
 
 import config
-from domain import addresses, money
+from domain import addresses, clock, money
 from domain.errors import DomainError, NotFound
 from domain.ledger import transfers, wallet
 from domain.people import accounts
@@ -20,6 +21,7 @@ from models import Transfer, User
 
 SHOWN = 20
 LONGEST_REASON = 200
+_LATELY = timedelta(hours=12)
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,18 @@ def made_to(user: User) -> list[Transfer]:
     query = select(Transfer).where(or_(Transfer.debit == account, Transfer.credit == account))
     query = query.where(Transfer.kind == "adjustment").order_by(Transfer.id.desc())
     return list(db.session.scalars(query.limit(SHOWN)))
+
+
+def lately_minor(user: User) -> int:
+    """How much was put in and taken out of a member's wallet in the last twelve hours, in its currency."""
+    account = transfers.wallet_account(user.id)
+    query = select(func.coalesce(func.sum(Transfer.amount_minor), 0)).where(
+        or_(Transfer.debit == account, Transfer.credit == account),
+        Transfer.kind == "adjustment",
+        Transfer.currency == config.get().wallet_currency,
+        Transfer.created_at > clock.now() - _LATELY,
+    )
+    return int(db.session.scalar(query) or 0)
 
 
 def adjust(

@@ -27,7 +27,7 @@ PERSONS: dict[str, dict[str, Fate]] = {
     "users": {"email": G, "name": G, "password_hash": G, "folded": G},
     "logins": {"user_id": G, "key_hash": G, "label": G, "network": G},
     "devices": {"user_id": G, "key_hash": G, "label": G},
-    "login_codes": {"user_id": G, "code_hash": G},
+    "login_codes": {"user_id": G, "code_hash": G, "asked_in": G},
     "second_factors": {
         "user_id": G,
         "name": G,

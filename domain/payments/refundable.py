@@ -32,6 +32,11 @@ def refundable_minor(payment: Payment) -> int:
     return taken - disputed - sum(r.amount_minor for r in payment.refunds if r.state in COUNTED)
 
 
+def in_all_minor(payment: Payment, amount_minor: int) -> int:
+    """What will have been asked back of a payment with so much more: sums in pieces are one sum."""
+    return amount_minor + sum(refund.amount_minor for refund in payment.refunds if refund.state in COUNTED)
+
+
 def gone_minor(payment: Payment) -> int:
     """What went back of a payment by its provider's word: by refunds, and to banks for now or for good."""
     disputed = sum(dispute.amount_minor for dispute in payment.disputes if dispute.has_money)

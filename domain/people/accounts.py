@@ -183,27 +183,41 @@ class CodeNeeded(DomainError):
     Code `code_needed`, or `wrong_code` where one came along that is not right.
     """
 
-    def __init__(self, user: User, *, wrong: bool = False) -> None:
+    def __init__(self, user: User, *, wrong: bool = False, mailed: bool = True) -> None:
         if wrong:
             super().__init__(
-                "wrong_code", "That code is not right, or too old. Take the one in the newest of our mails."
+                "wrong_code",
+                "That code is not right, or too old. Take the one in the newest of our mails, in the browser "
+                "that asked for it.",
             )
         else:
+            what = (
+                f"We have mailed you a code of {mailed_codes.DIGITS} digits: type it to log in."
+                if mailed
+                else "Enough codes were mailed to you in this hour: type the newest that you asked for here, "
+                "or have a link mailed to choose a new password with."
+            )
             super().__init__(
                 "code_needed",
                 "There were many wrong passwords lately, at your account or from where you are, so the right "
-                f"one is not enough by itself just now. We have mailed you a code of {mailed_codes.DIGITS} "
-                "digits: type it to log in.",
+                f"one is not enough by itself just now. {what}",
             )
-        self.user = user
+        self.user, self.mailed = user, mailed
 
 
 def authenticate(
-    email: str, password: str, *, client_address: str = "", device: str = "", code: str | None = None
+    email: str,
+    password: str,
+    *,
+    client_address: str = "",
+    device: str = "",
+    code: str | None = None,
+    asked_in: str = "",
 ) -> User:
     """The user whose address and password these are. Commits.
 
-    `device` is what the browser's cookie says (domain/security/devices.py), `code` one that was mailed.
+    `device` is what the browser's cookie says (domain/security/devices.py), `code` one that was mailed,
+    `asked_in` what only this browser knows, so that a mailed code is good in it alone.
     Raises DomainError `wrong_login` alike for an unknown address and a wrong password, `too_many_attempts`,
     and only to who knows the password `disabled`, `unconfirmed` (then the confirmation is mailed again), and
     CodeNeeded where a password alone does not do (then a code is mailed). Whoever has a second factor needs
@@ -216,7 +230,7 @@ def authenticate(
         raise DomainError(
             "wrong_login", "The e-mail address or the password is not right. Check both and try again."
         )
-    guesses.was_right(who, place)
+    guesses.was_right(who, place, enough=enough)
     _refuse_disabled(user)
     if user.confirmed_at is None:
         _mail_link(one_time_links.lock(user.id), LinkPurpose.CONFIRM)
@@ -225,7 +239,7 @@ def authenticate(
             "unconfirmed", "Confirm your e-mail address first: open the link that we have mailed you."
         )
     if not enough and user.second_factor_at is None:
-        _ask_for_code(user, code, place)
+        _ask_for_code(user, code, place, asked_in)
     if passwords.outdated(user.password_hash):
         user.password_hash = passwords.hashed(password)
     accounts.claim_for(user)
@@ -239,7 +253,9 @@ def on_the_way_in(user_id: int, epoch: int) -> User | None:
     return user if user is not None and user.is_active and user.login_epoch == epoch else None
 
 
-def by_mailed_code(user_id: int, epoch: int, code: str, *, client_address: str = "") -> User:
+def by_mailed_code(
+    user_id: int, epoch: int, code: str, *, client_address: str = "", asked_in: str = ""
+) -> User:
     """The user who showed the right password a moment ago, as `epoch` says, and now the mailed code. Commits.
 
     DomainError `wrong_code`, `too_many_codes`, and `login_over` where the password was changed meanwhile.
@@ -247,28 +263,29 @@ def by_mailed_code(user_id: int, epoch: int, code: str, *, client_address: str =
     user = one_time_links.lock(user_id)
     if user.login_epoch != epoch or not user.is_active:
         raise DomainError("login_over", "That took too long. Log in again.")
-    _ask_for_code(user, code, _place(user, client_address, ""))
+    _ask_for_code(user, code, _place(user, client_address, ""), asked_in)
     accounts.claim_for(user)
     db.session.commit()
     return user
 
 
-def _ask_for_code(user: User, code: str | None, place: guesses.Place) -> None:
+def _ask_for_code(user: User, code: str | None, place: guesses.Place, asked_in: str) -> None:
     """Go on where this is the code that was mailed. CodeNeeded else; without any, one is mailed. Commits."""
     if code is None:
-        made = mailed_codes.make(one_time_links.lock(user.id))
+        made = mailed_codes.make(one_time_links.lock(user.id), asked_in, place.network)
         if made is not None:
             key = f"user:{user.id}:login_code:{one_time_links.fingerprint(secrets.token_urlsafe(16))}"
             context = {"code": made, "link": f"{config.get().public_url}/account/forgot"}
             outbox.stage("login_code", key=key, to=user.email, user=user, context=context)
         _commit()
-        raise CodeNeeded(user)
+        raise CodeNeeded(user, mailed=made is not None)
     at = f"user:{user.id}@{place.counted}"
     if not rate_limits.count(rate_limits.CODE_ACCOUNT, at):
         raise DomainError("too_many_codes", "Too many wrong codes. Wait 15 minutes, then log in again.")
-    if not mailed_codes.take(user, code):
+    if not mailed_codes.take(user, code, asked_in):
         raise CodeNeeded(user, wrong=True)
     rate_limits.forget(rate_limits.CODE_ACCOUNT, at)
+    guesses.begin_again(_counted(user), place)
 
 
 def _place(user: User | None, client_address: str, device: str) -> guesses.Place:
@@ -354,6 +371,20 @@ def _check_password(user: User, password: str) -> None:
     passwords.check(password, user.email, words=[user.name], least=least_of(user))
 
 
+def is_too_weak(user: User, password: str) -> bool:
+    """Whether the password that they have shown would not be taken for what they may do now.
+
+    Asked of admins, who became one with a password of a buyer's, or had it before there were rules.
+    """
+    if user.role is not Role.ADMIN:
+        return False
+    try:
+        _check_password(user, password)
+    except DomainError:
+        return True
+    return False
+
+
 def least_of(user: User) -> int:
     """How long a new password of this member's has to be."""
     return passwords.MIN_LENGTH_ADMIN if user.role is Role.ADMIN else passwords.MIN_LENGTH
@@ -406,10 +437,17 @@ def change_role(user_id: int, role: Role) -> None:
         _refuse_last_admin(user)
     elif user.role is not Role.ADMIN:
         _tell_admins(user)
+        _begin_anew(user)
     if endings.lowers(user.role, role):
         endings.of_power(user, role)
     user.role = role
     _commit()
+
+
+def _begin_anew(user: User) -> None:
+    """Who becomes an admin logs in again, everywhere: then the password is weighed as an admin's, and the
+    time for the second factor begins. No commit."""
+    user.login_epoch += 1
 
 
 def disable(user_id: int) -> None:
@@ -508,6 +546,8 @@ def admin_link(email: str, *, resets: bool = False) -> str:
     user = one_time_links.lock(user.id)
     if made is not None or user.role is not Role.ADMIN or user.disabled_at is not None:
         _tell_admins(user)
+    if user.role is not Role.ADMIN:
+        _begin_anew(user)
     user.role = Role.ADMIN
     user.disabled_at = None
     if resets and factors.lose(user):

@@ -7,26 +7,75 @@ else; every admin is told of it, for it is what a thief would ask for.
 from __future__ import annotations
 
 import secrets
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import select
 
 import config
-from domain import addresses
+from domain import addresses, clock
 from domain.errors import DomainError
-from domain.people import security_log
+from domain.people import desks, security_log
 from domain.post import outbox
 from domain.security import devices, one_time_links, passkeys, second_factors
 from domain.security.guesses import Place
 from extensions import db, network, queue
 from models import Role, SecondFactor, User
 
+# Whoever should have one has so long, from the next login on, to set it up.
+GRACE = timedelta(days=14)
 _ON_THE_SERVER = "“flask users admin” on the server"
+
+
+# --- Who needs one --------------------------------------------------------------------------------------
+
+
+def asked_of(user: User) -> bool:
+    """Whether this member should have one: they give money back, or change what others may do.
+
+    Desks are asked where the operator lets them send something back: the house's, and those that organisers
+    have given to an address.
+    """
+    settings = config.get()
+    if settings.development:
+        return False
+    if user.role in (Role.ADMIN, Role.ORGANISER):
+        return True
+    pays = min(settings.desk_refund_per_order, settings.desk_refund_per_day) > 0
+    return pays and desks.of(user) is not None
 
 
 def may_have(user: User) -> bool:
     """Whether this member may set one up: of whom it is asked, also where nobody is made to."""
-    return user.role in (Role.ADMIN, Role.ORGANISER, Role.DESK) or second_factors.counts_for(user)
+    return (
+        user.role in (Role.ADMIN, Role.ORGANISER, Role.DESK)
+        or second_factors.counts_for(user)
+        or desks.of(user) is not None
+    )
+
+
+def begin_grace(user: User) -> None:
+    """From now on they have GRACE to set one up, if they should. Commits.
+
+    Once: who loses the role and gets it again has what was left.
+    """
+    if user.second_factor_due is None and wanted_of(user):
+        user.second_factor_due = clock.now() + GRACE
+        db.session.commit()
+
+
+def wanted_of(user: User) -> bool:
+    """Whether they should set one up, now or within their grace."""
+    return not second_factors.counts_for(user) and asked_of(user)
+
+
+def overdue(user: User) -> bool:
+    """Whether their grace is over."""
+    due = user.second_factor_due
+    return due is not None and due <= clock.now() and wanted_of(user)
+
+
+# --- Setting up, changing, showing ----------------------------------------------------------------------
 
 
 def finish(user: User, typed: str) -> None:

@@ -35,22 +35,31 @@ def begin(who: str, place: Place) -> bool:
 
     DomainError `too_many_attempts` where no guess is taken.
     """
-    if not rate_limits.count(rate_limits.LOGIN_ACCOUNT, _at(who, place)):
+    few = rate_limits.count(rate_limits.LOGIN_ACCOUNT, _at(who, place))
+    # What only seems to be a place, for everybody is there, stops nobody.
+    shared = not place.device and fronts.is_shared(place.network)
+    if not few and not shared:
         raise too_many()
     enough = rate_limits.count(rate_limits.LOGIN_EVERYWHERE, who)
     if place.device:
         return True
     if rate_limits.count(rate_limits.LOGIN_NETWORK, place.network):
-        return enough
-    if not fronts.is_shared(place.network):
+        return few and enough
+    if not shared:
         rate_limits.give_back(rate_limits.LOGIN_EVERYWHERE, who)
         raise too_many()
     return False
 
 
-def was_right(who: str, place: Place) -> None:
-    """The guess was none: it is taken off the counts, and the place's begins again."""
-    rate_limits.forget(rate_limits.LOGIN_ACCOUNT, _at(who, place))
+def was_right(who: str, place: Place, *, enough: bool = True) -> None:
+    """The guess was none: it is taken off the counts, and the place's begins again where that was `enough`.
+
+    Where it was not, the place's count stands: what a right password needs besides is asked again, too.
+    """
+    if enough:
+        begin_again(who, place)
+    else:
+        rate_limits.give_back(rate_limits.LOGIN_ACCOUNT, _at(who, place))
     rate_limits.give_back(rate_limits.LOGIN_EVERYWHERE, who)
     if not place.device:
         rate_limits.give_back(rate_limits.LOGIN_NETWORK, place.network)

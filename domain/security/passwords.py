@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 import unicodedata
 from collections.abc import Iterable
@@ -14,6 +13,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 import config
 from domain import addresses
 from domain.errors import DomainError
+from domain.security import guessable
 
 MIN_LENGTH = 8
 # Hashing takes the whole text, so a megabyte of password would be a cheap way to keep us busy.
@@ -25,11 +25,10 @@ MIN_LENGTH_ADMIN = 10
 # So many guesses, as a power of ten, must lie before a password in the order in which people try: those that
 # leaked most often, words, names, dates, rows of keys, and what is made of them.
 _LEAST_GUESSES = 6.0
-# Weighing takes seconds for a long text of signs that stand for letters. What begins well enough is good.
-_WEIGHED = 32
 # A password made of known words has at least so many other signs.
 _LEAST_OWN = 5
-_WORD = re.compile(r"[^\W_]+")
+# Unicode's categories of what has no picture of its own: controls, and marks of how to write.
+_UNSEEN = ("Cc", "Cf")
 
 
 def check(password: str, email: str = "", *, words: Iterable[str] = (), least: int = MIN_LENGTH) -> None:
@@ -38,21 +37,21 @@ def check(password: str, email: str = "", *, words: Iterable[str] = (), least: i
     `words` are what a stranger may know of the person; the shop's own are known to everybody.
     """
     text = _normal(password)
-    if len(text) < least:
+    shown = _shown(text)
+    if len(shown) < least:
         raise DomainError("password_short", f"Choose a password of at least {least} characters.")
     if len(text) > MAX_LENGTH:
         raise DomainError("password_long", f"That password is too long. Use at most {MAX_LENGTH} characters.")
-    lowered = text.lower()
+    lowered = shown.lower()
     if email and lowered in (email.lower(), addresses.shown(email.lower()), email.lower().partition("@")[0]):
         raise DomainError("password_is_address", "The password must not be your e-mail address.")
     settings = config.get()
-    known = _words(
-        (email, addresses.shown(email), *words, settings.site_name, settings.public_url, "kassa demo")
-    )
+    texts = (email, addresses.shown(email), *words, settings.site_name, settings.public_url, "kassa demo")
+    known = guessable.words_of(_normal(text) for text in texts)
     if (
         len(set(lowered)) < 3
-        or _own(lowered, known) < _LEAST_OWN
-        or _guesses(lowered, known) < _LEAST_GUESSES
+        or guessable.least_own(lowered, known) < _LEAST_OWN
+        or guessable.guesses(lowered, known) < _LEAST_GUESSES
     ):
         raise DomainError(
             "password_common",
@@ -62,33 +61,9 @@ def check(password: str, email: str = "", *, words: Iterable[str] = (), least: i
         )
 
 
-def _words(texts: Iterable[str]) -> list[str]:
-    """The words in these texts, the longest first, and whole texts without their gaps."""
-    found = set()
-    for text in texts:
-        parts = [part for part in _WORD.findall(_normal(text).lower()) if len(part) > 2]
-        found |= {*parts, "".join(parts)}
-    return sorted(found - {"", "https", "http", "www"}, key=lambda word: (-len(word), word))
-
-
-def _own(lowered: str, known: Iterable[str]) -> int:
-    """How many signs are the owner's: letters and digits of no known word, and kinds of other signs."""
-    for word in known:
-        lowered = lowered.replace(word, " ")
-    plain = "".join(_WORD.findall(lowered))
-    return len(plain) + len(set(lowered) - set(plain) - {" "})
-
-
-def _guesses(lowered: str, known: list[str]) -> float:
-    """How many guesses lie before a password, as a power of ten (zxcvbn's lists and rules)."""
-    # Its lists take memory, and a worker never needs them.
-    from zxcvbn import matching, scoring
-
-    begin = lowered[:_WEIGHED]
-    # Its own front door writes the words into what all threads share.
-    lists = {**matching.RANKED_DICTIONARIES, "user_inputs": matching.build_ranked_dict(known)}
-    found = scoring.most_guessable_match_sequence(begin, matching.omnimatch(begin, lists))
-    return float(found["guesses_log10"])
+def _shown(text: str) -> str:
+    """What is seen of a password: blanks around it and signs without a picture make it no better."""
+    return "".join(sign for sign in text if unicodedata.category(sign) not in _UNSEEN).strip()
 
 
 def hashed(password: str) -> str:

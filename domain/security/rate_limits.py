@@ -25,6 +25,8 @@ LOGIN_EVERYWHERE = RateLimitItemPerMinute(100, 60, namespace="kassa_login_everyw
 # Wrong codes of a second factor, or from a mail: at one account from one place, and from everywhere.
 CODE_ACCOUNT = RateLimitItemPerMinute(10, 15, namespace="kassa_code_account")
 CODE_EVERYWHERE = RateLimitItemPerDay(50, 1, namespace="kassa_code_everywhere")
+# Codes that are mailed: for one account, asked for from one network.
+CODES_MAILED = RateLimitItemPerMinute(5, 60, namespace="kassa_codes_mailed")
 # New accounts from one network: a room of people registering fits in, a script does not.
 REGISTER_NETWORK = RateLimitItemPerMinute(500, 60, namespace="kassa_register_network")
 

@@ -47,6 +47,8 @@ _ONLY = {
     Scope.ADMIN_REFUNDS: _ADMINS,
     Scope.ADMIN_STATISTICS: _ADMINS,
 }
+# What an admin alone may let a program do.
+FOR_ADMINS = frozenset(scope for scope, roles in _ONLY.items() if roles == _ADMINS)
 _EVERYBODY = frozenset(Role)
 
 

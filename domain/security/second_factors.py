@@ -27,10 +27,8 @@ from domain.errors import DomainError
 from domain.security import keyring, one_time_links, rate_limits
 from domain.security.guesses import Place
 from extensions import db
-from models import FactorKind, RecoveryCode, Role, SecondFactor, User
+from models import FactorKind, RecoveryCode, SecondFactor, User
 
-# Whoever should have one has so long, from the next login on, to set it up.
-GRACE = timedelta(days=14)
 # A proof is good for so long where somebody only goes on working; a deed that opens doors needs one from now.
 GOOD_FOR = timedelta(hours=12)
 JUST_NOW = timedelta(minutes=5)
@@ -50,38 +48,12 @@ class App:
     uri: str
 
 
-# --- Who needs one --------------------------------------------------------------------------------------
-
-
-def asked_of(user: User) -> bool:
-    """Whether this member should have one: they give money back, or change what others may do."""
-    settings = config.get()
-    desk_pays = min(settings.desk_refund_per_order, settings.desk_refund_per_day) > 0
-    staff = user.role in (Role.ADMIN, Role.ORGANISER) or (user.role is Role.DESK and desk_pays)
-    return staff and not settings.development
+# --- Who shows one --------------------------------------------------------------------------------------
 
 
 def counts_for(user: User) -> bool:
-    """Whether this member is asked for one."""
+    """Whether this member is asked for one. Of whom it is wanted, domain/people/factors.py says."""
     return user.second_factor_at is not None
-
-
-def begin_grace(user: User) -> None:
-    """From now on they have GRACE to set one up, if they should. Commits."""
-    if asked_of(user) and user.second_factor_at is None and user.second_factor_due is None:
-        user.second_factor_due = clock.now() + GRACE
-        db.session.commit()
-
-
-def wanted_of(user: User) -> bool:
-    """Whether they should set one up, now or within their grace."""
-    return asked_of(user) and user.second_factor_at is None
-
-
-def overdue(user: User) -> bool:
-    """Whether their grace is over."""
-    due = user.second_factor_due
-    return wanted_of(user) and due is not None and due <= clock.now()
 
 
 def is_good(proved_at: datetime | None, age: timedelta) -> bool:
@@ -188,7 +160,10 @@ def finish(user: User, typed: str) -> bool:
 
 
 def reset(user: User) -> bool:
-    """Take every factor and sheet of a member away: they are lost. Whether any counted. No commit."""
+    """Take every factor and sheet of a member away: they are lost. Whether any counted. No commit.
+
+    Who had none that counted keeps what is left of their time to set one up.
+    """
     counted = user.second_factor_at is not None
     _drop(user)
     db.session.execute(
@@ -196,7 +171,8 @@ def reset(user: User) -> bool:
         .where(RecoveryCode.user_id == user.id)
         .execution_options(synchronize_session=False)
     )
-    user.second_factor_at = user.second_factor_due = None
+    if counted:
+        user.second_factor_at = user.second_factor_due = None
     return counted
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import Any
 
+import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import select
 from werkzeug.test import TestResponse
 
+from domain import clock
+from domain.errors import DomainError
 from domain.people import accounts
 from domain.post import mail_requests
 from extensions import db
@@ -26,6 +30,25 @@ def make_member(
 ) -> User:
     """An account with a password."""
     return accounts.create(email, password, role, "Ann Example", confirmed=confirmed)
+
+
+def registered(email: str = "ann@example.org") -> User:
+    """Somebody who has registered, and whose address is not confirmed yet."""
+    accounts.register(email, PASSWORD, "Ann Example")
+    found = accounts.find(email)
+    assert found is not None
+    return found
+
+
+def refusal(code: str) -> pytest.RaisesExc[DomainError]:
+    """A DomainError of this code, and no other, is raised inside."""
+    return pytest.raises(DomainError, check=lambda error: error.code == code)
+
+
+def later(monkeypatch: pytest.MonkeyPatch, **how_much: float) -> None:
+    """The clock stands still, at so much later than now."""
+    moment = clock.now() + timedelta(**how_much)
+    monkeypatch.setattr(clock, "now", lambda: moment)
 
 
 def post(client: FlaskClient, path: str, *, page: str = "", **fields: Any) -> TestResponse:

@@ -315,6 +315,11 @@ def test_the_owner_gets_in_while_others_guess(app: Flask, monkeypatch: pytest.Mo
     code = str(mails("login_code")[-1].context["code"])
     wrong = post(new, "/account/login/code", code="1234")
     assert (wrong.status_code, "not right, or too old" in wrong.text) == (400, True)
+    # Nor in another browser, even with the password: each asks for its own.
+    thief = at(app, "198.51.100.9")
+    assert post(thief, "/account/login", **form).location == "/account/login/code"
+    assert post(thief, "/account/login/code", code=code).status_code == 400
+    assert thief.get("/account/").status_code == 303
     # Of no use to who has not shown the password.
     stranger = at(app, "198.51.100.1")
     assert stranger.get("/account/login/code").location == "/account/login"
