@@ -46,8 +46,10 @@ def end(login_id: int) -> Response:
 @bp.post("/others/end")
 @proofs.own
 def end_others() -> Response:
-    logins.end_others(visitor.member(), access.this_login())
-    flash("Every other device is logged out.", "success")
+    user = visitor.member()
+    logins.end_others(user, access.this_login())
+    api_tokens.end_all(user)
+    flash("Every other device, and every program, is logged out.", "success")
     return redirect(url_for(".index"), 303)
 
 

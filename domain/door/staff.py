@@ -14,7 +14,7 @@ from sqlalchemy.orm import joinedload
 import config
 from domain import addresses, audit, clock
 from domain.errors import DomainError, NotFound
-from domain.security import one_time_links, passwords, rate_limits
+from domain.security import fronts, one_time_links, passwords, rate_limits
 from extensions import db, network
 from models import AuditArea, Deed, DoorPass, Event, EventState, OrganiserState, Role, User
 
@@ -134,7 +134,7 @@ def enter(token: str, pin: str, name: str, *, client_address: str = "") -> Doork
     one place, and a hundred an hour from everywhere."""
     found = open_pass(token)
     who = str(found.id)
-    here = f"{who}@{network(client_address)}"
+    here = f"{who}@{fronts.counted(network(client_address))}"
     if not rate_limits.count(_PIN_TRIES, here):
         raise DomainError("too_many_pins", "Too many wrong PINs. Wait a quarter of an hour, then try again.")
     if not rate_limits.count(_PIN_EVERYWHERE, who):

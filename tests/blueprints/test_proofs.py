@@ -87,8 +87,8 @@ def test_who_is_late_makes_no_keys_either_and_old_ones_are_shut(app: Flask, time
     token = api.Api(client, pair["access_token"])
     key = api.as_key(client, boss, Scope.ADMIN_PAYMENTS, Scope.TICKETS_CHECK_IN)
     assert key.get("/payments/admin/payments")["items"] == []
-    log_in(client, BOSS)
     time.move(days=15)
+    log_in(client, BOSS)
     form = {"name": "till", "scope": "wallet:read", "days": "30"}
     assert post(client, "/account/api/keys", page="/account/api/", **form).location.startswith(SECOND)
     assert key.get("/payments/admin/payments", status=403)["code"] == "second_factor_unset"
@@ -151,6 +151,7 @@ def test_an_organiser_s_desk_shows_one_where_it_sends_money_back(app: Flask, tim
     assert client.get(SECOND).status_code == 200
     assert client.get("/desk/").status_code == 200
     time.move(days=14.1)
+    log_in(client, "tel@example.org")
     assert client.get("/desk/").location == f"{SECOND}?next=/desk/"
     tel = db.session.scalars(select(User).where(User.email == "tel@example.org")).one()
     factor = set_up(tel)

@@ -363,7 +363,10 @@ def test_devices_are_listed_and_ended(app: Flask) -> None:
     # All the others at once; this one stays.
     for client in (there, app.test_client()):
         log_in(client)
+    pair = api_tokens.begin(user, "till/2.0")
     post(here, "/account/devices/others/end", page="/account/devices/")
+    with pytest.raises(api_tokens.BadToken):
+        api_tokens.refresh(pair.refresh)
     assert (here.get("/account/").status_code, len(logins.of(user))) == (200, 1)
     assert there.get("/account/").status_code == 303
 
