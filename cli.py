@@ -213,8 +213,7 @@ def users_erasures() -> None:
 @click.argument("lines", type=click.File())
 def users_erase_again(lines: TextIO) -> None:
     """Forget again, after a restore, whoever the LINES of `flask users erasures` are about."""
-    did = erasures.again(lines)
-    click.echo(f"{did.found} of them are here: {did.done} forgotten again, {did.waiting} wait.")
+    click.echo(erasures.again(lines).words)
 
 
 # --- Wallets --------------------------------------------------------------------------------------------

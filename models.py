@@ -114,6 +114,7 @@ from tables.people import (
 
 # Mail owed.
 from tables.post import (
+    OF_OTHERS,  # as a condition in SQL: mails to staff, which tell of somebody else
     MailBudget,  # how many mails strangers asked for on behalf of one recipient
     MailRequest,  # a mail that was asked for by an address alone, to be looked at by whoever delivers
     MailState,  # due, sent, failed
@@ -179,6 +180,7 @@ __all__ = [
     "Sex",
     "Tournament",
     "Withdrawal",
+    "OF_OTHERS",
     "PAYMENT_ACTIVE",
     "PAYMENT_NEXT",
     "AccountCursor",

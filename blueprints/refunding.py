@@ -60,6 +60,7 @@ def refund(
         plan = _planned(order, form)
         if at_desk:
             desk_refunds.check(order, plan.amount_minor, actor_id)
+            desk_refunds.check_stops(order, plan)
         if form.shown.data != plan.token:
             return render_template(
                 "office/refund.html", frame=frame, order=order, plan=plan, form=form, page=page

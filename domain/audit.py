@@ -23,6 +23,7 @@ from sqlalchemy import (
     Text,
     bindparam,
     event,
+    false,
     func,
     insert,
     inspect,
@@ -31,7 +32,7 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.dialects.postgresql import REGCONFIG
-from sqlalchemy.orm import Session, joinedload
+from sqlalchemy.orm import Session, joinedload, noload
 from sqlalchemy.sql.expression import cast
 
 from domain import acting, clock, folding, money, paging
@@ -61,6 +62,8 @@ Change = tuple[str, Any, Any]
 HIDDEN = "…"
 _MOST_SEARCHED_LETTERS = 5000
 _LONGEST_VALUE = 60_000
+# Among so many of the newest entries a word is looked for one by one.
+_RECENT = 10_000
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ WATCHED: dict[type[Any], Watch] = {
         AuditArea.ROLE,
         ("role", "disabled_at", "second_factor_at"),
         besides=("id", "email", "name", "password_hash", "confirmed_at", "login_epoch")
-        + ("created_at", "folded", "second_factor_due"),
+        + ("created_at", "folded", "second_factor_due", "worked_as"),
         owner="id",
         # Whose account it is says the member's row, for as long as it says it.
         label=lambda row: "",
@@ -267,12 +270,12 @@ def _row(
     }
 
 
-def _searched(text: str) -> str:
-    return " ".join(_words(text[:_MOST_SEARCHED_LETTERS]))
+def _searched(said: str) -> str:
+    return " ".join(_words(said[:_MOST_SEARCHED_LETTERS]))
 
 
-def _words(text: str) -> list[str]:
-    return [word[:100] for word in re.split(r"[\W_]+", folding.fold(text)) if word]
+def _words(said: str) -> list[str]:
+    return [word[:100] for word in re.split(r"[\W_]+", folding.fold(said)) if word]
 
 
 def _plain(value: Any) -> Any:
@@ -387,11 +390,26 @@ def entries(
     query = select(AuditEntry).options(joinedload(AuditEntry.actor), joinedload(AuditEntry.about))
     if area is not None:
         query = query.where(AuditEntry.area == area)
-    for typed in words.replace("\x00", " ").split()[: folding.MOST_WORDS]:
-        parts = _words(typed)
-        if parts:
-            query = query.where(or_(_holds(parts), *_is_of(typed)))
-    return paging.page(query, AuditEntry.id, before)
+    typed = [word for word in words.replace("\x00", " ").split()[: folding.MOST_WORDS] if _words(word)]
+    if not typed:
+        return paging.page(query, AuditEntry.id, before)
+    query = query.where(*(or_(_holds(_words(word)), _is_of(word)) for word in typed))
+    first = before if before is not None else (db.session.scalar(select(func.max(AuditEntry.id))) or 0) + 1
+    # What is frequent is found among the newest; what is rare, by the index of its words. PostgreSQL does not
+    # know which a word is, and would read a million entries for one that three of them have.
+    recent = paging.page(query.where(AuditEntry.id >= first - _RECENT), AuditEntry.id, first)
+    if recent.more is not None:
+        return recent
+    # Deferred columns and all that is joined are read for the few that are shown.
+    older = query.with_only_columns(AuditEntry.id).options(noload("*")).where(AuditEntry.id < first)
+    found = older.order_by(None).cte("found").prefix_with("MATERIALIZED")
+    return paging.page(
+        select(AuditEntry)
+        .options(joinedload(AuditEntry.actor), joinedload(AuditEntry.about))
+        .where(AuditEntry.id.in_(select(found.c.id).order_by(found.c.id.desc()).limit(paging.PAGE + 1))),
+        AuditEntry.id,
+        None,
+    )
 
 
 def _holds(parts: Sequence[str]) -> ColumnElement[bool]:
@@ -399,14 +417,17 @@ def _holds(parts: Sequence[str]) -> ColumnElement[bool]:
     return AuditEntry.words.op("@@")(func.to_tsquery(cast("simple", REGCONFIG), wanted))
 
 
-def _is_of(typed: str) -> list[ColumnElement[bool]]:
+def _is_of(typed: str) -> ColumnElement[bool]:
     """Whether the person who did it, or whose it is, is the one of this address, or staff of this name.
 
     They are looked up first: with nobody in it the question is of words alone, which an index answers.
     """
-    # As the index of staff has it.
+    # As the indexes of staff and of former staff have it.
     staff = select(User.id).where(User.role != literal_column(f"'{Role.BUYER.value}'"))
     staff = staff.where(folding.matches(typed, folding.searchable(User)))
-    people = select(User.id).where(func.lower(User.email) == typed.lower()) if "@" in typed else staff
-    found = db.session.scalars(people.limit(50)).all()
-    return [AuditEntry.actor_id.in_(found), AuditEntry.about_id.in_(found)] if found else []
+    worked = select(User.id).where(User.worked_as != literal_column("''"))
+    worked = worked.where(func.lower(User.worked_as) == typed.lower())
+    known = select(User.id).where(func.lower(User.email) == typed.lower())
+    queries = (known, worked) if "@" in typed else (staff,)
+    ids = [found for query in queries for found in db.session.scalars(query.limit(50))]
+    return or_(AuditEntry.actor_id.in_(ids), AuditEntry.about_id.in_(ids)) if ids else false()

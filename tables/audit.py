@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, String, text
+from sqlalchemy import BigInteger, Connection, ForeignKey, Index, String, event, text
 from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
@@ -47,7 +47,11 @@ class Deed(StrEnum):
 
 
 class AuditEntry(Base):
-    """One change, kept for good. What is secret is named in it, and its values are not there."""
+    """One change, kept for good. What is secret is named in it, and its values are not there.
+
+    The database itself refuses to remove one, or to change who did what, when and to what (`GUARD`). Of the
+    values a part can be forgotten with the person that it tells of, and nothing can be put in its place.
+    """
 
     __tablename__ = "audit_log"
 
@@ -76,5 +80,39 @@ class AuditEntry(Base):
 
     __table_args__ = (
         Index("audit_log_area", "area", "id"),
+        Index("audit_log_subject", "subject", "subject_id"),
         Index("audit_log_words", "words", postgresql_using="gin"),
     )
+
+
+# Rows lose words and values to forgetting alone: see domain/office/erasing.py.
+GUARD = (
+    """
+CREATE OR REPLACE FUNCTION audit_log_stays() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP <> 'UPDATE' THEN
+        RAISE EXCEPTION 'entries of the audit log are never removed';
+    END IF;
+    IF to_jsonb(NEW) - ARRAY['label', 'changes', 'words'] IS DISTINCT FROM
+            to_jsonb(OLD) - ARRAY['label', 'changes', 'words']
+        OR NEW.label NOT IN (OLD.label, '')
+        OR NOT (NEW.changes IN (OLD.changes, '[]')
+            OR (NEW.changes::text LIKE '%…%' AND length(NEW.changes::text) <= length(OLD.changes::text)))
+    THEN
+        RAISE EXCEPTION 'entries of the audit log are never changed';
+    END IF;
+    RETURN NEW;
+END
+$$
+""",
+    "CREATE TRIGGER audit_log_stays BEFORE UPDATE OR DELETE ON audit_log "
+    "FOR EACH ROW EXECUTE FUNCTION audit_log_stays()",
+    "CREATE TRIGGER audit_log_stays_whole BEFORE TRUNCATE ON audit_log "
+    "FOR EACH STATEMENT EXECUTE FUNCTION audit_log_stays()",
+)
+
+
+@event.listens_for(AuditEntry.__table__, "after_create")
+def _guard(target: object, connection: Connection, **_: object) -> None:
+    for statement in GUARD:
+        connection.execute(text(statement))

@@ -52,13 +52,22 @@ class User(UserMixin, Base):
     # Since when a second factor is asked for at each login, and by when there should be one.
     second_factor_at: Mapped[datetime | None] = mapped_column(Time)
     second_factor_due: Mapped[datetime | None] = mapped_column(Time)
+    # Of whoever was forgotten and had done something for others here: the address, for the audit log alone.
+    worked_as: Mapped[str] = mapped_column(String(254), default="", server_default="")
 
     __table_args__ = (
         Index("users_email_key", func.lower(email), unique=True),
         Index("users_unfolded", "id", postgresql_where=text("folded IS NULL")),
         # Staff are few, and looked for by name in the audit log.
         Index("users_staff", "id", postgresql_where=text("role <> 'buyer'")),
+        # So are those who were forgotten and are named there.
+        Index("users_worked", "id", postgresql_where=text("worked_as <> ''")),
     )
+
+    @property
+    def known_as(self) -> str:
+        """The address by which whoever did something here is known to admins, also once it was forgotten."""
+        return self.worked_as or self.email
 
     @property
     def is_active(self) -> bool:

@@ -34,6 +34,10 @@ class MailState(StrEnum):
     FAILED = "failed"
 
 
+# Mails to staff, which tell of somebody else.
+OF_OTHERS = "kind IN ('alert', 'new_admin', 'second_factor_reset')"
+
+
 class OutboxMail(Base):
     """A mail owed, written in the transaction that caused it. `key` keeps one cause to one mail."""
 
@@ -79,6 +83,7 @@ class OutboxMail(Base):
         Index("outbox_to", func.lower(to)),
         Index("outbox_of_member", "user_id", postgresql_where=text("user_id IS NOT NULL")),
         Index("outbox_alerts", "created_at", postgresql_where=text("kind = 'alert'")),
+        Index("outbox_of_others", "id", postgresql_where=text(OF_OTHERS)),
         Index(
             "outbox_held", "next_attempt_at", postgresql_where=text("held_with IS NOT NULL AND state = 'due'")
         ),

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, String, func, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from tables.base import Base, Time, one_of
@@ -43,6 +44,8 @@ class Erasure(Base):
     # Until when names stay for the books, and when they went.
     kept_until: Mapped[datetime | None] = mapped_column(Time)
     finished_at: Mapped[datetime | None] = mapped_column(Time)
+    # The orders on which names stay until then, by their ids: whoever had no account has nothing else.
+    kept_orders: Mapped[list[int]] = mapped_column(JSONB, default=list, server_default=text("'[]'"))
 
     user: Mapped[User | None] = relationship(foreign_keys=[user_id])
     by: Mapped[User | None] = relationship(foreign_keys=[by_id])

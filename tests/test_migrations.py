@@ -21,7 +21,7 @@ import config
 import extensions
 from app import create_app
 from domain import audit
-from domain.office import person_map
+from domain.office import person_export, person_map
 from extensions import Base, db
 
 
@@ -52,7 +52,7 @@ def differences(engine: Engine) -> list[Any]:
 
 
 def everything(engine: Engine) -> list[tuple[Any, ...]]:
-    """All columns, indexes and constraints as PostgreSQL tells them, without alembic's own table."""
+    """All that PostgreSQL tells of columns, indexes, constraints and triggers, but for alembic's table."""
     queries = (
         "SELECT table_name, column_name, data_type, is_nullable, column_default"
         " FROM information_schema.columns WHERE table_schema = 'public'",
@@ -60,6 +60,8 @@ def everything(engine: Engine) -> list[tuple[Any, ...]]:
         "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint"
         # Newer servers list NOT NULL here, too, by names that a renamed column leaves behind.
         " WHERE connamespace = 'public'::regnamespace AND contype <> 'n'",
+        "SELECT tgrelid::regclass::text, tgname, pg_get_triggerdef(tg.oid), pg_get_functiondef(tgfoid)"
+        " FROM pg_trigger tg WHERE NOT tgisinternal",
     )
     with engine.connect() as connection:
         rows = [tuple(row) for query in queries for row in connection.execute(text(query))]
@@ -241,3 +243,13 @@ def test_every_column_that_can_hold_a_person_is_on_the_map() -> None:
         gone += [f"{table.name}.{name}" for name in sorted((set(persons) | nobody) - holding)]
     assert not new, f"Say in domain/office/person_map.py what becomes of these: {new}"
     assert not gone, f"These are no such columns: {gone}"
+
+
+def test_whoever_asks_is_told_every_column_that_they_are_in() -> None:
+    """Each that goes or stays of a person is in their file, or it is said why it is not."""
+    told = {model.__tablename__: set(fields) for model, fields in person_export.FIELDS.items()}
+    for table, columns in person_map.PERSONS.items():
+        of_them = {name for name, fate in columns.items() if fate is not person_map.Fate.LEADS}
+        untold = person_export.NOT_TOLD.get(table, frozenset())
+        assert of_them - told.get(table, set()) - untold - {"user_id"} == set(), table
+        assert not untold & told.get(table, set()) and untold <= set(columns), table

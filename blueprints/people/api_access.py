@@ -67,11 +67,12 @@ def end_programs() -> BaseResponse:
 
 def _page(made: ApiKey | None = None, text: str = "", problem: str = "") -> str:
     member = visitor.member()
+    may = scopes.of_keys_of(member.role)
     return render_template(
         "people/api_access.html",
         keys=api_keys.of(member),
         programs=api_tokens.of(member),
-        scopes={scope: scopes.WORDS[scope] for scope in scopes.Scope if scope in scopes.of_role(member.role)},
+        scopes={scope: scopes.WORDS[scope] for scope in scopes.Scope if scope in may},
         chosen=request.form.getlist("scope") if problem else [],
         typed=request.form.get("name", "") if problem else "",
         days=_DAYS,

@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import joinedload
 
 import config
-from domain import clock, locks
+from domain import audit, clock, locks
 from domain.connections import credentials
 from domain.errors import DomainError, NotFound
 from domain.providers import connecting, registry
@@ -26,8 +26,10 @@ from domain.security import keyring, one_time_links
 from extensions import db
 from models import (
     PAYMENT_ACTIVE,
+    AuditArea,
     Connection,
     ConnectionState,
+    Deed,
     LinkPurpose,
     Organiser,
     OrganiserState,
@@ -324,6 +326,10 @@ def rotate() -> Rotation:
             done += 1
         except keyring.Unreadable:
             unreadable.append(f"{row.provider} {row.account}")
+        db.session.commit()
+    if done:
+        changes = [("sealed under the first of TOKEN_KEYS", None, done)]
+        audit.note(AuditArea.KEY, Deed.CHANGED, "stored tokens", "", changes=changes)
         db.session.commit()
     return Rotation(done, tuple(unreadable))
 

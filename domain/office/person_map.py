@@ -24,7 +24,7 @@ class Fate(StrEnum):
 
 G, B, L, S = Fate.GOES, Fate.BOOKS, Fate.LEADS, Fate.STAFF
 PERSONS: dict[str, dict[str, Fate]] = {
-    "users": {"email": G, "name": G, "password_hash": G, "folded": G},
+    "users": {"email": G, "name": G, "password_hash": G, "folded": G, "worked_as": B},
     "logins": {"user_id": G, "key_hash": G, "label": G, "network": G},
     "devices": {"user_id": G, "key_hash": G, "label": G},
     "login_codes": {"user_id": G, "code_hash": G, "asked_in": G},
@@ -53,7 +53,7 @@ PERSONS: dict[str, dict[str, Fate]] = {
         "decided_by_id": L,
     },
     "desk_grants": {"organiser_id": L, "email": G},
-    "connections": {"user_id": L, "account": B, "account_name": G, "access_token": G, "refresh_token": G},
+    "connections": {"user_id": L, "account_name": G, "access_token": G, "refresh_token": G},
     "athletes": {"user_id": L, "name": G, "birth_date": G, "club": G, "folded": G},
     "consents": {"user_id": L},
     "epochs": {"opened_by_id": L},
@@ -65,7 +65,6 @@ PERSONS: dict[str, dict[str, Fate]] = {
         "email": G,
         "client_address": G,
         "network": G,
-        "secret": B,
         "folded": B,
         "failure_reason": B,
     },
@@ -85,11 +84,11 @@ PERSONS: dict[str, dict[str, Fate]] = {
     "biller_answers": {"answer": B, "account": B},
     "wallets": {"user_id": L},
     "wallet_holds": {"description": B},
-    "transfers": {"debit": L, "credit": L, "description": B, "provider_reference": B, "actor_id": L},
+    "transfers": {"debit": L, "credit": L, "description": B, "actor_id": L},
     "events": {"organiser_id": L, "refunding_by_id": L},
     "door_passes": {"created_by_id": L, "label": S, "folded": S},
     "audit_log": {"actor_id": L, "actor_name": S, "about_id": L, "label": G, "changes": G, "words": G},
-    "erasures": {"address": G, "line": B, "user_id": L, "by_id": L, "waits_for": G},
+    "erasures": {"address": G, "line": B, "user_id": L, "by_id": L, "waits_for": G, "kept_orders": L},
 }
 # Columns of these kinds that hold nobody: what is on sale, codes, currencies, providers' ids and their words.
 NOBODY: dict[str, frozenset[str]] = {
@@ -105,7 +104,7 @@ NOBODY: dict[str, frozenset[str]] = {
     "check_runs": frozenset(("violations", "unchecked", "marks")),
     "tallies": frozenset(("name", "counts")),
     "whole_checks": frozenset(("violations", "unchecked", "marks")),
-    "connections": frozenset(("provider", "currency", "scope", "last_error")),
+    "connections": frozenset(("provider", "account", "currency", "scope", "last_error")),
     "consents": frozenset(("text", "text_hash")),
     "disputes": frozenset(("provider_id", "currency", "provider_status", "reason")),
     "door_passes": frozenset(("token", "pin_hash")),
@@ -117,7 +116,7 @@ NOBODY: dict[str, frozenset[str]] = {
     "incidents": frozenset(("key", "kind", "provider", "charge_id", "currency", "resolution")),
     "mail_requests": frozenset(("kind",)),
     "order_lines": frozenset(("description",)),
-    "orders": frozenset(("code", "form_token", "currency", "failure_code")),
+    "orders": frozenset(("code", "secret", "form_token", "currency", "failure_code")),
     "outbox": frozenset(("key", "kind", "message_id")),
     "pages": frozenset(("slug", "title", "body")),
     "participants": frozenset(("public_id",)),
@@ -134,7 +133,7 @@ NOBODY: dict[str, frozenset[str]] = {
     "timeline": frozenset(("door", "what")),
     "told_reports": frozenset(("provider", "currency")),
     "tournaments": frozenset(("rules",)),
-    "transfers": frozenset(("key", "currency", "kind", "agent_slug")),
+    "transfers": frozenset(("key", "currency", "kind", "agent_slug", "provider_reference")),
     "wallet_holds": frozenset(("key", "agent_slug")),
     "wallets": frozenset(("currency",)),
     "webhook_events": frozenset(("provider", "event_id", "type", "object_id", "outcome", "names")),

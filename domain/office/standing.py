@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from sqlalchemy import ColumnElement, Select, select
+from sqlalchemy import ColumnElement, Select, func, select
 
 import config
 from domain import clock, money
@@ -16,6 +16,7 @@ from models import (
     ConnectionState,
     Event,
     Order,
+    Organiser,
     Role,
     Ticket,
     TicketState,
@@ -24,8 +25,11 @@ from models import (
 )
 
 
-def problems(mine: ColumnElement[bool], user: User | None) -> Iterator[str]:
-    """Why whoever these orders and this account are of cannot be forgotten now. Nothing: they can."""
+def problems(mine: ColumnElement[bool], user: User | None, spellings: Sequence[str]) -> Iterator[str]:
+    """Why whoever these orders and this account are of cannot be forgotten now. Nothing: they can.
+
+    `spellings` are those of their address.
+    """
     support = config.get().support_email
     coming = _one(
         select(Event.title)
@@ -41,6 +45,12 @@ def problems(mine: ColumnElement[bool], user: User | None) -> Iterator[str]:
             f"Order {open_order} is not settled: a payment, a refund or a dispute is under way. "
             f"Wait for its end, or write to {support}."
         )
+    shown_by = select(Organiser.name).where(func.lower(Organiser.contact_email).in_(spellings))
+    if user is not None:
+        shown_by = shown_by.where(Organiser.user_id != user.id)
+    organiser = _one(shown_by)
+    if organiser is not None:
+        yield f"“{organiser}” gives this address to its buyers: have another one put there first."
     if user is not None:
         yield from _of_account(user, support)
 

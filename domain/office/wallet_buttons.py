@@ -10,10 +10,13 @@ from time import monotonic
 from urllib.parse import urlsplit
 
 import config
+from domain import audit
 from domain.errors import DomainError
 from domain.office.finding import OK, WARN, Finding
 from domain.providers import knowledge, registry
 from domain.providers.contract import DomainStatus, HasClientSecret, KnowsDomains, Provider, ProviderError
+from extensions import db
+from models import AuditArea, Deed
 
 _TITLE = "Wallet buttons"
 _WITHOUT = "The provider's own page shows both wallets without it."
@@ -97,7 +100,7 @@ def register_everywhere() -> str:
 
 
 def register(provider_name: str, domain: str = "", *, patient: bool = True) -> DomainStatus:
-    """Register a host, ours if none is named, at a provider. Raises DomainError in its words."""
+    """Register a host, ours if none is named, at a provider. Commits. Raises DomainError in its words."""
     provider, domain = registry.get(provider_name), domain.strip().lower() or host()
     if not isinstance(provider, KnowsDomains) or not provider.ready:
         raise DomainError("not_set_up", f"{registry.title(provider_name)} is not set up here.")
@@ -105,8 +108,11 @@ def register(provider_name: str, domain: str = "", *, patient: bool = True) -> D
         words = f"{domain} is no host that others can reach. Set PUBLIC_URL, or name one."
         raise DomainError("no_host", words)
     try:
-        return provider.register_domain(domain, patient=patient)
+        known = provider.register_domain(domain, patient=patient)
     except ProviderError as error:
         raise DomainError("not_registered", f"{domain} was not registered: {error}") from error
     finally:
         _kept.clear()
+    audit.note(AuditArea.SETTING, Deed.MADE, "wallets' domain", provider.name, label=domain)
+    db.session.commit()
+    return known

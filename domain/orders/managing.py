@@ -9,7 +9,7 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.orm import joinedload, selectinload
 
 import config
-from domain import addresses, clock, locks, names, timeline
+from domain import addresses, clock, locks, marks, names, timeline
 from domain.errors import DomainError, NotFound
 from domain.orders import still_payable
 from domain.payments import creating, fulfilment, own_end, reconciling, replacements, starting
@@ -210,7 +210,8 @@ def correct_email(order: Order, email: str) -> None:
             door="order_page",
         )
         locked.email = address
-        key = f"order:{locked.id}:received:{address}"
+        # Once for each address; the key is there for longer than the address may be.
+        key = f"order:{locked.id}:received:{marks.of(address, 'corrected')}"
         stranger = budgets.by_stranger(locked)
         outbox.stage("order_received", key=key, to=address, order=locked, unproven=stranger)
 

@@ -14,8 +14,9 @@ from sqlalchemy import func, select, text
 import config
 from domain import clock, money
 from domain.errors import DomainError
+from domain.payments.refund_plans import Plan
 from extensions import db
-from models import Order, Payment, Refund, RefundState
+from models import Order, Payment, Refund, RefundState, TicketState
 
 DAY = timedelta(hours=24)
 _UNDONE = (RefundState.FAILED, RefundState.CANCELLED)
@@ -56,6 +57,21 @@ def check(order: Order, amount_minor: int, actor_id: int) -> None:
                 "desk_limit",
                 f"At the desk at most {shown} {what} may be sent back, and {rest} of that is left. {_ask()}",
             )
+
+
+def check_stops(order: Order, plan: Plan) -> None:
+    """Refuse to stop tickets for less than they cost: a cent would end any number of them. DomainError."""
+    stopping = {ticket.id for ticket in plan.stops}
+    prices = {line.id: line.unit_minor for line in order.lines}
+    stopped = sum(
+        prices[ticket.order_line_id]
+        for ticket in order.tickets
+        if ticket.state is TicketState.VOID or ticket.id in stopping
+    )
+    if stopping and stopped > plan.payment.asked_back_minor + plan.amount_minor:
+        raise DomainError(
+            "desk_stops", f"At the desk a ticket stops only when all of its price goes back. {_ask()}"
+        )
 
 
 def _take_turn(actor_id: int) -> None:

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from sqlalchemy import func, select
 
-from domain import clock
+from domain import clock, marks
 from domain.post import alerts, outbox
 from extensions import db
 from models import Order, TimelineEntry
@@ -43,7 +43,7 @@ def look(order: Order) -> None:
     joined = failures.join(Order, Order.id == TimelineEntry.order_id)
     of_address = db.session.scalars(joined.where(same)).one()
     if of_address >= PER_ADDRESS:
-        _alert(f"address {place}", of_address, order, key=f"address:{place}")
+        _alert(f"address {place}", of_address, order, key=f"address:{marks.of(place, 'alert')}")
 
 
 def _alert(where: str, count: int, order: Order, *, key: str) -> None:

@@ -400,6 +400,10 @@ def _set_password(user: User, kept: str) -> None:
     had_one = bool(user.password_hash) and user.confirmed_at is not None
     user.password_hash = kept
     user.login_epoch += 1
+    if user.role is not Role.BUYER:
+        # A way into the pages of staff, and so a key to them.
+        changes = [("password", audit.HIDDEN if had_one else None, audit.HIDDEN)]
+        audit.note(AuditArea.KEY, Deed.CHANGED, "password", user.id, about_id=user.id, changes=changes)
     # Whoever knew the old password may have been here with it: no browser vouches for anybody any more.
     devices.forget(user)
     one_time_links.void(user, one_time_links.TO_CHOOSE_A_PASSWORD | one_time_links.TO_CONFIRM)
@@ -440,6 +444,8 @@ def change_role(user_id: int, role: Role) -> None:
         _begin_anew(user)
     if endings.lowers(user.role, role):
         endings.of_power(user, role)
+    elif role is not user.role:
+        endings.of_keys(user, role)
     user.role = role
     _commit()
 

@@ -29,10 +29,7 @@ def of_power(user: User, after: Role | None = None) -> None:
     Without `after` the account is closed, and every key ends. The row is locked. No commit.
     """
     of_passes(user)
-    left = frozenset(scope.value for scope in scopes.of_role(after)) if after is not None else frozenset()
-    for key in api_keys.living(user):
-        if after is None or set(key.scopes) - left:
-            api_keys.end(key)
+    of_keys(user, after)
     of_logins(user)
 
 
@@ -46,6 +43,14 @@ def of_logins(user: User) -> None:
     )
     user.login_epoch += 1
     devices.forget(user)
+
+
+def of_keys(user: User, after: Role | None) -> None:
+    """End the keys for what `after` may not do, or may give no key for. The row is locked. No commit."""
+    left = frozenset(scope.value for scope in scopes.of_keys_of(after)) if after is not None else frozenset()
+    for key in api_keys.living(user):
+        if after is None or set(key.scopes) - left:
+            api_keys.end(key)
 
 
 def of_passes(user: User) -> None:

@@ -122,7 +122,8 @@ def lose(user: User, *, by: User | None = None) -> bool:
     if not second_factors.reset(user):
         return False
     who = addresses.shown(by.email) if by is not None else _ON_THE_SERVER
-    security_log.note(f"taken away by {who}", user)
+    # By whom, the entry says by itself; their address is theirs, and not this member's.
+    security_log.note("taken away", user)
     key = secrets.token_hex(8)
     context = {"whose": addresses.shown(user.email), "who": who}
     for admin in db.session.scalars(
@@ -133,7 +134,7 @@ def lose(user: User, *, by: User | None = None) -> bool:
         stem = f"user:{admin.id}:second_factor_reset:{user.id}:{key}"
         outbox.stage("second_factor_reset", key=stem, to=admin.email, user=admin, context=context)
     if user.role is not Role.ADMIN or user.confirmed_at is None:
-        _tell(user, f"It was taken away by {who}.")
+        _tell(user, "It was taken away", by=f" by {who}.")
     return True
 
 
@@ -151,10 +152,10 @@ def lose_by(user_id: int, by: User) -> None:
     _commit()
 
 
-def _tell(user: User, what: str) -> None:
+def _tell(user: User, what: str, *, by: str = "") -> None:
     security_log.note(what, user)
     key = f"user:{user.id}:second_factor:{secrets.token_hex(8)}"
-    context = {"what": what, "link": f"{config.get().public_url}/account/second-factor/"}
+    context = {"what": what + by, "link": f"{config.get().public_url}/account/second-factor/"}
     outbox.stage("second_factor_changed", key=key, to=user.email, user=user, context=context)
 
 

@@ -82,7 +82,7 @@ def _scopes(user: User, wanted: Iterable[str]) -> list[Scope]:
         raise DomainError("scope_unknown", "There is no such permission. Choose from the list.") from error
     if not chosen:
         raise DomainError("scopes_missing", "Choose at least one thing that the key may do.")
-    if chosen - scopes.of_role(user.role):
+    if chosen - scopes.of_keys_of(user.role):
         raise DomainError(
             "scope_unknown", "Your account may not do all of that itself. Choose from the list."
         )
@@ -111,7 +111,7 @@ def _by_hash() -> Select[ApiKey]:
 
 def allows(key: ApiKey, scope: Scope) -> bool:
     """Whether the key was given this, and its owner may do it now."""
-    return scope.value in key.scopes and scope in scopes.of_role(key.user.role)
+    return scope.value in key.scopes and scope in scopes.of_keys_of(key.user.role)
 
 
 def note_use(key: ApiKey) -> None:

@@ -55,3 +55,8 @@ _EVERYBODY = frozenset(Role)
 def of_role(role: Role) -> frozenset[Scope]:
     """All that a member with this role may let a program do now."""
     return frozenset(scope for scope in Scope if role in _ONLY.get(scope, _EVERYBODY))
+
+
+def of_keys_of(role: Role) -> frozenset[Scope]:
+    """All that a member with this role may give a key; who answers the telephone has none, for anything."""
+    return frozenset() if role is Role.DESK else of_role(role)

@@ -18,8 +18,9 @@ import config
 from domain.errors import DomainError
 from domain.payments import desk_refunds, reconciling, refunds, starting
 from domain.people import accounts, desks, organisers
+from domain.security import api_keys
 from extensions import db
-from models import AuditEntry, DeskGrant, Order, Refund, Role, Ticket, User
+from models import ApiKey, AuditEntry, DeskGrant, Order, Refund, Role, Ticket, User
 from tests.support.people import log_in, mails, make_member, post
 from tests.support.sandbox import Sandbox
 from tests.support.shop import make_event, place
@@ -83,6 +84,21 @@ def test_the_house_s_desk_answers_a_buyer(app: Flask, sandbox: Sandbox) -> None:
     assert (entry.what, entry.door, entry.actor.email) == ("noted", "desk", "desk@example.org")  # type: ignore[union-attr]
 
 
+def test_a_desk_has_no_keys(app: Flask) -> None:
+    """Nor has it those of the role before, be it a lesser one: what a desk does, a person does."""
+    ann = browser(app, "ann@example.org")
+    form = {"name": "Mine", "scope": "wallet:read", "days": "30"}
+    assert "copy the key now" in post(ann, "/account/api/keys", page="/account/api/", **form).text
+    user = accounts.find("ann@example.org")
+    assert user is not None
+    accounts.change_role(user.id, Role.DESK)
+    assert db.session.query(ApiKey).one().revoked_at is not None
+    page = ann.get("/account/api/").text
+    assert "has no API keys" in page and 'name="scope"' not in page
+    with pytest.raises(DomainError, match="may not do all of that itself"):
+        api_keys.make(user, "Mine", ["wallet:read"], 30)
+
+
 def test_an_organiser_s_desk_sees_that_organiser_s_orders_alone(app: Flask, sandbox: Sandbox) -> None:
     """Given by an address that has no account yet; ended at once, and with its organiser."""
     owner = browser(app, "owner@example.org", Role.ORGANISER)
@@ -143,7 +159,7 @@ def test_an_organiser_s_desk_sees_that_organiser_s_orders_alone(app: Flask, sand
 
 def test_refunds_at_a_desk_add_up(app: Flask, sandbox: Sandbox) -> None:
     """By order, whoever asked; by day, each person; what failed counts for nothing, and an admin is free."""
-    first, second = paid(sandbox), paid(sandbox, "second")
+    first, second, third = paid(sandbox), paid(sandbox, "second"), paid(sandbox, "third")
     one = browser(app, "one@example.org", Role.DESK)
     two = browser(app, "two@example.org", Role.DESK)
     allow("10", "15")
@@ -157,6 +173,12 @@ def test_refunds_at_a_desk_add_up(app: Flask, sandbox: Sandbox) -> None:
     assert "in 24 hours may be sent back, and €9.00 of that is left" in ask(one, second, "9.50")
     assert "went through" in ask(one, second, "9")
     assert [refund.at_desk for refund in db.session.query(Refund)] == [True] * 3
+    assert "went through" in ask(two, third, "1"), "money alone, of an order whose tickets stay"
+    page = f"/desk/orders/{third.code}"
+    form = {"payment_id": str(third.payments[0].id), "amount": "0.01", "reason": "Ill"}
+    post(two, f"{page}/refund", page=page, tickets=[str(ticket.id) for ticket in third.tickets], **form)
+    assert "a ticket stops only when all of its price goes back" in two.get(page).text
+    assert {ticket.state for ticket in db.session.query(Ticket)} == {"valid"}
     boss = browser(app, "boss@example.org", Role.ADMIN)
     page = f"/admin/orders/{first.code}"
     paid_by = str(first.payments[0].id)

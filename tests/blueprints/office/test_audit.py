@@ -12,15 +12,16 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import select, text
+from sqlalchemy.exc import DBAPIError
 
 import config
 from domain import acting, audit
 from domain.office import settings_seen
 from domain.people import accounts
 from extensions import db
-from models import AuditArea, AuditEntry, Event, Role, TicketType
+from models import AuditArea, AuditEntry, Deed, Event, Role, TicketType
 from tests.support import api, audited
-from tests.support.people import log_in, mails, make_member, post
+from tests.support.people import PASSWORD, log_in, mails, make_member, post
 from tests.support.shop import make_event
 
 EVENT = {
@@ -48,7 +49,9 @@ def newest(number: int = 1) -> list[AuditEntry]:
     return list(db.session.scalars(query.execution_options(populate_existing=True)))
 
 
-def test_who_changed_what_from_what_to_what(app: Flask, boss: FlaskClient) -> None:
+def test_who_changed_what_from_what_to_what(
+    app: Flask, boss: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An event, its price, a text and a role, through Flask-Admin's pages; and how they are found."""
     boss_id, ann = accounts.find("boss@example.org").id, make_member()  # type: ignore[union-attr]
     ann_id = ann.id
@@ -96,6 +99,25 @@ def test_who_changed_what_from_what_to_what(app: Flask, boss: FlaskClient) -> No
     page = boss.get("/admin/audit?area=text").text
     assert "Be kind." in page and "€15.00" not in page
     assert boss.post("/admin/audit").status_code in (400, 405)
+    # What is rare is found behind the newest, and nobody removes or changes an entry, whatever they send.
+    monkeypatch.setattr(audit, "_RECENT", 1)
+    assert "€15.00" in boss.get("/admin/audit", query_string={"q": "winter gala price"}).text
+    for statement in (
+        "DELETE FROM audit_log",
+        "TRUNCATE audit_log",
+        "UPDATE audit_log SET actor_id = NULL WHERE actor_id IS NOT NULL",
+        "UPDATE audit_log SET label = 'Another'",
+        """UPDATE audit_log SET changes = '[["role", "…", "x"]]' WHERE changes = '[]'""",
+        """UPDATE audit_log SET changes = '[["title", null, "Summer Gala"]]' WHERE label = 'Winter Gala'""",
+    ):
+        with pytest.raises(DBAPIError, match="entries of the audit log are never"):
+            audit.note(AuditArea.KEY, Deed.MADE, "admin's link", 1)
+            db.session.execute(text(statement))
+        db.session.rollback()
+    typed = {"old_password": PASSWORD, "password": "seven purple bottles"}
+    post(boss, "/account/password", page="/account/", **typed)
+    [password] = newest()
+    assert (password.subject, password.changes) == ("password", [["password", audit.HIDDEN, audit.HIDDEN]])
 
 
 def test_keys_jobs_and_commands_are_told_apart_and_secrets_are_not_there(

@@ -20,16 +20,20 @@ from domain.office import erasures, person_map, thinning
 from domain.orders import managing
 from domain.payments import reconciling, refunds, starting
 from domain.people import accounts, athletes, desks
-from domain.post import outbox
+from domain.post import alerts, outbox
 from domain.security import api_keys
 from extensions import Base, db
 from models import (
+    ApiKey,
+    ApiRequest,
     Athlete,
     AuditEntry,
+    BillerAnswer,
     CheckIn,
     Erasure,
     ErasureState,
     Event,
+    Incident,
     LinePlace,
     MailState,
     Order,
@@ -37,8 +41,11 @@ from models import (
     OutboxMail,
     Role,
     TimelineEntry,
+    ToldReport,
+    ToldState,
     User,
     Verdict,
+    Wallet,
 )
 from tests.support.people import PASSWORD, log_in, mails, make_member, post
 from tests.support.sandbox import Sandbox
@@ -51,6 +58,9 @@ NETWORK = "192.0.2.7"
 NAME = "Zebedee Quill"
 # Where the name stays, for what was paid.
 IN_BOOKS = {"orders.name", "orders.folded", "order_words.word"}
+# And in a file of the books only: what a person, or a bank, wrote of what was paid.
+WRITTEN = {"told_reports.reference", "told_reports.note", "biller_answers.account", "biller_answers.answer"}
+WALLET = {"transfers.description"}
 
 
 @pytest.fixture
@@ -131,11 +141,49 @@ def everywhere(app: Flask, sandbox: Sandbox) -> tuple[User, Order]:
     api_keys.make(user, "Zebedee's server", ["wallet:read"], 30)
     desks.give(owner, EMAIL)
     db.session.commit()
+    elsewhere(user, order)
     all_sent()
     for one in db.session.scalars(select(Event)):
         one.starts_at, one.ends_at = clock.now() - timedelta(days=3), clock.now() - timedelta(days=2)
     db.session.commit()
     return user, order
+
+
+def elsewhere(user: User, order: Order) -> None:
+    """Where nobody looks: what staff was mailed of them, what programs were answered, others' orders."""
+    outbox.alert(*alerts.incident(order, "Strange money.", 100, "EUR"), key="incident:1")
+    key = db.session.query(ApiKey).one()
+    asked = {"method": "POST", "path": f"/x/{MARK}", "key": MARK, "body_hash": "", "attempt": ""}
+    times = {"started_at": clock.now(), "finished_at": clock.now()}
+    db.session.add(ApiRequest(caller=f"key:{key.id}", status=201, answer=f'"{NAME}"', **asked, **times))
+    payment = order.payments[0]
+    payment.reason, order.failure_reason, order.tickets[0].state_reason = (
+        f"{NAME}?",
+        NAME,
+        "Mr Quill, zebedee",
+    )
+    payment.refunds[0].failure_reason = f"No such {NAME}"
+    money = {"amount_minor": 1, "currency": "EUR", "provider": "stripe", "created_at": clock.now()}
+    told = ToldReport(payment_id=payment.id, state=ToldState.PAID, reference=MARK, note=NAME, **money)
+    db.session.add(told)
+    db.session.flush()
+    answer = {"provider": "kaspi", "txn_id": "1", "account": MARK, "answer": NAME, "answered_at": clock.now()}
+    db.session.add(BillerAnswer(told_id=told.id, **answer))
+    theirs = {"ours": {}, "theirs": {"state": "paid"}, "provider": {"customer": EMAIL}}
+    seen = Incident(key="i1", kind="late_money", order_id=order.id, evidence=theirs, **money)
+    seen.resolution, seen.resolution_reason, seen.resolved_at = "dismiss", f"{NAME} rang", clock.now()
+    db.session.add(seen)
+    wallet = Wallet(user_id=user.id, currency="EUR", created_at=clock.now())
+    db.session.add(wallet)
+    adjustments.adjust(user, "5", f"For {NAME}", takes=False, key="k1", actor_id=user.id)
+    adjustments.adjust(user, "5", f"From {NAME}", takes=True, key="k2", actor_id=user.id)
+    # Somebody else's, who had typed this address first.
+    other = place(make_event("others"), name="Ann Other", email=EMAIL)
+    managing.correct_email(other, "ann@example.org")
+    assert not db.session.scalars(select(OutboxMail.key).where(OutboxMail.key.contains("@"))).all()
+    managing.correct_email(other, EMAIL)
+    managing.correct_email(other, "ann@example.org")
+    managing.cancel(other, door="test")
 
 
 def test_a_member_is_forgotten_after_a_week(
@@ -180,13 +228,15 @@ def test_a_member_is_forgotten_after_a_week(
         erasures.take_back(user)
     assert erasures.run_due() == 1 and erasures.run_due() == 0
     # The last mail is still to leave; then its row is emptied, too.
-    assert found() == {*IN_BOOKS, "outbox.to"}
+    assert found() == {*IN_BOOKS, *WRITTEN, *WALLET, "outbox.to"}
     outbox.deliver_due()
     assert sandbox.mail(EMAIL)[0]["subject"] == "Kassa has forgotten you"
     erasures.run_due()
-    assert found() == IN_BOOKS
+    assert found() == {*IN_BOOKS, *WRITTEN, *WALLET}
+    due = select(OutboxMail.id).where(OutboxMail.state == MailState.DUE)
+    assert db.session.scalars(due).all() == [], "nothing is on its way to nowhere"
     names = db.session.scalars(select(Order.name).order_by(Order.id)).all()
-    assert names == [NAME, "", ""], "the name stays where money was paid, and nowhere else"
+    assert names == [NAME, "", "", "Ann Other"], "the name stays where money was paid, and nowhere else"
     gone = db.session.get_one(User, user_id, populate_existing=True)
     assert (gone.name, gone.is_active, gone.role) == ("", False, Role.BUYER)
     assert client.get("/account/").status_code == 303, "the session is over"
@@ -203,10 +253,13 @@ def test_a_member_is_forgotten_after_a_week(
     assert erasures.plan(EMAIL).orders == 0
     later(365.25 * 10 + 8)
     assert erasures.run_due() == 1
-    assert db.session.scalars(select(Order.name).order_by(Order.id)).all() == ["", "", ""]
+    assert db.session.scalars(select(Order.name).order_by(Order.id)).all() == ["", "", "", "Ann Other"]
+    assert found() <= {"users.email", "users.folded"}, "of the stranger alone"
 
 
-def test_what_is_in_the_way_is_said_and_waited_for(app: Flask, sandbox: Sandbox, later: Any) -> None:
+def test_what_is_in_the_way_is_said_and_waited_for(
+    app: Flask, sandbox: Sandbox, later: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     boss = make_member("boss@example.org", Role.ADMIN)
     user, event = make_member(EMAIL), make_event()
     order = paid(sandbox, event)
@@ -233,11 +286,56 @@ def test_what_is_in_the_way_is_said_and_waited_for(app: Flask, sandbox: Sandbox,
     assert waits.state is ErasureState.ASKED and "“Since”" in waits.waits_for
     assert db.session.get_one(Order, order.id, populate_existing=True).email == EMAIL
     later(60)
-    assert erasures.run_due() == 1
+    # And one that is bought while the others are emptied: the account is locked, and looked at once more.
+    user_id, each = user.id, erasures._each
+
+    def meanwhile(*arguments: Any) -> None:
+        each(*arguments)
+        place(make_event("meanwhile", price_minor=0), email=EMAIL, user=db.session.get_one(User, user_id))
+
+    monkeypatch.setattr(erasures, "_each", meanwhile)
+    assert erasures.run_due() == 0
+    monkeypatch.setattr(erasures, "_each", each)
+    waits = db.session.query(Erasure).populate_existing().one()
+    assert "“Meanwhile”" in waits.waits_for and db.session.get_one(User, user_id).is_active
+    later(120)
+    assert erasures.run_due() == 1 and found() <= IN_BOOKS | WALLET | {"outbox.to"}
     assert db.session.get_one(Order, fresh.id, populate_existing=True).email == addresses.GONE
 
 
-def test_an_admin_has_a_guest_forgotten_and_a_restore_does_it_again(app: Flask, sandbox: Sandbox) -> None:
+def test_who_did_what_is_known_when_they_are_forgotten(app: Flask, later: Any) -> None:
+    """Of whoever worked here the audit log keeps the address, for as long as the books; of nobody else."""
+    boss_user, ann = make_member("boss@example.org", Role.ADMIN), make_member("ann@example.org")
+    user_id, ann_id = make_member(EMAIL, Role.ADMIN).id, ann.id
+    boss, browser = app.test_client(), app.test_client()
+    log_in(boss, "boss@example.org")
+    log_in(browser, EMAIL)
+    post(browser, f"/admin/records/users/edit/?id={ann_id}", role="desk")
+    mail = {"what": "it was removed", "link": ""}
+    outbox.stage("second_factor_reset", key="k", to="boss@example.org", context={"whose": EMAIL, "who": "x"})
+    outbox.stage("second_factor_changed", key="l", to="ann@example.org", context=mail)
+    db.session.commit()
+    accounts.change_role(user_id, Role.BUYER)
+    all_sent()
+    assert "beside what was done here for others, until" in boss.get(f"/admin/persons?q={EMAIL}").text
+    erasures.ask_for(EMAIL, boss_user, "By letter")
+    assert erasures.run_due() == 1
+    outbox.deliver_due()
+    erasures.run_due()
+    assert found() == {"users.worked_as"}
+    page = boss.get("/admin/audit", query_string={"q": f"{EMAIL} desk"}).text
+    assert EMAIL in page and "buyer → desk" in page
+    # Whoever has the address next is somebody else.
+    assert accounts.find(EMAIL) is None
+    later(365.25 * 10 + 1)
+    assert erasures.run_due() == 1 and found() == set()
+    log_in(boss, "boss@example.org")
+    assert "(address forgotten)" in boss.get("/admin/audit?q=desk").text
+
+
+def test_an_admin_has_a_guest_forgotten_and_a_restore_does_it_again(
+    app: Flask, sandbox: Sandbox, later: Any
+) -> None:
     boss_user = make_member("boss@example.org", Role.ADMIN)
     boss = app.test_client()
     log_in(boss, "boss@example.org")
@@ -277,6 +375,20 @@ def test_an_admin_has_a_guest_forgotten_and_a_restore_does_it_again(app: Flask, 
     assert db.session.get_one(Order, order_id, populate_existing=True).email == addresses.GONE
     assert erasures.lines() == lines.split(), "by the same hash, so that the list does not grow"
     assert erasures.again(lines.splitlines()).found == 0
+    # Nobody without the key can try addresses at a line; the keys before today's still read it.
+    old = config.get()
+    config.use(replace(old, secret_key="another key of this shop, and as long"))
+    assert erasures.line_of(EMAIL) not in lines
+    assert "1 line cannot be read: put the SECRET_KEY of then" in erasures.again(lines.splitlines()).words
+    config.use(replace(config.get(), secret_keys_revoked=(old.secret_key,)))
+    make_member(EMAIL)
+    assert erasures.again(lines.splitlines()) == erasures.Again(1, 1, 0)
+    assert accounts.find(EMAIL) is None
+    # A guest has no account by which the books find them: when they need the name no more, it goes.
+    erasures.run_due()
+    assert found() == IN_BOOKS
+    later(365.25 * 10 + 1)
+    assert erasures.run_due() > 0 and found() == set()
 
 
 def test_buyers_of_past_events_are_thinned_by_age(app: Flask, sandbox: Sandbox, later: Any) -> None:
