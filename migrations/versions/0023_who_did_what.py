@@ -1,7 +1,7 @@
 """Entries of the audit log that nobody changes, and indexes by which a person is found in mails
 
-Revision ID: 0022
-Revises: 0021
+Revision ID: 0023
+Revises: 0022
 Create Date: 2026-11-30 04:40:00
 
 """
@@ -13,8 +13,8 @@ from sqlalchemy.dialects import postgresql
 from migrations import big_tables
 
 # revision identifiers, used by Alembic.
-revision = "0022"
-down_revision = "0021"
+revision = "0023"
+down_revision = "0022"
 branch_labels = None
 depends_on = None
 
