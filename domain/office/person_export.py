@@ -105,7 +105,7 @@ NOT_TOLD: dict[str, frozenset[str]] = {
     "users": frozenset(("password_hash", "folded", "worked_as")),
     "logins": frozenset(("key_hash",)),
     "devices": frozenset(("key_hash",)),
-    "login_codes": frozenset(("code_hash",)),
+    "login_codes": frozenset(("code_hash", "asked_in")),
     "second_factors": frozenset(("sealed", "credential_id", "public_key")),
     "recovery_codes": frozenset(("code_hash",)),
     "one_time_links": frozenset(("token_hash",)),
