@@ -120,10 +120,17 @@ def _signer() -> URLSafeSerializer:
 def _entered(door_pass: DoorPass) -> Doorkeeper | None:
     """Who typed this pass's PIN on this phone."""
     try:
-        said = _signer().loads(request.cookies.get(_COOKIE, ""))
+        # Phones that entered before have it under the bare name.
+        kept = request.cookies.get(_cookie()) or request.cookies.get(_COOKIE, "")
+        said = _signer().loads(kept)
         return staff.by_pass(door_pass, str(said["name"])) if said["pass"] == door_pass.id else None
     except (BadSignature, KeyError, TypeError):
         return None
+
+
+def _cookie() -> str:
+    """Of one door's address alone, so `__Host-` is not for it; but no page in clear can set it."""
+    return f"__Secure-{_COOKIE}" if config.get().https else _COOKIE
 
 
 def _not_entered() -> BaseResponse:
@@ -153,7 +160,7 @@ def enter() -> BaseResponse | tuple[str, int]:
         return _entry_page(name, error.message), 429 if error.code == "too_many_pins" else 400
     response = redirect(url_for("door.page"), 303)
     response.set_cookie(
-        _COOKIE,
+        _cookie(),
         _signer().dumps({"pass": g.door_pass.id, "name": name[:200]}),
         max_age=int((g.door_pass.expires_at - clock.now()).total_seconds()),
         path=f"/door/{g.door_pass.token}/",
@@ -167,7 +174,8 @@ def enter() -> BaseResponse | tuple[str, int]:
 @bp.post("/<token>/leave")
 def leave() -> BaseResponse:
     response = redirect(url_for("door.page"), 303)
-    response.delete_cookie(_COOKIE, path=f"/door/{g.door_pass.token}/")
+    for name in (_cookie(), _COOKIE):
+        response.delete_cookie(name, path=f"/door/{g.door_pass.token}/", secure=config.get().https)
     return response
 
 

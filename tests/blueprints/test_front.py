@@ -17,6 +17,7 @@ import config
 from app import create_app
 from domain.catalogue import pictures
 from domain.connections import credentials
+from domain.door import staff
 from extensions import db
 from models import Order
 from tests.conftest import Browser
@@ -367,6 +368,20 @@ def test_every_cookie_is_of_this_host_alone(deployed: Fronted) -> None:
     for flags in cookies.values():
         assert all(flag in flags for flag in ("secure", "httponly", "samesite=lax", "path=/"))
         assert "domain=" not in flags and len(flags) < 4096
+
+
+def test_a_door_s_cookie_is_of_its_address_alone(deployed: Fronted) -> None:
+    door_pass, pin = staff.make_pass(make_event(), "Main", None)
+    base = f"/door/{door_pass.token}/"
+    cookie = post(deployed, f"{base}enter", page=base, pin=pin, name="Dora").headers["Set-Cookie"]
+    assert cookie.startswith("__Secure-kassa_door=")
+    assert all(flag in cookie for flag in ("Secure", "HttpOnly", "SameSite=Lax", f"Path={base}"))
+    assert deployed.get(f"{base}count.json").status_code == 200
+    # A phone that has been at the door since before the cookie had that name stays there.
+    value = cookie.partition("=")[2].partition(";")[0]
+    before = visitor(deployed.application)
+    before.set_cookie("kassa_door", value, domain="tickets.example.org", path=base, secure=True)
+    assert before.get(f"{base}count.json").status_code == 200
 
 
 def test_what_other_sites_may_show_says_so(deployed: Fronted) -> None:

@@ -15,7 +15,7 @@ from itsdangerous import Signer, URLSafeTimedSerializer
 from werkzeug.test import TestResponse
 
 from domain import clock
-from domain.security import api_tokens, devices, logins
+from domain.security import api_tokens, devices, logins, passwords
 from extensions import db
 from models import AuditEntry, Role
 from tests.support.factors import PROVE
@@ -107,6 +107,23 @@ def test_an_admin_ends_every_login_of_somebody(app: Flask) -> None:
     assert db.session.query(AuditEntry).filter_by(subject="every login", about_id=ann.id).count() == 1
     # Nothing else changed.
     assert log_in(client).location == "/account/"
+
+
+def test_password_fields_are_masked_and_take_what_a_manager_pastes(app: Flask) -> None:
+    make_member()
+    client, fields = app.test_client(), []
+    pages = [client.get(f"/account/{page}").text for page in ("login", "register")]
+    log_in(client)
+    pages += [client.get(f"/account/{page}").text for page in ("password", "data")]
+    for page in pages:
+        fields += re.findall(r'<input[^>]*name="[a-z_]*password"[^>]*>', page)
+        assert "paste" not in page
+    assert len(fields) == 6
+    for field in fields:
+        assert 'type="password"' in field and "value=" not in field
+        # What is too long is refused in words, and not cut on its way.
+        assert int(re.findall(r'maxlength="(\d+)"', field)[0]) > passwords.MAX_LENGTH
+        assert re.findall(r'autocomplete="([^"]+)"', field)[0] in ("current-password", "new-password")
 
 
 def signer(app: Flask, digest: Any) -> URLSafeTimedSerializer:
