@@ -12,6 +12,8 @@ import pytest
 
 from bench.strangers import Crowd, crowd
 
+# Beside the others that look at this shop, in one process: a shop that opens takes seconds.
+pytestmark = pytest.mark.xdist_group("browser")
 # More of each slow kind than the web process has threads.
 WHO = Crowd(silent=150, headers=12, bodies=12, readers=12, seconds=0)
 

@@ -17,10 +17,10 @@ def test_every_paid_purchase_has_its_goods_once(tmp_path_factory: pytest.TempPat
     try:
         # One more worker over the same PostgreSQL and Redis; the long run has a second web machine, too.
         instance.grow(webs=0, workers=1)
-        outcome = run(instance, purchases=24, redis_down=5, outage=5, seed=1, buyers=4, hurry=True)
+        outcome = run(instance, purchases=18, redis_down=3, outage=3, seed=1, buyers=6, hurry=True)
     finally:
         instance.stop()
     assert outcome.problems == []
     # A create whose answer was lost is a person's at Kaspi, so that fewer are paid there.
-    assert outcome.paid > 13 and outcome.by.keys() == {"stripe", "sumup", "kaspi"}, outcome
+    assert outcome.paid > 8 and outcome.by.keys() == {"stripe", "sumup", "kaspi"}, outcome
     assert sum(outcome.killed.values()) >= 3

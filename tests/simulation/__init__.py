@@ -14,4 +14,4 @@ from __future__ import annotations
 
 LIVES_A_WORLD = 250
 # The lives of every run of the tests, which has time for no more, and of every night.
-SHORT, NIGHTLY = 400, 8 * LIVES_A_WORLD
+SHORT, NIGHTLY = 200, 8 * LIVES_A_WORLD

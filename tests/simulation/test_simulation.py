@@ -1,4 +1,4 @@
-"""Buyers' lives, in two worlds; `--buyers` and `--seed` make it any number of others.
+"""Buyers' lives, in one world; `--buyers` and `--seed` make it any number of others.
 
 Two thousand lives must have used every transition, door, fault and point of death between them, as those of
 `python -m tests.simulation` do each night; of these here a handful may be left out. Each world leaves what
@@ -19,8 +19,8 @@ from tests.simulation.story import Broken
 from tests.simulation.world import World
 from tests.support.sandbox import Sandbox
 
-# What the few worlds of every run may leave out.
-HANDFUL = 12
+# What the one world of every run may leave out.
+HANDFUL = 16
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
