@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import TextIO
 from uuid import uuid4
 
@@ -20,7 +21,7 @@ from flask.cli import AppGroup, with_appcontext
 import config
 import worker as time_edge
 from domain import addresses, blocking, money, urls
-from domain.backups import commands, taking
+from domain.backups import commands, lives, taking
 from domain.connections import linked_accounts
 from domain.errors import DomainError
 from domain.ledger import adjustments
@@ -404,21 +405,71 @@ def backup_command(address: str, plain: bool) -> None:
     "--into", default="", help="With --check: an empty database of yours, by its postgresql:// address."
 )
 @click.option("--other-keys", is_flag=True, help="Go on though the keys set here are not the backup's.")
+@click.option(
+    "--epoch", default=1, help="The shop's last epoch, where no list of them lies beside the backup."
+)
+@click.option(
+    "--erasures",
+    "forgotten",
+    type=click.File("r"),
+    help="A list of `flask users erasures`, where none lies beside the backup.",
+)
 @with_appcontext
-def restore_command(source: str, identity: TextIO | None, check: bool, into: str, other_keys: bool) -> None:
+def restore_command(
+    source: str,
+    identity: TextIO | None,
+    check: bool,
+    into: str,
+    other_keys: bool,
+    epoch: int,
+    forgotten: TextIO | None,
+) -> None:
     """Restore SOURCE (a file, s3://bucket/name, or -) into the empty database of DATABASE_URL.
 
     The shop is closed then, until an admin has looked at what came back and opens it.
     """
-    wish = commands.Wish(source, identity.read() if identity is not None else "", other_keys)
+    read = identity.read() if identity is not None else ""
+    lines = forgotten.read() if forgotten is not None else ""
+    wish = commands.Wish(source, read, other_keys, lines, epoch)
     with _words_of_the_domain():
         if check or into:
             if not commands.check(wish, into, judge=_is_well, tell=click.echo):
                 raise click.ClickException("The backup can be restored, but what it holds is not sound.")
             click.echo("The backup can be restored, and every invariant holds in it.")
             return
-        number = commands.restore(wish, upgrade=flask_migrate.upgrade, tell=click.echo)
+        number = commands.restore(
+            wish, upgrade=flask_migrate.upgrade, forget=_forgotten_again, tell=click.echo
+        )
     click.echo(f"Restored. This is the shop's epoch {number}, and it is closed: open it at /admin/restored.")
+
+
+@click.command("restored")
+@click.option("--as-of", help="To when the database was put back: 2026-11-30 02:00, in UTC.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@with_appcontext
+def restored_command(as_of: str | None, yes: bool) -> None:
+    """Tell that the host's own tools have put the database back: the shop is closed, and asks what it missed.
+
+    For `psql`, `pg_restore` and a host's point in time; `flask restore` does it by itself.
+    """
+    moment = _moment(as_of) if as_of else lives.last_known()
+    click.echo(f"The database was put back to {moment:%Y-%m-%d %H:%M} UTC.")
+    if not yes:
+        click.confirm("Close the shop, and ask every account what happened since?", abort=True)
+    with _words_of_the_domain():
+        number = lives.enter(moment)
+    click.echo(f"This is the shop's epoch {number}, and it is closed: open it at /admin/restored.")
+
+
+def _moment(typed: str) -> datetime:
+    try:
+        return datetime.fromisoformat(typed).replace(tzinfo=UTC)
+    except ValueError as error:
+        raise click.ClickException("Say the time as 2026-11-30 02:00, in UTC.") from error
+
+
+def _forgotten_again(lines: list[str]) -> str:
+    return erasures.again(lines).words
 
 
 def _is_well(database: str) -> bool:
@@ -491,6 +542,7 @@ def register(app: Flask) -> None:
     app.cli.add_command(backfill_command)
     app.cli.add_command(backup_command)
     app.cli.add_command(restore_command)
+    app.cli.add_command(restored_command)
     app.cli.add_command(invariants_command)
     app.cli.add_command(worker)
     app.cli.add_command(clock)

@@ -23,7 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 import config
 from domain import acting, heartbeat
-from domain.backups import taking
+from domain.backups import lives, taking
 from domain.office import (
     backfill,
     database_connections,
@@ -95,7 +95,8 @@ def _job(work: Callable[P, None]) -> Callable[P, None]:
 
 @_job
 def sweep() -> None:
-    """Reconcile what is due and deliver what is owed."""
+    """Reconcile what is due and deliver what is owed; before it, look whether the database was put back."""
+    lives.notice()
     sweeping.run("clock")
 
 

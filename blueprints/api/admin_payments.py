@@ -121,6 +121,11 @@ class GivenBack(Answer):
         Problem(409, "refund_under_way", "A refund of this payment is under way.", lasting=False),
         Problem(409, "not_paid", "This payment was not paid, so there is nothing to give back."),
         Problem(409, "too_much", "At most 50.00 EUR can be given back.", lasting=False),
+        Problem(
+            409,
+            "refunded_before_restore",
+            "The same sum went back already, in a time that the restored backup does not hold.",
+        ),
         Problem(409, "refunds_differ", "The provider has given back another sum.", lasting=False),
         Problem(409, "in_review", "A person has to decide about this payment first.", lasting=False),
         Problem(409, "not_connected", "The account that took this money is not connected.", lasting=False),

@@ -6,8 +6,8 @@ from flask import flash, redirect, render_template, request, url_for
 from flask_wtf import FlaskForm
 from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Response
-from wtforms import IntegerField, SelectField, StringField, TextAreaField
-from wtforms.validators import DataRequired, Email, Length
+from wtforms import SelectField, StringField, TextAreaField
+from wtforms.validators import DataRequired, Email, Length, Optional
 
 import config
 from blueprints import proofs
@@ -15,8 +15,9 @@ from blueprints.office.blueprint import act, bp, chosen, me, text
 from blueprints.refunding import checked
 from domain.errors import DomainError
 from domain.office import overview
-from domain.orders import attaching
+from domain.orders import attaching, lost_goods
 from domain.payments import incident_decisions, incidents
+from domain.payments import lost_money as lost
 from models import PaymentState
 
 
@@ -25,11 +26,15 @@ class ResolveForm(FlaskForm):
     reason = TextAreaField(validators=[DataRequired("Say why."), Length(max=1000)])
 
 
-class AttachForm(FlaskForm):
-    event = IntegerField(validators=[DataRequired("Choose an event.")])
+class BuyerForm(FlaskForm):
     name = StringField(validators=[DataRequired("Type a name."), Length(max=200)])
     email = StringField(validators=[DataRequired("Type an address."), Email("That is not an address.")])
     reason = StringField(validators=[DataRequired("Say why."), Length(max=1000)])
+
+
+class ReturnForm(BuyerForm):
+    name = StringField(validators=[Length(max=200)])
+    email = StringField(validators=[Optional(), Email("That is not an address.")])
 
 
 @bp.get("/payments")
@@ -63,24 +68,16 @@ def incident(incident_id: int) -> str:
 
 @bp.get("/incidents/<int:incident_id>/attach")
 def attachable(incident_id: int) -> str:
-    """What a new order for lost money could be of: an event first, then its tickets."""
+    """What lost money can have bought: the thing first, then what it needs."""
     return _attach_page(incident_id, request.args)
 
 
 @bp.post("/incidents/<int:incident_id>/attach")
 def attach(incident_id: int) -> Response | tuple[str, int]:
-    form = AttachForm()
+    form, word = BuyerForm(), request.form.get("what", "")
     try:
         checked(form)
-        events = attaching.events(overview.incident(incident_id))
-        event = next((event for event in events if event.id == form.event.data), None)
-        if event is None:
-            raise DomainError("event", "Choose an event.")
-        counts = {
-            kind.id: request.form.get(f"quantity-{kind.id}", 0, type=int) for kind in event.ticket_types
-        }
-        who = {"name": text(form.name), "email": text(form.email)}
-        order = attaching.attach(incident_id, event, counts, **who, reason=text(form.reason), actor_id=me())
+        order = attaching.attach(incident_id, word, _buyer(form), reason=text(form.reason), actor_id=me())
     except DomainError as error:
         return _attach_page(incident_id, request.form, error.message), 400
     flash(f"Order {order.code} has this money now.", "success")
@@ -90,11 +87,65 @@ def attach(incident_id: int) -> Response | tuple[str, int]:
 def _attach_page(incident_id: int, typed: MultiDict[str, str], problem: str = "") -> str:
     """With what was typed before."""
     found = overview.incident(incident_id)
-    events = attaching.events(found)
-    chosen = next((event for event in events if event.id == typed.get("event", type=int)), None)
+    payer = found.evidence.get("payer") or {}
+    who = {name: typed.get(name, payer.get(name) or "") for name in ("name", "email")}
+    choices = lost_goods.choices(attaching.money_of(found))
     return render_template(
-        "office/attach.html", incident=found, events=events, chosen=chosen, typed=typed, problem=problem
+        "office/attach.html",
+        incident=found,
+        choices=choices,
+        chosen=next((choice for choice in choices if choice.word == typed.get("what")), None),
+        athletes=lost_goods.athletes_of(who["email"]),
+        payer=who,
+        typed=typed,
+        problem=problem,
     )
+
+
+@bp.post("/incidents/<int:incident_id>/send-back")
+def send_back(incident_id: int) -> Response:
+    """Give lost money back to whoever paid it, by the provider."""
+    about = overview.incident(incident_id)
+    asked = proofs.for_money(about.amount_minor or 0, about.currency or config.get().currency)
+    if asked is not None:
+        return asked
+
+    def do() -> tuple[str, str]:
+        form = ReturnForm()
+        checked(form)
+        order = attaching.send_back(incident_id, _buyer(form), reason=text(form.reason), actor_id=me())
+        return "success", f"The money goes back. Order {order.code} keeps what became of it."
+
+    return act(do, url_for("admin.incident", incident_id=incident_id))
+
+
+def _buyer(form: BuyerForm) -> lost_goods.Buyer:
+    counts = {
+        int(name.removeprefix("quantity-")): request.form.get(name, 0, type=int)
+        for name in request.form
+        if name.removeprefix("quantity-").isdecimal() and name.startswith("quantity-")
+    }
+    category = request.form.get("category", 0, type=int)
+    return lost_goods.Buyer(
+        text(form.name), text(form.email), counts, request.form.get("athlete", ""), category
+    )
+
+
+@bp.get("/incidents/lost")
+def lost_money() -> str:
+    """Where a person writes down what came at a provider that does not tell it by itself."""
+    return render_template("office/lost_money.html", providers=lost.silent(), written=None)
+
+
+@bp.post("/incidents/lost")
+def write_down_lost() -> Response | str:
+    try:
+        name, lines = request.form.get("provider", ""), request.form.get("lines", "")[:20_000]
+        written = lost.write_down(name, lines, actor_id=me())
+    except DomainError as error:
+        flash(error.message, "danger")
+        return redirect(url_for("admin.lost_money"), 303)
+    return render_template("office/lost_money.html", providers=lost.silent(), written=written)
 
 
 @bp.post("/incidents/<int:incident_id>/resolve")

@@ -52,7 +52,7 @@ def mail() -> str:
 
 @bp.get("/restored")
 def restored() -> str:
-    return render_template("office/restored.html", found=shop.look())
+    return render_template("office/restored.html", found=shop.look(), waiting=shop.mails_waiting())
 
 
 @bp.post("/restored/open")

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import config
 from domain.errors import DomainError
 
 S3 = "s3://"
+# Standard input or output.
+PIPE = "-"
+_ENDINGS = (".age", ".dump")
 
 
 class Place(Protocol):
@@ -27,13 +32,17 @@ class Place(Protocol):
 
     def fetch(self, into: Path) -> None: ...
 
+    def fetch_if_there(self, into: Path) -> bool:
+        """The same; False where there is none."""
+        ...
+
 
 def of(address: str, name: str) -> Place:
     """What `address` names: s3://bucket/prefix, a folder, or a file. In a folder it has this name."""
     if address.startswith(S3):
         parts = urlsplit(address)
         path = parts.path.lstrip("/")
-        key = path if path.endswith((".age", ".dump")) else "/".join(filter(None, (path.rstrip("/"), name)))
+        key = path if path.endswith(_ENDINGS) else "/".join(filter(None, (path.rstrip("/"), name)))
         return _Bucket(parts.netloc, key)
     path_here = Path(address).expanduser()
     # A folder that is not there yet is one all the same: as a file the next backup would overwrite it.
@@ -47,6 +56,20 @@ def of_setting(address: str, name: str) -> Place:
     return of(address if is_file else f"{address.rstrip('/')}/", name)
 
 
+def beside(address: str, name: str) -> Place | None:
+    """The place of another file beside the backups of an address, or beside one backup; None for a pipe."""
+    if address == PIPE:
+        return None
+    if address.startswith(S3) and address.endswith(_ENDINGS):
+        return of(f"{address.rpartition('/')[0]}/", name)
+    if address.startswith(S3):
+        return of(address, name)
+    path = Path(address).expanduser()
+    is_folder = path.is_dir() or address.endswith("/") or not (path.suffix or path.is_file())
+    folder = path if is_folder else path.parent
+    return _File(folder / name)
+
+
 @dataclass(frozen=True)
 class _File:
     path: Path
@@ -57,7 +80,8 @@ class _File:
 
     def put(self, backup: Path) -> None:
         """Under its own name only when it is whole: a half one is never taken for a backup."""
-        unfinished = self.path.with_name(f".{self.path.name}.unfinished")
+        # Two may write at once: each a file of its own.
+        unfinished = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.unfinished")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(backup, unfinished)
@@ -80,6 +104,12 @@ class _File:
                 "backup_place", f"{self.path} cannot be read: {error.strerror or error}."
             ) from error
 
+    def fetch_if_there(self, into: Path) -> bool:
+        if not self.path.exists():
+            return False
+        self.fetch(into)
+        return True
+
 
 @dataclass(frozen=True)
 class _Bucket:
@@ -96,7 +126,24 @@ class _Bucket:
     def fetch(self, into: Path) -> None:
         self._do(lambda store: store.fget_object(self.bucket, self.key, str(into)))
 
-    def _do(self, work: object) -> None:
+    def fetch_if_there(self, into: Path) -> bool:
+        from minio.error import S3Error
+
+        found = True
+
+        def work(store: Any) -> None:
+            nonlocal found
+            try:
+                store.fget_object(self.bucket, self.key, str(into))
+            except S3Error as error:
+                if error.code not in ("NoSuchKey", "NoSuchObject"):
+                    raise
+                found = False
+
+        self._do(work)
+        return found
+
+    def _do(self, work: Callable[[Any], object]) -> None:
         # Imported where it is used: no web process needs it.
         import urllib3
         from minio import Minio
@@ -117,7 +164,7 @@ class _Bucket:
                 region=settings.backup_s3_region or None,
                 secure=parts.scheme == "https",
             )
-            work(store)  # type: ignore[operator]
+            work(store)
         except (MinioException, urllib3.exceptions.HTTPError, ValueError, OSError) as error:
             said = " ".join(str(error).split())[:200]
             raise DomainError("backup_place", f"{self.shown} did not take part: {said}.") from error

@@ -24,7 +24,7 @@ from domain.backups import keys, places, programs, sealing
 from domain.errors import DomainError
 from domain.post import outbox
 
-STDIN = "-"
+STDIN = places.PIPE
 # Accounts are asked for what happened since the backup, and a little before: clocks differ.
 _BEFORE = timedelta(hours=1)
 
@@ -45,8 +45,13 @@ def opened(source: str, identity: str) -> Iterator[Path]:
         folder.chmod(0o700)
         got, plain = folder / "got", folder / "dump"
         if source == STDIN:
-            with got.open("wb") as file:
-                shutil.copyfileobj(sys.stdin.buffer, file)
+            try:
+                with got.open("wb") as file:
+                    shutil.copyfileobj(sys.stdin.buffer, file)
+            except OSError as error:
+                raise DomainError(
+                    "backup_failed", f"Standard input cannot be kept: {error.strerror or error}."
+                ) from error
         else:
             places.of(source, "").fetch(got)
         if not sealing.is_sealed(got):
@@ -137,8 +142,10 @@ def scratch(database: str) -> Iterator[str]:
             connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
-def close(told: Noted, database: str) -> int:
+def close(told: Noted, database: str, *, above: int) -> int:
     """Begin another epoch in a restored database, closed, and have its accounts asked again; its number.
+
+    It is higher than any in the database, and than `above`: one life is never begun twice.
 
     At once, by the tables as they came and before a migration: a restored shop is never an open one, whatever
     goes wrong next.
@@ -147,8 +154,8 @@ def close(told: Noted, database: str) -> int:
     with _connected(database) as connection:
         row = connection.execute(
             "INSERT INTO epochs (number, backup_at, began_at) "
-            "SELECT coalesce(max(number), 1) + 1, %s, %s FROM epochs RETURNING number",
-            (told.began_at, now),
+            "SELECT greatest(coalesce(max(number), 1), %s) + 1, %s, %s FROM epochs RETURNING number",
+            (above, told.began_at, now),
         ).fetchone()
         connection.execute(
             "UPDATE account_cursors SET since = least(since, %s), asked_at = NULL, leased_until = NULL",

@@ -46,9 +46,17 @@ def open_(sealed: Path, plain: Path, identity: str) -> None:
         )
     try:
         decrypt_file(str(sealed), str(plain), keys)
-    except DecryptError as error:
+    except (DecryptError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise DomainError("backup_failed", f"It cannot be decrypted: {error.strerror}.") from error
+        if "No matching keys" in str(error):
+            raise DomainError(
+                "backup_sealed", "That key does not open this backup: it was encrypted to another one."
+            ) from error
         raise DomainError(
-            "backup_sealed", "That key does not open this backup: it was encrypted to another one."
+            "backup_damaged",
+            "This backup is damaged: it was cut short, or changed. Compare its size and SHA-256 with those "
+            "that were noted, fetch it once more, or take the one before it.",
         ) from error
 
 

@@ -16,7 +16,7 @@ from sqlalchemy import select
 
 import config
 from domain import clock
-from domain.backups import keys, places, programs, sealing
+from domain.backups import forgotten, keys, places, programs, sealing
 from domain.errors import DomainError
 from domain.post import alerts, outbox
 from extensions import db
@@ -24,7 +24,7 @@ from models import Backup
 
 log = structlog.get_logger(__name__)
 
-STDOUT = "-"
+STDOUT = places.PIPE
 # Without a good one for so long, somebody is told.
 OLD = timedelta(days=2)
 # A failed one is tried again after so long, not at each look; one that was begun may take so long. After that
@@ -50,11 +50,13 @@ def take(address: str = "", *, plain: bool = False) -> Backup:
         )
     dump = programs.find("pg_dump", programs.server_major())
     began_at = clock.now()
-    name = f"kassa-{began_at:%Y%m%d-%H%M%S}.dump" + ("" if plain else ".age")
-    place = None if address == STDOUT else _place(address, name)
-    shown = "standard output" if place is None else place.shown[:500]
-    row = Backup(began_at=began_at, place=shown, keys=keys.fingerprints())
+    row = Backup(began_at=began_at, place="", keys=keys.fingerprints())
     db.session.add(row)
+    db.session.flush()
+    # Two that begin in one second are two.
+    name = f"kassa-{began_at:%Y%m%d-%H%M%S}-{row.id}.dump" + ("" if plain else ".age")
+    place = None if address == STDOUT else _place(address, name)
+    row.place = shown = "standard output" if place is None else place.shown[:500]
     # Before pg_dump looks: so the row is in the backup, and no transaction of ours is open meanwhile.
     db.session.commit()
     try:
@@ -65,6 +67,7 @@ def take(address: str = "", *, plain: bool = False) -> Backup:
                 _print(made)
             else:
                 place.put(made)
+                forgotten.keep_if_it_can_be(address)
     except Exception as error:
         _end(
             row, error=error.message if isinstance(error, DomainError) else f"{type(error).__name__}: {error}"

@@ -36,8 +36,13 @@ def serves_organiser(organiser_id: int | None) -> bool:
 
 def holds(payment: Payment) -> bool:
     """Whether a payment's money is at the house's own account, so that the house can give it to a wallet."""
-    own = registry.get(payment.provider)
-    return not own.connects or payment.account in ("", own.account)
+    return is_own(payment.provider, payment.account)
+
+
+def is_own(provider: str, account: str) -> bool:
+    """Whether an account at a provider is the house's, and no organiser's."""
+    own = registry.get(provider)
+    return not own.connects or account in ("", own.account)
 
 
 def allow(profile_id: int, allowed: bool) -> Organiser:

@@ -111,6 +111,12 @@ def is_open() -> ColumnElement[bool]:
     )
 
 
+def is_payer(spellings: Sequence[str]) -> ColumnElement[bool]:
+    """Whether money that has no order came from an address, by its provider's word."""
+    payer = func.lower(Incident.evidence["payer"]["email"].astext)
+    return and_(Incident.order_id.is_(None), payer.in_(spellings))
+
+
 # --- Orders ---------------------------------------------------------------------------------------------
 
 
@@ -355,8 +361,7 @@ def address(spellings: Sequence[str]) -> None:
     db.session.execute(delete(MailBudget).where(func.split_part(MailBudget.who, " ", 1).in_(spellings)))
     db.session.execute(delete(LinePlace).where(func.lower(LinePlace.email).in_(spellings)))
     db.session.execute(delete(MailRequest).where(func.lower(MailRequest.address).in_(spellings)))
-    payer = func.lower(Incident.evidence["payer"]["email"].astext)
-    _update(Incident, Incident.kind == "unknown_payment", payer.in_(spellings), evidence=_SUMS_ALONE)
+    _update(Incident, is_payer(spellings), Incident.resolved_at.is_not(None), evidence=_SUMS_ALONE)
     grants = list(db.session.scalars(select(DeskGrant).where(func.lower(DeskGrant.email).in_(spellings))))
     for grant in grants:
         grant.revoked_at, grant.email = grant.revoked_at or clock.now(), addresses.GONE
@@ -369,6 +374,14 @@ def _unsaid(*which: ColumnElement[bool]) -> None:
     """Take the words and values out of entries of the audit log: who did what, when, to what stays."""
     empty = {"label": "", "changes": [], "words": func.to_tsvector(sql_text("'simple'"), literal(""))}
     _update(AuditEntry, *which, **empty)
+
+
+def strange_money(before: datetime) -> int:
+    """Forget who paid what had no order and was decided before a moment; of how much."""
+    old = Incident.order_id.is_(None), Incident.resolved_at < before, Incident.evidence.has_key("payer")
+    done = update(Incident).where(*old).values(evidence=_SUMS_ALONE)
+    done = done.execution_options(synchronize_session=False)
+    return len(db.session.scalars(done.returning(Incident.id)).all())
 
 
 def said_of_erasure(erasure_id: int, said: Iterable[str]) -> None:

@@ -5,8 +5,8 @@ wrote to the shop, and it is done at once. It is refused in words while somethin
 to come, money on its way, a wallet that is not empty. What is refused only on the day is tried again daily.
 
 Afterwards a hash under a key of ours tells whose address it was, and no more: without the key nobody can try
-addresses at it. Where an older state of the data comes back, the
-same is done `again()` by these lines, which are in the log, too, and printed by `flask users erasures`.
+addresses at it. Where an older state of the data comes back, the same is done `again()` by these lines, which
+lie beside the backups, are in the log, and are printed by `flask users erasures`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from sqlalchemy.exc import IntegrityError
 
 import config
 from domain import addresses, audit, clock, rendering
+from domain.backups import forgotten
 from domain.errors import DomainError, NotFound
 from domain.office import erasing, standing
 from domain.people import accounts, organisers
@@ -36,6 +37,7 @@ from models import (
     DeskGrant,
     Erasure,
     ErasureState,
+    Incident,
     LinePlace,
     MailRequest,
     MailState,
@@ -117,7 +119,8 @@ def _has_traces(spelled: Sequence[str]) -> bool:
         (LinePlace.id, LinePlace.email),
         (MailRequest.id, MailRequest.address),
     )
-    queries = (select(key).where(func.lower(column).in_(spelled)).limit(1) for key, column in at)
+    queries = [select(key).where(func.lower(column).in_(spelled)).limit(1) for key, column in at]
+    queries.append(select(Incident.id).where(erasing.is_payer(spelled)).limit(1))
     return any(db.session.scalar(query) is not None for query in queries)
 
 
@@ -130,7 +133,10 @@ def _goes(user: User | None, number: int, traces: bool) -> Iterator[str]:
             "and notes; and the name, where nothing was paid."
         )
     if traces:
-        yield "What stands at the address alone: mails that went there, places in waiting lines, and desks."
+        yield (
+            "What stands at the address alone: mails that went there, places in waiting lines, desks, and "
+            "who made payments that have no order."
+        )
 
 
 def _stays(mine: ColumnElement[bool], user: User | None, number: int) -> Iterator[Stays]:
@@ -308,6 +314,9 @@ def run_due() -> int:
     due = select(Erasure.id).where(Erasure.state == ErasureState.ASKED, Erasure.due_at <= now)
     for erasure_id in db.session.scalars(due.order_by(Erasure.due_at).limit(100)).all():
         done += _do(erasure_id)
+    if done:
+        # A backup of yesterday has them still: who restores it reads whom to forget again.
+        forgotten.keep_if_it_can_be()
     _forget_the_news()
     kept = select(Erasure).where(Erasure.kept_until <= now, Erasure.finished_at.is_(None)).limit(100)
     for erasure_id in [row.id for row in db.session.scalars(kept)]:
@@ -547,7 +556,9 @@ def _ask_again(address: str) -> None:
 
 def _everybody() -> Iterator[str]:
     """Each address that somebody is known by here; some more than once."""
-    for key, column in ((User.id, User.email), (Order.id, Order.email), (OutboxMail.id, OutboxMail.to)):
+    payer = func.coalesce(Incident.evidence["payer"]["email"].astext, "")
+    known = (User.id, User.email), (Order.id, Order.email), (OutboxMail.id, OutboxMail.to)
+    for key, column in (*known, (Incident.id, payer)):
         last = 0
         while True:
             rows = db.session.execute(select(key, column).where(key > last).order_by(key).limit(_PART)).all()

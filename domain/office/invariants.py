@@ -171,6 +171,9 @@ INVARIANTS = (
         FROM outbox m
         WHERE m.state = 'due' AND m.next_attempt_at < :overdue
           AND (m.leased_until IS NULL OR m.leased_until < :overdue)
+          -- A restored shop mails nobody until it is opened.
+          AND (SELECT e.opened_at IS NULL OR e.opened_at > :overdue
+               FROM epochs e ORDER BY e.number DESC LIMIT 1) IS NOT TRUE
         """,
     ),
     Invariant(
@@ -203,6 +206,9 @@ INVARIANTS = (
         WHERE r.state IN ('created', 'pending')
           AND (r.next_check_at < swept.at - :patience OR (r.next_check_at IS NULL AND NOT r.made_at_provider))
           AND (r.leased_until IS NULL OR r.leased_until < swept.at)
+          -- A restored shop sends nothing back until it is opened.
+          AND (r.state = 'pending' OR (SELECT e.opened_at IS NULL OR e.opened_at > swept.at - :patience
+                                       FROM epochs e ORDER BY e.number DESC LIMIT 1) IS NOT TRUE)
         UNION ALL
         SELECT 'order:' || o.id, o.code, o.state, o.created_at
         FROM orders o

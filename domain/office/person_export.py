@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import joinedload, selectinload
 
 from domain import addresses, audit, clock, urls
+from domain.office import erasing
 from domain.people import accounts
 from extensions import db
 from models import (
@@ -147,6 +148,8 @@ def of(email: str) -> str:
     told["places_in_lines"] = _rows(select(LinePlace).where(func.lower(LinePlace.email).in_(spelled)))
     told["desks"] = _rows(select(DeskGrant).where(func.lower(DeskGrant.email).in_(spelled)))
     told["erasures"] = _rows(select(Erasure).where(func.lower(Erasure.address).in_(spelled)))
+    strange = select(Incident).where(erasing.is_payer(spelled))
+    told["payments_without_order"] = _rows(strange.order_by(Incident.id))
     subject = user.id if user is not None else ""
     about = user.id if user is not None else None
     audit.note(AuditArea.PERSON, Deed.MADE, "export", subject, about_id=about)

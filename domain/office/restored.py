@@ -11,8 +11,10 @@ from sqlalchemy.orm import joinedload
 
 from domain import acting, clock, epochs
 from domain.errors import DomainError
+from domain.payments import lost_money
 from domain.post.outbox import FROM_BACKUP
 from domain.providers import registry
+from domain.providers.contract import Provider
 from domain.sweep import account_history
 from extensions import db
 from models import (
@@ -39,6 +41,8 @@ class Restored:
     epoch: Epoch
     # Accounts that have not told all that happened since the backup.
     unheard: Sequence[str]
+    # Providers that do not tell it at all: a person writes down what came.
+    silent: Sequence[Provider]
     settled: int
     settled_last: Sequence[Payment]
     refunds: Sequence[Refund]
@@ -66,6 +70,7 @@ def look() -> Restored | None:
     return Restored(
         epoch=epoch,
         unheard=_unheard(epoch),
+        silent=lost_money.silent(),
         settled=_count(Payment.id, *paid),
         settled_last=db.session.scalars(settled.order_by(Payment.id.desc()).limit(_SHOWN)).all(),
         refunds=db.session.scalars(refunds.order_by(Refund.id.desc()).limit(_SHOWN)).all(),
@@ -82,6 +87,11 @@ def look() -> Restored | None:
             OutboxMail.held_with.is_distinct_from(FROM_BACKUP),
         ),
     )
+
+
+def mails_waiting() -> int:
+    """How many mails that were due at a restored backup wait for a person still."""
+    return _count(OutboxMail.id, OutboxMail.state == MailState.DUE, OutboxMail.held_with == FROM_BACKUP)
 
 
 def open_shop(*, anyway: bool) -> None:

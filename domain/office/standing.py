@@ -15,6 +15,7 @@ from models import (
     Connection,
     ConnectionState,
     Event,
+    Incident,
     Order,
     Organiser,
     Role,
@@ -51,6 +52,9 @@ def problems(mine: ColumnElement[bool], user: User | None, spellings: Sequence[s
     organiser = _one(shown_by)
     if organiser is not None:
         yield f"“{organiser}” gives this address to its buyers: have another one put there first."
+    strange = select(Incident.kind).where(erasing.is_payer(spellings), Incident.resolved_at.is_(None))
+    if _one(strange) is not None:
+        yield f"Money came from this address that has no order, and a person looks at it: ask {support}."
     if user is not None:
         yield from _of_account(user, support)
 

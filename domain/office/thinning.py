@@ -36,6 +36,9 @@ def run(*, budget_seconds: float = _BUDGET_SECONDS) -> int:
             break
         number += _thin(event.id, ends)
     db.session.rollback()
+    if config.get().buyers_kept_months:
+        number += erasing.strange_money(clock.now() - _months(config.get().buyers_kept_months))
+        db.session.commit()
     if number:
         log.info("buyers_thinned", orders=number)
     return number
@@ -46,9 +49,13 @@ def _due() -> ColumnElement[bool]:
     names = and_(Event.thinned < NOTHING, Event.ends_at < now - _years(settings.books_kept_years))
     contacts: ColumnElement[bool] = false()
     if settings.buyers_kept_months:
-        old = now - timedelta(days=round(settings.buyers_kept_months * 365.25 / 12))
+        old = now - _months(settings.buyers_kept_months)
         contacts = and_(Event.thinned < NAMES, Event.ends_at < old)
     return and_(or_(names, contacts), or_(Event.thin_again_at.is_(None), Event.thin_again_at <= now))
+
+
+def _months(number: int) -> timedelta:
+    return timedelta(days=round(number * 365.25 / 12))
 
 
 def _years(number: int) -> timedelta:

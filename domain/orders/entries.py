@@ -185,7 +185,7 @@ def enter(
     waits = standing is not None and standing.state is ParticipantState.PENDING
     if not waits:
         tournaments.check_eligible(kind, athletes.entrant(athlete))
-    _check_consent(athlete, kind.event)
+    check_consent(athlete, kind.event)
     if standing is not None and waits:
         return standing
     order = placing.place_entry(
@@ -204,7 +204,8 @@ def enter(
     return found
 
 
-def _check_consent(athlete: Athlete, event: Event) -> None:
+def check_consent(athlete: Athlete, event: Event) -> None:
+    """DomainError where an athlete is under age, and nobody has agreed for them."""
     if athletes.is_minor(athlete, event) and not athletes.consented([athlete.id]):
         raise DomainError(
             "consent_needed", f"{athlete.name} is under age: a parent or guardian has to agree first."
@@ -218,7 +219,7 @@ def enter_anew(order: Order, *, provider: str | None, form_token: str, shown: st
         raise DomainError("unreadable", "This order cannot be made again. Enter on the tournament’s page.")
     kind, athlete = found.ticket_type, found.athlete
     tournaments.check_eligible(kind, athletes.entrant(athlete))
-    _check_consent(athlete, kind.event)
+    check_consent(athlete, kind.event)
     return placing.place_entry(
         kind,
         athlete,

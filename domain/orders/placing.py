@@ -194,7 +194,7 @@ def place_entry(
         payer = names.plain(user.name)[: names.LONGEST] or addresses.shown(user.email)
         order = _new_order(kind.priced_in, [line], payer, user.email, user, form_token, client_address, now)
         order.event = event
-        db.session.add(_participant(kind, athlete, order, now))
+        db.session.add(participant(kind, athlete, order, now))
         if begun or not order.total_minor:
             _write(order, provider)
         else:
@@ -212,7 +212,8 @@ def _replace(order: Order, now: datetime) -> None:
     db.session.execute(change.execution_options(synchronize_session=False))
 
 
-def _participant(kind: TicketType, athlete: Athlete, order: Order, now: datetime) -> Participant:
+def participant(kind: TicketType, athlete: Athlete, order: Order, now: datetime) -> Participant:
+    """An athlete's entry in a category, as they are now. No commit."""
     return Participant(
         public_id=f"participant_{secrets.token_urlsafe(15)}",
         athlete=athlete,
@@ -406,21 +407,24 @@ def _new_order(
     )
 
 
-def lost_order(event: Event, lines: list[OrderLine], *, name: str, email: str, code: str | None) -> Order:
+def lost_order(
+    lines: list[OrderLine],
+    currency: str,
+    *,
+    name: str,
+    email: str,
+    code: str | None,
+    event: Event | None = None,
+    user: User | None = None,
+) -> Order:
     """An order that a backup has lost, as a person makes it anew, under its old code where that is known.
 
     It holds nothing: the money that came for it takes its places. No commit.
     """
-    order = _new_order(
-        lines[0].ticket_type.priced_in if lines[0].ticket_type else event.currency,
-        lines,
-        clean_name(name),
-        email,
-        None,
-        None,
-        "",
-        clock.now(),
-    )
+    known = email or config.get().support_email
+    order = _new_order(currency, lines, clean_name(name), known, user, None, "", clock.now())
+    # Nobody is mailed where nobody knows whose it was.
+    order.email = order.email if email else addresses.GONE
     order.event, order.code = event, code or order.code
     order.state, order.stock_state = OrderState.EXPIRED, StockState.RELEASED
     db.session.add(order)

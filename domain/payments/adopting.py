@@ -42,7 +42,8 @@ def code_of(reference: str) -> str | None:
 def _order_of(report: Report) -> int | None:
     """The order that lost this attempt. None in a shop that was never restored, which loses none."""
     code = code_of(report.reference)
-    if code is None or epochs.current() == epochs.FIRST:
+    known = select(Payment.id).where(Payment.reference == report.reference)
+    if code is None or epochs.current() == epochs.FIRST or db.session.scalar(known) is not None:
         return None
     return db.session.scalar(select(Order.id).where(Order.code == code, Order.currency == report.currency))
 
@@ -58,16 +59,19 @@ def _write(order_id: int, report: Report, door: str) -> int:
 def row(order: Order, report: Report) -> Payment:
     """The attempt as a row again, ended, to be settled by what its provider says. No commit."""
     now = clock.now()
+    attempt = 1 + max((payment.attempt for payment in order.payments), default=0)
+    # Where the provider keeps no name of ours, and nobody knows it any more, it gets one of today.
+    reference = report.reference or f"{order.code}-{attempt}{epochs.mark()}"
     payment = Payment(
         order=order,
-        attempt=1 + max((payment.attempt for payment in order.payments), default=0),
+        attempt=attempt,
         provider=report.provider,
         account=report.account,
         owed_to_id=creating.owed_to(order, registry.get(report.provider, report.account)),
         livemode=report.livemode,
-        reference=report.reference,
+        reference=reference,
         # No call is made under it.
-        idempotency_key=f"adopted-{report.reference}",
+        idempotency_key=f"adopted-{reference}",
         params={},
         provider_id=report.provider_id,
         amount_minor=order.total_minor,

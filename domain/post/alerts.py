@@ -177,6 +177,18 @@ def left_unread(order: Order, payment: Payment, why: str) -> Alert:
     )
 
 
+def put_back() -> Alert:
+    """The database is older than what was known of it."""
+    return (
+        "Database Put Back - Shop Closed",
+        "The database is behind what this shop knew: it was put back to an earlier moment, as by your host's "
+        "own backups.\n\n"
+        "The shop is closed, as after a restore of Kassa's own: nothing is sold, sent back or mailed, and "
+        "sweeps ask every account what happened since. Look at what came back, and open it:\n\n"
+        f"{_admin('restored')}",
+    )
+
+
 def unknown_payment(
     reference: str, provider_id: str, amount_minor: int, currency: str, back_minor: int
 ) -> Alert:
@@ -189,8 +201,8 @@ def unknown_payment(
         f"Received Amount: {_amount(amount_minor, currency)}{back}\n"
         f"Provider's record: {provider_id}\n\n"
         "The provider has this paid payment, and the database has not. Usually a backup was restored.\n\n"
-        "Look it up in the provider's dashboard: there you see who paid. Give the money back there, or "
-        "sell the buyer a free ticket, then dismiss it in the money inbox with a note.\n\n"
+        "Attach it to a new order in the money inbox, or send it back there. Where your host has put the "
+        "database back by its own tools, and the shop is open all the same, run `flask restored` first.\n\n"
         f"Money inbox: {_admin('incidents')}",
     )
 

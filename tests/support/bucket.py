@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qsl, urlsplit
 
 
 class Bucket(ThreadingHTTPServer):
@@ -15,6 +16,8 @@ class Bucket(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Door)
         self.key_id = key_id
         self.objects: dict[str, bytes] = {}
+        # What comes in parts, by its upload's number, until it is whole.
+        self.parts: dict[str, dict[int, bytes]] = {}
 
     @property
     def url(self) -> str:
@@ -26,9 +29,35 @@ class _Door(BaseHTTPRequestHandler):
 
     def do_PUT(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        if self._signed():
-            self.server.objects[self.path] = body
-            self._answer(200, b"", ETag='"kept"')
+        if not self._signed():
+            return
+        path, query = self._where()
+        if "uploadId" in query:
+            self.server.parts[query["uploadId"]][int(query["partNumber"])] = body
+        else:
+            self.server.objects[path] = body
+        self._answer(200, b"", ETag='"kept"')
+
+    def do_POST(self) -> None:
+        """A large object begins, and is put together of its parts."""
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if not self._signed():
+            return
+        path, query = self._where()
+        if "uploads" in query:
+            name = str(len(self.server.parts) + 1)
+            self.server.parts[name] = {}
+            self._answer(200, f"<R><UploadId>{name}</UploadId></R>".encode())
+            return
+        parts = self.server.parts.pop(query["uploadId"])
+        self.server.objects[path] = b"".join(parts[number] for number in sorted(parts))
+        bucket, _, key = path.lstrip("/").partition("/")
+        told = f"<R><Bucket>{bucket}</Bucket><Key>{key}</Key><ETag>kept</ETag></R>"
+        self._answer(200, told.encode())
+
+    def _where(self) -> tuple[str, dict[str, str]]:
+        parts = urlsplit(self.path)
+        return parts.path, dict(parse_qsl(parts.query, keep_blank_values=True))
 
     def do_GET(self) -> None:
         if self._signed():

@@ -48,6 +48,7 @@ PAGES = (
     "/admin/orders",
     "/admin/payments",
     "/admin/incidents",
+    "/admin/incidents/lost",
     "/admin/statistics",
     "/admin/statistics/methods.csv",
     "/admin/sweeps",

@@ -202,6 +202,8 @@ HISTORY = (
         "admin.decide",
         "admin.extend",
         "admin.read_",
+        "admin.send_back",
+        "admin.write_down_lost",
     ),
     *("admin.recheck", "admin.record_", "admin.ref", "admin.requeue", "admin.resend", "admin.resolve"),
     *(

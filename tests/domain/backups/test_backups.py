@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis as redis_client
 from click.testing import Result
 from flask import Flask
 from pyrage import x25519
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 import config
-from domain import clock
-from domain.backups import programs, taking
+from domain import clock, epochs
+from domain.backups import lives, places, programs, restoring, taking
 from domain.office import health
 from domain.payments import settling
 from extensions import db
 from models import Backup
 from tests.support.bucket import bucket
 from tests.support.people import mails
-from tests.support.sandbox import ROOT
-from tests.support.shop import make_event, place, report_on
+from tests.support.sandbox import ROOT, Sandbox
+from tests.support.shop import make_event, make_user, place, report_on
+from tests.support.threads import at_once
 
 IDENTITY = x25519.Identity.generate()
 
@@ -38,6 +41,7 @@ def shop(app: Flask) -> str:
     order = place(make_event())
     code = order.code
     settling.settle(order.payments[0].id, report_on(order.payments[0], "paid"), door="test")
+    make_user()
     return code
 
 
@@ -90,6 +94,13 @@ def test_what_a_backup_needs_is_said(
     assert plain.read_bytes().startswith(b"PGDMP")
     plain.write_bytes(b"PGDMP, as far as this")
     assert "no backup of Kassa's" in run(app, "restore", str(plain), "--check").output
+    # What the server is newer than, and nothing at all: the package is named.
+    old = tmp_path / "pg_dump"
+    old.write_text("#!/bin/sh\necho 'pg_dump (PostgreSQL) 9.6.24'\n")
+    old.chmod(0o755)
+    monkeypatch.setattr(programs, "_candidates", lambda name: [str(old)])
+    refused = run(app, "backup", "--to", str(tmp_path), "--plain").output
+    assert "only pg_dump 9 is here" in refused and "postgresql-client-" in refused
     monkeypatch.setattr(programs, "_candidates", lambda name: [])
     refused = run(app, "backup", "--to", str(tmp_path), "--plain").output
     assert f"postgresql-client-{programs.server_major()}" in refused
@@ -115,10 +126,38 @@ def test_the_clock_takes_one_a_day_and_two_days_without_are_told(
         False,
         True,
     ]
-    assert [mail.context["subject"] for mail in mails("alert")] == [
-        "[CRITICAL] Kassa: No Backup for Two Days"
-    ] or mails("alert")
+    told = [mail.context["subject"] for mail in mails("alert")]
+    assert told == ["[Kassa CRITICAL] No Backup for Two Days"], told
     assert health.report().checks["backup"].state == health.DEGRADED
+
+
+def test_what_is_cut_short_or_has_no_room_is_said_and_two_at_once_are_two(
+    app: Flask, shop: str, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    key = tmp_path / "key.txt"
+    key.write_text(f"{IDENTITY}\n")
+    taking.take(taking.STDOUT)
+    printed = capfdbinary.readouterr().out
+    whole = printed[printed.index(b"age-encryption.org/") :]
+    sealed = tmp_path / "cut.dump.age"
+    for length in (len(whole) - 5, 60):
+        sealed.write_bytes(whole[:length])
+        said = run(app, "restore", str(sealed), "--check", "--identity", str(key)).output
+        assert "is damaged: it was cut short" in said, said
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        said = run(app, "backup", "--to", f"{tmp_path}/").output
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "File too large" in said, said
+    newest = db.session.scalars(select(Backup).order_by(Backup.id.desc())).first()
+    assert newest is not None and newest.ended_at is not None and "File too large" in newest.error
+
+    at_once(app, 2, lambda _: taking.take(f"{tmp_path}/both/"))
+    both = list((tmp_path / "both").iterdir())
+    assert len(both) == 2 and all(path.name.endswith(".dump.age") for path in both)
+    assert b"".join(path.read_bytes()[:3] for path in both) == b"ageage"
 
 
 def test_a_bucket_keeps_one_and_gives_it_back(app: Flask, shop: str, tmp_path: Path) -> None:
@@ -140,3 +179,54 @@ def test_a_bucket_keeps_one_and_gives_it_back(app: Flask, shop: str, tmp_path: P
         key.write_text(str(IDENTITY))
         told = run(app, "restore", f"s3:/{path}", "--identity", str(key))
         assert "has tables already" in told.output
+        # What is too large for one call goes up in parts.
+        large, back = tmp_path / "large", tmp_path / "back"
+        large.write_bytes(os.urandom(6 * 1024 * 1024))
+        place = places.of("s3://kept/large.dump", "")
+        place.put(large)
+        place.fetch(back)
+        assert back.read_bytes() == large.read_bytes() and not store.parts
+        assert not places.of("s3://kept/none.dump", "").fetch_if_there(back)
+
+
+def test_no_life_begins_twice_and_a_database_that_was_put_back_is_noticed(
+    app: Flask, shop: str, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """Whatever the database forgets, the next life has a number of its own."""
+    config.use(replace(config.get(), backup_to=f"{tmp_path}/", alert_email="boss@example.org"))
+    assert lives.notice() is None and epochs.mark() == ""
+    # The host puts the database back by its own tools: what was sold since is gone, and Kassa is not told.
+    order = place(make_event("later"))
+    reference = order.payments[0].reference
+    assert lives.notice() is None
+    forget_newest()
+    assert lives.notice() == 2 and epochs.is_closed() and lives.notice() is None
+    (told,) = sandbox.mail(to="boss@example.org")
+    assert told["subject"] == "[Kassa CRITICAL] Database Put Back - Shop Closed"
+    # It is opened, sells, and is put back to before it knew of the second life.
+    db.session.execute(text("UPDATE epochs SET opened_at = began_at"))
+    db.session.commit()
+    epochs.look_again()
+    second = place(make_event("second")).payments[0].reference
+    assert second.endswith("-1-E2") and second != reference
+    db.session.execute(text("DELETE FROM epochs"))
+    db.session.commit()
+    epochs.look_again()
+    assert lives.notice() == 3
+    # Without Redis the list beside the backups knows it; typed by hand, too.
+    redis_client.Redis.from_url(config.get().redis_url).flushdb()
+    assert "epoch 4, and it is closed" in run(app, "restored", "--as-of", "2026-11-30 02:00", "--yes").output
+    assert [line.split()[0] for line in (tmp_path / lives.NAME).read_text().splitlines()] == ["2", "3", "4"]
+    latest = epochs.latest()
+    assert latest is not None and latest.backup_at == datetime(2026, 11, 30, 2, tzinfo=UTC)
+    assert restoring.close(restoring.Noted(clock.now(), {}), programs.database(), above=7) == 8
+    epochs.look_again()
+
+
+def forget_newest() -> None:
+    """Take the newest order out of the database, as if it had never been there."""
+    db.session.rollback()
+    for table in ("order_words", "timeline", "outbox", "payments", "order_lines"):
+        db.session.execute(text(f"DELETE FROM {table} WHERE order_id = (SELECT max(id) FROM orders)"))
+    db.session.execute(text("DELETE FROM orders WHERE id = (SELECT max(id) FROM orders)"))
+    db.session.commit()

@@ -18,7 +18,7 @@ from domain.errors import DomainError
 from domain.ledger import adjustments
 from domain.office import erasures, person_map, thinning
 from domain.orders import managing
-from domain.payments import reconciling, refunds, starting
+from domain.payments import incident_decisions, incidents, reconciling, refunds, starting
 from domain.people import accounts, athletes, desks
 from domain.post import alerts, outbox
 from domain.security import api_keys
@@ -49,7 +49,7 @@ from models import (
 )
 from tests.support.people import PASSWORD, log_in, mails, make_member, post
 from tests.support.sandbox import Sandbox
-from tests.support.shop import make_event, place
+from tests.support.shop import make_event, place, report_on
 
 # Nobody else's name or address has this in it.
 MARK = "zebedee"
@@ -135,6 +135,10 @@ def everywhere(app: Flask, sandbox: Sandbox) -> tuple[User, Order]:
     scan.detail = detail
     db.session.add(scan)
     athletes.add(user, {"name": NAME, "birth_date": date(2015, 5, 1), "club": "Zebedee Club"})
+    strange = {"reference": "ORD-LOST2222-1", "payer_email": EMAIL, "payer_name": NAME}
+    incidents.open_unknown(
+        report_on(order.payments[0], "paid", provider_id="cs_lost", charge_id="ch_lost", **strange)
+    )
     place_in_line = LinePlace(event_id=event.id, email=EMAIL, secret="s", network=NETWORK, order_id=order.id)
     place_in_line.created_at = clock.now()
     db.session.add(place_in_line)
@@ -143,6 +147,9 @@ def everywhere(app: Flask, sandbox: Sandbox) -> tuple[User, Order]:
     db.session.commit()
     elsewhere(user, order)
     all_sent()
+    assert "Money came from this address" in " ".join(erasures.plan(EMAIL).problems)
+    lost = db.session.scalars(select(Incident).filter_by(kind="unknown_payment")).one()
+    incident_decisions.resolve(lost.id, how="dismiss", reason="Paid back there", actor_id=owner.id)
     for one in db.session.scalars(select(Event)):
         one.starts_at, one.ends_at = clock.now() - timedelta(days=3), clock.now() - timedelta(days=2)
     db.session.commit()
