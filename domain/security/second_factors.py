@@ -12,6 +12,7 @@ app's six digits are too few for a browser that was never here; a printed code a
 from __future__ import annotations
 
 import hashlib
+import hmac
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,12 +20,12 @@ from datetime import datetime, timedelta
 
 import pyotp
 from pyotp.utils import strings_equal
-from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy import ColumnElement, delete, func, or_, select, update
 
 import config
 from domain import addresses, clock
 from domain.errors import DomainError
-from domain.security import keyring, one_time_links, rate_limits
+from domain.security import keyring, one_time_links, passwords, rate_limits
 from domain.security.guesses import Place
 from extensions import db
 from models import FactorKind, RecoveryCode, SecondFactor, User
@@ -111,13 +112,14 @@ def try_new_app(user: User, typed: str) -> None:
 
 def print_codes(user: User) -> list[str]:
     """Ten new codes for the sheet, which count once one of them was typed: `finish`. Commits."""
+    codes, salt = [_code() for _ in range(RECOVERY_CODES)], secrets.token_hex(8)
+    # A sheet has one salt, so that what is typed is hashed once to be looked for. It takes its time: before
+    # the lock.
+    hashes = [_hashed(_signs(code), salt) for code in codes]
     one_time_links.lock(user.id)
     _drop_codes(user, confirmed=False)
-    codes = [_code() for _ in range(RECOVERY_CODES)]
     now = clock.now()
-    db.session.add_all(
-        RecoveryCode(user_id=user.id, code_hash=_hashed(code), created_at=now) for code in codes
-    )
+    db.session.add_all(RecoveryCode(user_id=user.id, code_hash=kept, created_at=now) for kept in hashes)
     db.session.commit()
     return codes
 
@@ -128,14 +130,7 @@ def finish(user: User, typed: str) -> bool:
     Whether something began to count that did not before: the first factor, or another app. DomainError.
     """
     user = one_time_links.lock(user.id)
-    new = db.session.scalar(
-        select(RecoveryCode).where(
-            RecoveryCode.user_id == user.id,
-            RecoveryCode.code_hash == _hashed(typed),
-            RecoveryCode.confirmed_at.is_(None),
-        )
-    )
-    if new is None:
+    if _printed(user, typed, RecoveryCode.confirmed_at.is_(None)) is None:
         raise DomainError("wrong_code", "That is no code of the sheet above. Copy one from the paper.")
     app = _app(user, confirmed=False)
     tried = app is not None and app.last_step is not None
@@ -234,14 +229,13 @@ def _use_step(row: SecondFactor, typed: str) -> bool:
 
 def _use_printed(user: User, typed: str) -> bool:
     """Whether this is a code of the sheet that was not used yet; then it is. Commits where it is."""
+    unused = (RecoveryCode.confirmed_at.is_not(None), RecoveryCode.used_at.is_(None))
+    found = _printed(user, typed, *unused)
+    if found is None:
+        return False
     used = db.session.execute(
         update(RecoveryCode)
-        .where(
-            RecoveryCode.user_id == user.id,
-            RecoveryCode.code_hash == _hashed(typed),
-            RecoveryCode.confirmed_at.is_not(None),
-            RecoveryCode.used_at.is_(None),
-        )
+        .where(RecoveryCode.id == found, *unused)
         .values(used_at=clock.now())
         .returning(RecoveryCode.id)
         .execution_options(synchronize_session=False)
@@ -323,6 +317,26 @@ def _code() -> str:
     return "-".join(signs[place : place + 4] for place in range(0, _CODE_LETTERS, 4))
 
 
-def _hashed(typed: str) -> str:
-    signs = "".join(sign for sign in typed.upper() if sign in _LETTERS)
-    return hashlib.sha256(f"recovery:{signs}".encode()).hexdigest()
+def _printed(user: User, typed: str, *which: ColumnElement[bool]) -> int | None:
+    """The id of the printed code that this is, among those of theirs."""
+    signs = _signs(typed)
+    if len(signs) != _CODE_LETTERS:
+        return None
+    query = select(RecoveryCode.id, RecoveryCode.code_hash).where(RecoveryCode.user_id == user.id, *which)
+    rows = db.session.execute(query).all()
+    made = {salt: _hashed(signs, salt) for salt in {row.code_hash.rpartition(":")[0] for row in rows}}
+    right = [
+        row.id for row in rows if hmac.compare_digest(row.code_hash, made[row.code_hash.rpartition(":")[0]])
+    ]
+    return right[0] if right else None
+
+
+def _signs(typed: str) -> str:
+    return "".join(sign for sign in typed.upper() if sign in _LETTERS)
+
+
+def _hashed(signs: str, salt: str) -> str:
+    """What is kept of a code. Sheets that were printed by the version before have no salt."""
+    if not salt:
+        return hashlib.sha256(f"recovery:{signs}".encode()).hexdigest()
+    return f"{salt}:{passwords.stretched(signs, salt)}"

@@ -72,6 +72,8 @@ def test_from_the_grace_to_the_printed_sheet(
     assert len(set(sheet)) == 10
     hashes = {code.code_hash for code in db.session.scalars(select(RecoveryCode))}
     assert len(hashes) == 10 and not hashes & set(sheet)
+    # As passwords are: with a salt, and slowly. One salt a sheet, so that a guess costs one hash.
+    assert len({kept.partition(":")[0] for kept in hashes}) == 1 and all(len(kept) == 63 for kept in hashes)
     # Before the sheet is at hand nothing counts.
     assert log_in(app.test_client(), BOSS).location != STEP
     assert post(client, HOME + "codes", code="ABCD-EFGH").status_code == 400

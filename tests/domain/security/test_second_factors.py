@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 
 import pytest
@@ -14,7 +15,7 @@ from domain.people import factors
 from domain.security import devices, logins, rate_limits, second_factors
 from domain.security.guesses import Place
 from extensions import db
-from models import Role, SecondFactor, User
+from models import RecoveryCode, Role, SecondFactor, User
 from tests.support.factors import Time, set_up
 from tests.support.people import make_member
 from tests.support.threads import at_once
@@ -103,3 +104,19 @@ def test_another_app_takes_the_place_of_the_old_one_only_with_a_new_sheet(app: F
     factors.prove(user, new.code)
     factors.prove(user, new.sheet[0])
     assert second_factors.codes_left(user) == 9
+
+
+def test_a_sheet_of_the_version_before_still_works_once(app: Flask, time: Time) -> None:
+    user = make_member(role=Role.ADMIN)
+    set_up(user)
+    printed = "ABCD-EFGH-JKLM-NPQR"
+    kept = hashlib.sha256(b"recovery:ABCDEFGHJKLMNPQR").hexdigest()
+    db.session.add(
+        RecoveryCode(user_id=user.id, code_hash=kept, created_at=time.now(), confirmed_at=time.now())
+    )
+    db.session.commit()
+    other = make_member("bob@example.org", Role.ADMIN)
+    set_up(other)
+    assert refused(other, printed) == "wrong_code"
+    factors.prove(user, printed.lower().replace("-", " "), client_address="192.0.2.1")
+    assert refused(user, printed) == "wrong_code"
