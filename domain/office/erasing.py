@@ -312,17 +312,16 @@ def account(user: User) -> None:
 
 def has_worked(user: User) -> datetime | None:
     """When somebody last changed or sent back what is others', or got or lost a role; None for a buyer."""
+    entries, newest = select(AuditEntry.at), AuditEntry.id.desc()
     others = AuditEntry.about_id.is_distinct_from(user.id)
-    last = [
-        select(AuditEntry.at).where(AuditEntry.actor_id == user.id, others),
-        select(AuditEntry.at).where(
-            AuditEntry.about_id == user.id,
-            AuditEntry.subject == "user",
-            AuditEntry.changes.contains([["role"]]),
-        ),
-        select(Refund.created_at).where(Refund.at_desk, Refund.actor_id == user.id),
-    ]
-    found = [db.session.scalar(one.order_by(one.selected_columns[0].desc()).limit(1)) for one in last]
+    role = AuditEntry.subject == "user", AuditEntry.changes.contains([["role"]])
+    last = (
+        # By their number, which is their order: of who did much, the newest is found at once.
+        entries.where(AuditEntry.actor_id == user.id, others).order_by(newest),
+        entries.where(AuditEntry.about_id == user.id, *role).order_by(newest),
+        select(func.max(Refund.created_at)).where(Refund.at_desk, Refund.actor_id == user.id),
+    )
+    found = [db.session.scalar(query.limit(1)) for query in last]
     return max((at for at in found if at is not None), default=None)
 
 

@@ -437,6 +437,7 @@ def _each(erasure_id: int | None, *which: ColumnElement[bool]) -> None:
             spelled = {one for order in orders for one in addresses.spellings(order.email)}
             said = {one for o in orders for one in (o.name, o.client_address, o.network or "")}
             erasing.told_to_staff(spelled | said, sorted(spelled))
+            erasing.said_of_erasure(row.id, spelled | said)
             row.kept_orders = [*row.kept_orders, *sorted(books)]
         erasing.names([order for order in orders if order.id not in books])
         erasing.contacts(orders)

@@ -361,7 +361,7 @@ def test_an_admin_has_a_guest_forgotten_and_a_restore_does_it_again(
     assert json.loads(told.text)["orders"][0]["name"] == NAME
     post(boss, "/admin/persons/forget", page=page, email=EMAIL, reason=" ")
     assert "Say who asked for it" in boss.get("/admin/persons").text
-    post(boss, "/admin/persons/forget", page=page, email=EMAIL, reason=f"By letter of {EMAIL}")
+    post(boss, "/admin/persons/forget", page=page, email=EMAIL, reason=f"By letter of {NAME}, {EMAIL}")
     assert erasures.run_due() == 1
     outbox.deliver_due()
     erasures.run_due()
