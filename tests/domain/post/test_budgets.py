@@ -134,8 +134,13 @@ def test_free_tickets_and_guests_count_and_members_do_not(app: Flask) -> None:
     admin = make_member("boss@example.org")
     for _ in range(budgets.MAILS):
         placing.place_guests(free, free.ticket_types[0].id, 1, name="Vic", email=VICTIM, actor_id=admin.id)
-    place(free, email=VICTIM)
+    guest = place(free, email=VICTIM)
     assert mails("tickets")[-1].held_with == "mail"
+    # Nor can an organiser send them again and again to whom they have put on the list.
+    managing.resend(guest, door="organiser")
+    assert mails("tickets")[-1].held_with == "mail"
+    managing.resend(guest, door="desk")
+    assert mails("tickets")[-1].held_with is None
     member = make_member("own@example.org")
     for _ in range(budgets.MAILS + 1):
         place(free, email="own@example.org", user=member)
