@@ -27,8 +27,8 @@ _CHALLENGE = 'Bearer realm="api"'
 NEEDED = Problem(
     403,
     "second_factor_needed",
-    "This needs the second factor from just now: log in again with its code, and repeat it at once with the "
-    "new token. An API key cannot show one.",
+    "This needs the second factor from lately (for keys and large sums: from just now): log in again with "
+    "its code, and repeat it at once with the new token. An API key cannot show one.",
     lasting=False,
 )
 UNSET = Problem(
@@ -127,8 +127,19 @@ def enter(found: Credential, scope: Scope | None) -> Caller:
     if scope is not None and not who.may(scope):
         raise _forbidden(who, scope)
     if scope in scopes.FOR_ADMINS:
-        _refuse_overdue(who.user)
+        _ask_again(who)
     return who
+
+
+def _ask_again(who: Caller) -> None:
+    """As the pages for staff: a login that goes on needs the second factor from the last twelve hours.
+
+    A key is a server's, which nobody sits at: it goes on, for as long as its owner has not been late.
+    """
+    if who.key is not None or not second_factors.counts_for(who.user):
+        _refuse_overdue(who.user)
+    elif not second_factors.is_good(api_tokens.proved_at(who.session), second_factors.GOOD_FOR):
+        raise ApiProblem(403, NEEDED.code, NEEDED.detail)
 
 
 def _by_key(text: str) -> Caller:

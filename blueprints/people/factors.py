@@ -16,8 +16,10 @@ from models import User
 
 bp = Blueprint("factors", __name__, url_prefix="/account/second-factor")
 Page = str | Response | tuple[str, int]
-# In the session: that the password was typed here a while ago, the new sheet (sealed), and where to go on.
-_BEGUN, _SHEET, _ONWARD = "factor_begun", "factor_sheet", "factor_onward"
+# In the session: that the password was typed here a while ago, the new sheet (sealed) and when it was
+# printed, and where to go on.
+_BEGUN, _SHEET, _PRINTED = "factor_begun", "factor_sheet", "factor_printed"
+_ONWARD = "factor_onward"
 _BEGUN_SECONDS = 1800
 
 
@@ -91,12 +93,15 @@ def codes() -> Page:
 @bp.post("/codes")
 def finish() -> Page:
     user = visitor.member()
+    if not _sheet():
+        flash("That took too long, and the sheet is void: print a new one.", "warning")
+        return redirect(url_for(".index"), 303)
     try:
         factors.finish(user, request.form.get("code", ""))
     except DomainError as error:
         return _refused(_codes_page(error.message))
     access.renew_session(proved_at=clock.now())
-    for name in (_BEGUN, _SHEET):
+    for name in (_BEGUN, _SHEET, _PRINTED):
         session.pop(name, None)
     flash("Done. Keep the sheet where you keep your papers, not beside the phone.", "success")
     return redirect(access.safe_next(session.pop(_ONWARD, ""), url_for(".index")), 303)
@@ -170,7 +175,18 @@ def _begun() -> bool:
 
 def _print(user: User) -> Response:
     session[_SHEET] = keyring.seal(" ".join(second_factors.print_codes(user)))
+    session[_PRINTED] = int(clock.now().timestamp())
     return redirect(url_for(".codes"), 303)
+
+
+def _sheet() -> list[str]:
+    """The codes that were printed here a while ago: a browser that is left shows them to nobody later."""
+    if clock.now().timestamp() - float(session.get(_PRINTED, 0)) >= _BEGUN_SECONDS:
+        return []
+    try:
+        return keyring.unseal(session.get(_SHEET, "")).split()
+    except keyring.Unreadable:
+        return []
 
 
 def _index(problem: str = "") -> str:
@@ -200,10 +216,7 @@ def _app_page(problem: str = "") -> str | Response:
 
 
 def _codes_page(problem: str = "") -> str | Response:
-    try:
-        sheet = keyring.unseal(session.get(_SHEET, "")).split()
-    except keyring.Unreadable:
-        sheet = []
+    sheet = _sheet()
     if not sheet:
         return redirect(url_for(".index"), 303)
     return render_template(

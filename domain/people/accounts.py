@@ -31,7 +31,7 @@ from domain.security import (
     whose,
 )
 from extensions import db, network, queue
-from models import AuditArea, Deed, LinkPurpose, Order, Role, User
+from models import AuditArea, Deed, LinkPurpose, Order, Organiser, Role, User
 
 ORDERS_PER_PAGE = 50
 # Who is in the demo: see domain/office/demo.py. Everybody knows their password.
@@ -368,7 +368,8 @@ def _check_password(user: User, password: str) -> None:
     """Refuse a password that is too weak for this member. The demo's accounts keep what everybody knows."""
     if is_demo(user):
         return
-    passwords.check(password, user.email, words=[user.name], least=least_of(user))
+    sells_as = db.session.scalar(select(Organiser.name).where(Organiser.user_id == user.id)) or ""
+    passwords.check(password, user.email, words=[user.name, sells_as], least=least_of(user))
 
 
 def is_too_weak(user: User, password: str) -> bool:

@@ -67,7 +67,8 @@ def test_from_the_grace_to_the_printed_sheet(
     assert factor.secret not in kept.sealed
     wrong = post(client, HOME + "app", code="000000")
     assert (wrong.status_code, "clock" in wrong.text) == (400, True)
-    assert post(client, HOME + "app", code=factor.code).location == f"{HOME}codes"
+    used = factor.code
+    assert post(client, HOME + "app", code=used).location == f"{HOME}codes"
     sheet = re.findall(r"<code>([A-Z0-9-]{19})</code>", client.get(f"{HOME}codes").text)
     assert len(set(sheet)) == 10
     hashes = {code.code_hash for code in db.session.scalars(select(RecoveryCode))}
@@ -87,7 +88,7 @@ def test_from_the_grace_to_the_printed_sheet(
     new = app.test_client()
     assert log_in(new, BOSS).location == STEP
     assert new.get("/account/").status_code == 303
-    assert post(new, STEP, second_factor_code=factor.code).status_code == 400
+    assert post(new, STEP, second_factor_code=used).status_code == 400
     time.move(seconds=30)
     code = factor.code
     assert post(new, STEP, second_factor_code=code).location == "/account/"
@@ -158,7 +159,15 @@ def test_it_is_asked_again_after_twelve_hours_and_before_deeds(app: Flask, time:
     # And a form without fields of its own.
     time.move(minutes=6)
     page = post(client, f"{HOME}codes/new", page=HOME)
-    assert "Print these codes" in answer(client, page, factor.code).text
+    printed = answer(client, page, factor.code)
+    assert "Print these codes" in printed.text
+    # Whoever finds the browser later is shown no sheet, and makes none count.
+    token = re.findall(r'name="csrf_token" value="([^"]+)"', printed.text)[0]
+    code = re.findall(r"<code>([A-Z0-9-]{19})</code>", printed.text)[0]
+    time.move(minutes=31)
+    assert client.get(f"{HOME}codes").location == HOME
+    assert client.post(f"{HOME}codes", data={"csrf_token": token, "code": code}).location == HOME
+    assert code not in client.get(HOME).text
 
 
 def test_whoever_is_late_sets_it_up_first_but_not_at_a_door(app: Flask, time: Time) -> None:
