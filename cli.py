@@ -190,7 +190,9 @@ def users_admin(email: str) -> None:
     A second factor that EMAIL has is taken away: it is lost. Every admin is told of that by mail.
     """
     with _words_of_the_domain():
-        click.echo(accounts.admin_link(email, resets=True))
+        link = accounts.admin_link(email, resets=True)
+    click.echo("Open this link within 7 days, and choose a password. It works once.", err=True)
+    click.echo(link)
 
 
 @users_group.command("list")

@@ -16,7 +16,7 @@ from domain.people import accounts, desks
 from domain.people.accounts import CodeNeeded
 from domain.security import one_time_links
 from extensions import limiter
-from models import LinkPurpose, User
+from models import LinkPurpose, OneTimeLink, User
 
 bp = Blueprint("account", __name__, url_prefix="/account")
 
@@ -158,7 +158,7 @@ def change_password() -> tuple[str, int] | Response:
     try:
         accounts.change_password(user, _typed("old_password"), _typed("password"), **access.where())
     except DomainError as error:
-        return _refused("password", error)
+        return _refused("password", error, {"least": accounts.least_of(_me())})
     access.begin_session(user, proved_at=access.proved_at())
     flash("Your password is changed. Everywhere else you are logged out.", "success")
     return redirect(url_for(".index"), 303)
@@ -188,8 +188,7 @@ def reset_form(token: str) -> str | tuple[str, int]:
         link = one_time_links.look(token, one_time_links.TO_CHOOSE_A_PASSWORD)
     except DomainError as error:
         return _link_gone(error, url_for(".forgot"))
-    known = {"email": link.user.email, "least": accounts.least_of(link.user)}
-    return _page("reset", {**known, "first_admin": _is_first_admin(link.purpose)})
+    return _page("reset", _known_of(link))
 
 
 @bp.post("/reset/<token>")
@@ -197,9 +196,12 @@ def reset(token: str) -> tuple[str, int] | Response:
     try:
         link = one_time_links.look(token, one_time_links.TO_CHOOSE_A_PASSWORD)
         onward = "/admin/setup" if _is_first_admin(link.purpose) else url_for(".index")
+        known = _known_of(link)
         user = accounts.reset(token, _typed("password"), **access.where())
     except DomainError as error:
-        return _refused("reset", error) if error.code in _FIELDS else _link_gone(error, url_for(".forgot"))
+        if error.code not in _FIELDS:
+            return _link_gone(error, url_for(".forgot"))
+        return _refused("reset", error, known)
     return access.log_in(user, onward=onward, words="Your new password is set, and you are logged in.")
 
 
@@ -220,6 +222,12 @@ def _typed(field: str) -> str:
 def _from() -> str:
     """Where the request comes from, as guesses are counted."""
     return request.remote_addr or ""
+
+
+def _known_of(link: OneTimeLink) -> dict[str, object]:
+    """What the form for a new password says of whose it is, also when it is shown again."""
+    known: dict[str, object] = {"email": link.user.email, "least": accounts.least_of(link.user)}
+    return known | {"first_admin": _is_first_admin(link.purpose)}
 
 
 def _is_first_admin(purpose: LinkPurpose) -> bool:

@@ -152,6 +152,8 @@ def test_the_command_prints_a_link_for_an_admin(app: Flask, client: FlaskClient)
     assert done.exit_code == 0
     link = re.search(r"http://localhost(/account/reset/\S+)", done.output)
     assert link is not None
+    refused = post(client, link[1], password="short")
+    assert "Welcome, admin" in refused.text and "At least 10 characters" in refused.text
     assert post(client, link[1], password="the boss's password").status_code == 303
     assert accounts.find("boss@example.org").role is Role.ADMIN  # type: ignore[union-attr]
 
