@@ -193,6 +193,7 @@ def reset_form(token: str) -> str | tuple[str, int]:
 
 @bp.post("/reset/<token>")
 def reset(token: str) -> tuple[str, int] | Response:
+    known: dict[str, object] = {}
     try:
         link = one_time_links.look(token, one_time_links.TO_CHOOSE_A_PASSWORD)
         onward = "/admin/setup" if _is_first_admin(link.purpose) else url_for(".index")

@@ -13,6 +13,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import select, text, update
 
 import config
+import logs
 from domain import addresses, clock
 from domain.errors import DomainError
 from domain.ledger import adjustments
@@ -391,6 +392,14 @@ def test_an_admin_has_a_guest_forgotten_and_a_restore_does_it_again(
     make_member(EMAIL)
     assert erasures.again(lines.splitlines()) == erasures.Again(1, 1, 0)
     assert accounts.find(EMAIL) is None
+    # The log's line is as good: it tells of who was forgotten after the backup. In digits some would be
+    # hidden there, as they look like a card's number.
+    redact, logged = logs.Redactor(config.get()), lines.strip().translate(erasures._AS_LETTERS)
+    chance = "2:0a1b2c3d:" + "4242424242424242" + 48 * "a"
+    written = [chance, chance.translate(erasures._AS_LETTERS), logged]
+    assert [redact(None, "info", {"line": one})["line"] == one for one in written] == [False, True, True]
+    make_member(EMAIL)
+    assert erasures.again([logged]) == erasures.Again(1, 1, 0)
     # A guest has no account by which the books find them: when they need the name no more, it goes.
     erasures.run_due()
     assert found() == IN_BOOKS
