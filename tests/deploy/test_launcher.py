@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import requests
 from launcher import install, place, processes, servers
 from launcher.instance import Instance, answers
 from launcher.place import Home
@@ -434,7 +435,10 @@ def test_bin_run_from_start_to_stop(tmp_path: Path) -> None:
             command = [str(ROOT / "bin/flask"), "doctor"]
             return subprocess.run(command, env=env, capture_output=True, check=False).returncode == 0
 
-        # The clock writes its schedule a moment after it began.
+        # The clock writes its schedule a moment after it began. A page tells that sooner than a command.
+        until(
+            lambda: requests.get(f"http://127.0.0.1:{port}/healthz", timeout=10).json()["status"] == "ok", 60
+        )
         until(healthy, 60)
         settings = json.loads((home / "env").read_text())
         assert {name: settings[name] for name in own} == own
