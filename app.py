@@ -202,9 +202,11 @@ def _secure(response: Response) -> Response:
     allowed: Mapping[str, tuple[str, ...]] = g.get("allowed_sources", {})
     headers.setdefault("Content-Security-Policy", _policy(g.get("csp_nonce", ""), allowed))
     headers.setdefault("Permissions-Policy", _permissions(allowed))
-    # A wallet's button may open a window of its provider's, which has to find the page that opened it.
-    opens = "same-origin-allow-popups" if allowed else "same-origin"
-    headers.setdefault("Cross-Origin-Opener-Policy", opens)
+    if config.get().https and not front.came_in_clear():
+        # A wallet's button may open a window of its provider's, which has to find the page that opened it.
+        # In clear browsers ignore it, and complain.
+        opens = "same-origin-allow-popups" if allowed else "same-origin"
+        headers.setdefault("Cross-Origin-Opener-Policy", opens)
     for name, value in _on_everything(config.get()):
         headers.setdefault(name, value)
     return response

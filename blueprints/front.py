@@ -43,7 +43,7 @@ def _lead_home() -> BaseResponse | None:
     if is_for_api():
         return _no_way_home()
     if request.endpoint not in _ANY_ADDRESS:
-        if _came_in_clear():
+        if came_in_clear():
             return _to(308) if request.method in ("GET", "HEAD") else _not_in_clear()
         if not _is_our_name():
             # Not for ever: whoever mistypes PUBLIC_URL would otherwise stay in browsers' memories.
@@ -63,7 +63,7 @@ def _no_way_home() -> BaseResponse | None:
     if request.endpoint in _ANY_ADDRESS:
         return None
     home = f"Send it to {config.get().public_url}."
-    if _came_in_clear():
+    if came_in_clear():
         words = "This was sent without encryption, so nothing was done with it; its token may have been read."
         return api_errors.answer(403, f"{words} {home}", "not_encrypted")
     if not _is_our_name():
@@ -76,7 +76,7 @@ def _no_way_home() -> BaseResponse | None:
 # --- Where it came to -----------------------------------------------------------------------------------
 
 
-def _came_in_clear() -> bool:
+def came_in_clear() -> bool:
     """Whether the front says so. A front that says nothing may well speak TLS.
 
     Of two proxies the inner one may tell a single value, the outer one's or its own: then that one counts.

@@ -359,6 +359,12 @@ def test_every_kind_of_answer_carries_the_headers(deployed: Fronted, monkeypatch
     assert before["Content-Security-Policy"].startswith("default-src 'none'")
 
 
+def test_what_is_answered_in_clear_says_nothing_that_browsers_complain_of(deployed: Fronted) -> None:
+    says(deployed, x_forwarded_proto="http")
+    led = deployed.get("/events/concert")
+    assert (led.status_code, "Cross-Origin-Opener-Policy" in led.headers) == (308, False)
+
+
 def test_every_cookie_is_of_this_host_alone(deployed: Fronted) -> None:
     make_member()
     form = {"email": "ann@example.org", "password": PASSWORD, "remember": "yes"}
