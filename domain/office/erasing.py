@@ -297,6 +297,8 @@ def account(user: User) -> None:
         profile.state_reason = ""
     for row in db.session.scalars(select(Connection).where(Connection.user_id == user.id)):
         row.account_name = row.access_token = row.refresh_token = ""
+    # Who answered for them has nobody to answer for.
+    _desks(DeskGrant.organiser_id == user.id)
     _letters(OutboxMail.user_id == user.id)
     if has_worked(user) is not None:
         user.worked_as = user.email
@@ -361,7 +363,12 @@ def address(spellings: Sequence[str]) -> None:
     db.session.execute(delete(LinePlace).where(func.lower(LinePlace.email).in_(spellings)))
     db.session.execute(delete(MailRequest).where(func.lower(MailRequest.address).in_(spellings)))
     _update(Incident, is_payer(spellings), Incident.resolved_at.is_not(None), evidence=_SUMS_ALONE)
-    grants = list(db.session.scalars(select(DeskGrant).where(func.lower(DeskGrant.email).in_(spellings))))
+    _desks(func.lower(DeskGrant.email).in_(spellings))
+
+
+def _desks(which: ColumnElement[bool]) -> None:
+    """End desks, and forget to whom they were given."""
+    grants = list(db.session.scalars(select(DeskGrant).where(which, DeskGrant.email != addresses.GONE)))
     for grant in grants:
         grant.revoked_at, grant.email = grant.revoked_at or clock.now(), addresses.GONE
     db.session.flush()

@@ -155,6 +155,8 @@ def _stays(mine: ColumnElement[bool], user: User | None, number: int) -> Iterato
     if worked is not None:
         why = "Whoever changes something for others is answerable for it. It is in the audit log alone."
         yield Stays("The address, beside what was done here for others", worked + _books(), why)
+        why = "It goes with the buyers of each event, by its age."
+        yield Stays("The name, at doors where they let people in", None, why)
     if worked is not None and user is not None and organisers.of(user) is not None:
         why = "Buyers of their events have it on their tickets and in their books."
         yield Stays("The organiser’s name", worked + _books(), why)

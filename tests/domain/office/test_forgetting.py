@@ -31,6 +31,7 @@ from models import (
     AuditEntry,
     BillerAnswer,
     CheckIn,
+    DeskGrant,
     Erasure,
     ErasureState,
     Event,
@@ -323,14 +324,17 @@ def test_who_did_what_is_known_when_they_are_forgotten(app: Flask, later: Any) -
     outbox.stage("second_factor_reset", key="k", to="boss@example.org", context={"whose": EMAIL, "who": "x"})
     outbox.stage("second_factor_changed", key="l", to="ann@example.org", context=mail)
     db.session.commit()
+    desks.give(db.session.get_one(User, user_id), "helper@example.org")
     accounts.change_role(user_id, Role.BUYER)
     all_sent()
-    assert "beside what was done here for others, until" in boss.get(f"/admin/persons?q={EMAIL}").text
+    page = boss.get(f"/admin/persons?q={EMAIL}").text
+    assert "beside what was done here for others, until" in page and "at doors where they let" in page
     erasures.ask_for(EMAIL, boss_user, "By letter")
     assert erasures.run_due() == 1
     outbox.deliver_due()
     erasures.run_due()
     assert found() == {"users.worked_as"}
+    assert db.session.scalars(select(DeskGrant.email)).all() == [addresses.GONE]
     page = boss.get("/admin/audit", query_string={"q": f"{EMAIL} desk"}).text
     assert EMAIL in page and "buyer → desk" in page
     # Whoever has the address next is somebody else.
