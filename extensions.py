@@ -86,12 +86,29 @@ class _PlainValues(pickle.Unpickler):
 
 
 class PlainJob(Job):
-    """A job that is written so, for rq-scheduler, which knows jobs by their class alone."""
+    """A job that is written so, for rq-scheduler, which knows jobs by their class alone.
+
+    RQ runs whatever a job names (`os.system`), and calls back whatever it names besides. So of what stands in
+    Redis only a job of ours is run: a function of worker.py that is marked as one.
+    """
+
+    _OURS = re.compile(r"worker\.[a-z_]+")
+    success_callback = failure_callback = stopped_callback = None
 
     def __init__(
         self, id: str | None = None, connection: Redis | None = None, serializer: Any = None
     ) -> None:
         super().__init__(id, connection, serializer or JobText)
+
+    @property
+    def func(self) -> Any:
+        """What it runs. ValueError for anything that is no job of ours."""
+        if self.instance is not None or not self._OURS.fullmatch(self.func_name or ""):
+            raise ValueError(f"{self.func_name!r} is no job.")
+        found = super().func
+        if not getattr(found, "is_job", False):
+            raise ValueError(f"{self.func_name} is no job.")
+        return found
 
 
 class JobQueue:

@@ -32,7 +32,7 @@ from domain.office import (
     settings_seen,
     whole_checks,
 )
-from domain.orders import event_cancellation
+from domain.orders import event_cancellation, line_turns
 from domain.orders import moved_events as told_of_moves
 from domain.post import outbox
 from domain.sweep import sweeping
@@ -66,6 +66,7 @@ def periodic() -> tuple[Periodic, ...]:
     return (
         Periodic("kassa-sweep", "worker.sweep", config.get().sweep_interval),
         Periodic("kassa-mail", "worker.deliver_mail", 60),
+        Periodic("kassa-lines", "worker.waiting_lines", 60),
         Periodic("kassa-checks", "worker.check_invariants", 600),
         Periodic("kassa-whole-check", "worker.check_everything", 60),
         Periodic("kassa-backfill", "worker.renew_rows", 600),
@@ -90,6 +91,7 @@ def _job(work: Callable[P, None]) -> Callable[P, None]:
             if monotonic() - began > _LONG:
                 heartbeat.beat("worker")
 
+    run.is_job = True  # type: ignore[attr-defined]
     return run
 
 
@@ -104,6 +106,12 @@ def sweep() -> None:
 def deliver_mail() -> None:
     """Deliver the outbox."""
     outbox.deliver_due()
+
+
+@_job
+def waiting_lines() -> None:
+    """Give the turns of waiting lines, and end what was held there for long enough."""
+    line_turns.look_after()
 
 
 @_job

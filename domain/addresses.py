@@ -131,6 +131,22 @@ def key(typed: str) -> str:
     return settled(_plain(typed)[:_LONGEST_TYPED]).strip().lower()
 
 
+# Where dots before the @ mean nothing, by the provider's own word.
+_WITHOUT_DOTS = ("gmail.com", "googlemail.com")
+
+
+def mailbox_key(typed: str) -> str:
+    """The mailbox that an address most likely is: for what is counted, not for what is shown or joined.
+
+    What follows a plus is a person's own mark nearly everywhere.
+    """
+    local, at, domain = key(typed).rpartition("@")
+    plain = local.partition("+")[0] or local
+    if domain in _WITHOUT_DOTS:
+        plain, domain = plain.replace(".", ""), _WITHOUT_DOTS[0]
+    return f"{plain}{at}{domain}"
+
+
 def settle(settings: config.Settings) -> config.Settings:
     """The settings with their addresses in the normal form. ConfigError names one that cannot be used.
 

@@ -60,6 +60,19 @@ def has(payment: Payment, what: str) -> bool:
     return db.session.scalar(noted.limit(1)) is not None
 
 
+def asked_by_staff(payment: Payment, kind: str) -> bool:
+    """Whether the mail of `kind` tells of what one of ours cancelled; whoever ordered can, too."""
+    if kind != "order_cancelled":
+        return False
+    noted = select(TimelineEntry.id).where(
+        TimelineEntry.order_id == payment.order_id,
+        TimelineEntry.payment_id == payment.id,
+        TimelineEntry.what == "cancel_asked",
+        TimelineEntry.actor_id.is_not(None),
+    )
+    return db.session.scalar(noted.limit(1)) is not None
+
+
 # Doors of whoever runs Kassa, and what is written there in a person's own words.
 _STAFFS = ("admin", "command", "desk")
 _TYPED = frozenset(

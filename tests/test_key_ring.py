@@ -24,7 +24,7 @@ from app import create_app
 from blueprints.api import cursors
 from domain import clock, pay_links
 from domain.door import check_in, staff
-from domain.security import api_tokens, keyring
+from domain.security import api_tokens, keyring, mailed_codes
 from domain.tickets import issuing
 from domain.tickets.issuing import ClaimKind
 from extensions import JobText, PlainJob, db, queue
@@ -130,15 +130,21 @@ def test_what_is_kept_sealed_can_be_read_and_links_and_tokens_hold(app: Flask) -
     before, user = config.get(), make_member()
     sealed, link = keyring.seal("a refresh token"), pay_links.key(before, "ORD-A-1")
     cursor, session = cursors.write("payments", 7), api_tokens.begin(user)
+    mailed = str(mailed_codes.make(user, "here", "192.0.2.1"))
     holds, ends = rotated(), revoked()
     config.use(replace(before, **holds))
     assert keyring.unseal(sealed) == "a refresh token"
     assert pay_links.opens(config.get(), "ORD-A-1", link)
     assert cursors.read("payments", cursor) == 7
+    assert mailed_codes.take(user, mailed, "here")
+    config.use(before)
+    mailed = str(mailed_codes.make(user, "here", "192.0.2.1"))
+    config.use(replace(before, **holds))
     assert api_tokens.whose(api_tokens.session_of(session.access)).id == user.id
     config.use(replace(before, **ends))
     assert keyring.unseal(sealed) == "a refresh token" and keyring.reseal(sealed) != sealed
     assert not pay_links.opens(config.get(), "ORD-A-1", link)
+    assert not mailed_codes.take(user, mailed, "here")
     with pytest.raises(api_tokens.BadToken):
         api_tokens.whose(api_tokens.session_of(session.access))
 
@@ -164,7 +170,16 @@ def test_jobs_are_json_and_those_of_the_version_before_still_run(app: Flask) -> 
     hostile.data = pickle.dumps(("worker.deliver_mail", datetime(2026, 1, 1, tzinfo=UTC), (), {}))
     hostile.origin = queue.name
     hostile.save()
-    queue.redis.rpush(queue.jobs().key, hostile.id)
+    # And what JSON can say as well: any function that can be imported, and ones to be called afterwards.
+    bad: list[tuple[str, list[Any]]] = [("os.system", ["true"]), ("worker.sleep", [0]), ("print", ["x"])]
+    others = [PlainJob.create(name, args=args, connection=queue.redis) for name, args in bad]
+    calls = PlainJob.create("worker.renew_rows", connection=queue.redis)
+    for job in (*others, calls):
+        job.origin = queue.name
+        job._success_callback_name = "builtins.exit"
+        job.save()
+    for one in (hostile, *others, calls):
+        queue.redis.rpush(queue.jobs().key, one.id)
     started = clock.now()
     running = SimpleWorker([queue.jobs()], connection=queue.redis, job_class=PlainJob, serializer=JobText)
     running.work(burst=True, logging_level="CRITICAL")
@@ -172,7 +187,10 @@ def test_jobs_are_json_and_those_of_the_version_before_still_run(app: Flask) -> 
     assert beat is not None and beat.at >= started
     failed = FailedJobRegistry(queue=queue.jobs())
     # What would have had to be imported was not run; nor did it stop the worker.
-    assert failed.get_job_ids() == [hostile.id] and not queue.jobs().job_ids
+    assert set(failed.get_job_ids()) == {hostile.id, *(job.id for job in others)}
+    assert not queue.jobs().job_ids
+    said = [getattr(job.latest_result(), "exc_string", "") for job in others]
+    assert all("is no job." in words for words in said), said
 
 
 def test_the_schedule_is_json_and_takes_over_the_one_before(app: Flask) -> None:

@@ -243,10 +243,10 @@ def _payable_at(payment: Payment | None) -> str | None:
 
 
 def attachment(data: bytes, content_type: str, filename: str) -> Response:
-    """A file to keep. Never stored by caches in between, because an order's are behind a secret address."""
+    """A file to keep where its reader puts it. No cache stores it: an order's are behind a secret address."""
     headers = {
         "Content-Disposition": f'attachment; filename="{filename}"',
-        "Cache-Control": "private, no-cache",
+        "Cache-Control": "private, no-store",
     }
     return Response(data, content_type=content_type, headers=headers)
 

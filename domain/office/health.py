@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 from redis.exceptions import RedisError
-from sqlalchemy import func, select, text
+from sqlalchemy import and_, func, or_, select, text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 import config
@@ -210,22 +210,27 @@ def _outbox() -> Check:
     now = clock.now()
     late_for, lately = now - MAIL_LATE, OutboxMail.created_at > now - MAIL_FAILED_FOR
     leaves = (OutboxMail.state == MailState.DUE, OutboxMail.held_with.is_(None))
+    # One that was held back is late from when it may leave; one that was tried, from when it was owed.
+    untried = and_(OutboxMail.attempts == 0, OutboxMail.next_attempt_at < late_for)
+    tried = and_(OutboxMail.attempts > 0, OutboxMail.created_at < late_for)
     gone = (OutboxMail.state == MailState.FAILED, lately)
+    odd = (or_(and_(*gone), and_(*leaves, tried)), OutboxMail.unproven)
     due, late, failed, strange, first = db.session.execute(
         select(
             func.count().filter(OutboxMail.state == MailState.DUE),
-            func.count().filter(*leaves, OutboxMail.created_at < late_for),
+            func.count().filter(*leaves, or_(untried, and_(tried, OutboxMail.unproven.is_(False)))),
             func.count().filter(*gone, OutboxMail.unproven.is_(False)),
-            func.count().filter(*gone, OutboxMail.unproven),
-            func.min(OutboxMail.created_at).filter(*gone, OutboxMail.unproven),
+            func.count().filter(*odd),
+            func.min(OutboxMail.created_at).filter(*odd),
         ).where(OutboxMail.state.in_((MailState.DUE, MailState.FAILED)))
     ).one()
-    # Anybody can type addresses that do not exist: such failures are ours only where nothing else arrives.
+    # Anybody can type addresses that do not exist, or whose server puts us off for days: such failures are
+    # ours only where nothing else arrives.
     if strange >= _STRANGE and not failed:
         sent = select(OutboxMail.id).where(OutboxMail.sent_at > first).limit(1)
         failed = strange if db.session.scalar(sent) is None else 0
     if failed:
-        return Check(DEGRADED, f"{failed} mails of the last day failed for good: see /admin/mail.")
+        return Check(DEGRADED, f"{failed} mails of the last day do not get through: see /admin/mail.")
     if late:
         minutes = int(MAIL_LATE.total_seconds()) // 60
         return Check(DEGRADED, f"{late} mails have waited for more than {minutes} minutes: see /admin/mail.")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import func, select, update
 
 import config
-from domain import clock
+from domain import addresses, clock
 from domain.errors import DomainError
 from domain.orders import line_turns
 from domain.post import alerts, outbox
@@ -83,7 +83,10 @@ def watch(event: Event) -> bool:
         if organiser is not None:
             context = {"title": event.title, "held": kind.held, "capacity": kind.capacity, "type": kind.name}
             context["link"] = f"{config.get().public_url}/organiser/events/{event.slug}"
-            outbox.stage("line_on", key=f"{key}:mail", to=organiser.contact_email, context=context)
+            to = organiser.contact_email
+            # They typed it into their profile, and it may be anybody's.
+            typed = addresses.settled(to) != addresses.settled(organiser.user.email)
+            outbox.stage("line_on", key=f"{key}:mail", to=to, context=context, unproven=typed)
     db.session.commit()
     db.session.expire(event, ["line_since"])
     queue.soon("deliver_mail")

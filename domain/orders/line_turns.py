@@ -16,13 +16,16 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from sqlalchemy import ColumnElement, and_, func, or_, select, text, update
 
-from domain import clock, locks
+import config
+from domain import clock, locks, row_by_row
 from domain.catalogue import availability
 from domain.payments import reconciling
-from extensions import db
+from domain.post import outbox
+from extensions import db, queue
 from models import (
     Event,
     EventState,
@@ -47,6 +50,9 @@ _EVERY = timedelta(seconds=3)
 _LOOKED_AT = 500
 # Holds that have lapsed are ended by whoever comes next, so many at a time.
 _ENDED_AT_ONCE = 20
+_ENDED_IN_A_MINUTE = 200
+# Who has waited for so long may have left the page, and is mailed that it is their turn.
+_MAILED_AFTER = timedelta(minutes=1)
 _LOCK = 0x6C696E65
 _ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(:line, :event)")
 
@@ -78,19 +84,41 @@ def give_turns(event_id: int) -> None:
     if mine is None:
         return
     end_lapsed(event_id)
-    locks.in_one_transaction(lambda: _give(event_id))
+    if locks.in_one_transaction(lambda: _give(event_id)):
+        queue.soon("deliver_mail")
 
 
 def look_after() -> int:
-    """The same for each event with a line, for the sweep: who waits may have closed the page. Commits."""
+    """The same for each event with a line, each minute: who waits may have closed the page. Commits.
+
+    And what was kept for long enough at the provider ends, which takes calls that no visitor waits for.
+    """
     on = or_(Event.line == LineMode.ON, and_(Event.line == LineMode.AUTO, Event.line_since.is_not(None)))
     found = db.session.scalars(
         select(Event.id).where(on, Event.state == EventState.PUBLISHED, Event.ends_at > clock.now())
     ).all()
     db.session.commit()
     for event_id in found:
+        end_unpaid(event_id)
         give_turns(event_id)
     return len(found)
+
+
+def end_unpaid(event_id: int) -> int:
+    """End what its buyers have gone on to pay for and have not paid in time: paid meanwhile wins. Commits."""
+    over = db.session.scalars(
+        select(Payment.id)
+        .join(Order, Order.id == Payment.order_id)
+        .where(Order.event_id == event_id, Order.stock_state == StockState.HELD)
+        .where(Payment.state == PaymentState.OPEN, Payment.closes_at <= clock.now())
+        .order_by(Payment.closes_at)
+        .limit(_ENDED_IN_A_MINUTE)
+    ).all()
+    db.session.commit()
+    one_by_one = row_by_row.Apart("payment")
+    for payment_id in over:
+        one_by_one.do(payment_id, partial(reconciling.reconcile, payment_id, door="line"))
+    return len(over)
 
 
 def end_lapsed(event_id: int) -> int:
@@ -137,20 +165,31 @@ class _Room:
         )
 
 
-def _give(event_id: int) -> None:
-    """One at a time for each event."""
+def path(event: Event, place: LinePlace) -> str:
+    """The path of a place's page."""
+    return f"{event.path}/line/{place.secret}"
+
+
+def link(event: Event, place: LinePlace) -> str:
+    """The whole address of a place's page, for a mail."""
+    return f"{config.get().public_url}{path(event, place)}"
+
+
+def _give(event_id: int) -> bool:
+    """One at a time for each event. Whether somebody is to be mailed of it."""
     db.session.execute(_ONE_AT_A_TIME, {"line": _LOCK, "event": event_id})
     now = clock.now()
     _end_places(event_id, now)
     event = db.session.get_one(Event, event_id, populate_existing=True)
     places = _longest_waiting(event_id)
     if not places:
-        return
+        return False
     room = _room(event, now)
     given: Counter[str] = Counter(_unused_turns(event_id, now))
     networks = {place.network for place in places}
     left = sum(room.free.values()) - given.total()
     enough_for_all = len(places) + given.total() <= room.beyond_a_third()
+    mailed = False
     for place in places:
         if left <= 0:
             break
@@ -161,6 +200,17 @@ def _give(event_id: int) -> None:
         place.turn_at, place.lapses_at = now, now + TURN
         given[place.network] += 1
         left -= 1
+        mailed |= _tell(event, place, now)
+    return mailed
+
+
+def _tell(event: Event, place: LinePlace, now: datetime) -> bool:
+    """Owe whoever has waited the mail that it is their turn. They have proven that they read it."""
+    if place.confirmed_at is None or now - place.confirmed_at < _MAILED_AFTER:
+        return False
+    context = {"link": link(event, place), "title": event.title, "minutes": int(TURN.total_seconds()) // 60}
+    outbox.stage("line_turn", key=f"line:{place.id}:turn", to=place.email, context=context)
+    return True
 
 
 def _longest_waiting(event_id: int) -> list[LinePlace]:

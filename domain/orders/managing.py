@@ -12,7 +12,7 @@ from sqlalchemy.orm import joinedload, selectinload
 import config
 from domain import addresses, clock, locks, marks, names, timeline
 from domain.errors import DomainError, NotFound
-from domain.orders import still_payable
+from domain.orders import line_switch, still_payable, waiting_line
 from domain.payments import creating, fulfilment, own_end, reconciling, replacements, starting
 from domain.post import budgets, mail_requests, outbox
 from domain.providers import registry
@@ -178,7 +178,9 @@ def attempt(
             still_payable.check_still_on_sale(order)
             if not held:
                 still_payable.check_as_new(order)
-            creating.prepare(order, provider_name, method=method, return_url=return_url)
+                _count_again(order)
+            fresh = creating.prepare(order, provider_name, method=method, return_url=return_url)
+            waiting_line.keep_no_longer(order, fresh)
             order.state = OrderState.PENDING
             order.failure_reason = order.failure_code = ""
             timeline.note(order, "retry", "The buyer tries again.", door=door)
@@ -188,7 +190,19 @@ def attempt(
     # Of an end that was there before, the buyer knows: they made it on this page, or were mailed.
     with replacements.taking_over(order_id if closed else None):
         ready = locks.in_one_transaction(work)
+    if begun and ready.event is not None and line_switch.is_watched(ready.event):
+        line_switch.watch(ready.event)
     return starting.open_at_provider(ready, door=door), begun
+
+
+def _count_again(order: Order) -> None:
+    """What is kept anew counts as an order: else one order keeps tickets for nothing, again and again."""
+    counts = order.sells_tickets and config.get().limits and order.client_address
+    if counts and not budgets.order_is_within(order.email, order.client_address):
+        raise DomainError(
+            "too_many_orders",
+            "That was very often for one e-mail address. Wait an hour before you order again.",
+        )
 
 
 def correct_email(order: Order, email: str) -> None:

@@ -4,6 +4,10 @@ It is for hoarding: whoever holds tickets that they never pay for, again and aga
 they like. A confirmed address has one place. Its turn comes in the order in which places were confirmed, and
 lapses unless it is used; what is ordered in it is kept for a few minutes, until its buyer goes on to pay. Who
 has a turn, and how much one network may hold, is in `domain/orders/line_turns.py`.
+
+Whoever holds for nothing would hold as much as an order may have, and go on to the provider's page, where
+orders are kept for longer. So while others of the same network wait, an order has its share of what can be
+had, one ticket at least; and in all an order is kept for PAYING, wherever its buyer is.
 """
 
 from __future__ import annotations
@@ -11,21 +15,24 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import ceil
 
 from sqlalchemy import and_, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-import config
 from domain import addresses, clock, locks
 from domain.errors import DomainError, NotFound
 from domain.orders import line_turns
-from domain.payments import fulfilment
-from domain.post import outbox
+from domain.payments import fulfilment, own_end
+from domain.post import budgets, outbox
 from extensions import db, network, queue
-from models import Event, LinePlace, Order, StockState, TicketType, User
+from models import Event, LinePlace, Order, Payment, StockState, TicketType, User
 
 # What was ordered in a turn is kept for so long before its buyer goes on to pay.
 KEPT = timedelta(minutes=5)
+# And for so long in all, at the provider too, where a payment can be closed there: who pays by hand has the
+# time that this takes.
+PAYING = timedelta(minutes=10)
 _FORGOTTEN = timedelta(days=30)
 _NEAR, _FAR = 20, 500
 
@@ -64,13 +71,13 @@ def ask(event: Event, typed: str, *, user: User | None, client_address: str) -> 
         if proven:
             place.confirmed_at = place.confirmed_at or now
         else:
-            link = f"{config.get().public_url}{path(event, place)}"
             outbox.stage(
                 "line_place",
                 key=f"line:{place.id}:{now:%Y-%m-%dT%H:%M}",
                 to=address,
-                context={"link": link, "title": event.title},
+                context={"link": line_turns.link(event, place), "title": event.title},
                 unproven=True,
+                budget=budgets.LINE,
             )
         return place
 
@@ -139,7 +146,7 @@ def find(event: Event, secret: str) -> LinePlace:
 
 def path(event: Event, place: LinePlace) -> str:
     """The path of a place's page."""
-    return f"{event.path}/line/{place.secret}"
+    return line_turns.path(event, place)
 
 
 def look(event: Event, secret: str) -> View:
@@ -218,22 +225,23 @@ def keep(place: LinePlace, order: Order) -> None:
     """What was ordered in a turn is kept for minutes, and longer once its buyer goes on to pay. No commit.
 
     The stock is held already, so nobody else orders of these types at this moment. Waits where the network
-    holds its share of them.
+    holds its share of them, or others there would get nothing for this.
     """
     place.order_id = order.id
     payment = next((payment for payment in order.payments if payment.is_active), None)
-    if payment is None:
-        return
-    now = clock.now()
-    payment.awaits_buyer, payment.closes_at, payment.next_check_at = True, now + KEPT, now + KEPT
+    if payment is not None:
+        now = clock.now()
+        payment.awaits_buyer, payment.closes_at, payment.next_check_at = True, now + KEPT, now + KEPT
+        _ends_sooner(payment, order)
     db.session.flush()
-    wanted = fulfilment.stock_of(order)
+    where, wanted = order.network or "", fulfilment.stock_of(order)
     unpaid, not_gone_on = line_turns.held_by_network(place.event_id)
-    where = order.network or ""
     others_wait = db.session.scalar(
         select(LinePlace.id).where(*line_turns.waiting(place.event_id), LinePlace.network != where).limit(1)
     )
-    for kind in db.session.scalars(select(TicketType).where(TicketType.id.in_(wanted))):
+    free = 0
+    kinds = select(TicketType).where(TicketType.id.in_(wanted)).execution_options(populate_existing=True)
+    for kind in db.session.scalars(kinds):
         third = line_turns.third_of(kind)
         most = third if others_wait is not None else max(third, kind.capacity - third)
         over = max(not_gone_on[where, kind.id] - third, unpaid[where, kind.id] - most)
@@ -246,6 +254,42 @@ def keep(place: LinePlace, order: Order) -> None:
             )
         if over > 0:
             raise Waits("line_share", _too_many(kind, wanted[kind.id] - over))
+        free += min(kind.available, -over) + wanted[kind.id]
+    _check_share(place, where, sum(wanted.values()), free)
+
+
+def _check_share(place: LinePlace, where: str, wanted: int, free: int) -> None:
+    """Several tickets are had while there are enough for those who wait; else everybody's share, or one."""
+    if wanted == 1:
+        return
+    here = LinePlace.network == where
+    waiting = db.session.scalar(
+        select(func.count()).where(*line_turns.waiting(place.event_id), here, LinePlace.id != place.id)
+    )
+    share = max(1, free // (1 + (waiting or 0)))
+    if waiting and wanted > share:
+        raise Waits(
+            "line_share",
+            f"{waiting} {'other waits' if waiting == 1 else 'others wait'} on your network, so an order may "
+            f"have {share} {'ticket' if share == 1 else 'tickets'} at this moment. Choose {share}, or wait "
+            "until more can be had: your place is kept. Once these are paid for, you can take another place.",
+        )
+
+
+def _ends_sooner(payment: Payment, order: Order) -> None:
+    """In a line an order is kept for PAYING in all, unless nobody could end its payment then."""
+    if own_end.able(payment).close:
+        until = order.created_at + PAYING
+        payment.closes_at = min(payment.closes_at or until, until)
+        minutes = ceil((until - payment.created_at).total_seconds() / 60)
+        payment.max_poll_duration_minutes = min(payment.max_poll_duration_minutes, max(minutes, 0))
+
+
+def keep_no_longer(order: Order, payment: Payment) -> None:
+    """Another way to pay what was ordered in a turn is no way to keep it for longer. No commit."""
+    in_turn = select(LinePlace.id).where(LinePlace.order_id == order.id).limit(1)
+    if order.event is not None and order.event.has_line and db.session.scalar(in_turn) is not None:
+        _ends_sooner(payment, order)
 
 
 def _too_many(kind: TicketType, left: int) -> str:

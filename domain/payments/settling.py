@@ -372,7 +372,8 @@ def _owe_the_end(order: Order, payment: Payment) -> None:
         to=order.email,
         order=order,
         context={"code": payment.reason_code},
-        unproven=kind != "order_cancelled" and budgets.by_stranger(order),
+        # What one of ours has cancelled is always told.
+        unproven=budgets.by_stranger(order) and not timeline.asked_by_staff(payment, kind),
     )
 
 

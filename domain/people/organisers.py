@@ -111,7 +111,7 @@ def apply(user: User, values: Mapping[str, str]) -> Organiser:
     site = config.get().public_url
     outbox.stage("organiser_applied", key=_key(organiser, "applied"), to=user.email, user=user)
     outbox.alert(
-        f"{organiser.name} wants to become an organiser",
+        f"Organiser Applied - {organiser.name}",
         f"{addresses.shown(user.email)} has applied as “{organiser.name}”. "
         f"Decide at {site}/admin/organisers/{organiser.id}",
         key=_key(organiser, "alert"),

@@ -3,7 +3,11 @@
 Anybody may type anybody's address into a form. So what somebody has asked for who has not proven that the
 address is theirs counts against one budget of that recipient, in the address's normal form, whatever it was
 asked by. Above it nothing is refused and nothing is lost: the mails are held back until the hour is over, and
-leave as one (`domain/post/joining.py`). A new password has a budget of its own, which nothing else can spend.
+leave as one (`domain/post/joining.py`). A new password has a budget of its own, which nothing else can spend,
+and so has the link to a place in a waiting line: who fills a mailbox must not keep its owner out of a sale.
+
+`vic+1@` and, at Gmail, `v.ic@` are other addresses than `vic@`, and the same mailbox: they are counted as
+one, and never joined into one, as elsewhere they may be other people's.
 
 The row of a budget stays locked until its transaction ends: of many at one moment each counts the others, and
 what is undone was not counted. Whoever wants stock, too, counts first.
@@ -11,7 +15,7 @@ what is undone was not counted. Whoever wants stock, too, counts first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, bindparam, case, delete
@@ -23,8 +27,10 @@ from extensions import db, network
 from models import MailBudget, Order
 
 HOUR = timedelta(hours=1)
-# Mails to one recipient in an hour that strangers have asked for, and mails for a new password.
-MAILS, RESETS = 10, 3
+# Mails to one recipient in an hour that strangers have asked for, of them for a new password, and to a line.
+MAIL, RESET, LINE = "mail", "reset", "line"
+MAILS, RESETS, LINES = 10, 3, 3
+_MOST = {MAIL: MAILS, RESET: RESETS, LINE: LINES}
 # Orders of one address from one network in an hour: a stranger elsewhere spends nothing of it.
 ORDERS = 20
 # Alerts of one kind in an hour: the others of it are told together.
@@ -38,16 +44,17 @@ class Count:
 
     number: int
     ends: datetime
+    most: int = 0
+
+    @property
+    def is_above(self) -> bool:
+        return self.number > self.most
 
 
-def mail(recipient: str) -> Count:
-    """Count a mail that a stranger asks for. No commit."""
-    return count("mail", addresses.key(recipient))
-
-
-def reset(recipient: str) -> Count:
-    """Count a wish for a new password. No commit."""
-    return count("reset", addresses.key(recipient))
+def mail(recipient: str, budget: str = MAIL) -> Count:
+    """Count a mail that a stranger asks for, against one of a recipient's budgets. No commit."""
+    counted = count(budget, addresses.mailbox_key(recipient))
+    return replace(counted, most=_MOST[budget])
 
 
 def order_is_within(recipient: str, client_address: str) -> bool:
@@ -85,7 +92,7 @@ def count(purpose: str, who: str, connection: Connection | None = None) -> Count
     now = clock.now()
     values = {"purpose": purpose[:120], "who": who[:320], "now": now, "before": now - HOUR}
     number, since = (connection or db.session).execute(_COUNTED, values).one()
-    return Count(number, since + HOUR)
+    return Count(number, since + HOUR, ALERTS)
 
 
 def forget() -> int:

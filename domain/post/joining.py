@@ -1,7 +1,7 @@
 """Mails held back above a budget, joined into one for each recipient when the budget's hour is over.
 
 A single one leaves as it is. What has been overtaken meanwhile, such as the link of an order that is paid by
-now and whose tickets have left, is not told again.
+now and whose tickets have left, is not told again; and a link that ends has its whole time before it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from sqlalchemy import select
 
 from domain import addresses, clock, urls
 from domain.post import budgets, mail_kinds, rows
+from domain.security import one_time_links
 from extensions import db
 from models import MailState, Order, OrderState, OutboxMail
 
@@ -19,9 +20,14 @@ from models import MailState, Order, OrderState, OutboxMail
 _MOST_GROUPS, _MOST_MAILS = 200, 500
 # What one joined mail shows in full.
 _MOST_SHOWN = 100
-# Kinds that only say where an order can be paid: nobody needs that once it has ended, or is paid for.
-_UNTIL_PAID = ("order_received",)
-_STILL_OPEN = (OrderState.PENDING, OrderState.PENDING_VERIFICATION)
+# What each kind says of an order is of use while it is so: what could be paid is paid or over by now, what
+# had ended is being paid again. And nobody is told of an order whose address was corrected to another one.
+_TRUE_WHILE = {
+    "order_received": (OrderState.PENDING, OrderState.PENDING_VERIFICATION),
+    "payment_failed": (OrderState.FAILED,),
+    "order_expired": (OrderState.EXPIRED,),
+    "order_cancelled": (OrderState.CANCELLED,),
+}
 
 
 def join_due() -> int:
@@ -59,8 +65,8 @@ def _join(held: list[OutboxMail], group: str) -> int:
     if not told:
         return 0
     alerts = group.startswith("alert:")
-    counted = budgets.count(group, told[0].to) if alerts else budgets.mail(told[0].to)
-    if counted.number > (budgets.ALERTS if alerts else budgets.MAILS):
+    counted = budgets.count(group, told[0].to) if alerts else budgets.mail(told[0].to, group)
+    if counted.is_above:
         # New ones have filled the next hour already: these go with them.
         for mail in told:
             mail.next_attempt_at = counted.ends
@@ -81,7 +87,10 @@ def _join(held: list[OutboxMail], group: str) -> int:
 
 def _is_overtaken(mail: OutboxMail) -> bool:
     order: Order | None = mail.order
-    return order is not None and mail.kind in _UNTIL_PAID and order.state not in _STILL_OPEN
+    if order is not None and mail.kind in _TRUE_WHILE:
+        moved = addresses.settled(order.email) != mail.to
+        return moved or order.state not in _TRUE_WHILE[mail.kind]
+    return "link" in mail.context and not one_time_links.begin_again(str(mail.context["link"]))
 
 
 def _leaves_with_others(mail: OutboxMail) -> None:

@@ -332,6 +332,10 @@ def _line_place(mail: OutboxMail, order: Order | None) -> _Said:
     return _Said(f"Your place in the line: {mail.context['title']}", {})
 
 
+def _line_turn(mail: OutboxMail, order: Order | None) -> _Said:
+    return _Said(f"It is your turn: {mail.context['title']}", {})
+
+
 def _line_on(mail: OutboxMail, order: Order | None) -> _Said:
     return _Said(f"The waiting line is on: {mail.context['title']}", {})
 
@@ -363,6 +367,7 @@ _SAY: dict[str, Callable[[OutboxMail, Order | None], _Said]] = {
     "top_up": _top_up,
     "held_back": _held_back,
     "line_place": _line_place,
+    "line_turn": _line_turn,
     "line_on": _line_on,
     "order_links": _plain("Your orders at {site}"),
     "confirm_address": _plain("Confirm your address at {site}"),

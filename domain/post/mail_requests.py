@@ -32,9 +32,8 @@ def ask(kind: str, typed: str) -> None:
     address, now = addresses.normal(typed), clock.now()
     due_at = now
     if config.get().limits:
-        counted = budgets.reset(address) if kind == RESET else budgets.mail(address)
-        most = budgets.RESETS if kind == RESET else budgets.MAILS
-        due_at = counted.ends if counted.number > most else now
+        counted = budgets.mail(address, budgets.RESET if kind == RESET else budgets.MAIL)
+        due_at = counted.ends if counted.is_above else now
     db.session.add(MailRequest(kind=kind, address=address, created_at=now, due_at=due_at))
 
 

@@ -106,16 +106,18 @@ def stage(
     user: User | None = None,
     context: dict[str, Any] | None = None,
     unproven: bool = False,
+    budget: str = budgets.MAIL,
 ) -> None:
     """Owe somebody a mail of a `kind` of letters.KINDS. Does nothing when `key` was staged before. No commit.
 
     `context` is what the kind's templates need besides the order and the user; it must be JSON. What somebody
-    `unproven` asked for counts against its recipient's budget, and waits for the others when that is spent.
+    `unproven` asked for counts against its recipient's budget, and waits for the others when that is spent:
+    `budget` is which of them.
     """
     row = _row(kind, key, to, order, user, context or {})
     if unproven and config.get().limits:
         row["unproven"] = True
-        _hold_back(row, budgets.mail(row["to"]), budgets.MAILS, "mail")
+        _hold_back(row, budgets.mail(row["to"], budget), budget)
     rows.add(db.session, row)
 
 
@@ -126,9 +128,9 @@ def stage_by(
     rows.add(connection, rows.due(kind, key, to, None, user_id, context))
 
 
-def _hold_back(row: dict[str, Any], counted: budgets.Count, most: int, group: str) -> None:
+def _hold_back(row: dict[str, Any], counted: budgets.Count, group: str) -> None:
     """Let a mail above its budget wait until the budget's hour is over, and leave with its group then."""
-    if counted.number > most:
+    if counted.is_above:
         row["held_with"], row["next_attempt_at"] = group, counted.ends
 
 
@@ -160,14 +162,15 @@ def _add_alert(connection: Connection, subject: str, text: str, key: str, critic
     context = _alert_context(subject, text, critical)
     row = rows.due("alert", key, config.get().alert_email, None, None, context)
     group = f"alert:{_kind_of_alert(subject, key)}"
-    _hold_back(row, budgets.count(group, row["to"], connection), budgets.ALERTS, group)
+    _hold_back(row, budgets.count(group, row["to"], connection), group)
     if rows.add(connection, row):
         _log_alert(subject, key, critical)
 
 
 def _kind_of_alert(subject: str, key: str) -> str:
     """What an alert is about without what it is about this time: orders, addresses and numbers differ."""
-    words = _NUMBERS.sub("", subject.partition(" - ")[0]).strip()
+    # A digest begins with how many it tells of, and one is another word than two.
+    words = "" if subject[:1].isdigit() else _NUMBERS.sub("", subject.partition(" - ")[0]).strip()
     return f"{key.partition(':')[0]}:{words}"[:100]
 
 

@@ -94,6 +94,23 @@ def use(token: str, purposes: Collection[LinkPurpose]) -> User:
     return user
 
 
+def begin_again(link: str) -> bool:
+    """Let the time of a link that was not mailed when it was made begin now. No commit.
+
+    False where it was used, or another has taken its place; True for what is no such link.
+    """
+    found = db.session.scalar(
+        select(OneTimeLink)
+        .where(OneTimeLink.token_hash == _hashed(link.rpartition("/")[2]))
+        .with_for_update()
+    )
+    if found is None:
+        return True
+    if found.used_at is None:
+        found.expires_at = max(found.expires_at, clock.now() + LIVES[found.purpose])
+    return found.used_at is None
+
+
 def void(user: User, purposes: Collection[LinkPurpose]) -> None:
     """Make the user's unused links of these purposes useless. No commit."""
     db.session.execute(

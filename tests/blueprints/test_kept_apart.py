@@ -8,12 +8,14 @@ from dataclasses import replace
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import select
 
 import config
 from app import create_app
+from domain.orders import waiting_line
 from domain.tickets import documents
 from extensions import db, limiter, queue
-from models import Role
+from models import Event, LineMode, LinePlace, Role
 from tests.support.people import log_in, make_member, post
 from tests.support.shop import make_event, place
 
@@ -38,6 +40,16 @@ def test_who_knows_a_code_alone_uses_up_nothing_of_its_buyer_s(limited: FlaskCli
     own, guessed = (f"/o/{order.code}/{secret}/resend" for secret in (order.secret, "guessed"))
     assert [post(limited, guessed, page="/tickets/find").status_code for _ in range(6)] == [404] * 5 + [429]
     assert [post(limited, own, page="/tickets/find").status_code for _ in range(6)] == [303] * 5 + [429]
+
+
+def test_hundreds_wait_in_a_line_behind_one_address(limited: FlaskClient) -> None:
+    """Each page looks again by itself: who looks too often keeps nobody else from it."""
+    event = make_event("rush", line=LineMode.ON)
+    for name in "ab":
+        waiting_line.ask(event, f"{name}@example.org", user=None, client_address="127.0.0.1")
+    own, other = (waiting_line.path(event, found) for found in db.session.scalars(select(LinePlace)))
+    assert [limited.get(own).status_code for _ in range(61)] == [200] * 60 + [429]
+    assert limited.get(other).status_code == 200
 
 
 def test_asking_for_passwords_has_a_limit_of_its_network(limited: FlaskClient) -> None:
@@ -82,4 +94,22 @@ def test_nothing_behind_a_login_is_stored(app: Flask) -> None:
     assert len(shown) > 25
     assert app.test_client().get("/events/concert").headers["Cache-Control"] == "private, no-cache"
     # An order's page is behind its link: a phone without a connection still shows it.
-    assert browser.get(f"/o/{order.code}/{order.secret}").headers["Cache-Control"] == "private, no-cache"
+    own, guest = f"/o/{order.code}/{order.secret}", app.test_client()
+    assert browser.get(own).headers["Cache-Control"] == "private, no-cache"
+    # What else is behind a secret is stored nowhere, whoever asks.
+    line = waiting_line.ask(
+        make_event("rush", line=LineMode.ON), "a@example.org", user=None, client_address="192.0.2.1"
+    )
+    place_of = db.session.scalars(select(LinePlace)).one()
+    assert line is None
+    behind = [f"{own}/tickets.pdf", f"{own}/event.ics", f"{own}.json", waiting_line.path(rush(), place_of)]
+    for path in behind:
+        answer = guest.get(path)
+        assert answer.status_code == 200 and "no-store" in answer.headers["Cache-Control"], path
+    waiting_line.confirm(rush(), place_of.secret, client_address="192.0.2.1")
+    turn = guest.get(behind[-1])
+    assert "It is your turn" in turn.text and turn.headers["Cache-Control"] == "private, no-store"
+
+
+def rush() -> Event:
+    return db.session.scalars(select(Event).filter_by(slug="rush")).one()

@@ -20,6 +20,7 @@ from sqlalchemy import func, select
 from werkzeug.test import TestResponse
 
 from domain import clock
+from domain.orders import line_turns
 from domain.payments import settling
 from domain.sweep import sweeping
 from extensions import db
@@ -27,9 +28,13 @@ from models import Event, LineMode, LinePlace, Order, OrderState, Payment
 from tests.support.shop import make_event, report_on
 
 ADDRESS = "203.0.113.7"
-SWEEP = 300
+SWEEP, LINES = 300, 60
 # A page that nobody answers stops the sale after so long.
 LONGEST = 45 * 60
+
+
+# How the page says how many may be ordered.
+_FEWER = re.compile(r"Choose (\d+), or|so (\d+) can be|at most (\d+)|only (\d+) left")
 
 
 @dataclass
@@ -40,7 +45,23 @@ class Outcome:
     had_tickets: dict[str, float] = field(default_factory=dict)
     most_not_gone_on: int = 0
     orders_of_hoarder: int = 0
+    tickets_of_hoarder: int = 0
     looks: int = 0
+
+
+@dataclass(frozen=True)
+class Hoarder:
+    """How somebody holds tickets that they never pay for."""
+
+    # For how many tickets each of its orders asks, where it may.
+    at_once: int = 1
+    # Whether it goes on to the provider's page, and how long it waits before that: there a hold lives longer.
+    goes_on_after: float | None = None
+
+
+# One at a time until the five minutes are over; as many as an order may have; and those kept at the
+# provider's page for as long as that lasts.
+HOARDERS = {"sits": Hoarder(), "takes_ten": Hoarder(10), "goes_on": Hoarder(10, goes_on_after=2.0)}
 
 
 class Sale:
@@ -56,10 +77,11 @@ class Sale:
         hoarders: int,
         seed: int,
         rarely: int = 1,
+        how: Hoarder | None = None,
     ) -> None:
         self._new_browser, self._set_clock = new_browser, set_clock
         self._chance = random.Random(seed)
-        self._start, self._rarely = clock.now(), rarely
+        self._start, self._rarely, self._how = clock.now(), rarely, how or Hoarder()
         self._now = 0.0
         self._queue: list[tuple[float, int, Iterator[float]]] = []
         self._numbers = count()
@@ -80,7 +102,8 @@ class Sale:
         for place, person in enumerate(people):
             # At once: within two seconds, in an order that chance makes.
             self._next(person, 2.0 * place / len(people))
-        self._next(self._sweeps(), SWEEP)
+        self._next(self._every(SWEEP, lambda: sweeping.run("clock")), SWEEP)
+        self._next(self._every(LINES, line_turns.look_after), LINES)
         while self._queue and len(self.outcome.had_tickets) < len(self._buyers):
             self._now, _, person = heapq.heappop(self._queue)
             if self._now > LONGEST:
@@ -104,7 +127,8 @@ class Sale:
             page = yield from self._until_turn(browser, email)
             own_time += (typing := self._chance.uniform(3, 30))
             yield typing
-            kept = self._order(browser, page, email)
+            made = self._order(browser, page, email)
+            kept = self._kept(browser, made)
         self.outcome.delayed[email] = self._now - began - own_time
         yield self._chance.uniform(2, 10)
         assert self._press(browser, kept, kept.request.path + "/pay").status_code == 303
@@ -113,15 +137,32 @@ class Sale:
         self.outcome.had_tickets[email] = self._now - began
 
     def _hoarder(self, email: str) -> Iterator[float]:
-        """Takes a ticket whenever it can, never goes on to pay, and comes again."""
-        browser = self._new_browser()
+        """Takes as many tickets as it can, never pays, and comes again."""
+        browser, wanted = self._new_browser(), self._how.at_once
         while True:
             page = yield from self._until_turn(browser, email)
-            if self._order(browser, page, email) is not None:
+            made = self._order(browser, page, email, wanted)
+            kept = self._kept(browser, made)
+            if kept is not None:
                 self.outcome.orders_of_hoarder += 1
-                yield 301.0
+                self.outcome.tickets_of_hoarder += wanted
+                wanted = self._how.at_once
+                yield from self._hold(browser, kept)
+            else:
+                fewer = _FEWER.search(made.text)
+                wanted = int(next(filter(None, fewer.groups()))) if fewer is not None else 1
             self._note_held()
             yield 1.0
+
+    def _hold(self, browser: FlaskClient, kept: TestResponse) -> Iterator[float]:
+        """Keeps what it ordered for as long as it can."""
+        waits = self._how.goes_on_after
+        if waits is None:
+            yield 301.0
+            return
+        yield waits
+        self._press(browser, kept, kept.request.path + "/pay")
+        yield 601.0 - waits
 
     def _until_turn(self, browser: FlaskClient, email: str) -> Generator[float, None, TestResponse]:
         """Take a place, and look as often as its page says, until it shows the tickets. Gives that page."""
@@ -150,10 +191,13 @@ class Sale:
         query = select(LinePlace).where(LinePlace.email == email).order_by(LinePlace.id.desc()).limit(1)
         return f"{self.path}/line/{db.session.scalars(query).one().secret}"
 
-    def _order(self, browser: FlaskClient, page: TestResponse, email: str) -> TestResponse | None:
+    def _order(self, browser: FlaskClient, page: TestResponse, email: str, wanted: int = 1) -> TestResponse:
+        """The answer to the form."""
+        fields = {f"quantity-{self.kind_id}": str(wanted), "name": "Somebody", "email": email}
+        return self._press(browser, page, self.path, **fields)
+
+    def _kept(self, browser: FlaskClient, made: TestResponse) -> TestResponse | None:
         """The page of the order that was made; None where others were faster and the place is kept."""
-        fields = {f"quantity-{self.kind_id}": "1", "name": "Somebody", "email": email}
-        made = self._press(browser, page, self.path, **fields)
         return browser.get(made.headers["Location"]) if made.status_code == 303 else None
 
     def _press(self, browser: FlaskClient, page: TestResponse, path: str, **typed: str) -> TestResponse:
@@ -171,10 +215,11 @@ class Sale:
         order = db.session.get_one(Order, payment.order_id, populate_existing=True)
         assert order.state is OrderState.COMPLETED, order.state
 
-    def _sweeps(self) -> Iterator[float]:
+    def _every(self, seconds: float, job: Callable[[], object]) -> Iterator[float]:
+        """What the worker does by itself."""
         while True:
-            sweeping.run("clock")
-            yield float(SWEEP)
+            job()
+            yield float(seconds)
 
     def _note_held(self) -> None:
         db.session.rollback()

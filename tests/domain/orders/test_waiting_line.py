@@ -19,7 +19,7 @@ from domain.payments import starting
 from domain.post import outbox
 from domain.sweep import sweeping
 from extensions import db
-from models import Event, LineMode, LinePlace, Order, OrderState, PaymentState, StockState
+from models import Event, LineMode, LinePlace, Order, OrderState, Payment, PaymentState, StockState
 from tests.support.people import log_in, mailed_link, mails, make_member, post
 from tests.support.sandbox import Sandbox
 from tests.support.shop import make_event, make_user, place
@@ -108,9 +108,9 @@ def test_from_the_event_s_page_to_the_tickets_without_a_script(
     later(minutes=4)
     onward = post(client, f"{order.path}/pay", page=order.path, provider=order.payments[0].provider)
     assert onward.location == sandbox.get("payments")[0]["hosted_url"]
-    # There they have as long as anybody.
+    # There they have longer: ten minutes from the order in all, and whoever has paid by then has paid.
     payment = newest_order().payments[0]
-    assert payment.closes_at is not None and payment.closes_at - payment.created_at >= timedelta(minutes=31)
+    assert payment.closes_at is not None and payment.closes_at - payment.created_at == waiting_line.PAYING
     sandbox.do(str(payment.provider_id), "pay")
     later(minutes=10)
     sweeping.run("test")
@@ -119,10 +119,18 @@ def test_from_the_event_s_page_to_the_tickets_without_a_script(
 
 
 def test_what_nobody_goes_on_to_pay_for_is_others_after_five_minutes(
-    app: Flask, later: Callable[..., None]
+    app: Flask, client: FlaskClient, later: Callable[..., None]
 ) -> None:
     event = lined(3)
     first = order(event, confirmed(event, "a@example.org"))
+    # With everything held, too, a place can be taken.
+    kind = event.ticket_types[0]
+    kind.held, held = kind.capacity, kind.held
+    db.session.commit()
+    page = client.get("/events/rush").text
+    assert "Take a place in the line" in page and "Look again" not in page
+    kind.held = held
+    db.session.commit()
     others = [confirmed(event, f"{name}@example.org") for name in "bc"]
     assert [look(event, one).state for one in others] == ["waiting", "waiting"]
     later(minutes=5, seconds=1)
@@ -172,6 +180,42 @@ def test_a_network_holds_a_third_and_its_buyers_wait_without_being_refused(
     starting.open_at_provider(held[0])
     assert look(event, crowd[3]).state == "turn"
     assert look(event, crowd[4]).ahead == 0
+
+
+def test_several_are_had_while_there_are_enough_for_who_waits(
+    app: Flask, sandbox: Sandbox, later: Callable[..., None]
+) -> None:
+    """Else ten orders of ten would keep a hundred others waiting, each time anew."""
+    event = lined(12)
+    crowd = [confirmed(event, f"here{number}@example.org") for number in range(10)]
+    first = crowd[0]
+    look(event, first)
+    with pytest.raises(waiting_line.Waits, match="6 others wait .* Choose 1, or wait") as refused:
+        place(event, 2, email=first.email, turn=first.secret, client_address=HERE)
+    assert refused.value.code == "line_share"
+    made = place(event, email=first.email, turn=first.secret, client_address=HERE)
+    # Nobody else's network is meant by it.
+    elsewhere = confirmed(event, "there@example.com", THERE)
+    later(seconds=4)
+    order(event, elsewhere, 3, where=THERE)
+    # At the provider it ends after ten minutes, in whatever way it is to be paid; and who waits is mailed.
+    starting.open_at_provider(made)
+    later(minutes=8)
+    managing.pay_again(made.id, "sumup", payer_id=None)
+    changed = newest(made)
+    assert (changed.provider, changed.closes_at) == ("sumup", made.created_at + waiting_line.PAYING)
+    later(minutes=2, seconds=1)
+    line_turns.look_after()
+    db.session.refresh(made)
+    assert (made.state, made.stock_state) == (OrderState.EXPIRED, StockState.RELEASED)
+    told = mails("line_turn")
+    assert {mail.to for mail in told} >= {crowd[5].email} and all(not mail.unproven for mail in told)
+    assert len({mail.to for mail in told}) == len(told)
+
+
+def newest(made: Order) -> Payment:
+    db.session.refresh(made)
+    return made.payments[-1]
 
 
 def test_one_order_has_a_third_at_most_and_the_place_is_kept(app: Flask, client: FlaskClient) -> None:

@@ -16,13 +16,14 @@ import config
 from domain import clock
 from domain.errors import DomainError
 from domain.office import health
-from domain.orders import managing, placing
+from domain.orders import managing, placing, waiting_line
 from domain.payments import settling
-from domain.people import accounts
-from domain.post import budgets, joining, outbox
+from domain.people import accounts, desks, organisers
+from domain.post import budgets, joining, mail_kinds, outbox
 from domain.post.transport import MailError
+from domain.security import one_time_links
 from extensions import db
-from models import MailBudget, MailRequest, MailState, Order
+from models import LineMode, MailBudget, MailRequest, MailState, Order, OutboxMail, Role
 from tests.support.people import PASSWORD, mails, make_member, post
 from tests.support.queries import recorded
 from tests.support.sandbox import Sandbox
@@ -129,6 +130,66 @@ def test_a_held_link_of_an_order_is_not_told_once_it_is_paid(app: Flask, later: 
     assert not mails("held_back") and {mail.held_with for mail in due} == {None}
 
 
+def test_what_is_held_back_is_still_true_when_it_leaves(
+    app: Flask, sandbox: Sandbox, later: Callable[..., None]
+) -> None:
+    """Orders that are paid again or are another's by now, and links that would have ended meanwhile."""
+    event = make_event(capacity=100)
+    orders = [place(event, email=VICTIM) for _ in range(budgets.MAILS)]
+    for order in orders[:3]:
+        settling.settle(order.payments[0].id, report_on(order.payments[0], "expired"), door="test")
+    managing.pay_again(orders[0].id, "stripe", payer_id=None)
+    managing.correct_email(orders[1], "me@example.com")
+    later(minutes=30)
+    accounts.register(VICTIM, PASSWORD, "Vic Tim")
+    accounts.register(VICTIM, PASSWORD, "Vic Tim")
+    later(minutes=31)
+    assert joining.join_due() == 1
+    told = mails("held_back")[-1].context["links"]
+    assert {link["title"] for link in told} == {
+        f"Your order {orders[2].code} has expired",
+        mail_kinds.about(mails("already_registered")[0]),
+    }
+    # The first registration's link was voided by the second; this one lives for its hour.
+    token = next(link["url"] for link in told if "/account/" in link["url"]).rpartition("/")[2]
+    later(minutes=58)
+    assert one_time_links.look(token, one_time_links.TO_CHOOSE_A_PASSWORD).user.email == VICTIM
+
+
+def test_a_mailbox_is_counted_once_and_its_owner_gets_into_a_line(app: Flask, sandbox: Sandbox) -> None:
+    event = make_event(capacity=100, line=LineMode.OFF)
+    for number in range(budgets.MAILS + 2):
+        place(event, email=f"v.ic+{number}@gmail.com")
+    assert [mail.held_with for mail in mails("order_received")].count("mail") == 2
+    event.line = LineMode.ON
+    db.session.commit()
+    waiting_line.ask(event, "vic@gmail.com", user=None, client_address="192.0.2.9")
+    assert [mail.held_with for mail in mails("line_place")] == [None]
+
+
+def test_other_doors_by_which_a_stranger_is_mailed(app: Flask, sandbox: Sandbox) -> None:
+    """An order that is given up at the provider, again and again, and a desk that nobody asked for."""
+    event, boss = make_event(capacity=100), make_member("boss@example.org", Role.ORGANISER)
+    order = place(event, email=VICTIM, client_address="192.0.2.1")
+    for _ in range(budgets.ORDERS - 1):
+        payment = order.payments[-1]
+        settling.settle(payment.id, report_on(payment, "cancelled"), door="webhook")
+        managing.pay_again(order.id, "stripe", payer_id=None)
+        db.session.refresh(order)
+    desks.give(boss, VICTIM)
+    leaving = list(db.session.scalars(select(OutboxMail).filter_by(to=VICTIM)))
+    assert sum(mail.held_with is None for mail in leaving) == budgets.MAILS
+    assert mails("desk_given")[0].held_with == "mail"
+    # Each time it kept a ticket anew, and orders have a limit.
+    settling.settle(order.payments[-1].id, report_on(order.payments[-1], "cancelled"), door="webhook")
+    with pytest.raises(DomainError, check=lambda error: error.code == "too_many_orders"):
+        managing.pay_again(order.id, "stripe", payer_id=None)
+    # What one of ours has cancelled is always told.
+    last = place(event, email=VICTIM)
+    managing.cancel(last, door="office", actor_id=boss.id)
+    assert mails("order_cancelled")[-1].held_with is None
+
+
 def test_free_tickets_and_guests_count_and_members_do_not(app: Flask) -> None:
     free = make_event("free", price_minor=0, capacity=100)
     admin = make_member("boss@example.org")
@@ -206,6 +267,15 @@ def test_odd_addresses_are_one_alert_an_hour_and_no_fault_of_ours(
     second = sandbox.mail("alerts@example.org")[0]
     assert "24 more" in second["text"] and "(and 23 more)" in second["subject"]
     assert "odd1@example.com" in second["text"] and "odd24@example.com" in second["text"]
+    # A server that puts us off for days, or what was held back until now, is none either.
+    for mail in mails("order_links"):
+        mail.state, mail.attempts, mail.next_attempt_at = MailState.DUE, 3, clock.now()
+        mail.created_at = clock.now() - timedelta(hours=2)
+    mails("order_links")[1].attempts = 0
+    db.session.commit()
+    assert health.report().checks["outbox"].state == health.OK
+    for mail in mails("order_links"):
+        mail.state, mail.next_attempt_at = MailState.FAILED, None
     # A mail that somebody has paid for is another matter; and so is a server that refuses everybody.
     mails("order_links")[0].unproven = False
     mails("order_links")[0].created_at = clock.now()
@@ -219,6 +289,11 @@ def test_alerts_of_other_kinds_leave_at_once(app: Flask, sandbox: Sandbox) -> No
             f"Amount Mismatch - Order {number}", "It differs.", key=f"incident:{number}", critical=True
         )
         outbox.alert(f"Missing Payment Record - Order {number}", "Gone.", key=f"incident:m{number}")
-        outbox.alert(f"{number + 2} Orders Expired", "They were.", key=f"expired:{number}")
+        outbox.alert(
+            f"{number + 1} {('Order', 'Orders')[number > 0]} Expired", "Unpaid.", key=f"expired:{number}"
+        )
+        hall = make_member(f"hall{number}@example.org")
+        profile = dict.fromkeys(organisers.FIELDS, "") | {"name": f"Hall {number}", "description": "Jazz."}
+        organisers.apply(hall, profile | {"contact_email": hall.email})
     db.session.commit()
-    assert len(arrived(sandbox, "alerts@example.org")) == 3
+    assert len(arrived(sandbox, "alerts@example.org")) == 4

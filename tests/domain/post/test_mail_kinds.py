@@ -49,6 +49,7 @@ ABOUT_ORDERS = (
 )
 OTHERS = tuple(sorted(mail_kinds.KINDS - set(ABOUT_ORDERS)))
 CONTEXT: dict[str, Any] = {
+    "minutes": 5,
     "reason": "Your card was declined.",
     "amount_minor": 2500,
     "currency": "EUR",
