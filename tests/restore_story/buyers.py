@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from tests.restore_story.shops import MEMBER, ORGANISER, Answer, Browser, Gone, Shop
+from tests.restore_story.shops import MEMBER, ORGANISER, Answer, Gone, Shop
 
 PRICE = 1000
 # What is bought, and through which provider. Each comes round as often as the others.
@@ -83,7 +83,7 @@ def _tickets(shop: Shop, wares: Wares, made: Purchase) -> Answer:
 
 def _top_up(shop: Shop, wares: Wares, made: Purchase) -> Answer:
     made.email = MEMBER
-    browser = shop.browser().log_in(MEMBER)
+    browser = shop.member(MEMBER)
     html = browser.get("/wallet/topup/").text
     amount = re.search(r'name="amount" value="(\d+)"', html)
     assert amount is not None, html
@@ -93,7 +93,7 @@ def _top_up(shop: Shop, wares: Wares, made: Purchase) -> Answer:
 def _entry(shop: Shop, wares: Wares, made: Purchase) -> Answer:
     """By a program, from the athlete to the payment."""
     made.email = MEMBER
-    program = shop.browser().program(MEMBER)
+    program = shop.program(MEMBER)
     body = {"name": f"Athlete {made.number}", "birth_date": "1995-05-31"}
     athlete = _ok(program.call("POST", "/athletes", body))
     category = wares.categories[CURRENCY[made.provider]]
@@ -113,7 +113,7 @@ def _entry(shop: Shop, wares: Wares, made: Purchase) -> Answer:
 def _listing(shop: Shop, wares: Wares, made: Purchase) -> Answer:
     made.email = ORGANISER
     slug = wares.drafts.pop()
-    return shop.browser().log_in(ORGANISER).post(f"/organiser/events/{slug}/publish", provider=made.provider)
+    return shop.member(ORGANISER).post(f"/organiser/events/{slug}/publish", provider=made.provider)
 
 
 _BEGINS = {"tickets": _tickets, "top_up": _top_up, "entry": _entry, "listing": _listing}
@@ -147,7 +147,3 @@ def quietly(shop: Shop, wares: Wares, number: int) -> Purchase | None:
         return begin(shop, wares, number)
     except Gone:
         return None
-
-
-def admin(shop: Shop, email: str) -> Browser:
-    return shop.browser().log_in(email)

@@ -100,6 +100,18 @@ class Shop(Protocol):
 
     def browser(self) -> Browser: ...
 
+    def member(self, email: str) -> Browser:
+        """Somebody's browser, in which they have logged in once."""
+        ...
+
+    def program(self, email: str) -> Browser:
+        """A program that acts for them."""
+        ...
+
+    def forget(self) -> None:
+        """Everybody logs in anew."""
+        ...
+
     def control(self, path: str, body: dict[str, Any] | None = None) -> Any: ...
 
     def flask(self, *arguments: str) -> str:
@@ -127,13 +139,39 @@ class Shop(Protocol):
         ...
 
 
+class People:
+    """Who has logged in, until the shop is lost: then their logins may be, too."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], Browser] = {}
+
+    def browser(self) -> Browser:
+        raise NotImplementedError
+
+    def member(self, email: str) -> Browser:
+        if ("member", email) not in self._known:
+            self._known["member", email] = self.browser().log_in(email)
+        return self._known["member", email]
+
+    def program(self, email: str) -> Browser:
+        if ("program", email) not in self._known:
+            self._known["program", email] = self.browser().program(email)
+        return self._known["program", email]
+
+    def forget(self) -> None:
+        self._known.clear()
+
+
 @dataclass
-class Running:
+class Running(People):
     """A whole Kassa: web, worker and clock are processes, and commands are typed at its door."""
 
     instance: Instance
     tournament: str = "harbour-open"
     _lost: bool = field(default=False)
+
+    def __post_init__(self) -> None:
+        super().__init__()
 
     def browser(self) -> Browser:
         session = requests.Session()
@@ -168,6 +206,7 @@ class Running:
 
     def lose(self) -> None:
         self._lost = True
+        self.forget()
         for name in ("clock", "worker", "web"):
             self.instance.hold(name, down=True)
             self.instance.kill(name)
@@ -204,13 +243,16 @@ class Running:
 
 
 @dataclass
-class Here:
+class Here(People):
     """The application of the test, with nothing that runs beside it."""
 
     app: Flask
     sandbox: Sandbox
     tournament: str
     _lost: bool = field(default=False)
+
+    def __post_init__(self) -> None:
+        super().__init__()
 
     def browser(self) -> Browser:
         client = self.app.test_client()
@@ -241,6 +283,7 @@ class Here:
 
     def lose(self) -> None:
         self._lost = True
+        self.forget()
         db.session.remove()
         db.engine.dispose()
         with psycopg.connect(programs.database(), autocommit=True) as connection:
@@ -253,8 +296,12 @@ class Here:
         db.session.remove()
 
     def send_mails(self) -> None:
-        # Of some: each has a file to be made for it.
-        outbox.deliver_due(limit=2)
+        outbox.deliver_due(limit=1)
+        # The others have left, too, without a file that is made for each.
+        self.rows(
+            "UPDATE outbox SET state = 'sent', next_attempt_at = NULL, sent_at = created_at "
+            "WHERE state = 'due' AND held_with IS NULL RETURNING id"
+        )
         db.session.remove()
 
     def wait_for_ring(self) -> bool:

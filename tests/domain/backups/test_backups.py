@@ -15,6 +15,7 @@ import pytest
 import redis as redis_client
 from click.testing import Result
 from flask import Flask
+from flask.testing import FlaskClient
 from pyrage import x25519
 from sqlalchemy import select, text
 
@@ -24,9 +25,9 @@ from domain.backups import lives, places, programs, restoring, taking
 from domain.office import health
 from domain.payments import settling
 from extensions import db
-from models import Backup
+from models import Backup, Role
 from tests.support.bucket import bucket
-from tests.support.people import mails
+from tests.support.people import log_in, mails, make_member
 from tests.support.sandbox import ROOT, Sandbox
 from tests.support.shop import make_event, make_user, place, report_on
 from tests.support.threads import at_once
@@ -50,11 +51,12 @@ def run(app: Flask, *arguments: str) -> Result:
     return app.test_cli_runner().invoke(args=[*arguments])
 
 
-def restored(environ: dict[str, str], database: str, *arguments: str, **more: str) -> str:
-    """What `flask restore` says there, as an operator types it."""
-    own = {"PATH": os.environ["PATH"], **environ, "DATABASE_URL": database, **more}
-    command = [sys.executable, "-m", "flask", "--app", "app", "restore", *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=own, capture_output=True, text=True)
+def restored(environ: dict[str, str], backup: Path, *arguments: str, **more: str) -> str:
+    """What `flask restore` says of a backup that comes in by a pipe, as an operator types it."""
+    own = {"PATH": os.environ["PATH"], **environ, **more}
+    command = [sys.executable, "-m", "flask", "--app", "app", "restore", "-", *arguments]
+    with backup.open("rb") as pipe:
+        done = subprocess.run(command, cwd=ROOT, env=own, stdin=pipe, capture_output=True, text=True)
     return done.stdout + done.stderr
 
 
@@ -79,7 +81,12 @@ def test_a_backup_is_sealed_and_is_tried_in_a_database_beside(
     config.use(before)
     # A restore overwrites nothing; how one goes on is told in test_restored_shop.py.
     assert "has tables already" in run(app, "restore", str(file), *opened).output
-    assert "every invariant holds" in restored(environ, programs.database(), str(file), "--check", *opened)
+    # By a pipe, into a database of one's own, with other keys because it was said so.
+    with restoring.scratch(programs.database()) as beside:
+        into = ("--check", "--into", beside, "--other-keys")
+        said = restored(environ, file, *into, *opened, SECRET_KEY="another-secret-entirely")
+    assert "It was made with another SECRET_KEY, and goes on without it." in said
+    assert "every invariant holds" in said, said
 
 
 def test_what_a_backup_needs_is_said(
@@ -107,7 +114,7 @@ def test_what_a_backup_needs_is_said(
 
 
 def test_the_clock_takes_one_a_day_and_two_days_without_are_told(
-    app: Flask, shop: str, tmp_path: Path
+    app: Flask, client: FlaskClient, shop: str, tmp_path: Path
 ) -> None:
     assert taking.take_if_due() is None
     # A folder that is not there yet, and whose name could be a file's: each backup has its own file in it.
@@ -117,6 +124,9 @@ def test_the_clock_takes_one_a_day_and_two_days_without_are_told(
     assert first is not None and first.error == "" and taking.take_if_due() is None
     assert [file.name[:6] for file in folder.iterdir()] == ["kassa-"]
     assert "last good backup" in health.report().checks["backup"].words
+    make_member("boss@example.org", Role.ADMIN)
+    log_in(client, "boss@example.org")
+    assert "The last good backup was taken" in client.get("/admin/").text
     first.began_at, first.ended_at = (clock.now() - timedelta(hours=50) for _ in range(2))
     db.session.commit()
     config.use(replace(config.get(), backup_to="/proc/none/"))
