@@ -91,7 +91,8 @@ def _own() -> list[Lane]:
 def _connected() -> list[Lane]:
     """Accounts of organisers, those first that were not asked for longest."""
     same = (AccountCursor.provider == Connection.provider) & (AccountCursor.account == Connection.account)
-    due = or_(AccountCursor.id.is_(None), AccountCursor.asked_at <= clock.now() - _CONNECTED_EVERY)
+    # Never asked, or not since a backup was restored.
+    due = or_(AccountCursor.asked_at.is_(None), AccountCursor.asked_at <= clock.now() - _CONNECTED_EVERY)
     query = (
         select(Connection.provider, Connection.account)
         .outerjoin(AccountCursor, same)

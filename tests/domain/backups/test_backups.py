@@ -84,9 +84,9 @@ def test_a_backup_is_sealed_and_is_tried_in_a_database_beside(
     # By a pipe, into a database of one's own, with other keys because it was said so.
     with restoring.scratch(programs.database()) as beside:
         into = ("--check", "--into", beside, "--other-keys")
-        said = restored(environ, file, *into, *opened, SECRET_KEY="another-secret-entirely")
-    assert "It was made with another SECRET_KEY, and goes on without it." in said
-    assert "every invariant holds" in said, said
+        printed = restored(environ, file, *into, *opened, SECRET_KEY="another-secret-entirely")
+    assert "It was made with another SECRET_KEY, and goes on without it." in printed
+    assert "every invariant holds" in printed
 
 
 def test_what_a_backup_needs_is_said(

@@ -486,3 +486,18 @@ def test_a_page_that_cannot_be_read_moves_nothing(
     assert cursor(name).since == before
     sweeping.run("test")
     assert cursor(name).since > before and payment.state is PaymentState.PAID
+
+
+def test_a_restored_shop_asks_organisers_accounts_at_once(
+    app: Flask, environ: dict[str, str], sandbox: Sandbox
+) -> None:
+    """A restore forgets when each was asked: whoever was not asked since is asked in the first sweep."""
+    use_sumup(environ, sandbox)
+    account = connect(make_organiser()).account
+    sweeping.run("test")
+    cursor = db.session.scalars(select(AccountCursor).filter_by(account=account)).one()
+    before = cursor.since - timedelta(hours=1)
+    cursor.since, cursor.asked_at = before, None
+    db.session.commit()
+    sweeping.run("test")
+    assert cursor.asked_at is not None and cursor.since > before
