@@ -34,6 +34,8 @@ def normal(typed: str) -> str:
     plain = _plain(typed)
     if len(plain) > _LONGEST_TYPED:
         raise DomainError("email_invalid", "That e-mail address does not look right: it is too long.")
+    if any(sign.isspace() for sign in plain):
+        raise DomainError("email_invalid", "That e-mail address does not look right: there is a blank in it.")
     try:
         found = validate_email(
             plain,

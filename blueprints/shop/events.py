@@ -16,7 +16,7 @@ from domain.catalogue import events, front_page, pictures
 from domain.catalogue.availability import Sale, Selling, say_span
 from domain.catalogue.prices import PriceChanged, tag
 from domain.errors import DomainError
-from domain.orders import managing, placing, waiting_line
+from domain.orders import line_turns, managing, placing, waiting_line
 from domain.payments.fulfilment import SoldOut
 from domain.people import organisers
 from domain.tickets import documents
@@ -159,6 +159,7 @@ def _event_page(
         form_token=secrets.token_urlsafe(16),
         place=typed.get("place", ""),
         turn=turn,
+        third_of=line_turns.third_of if event.has_line and turn is not None else None,
         # Also while others hold all that is left: then most of all the line is of use.
         waits=event.has_line and turn is None and selling.state in (Sale.OPEN, Sale.ALL_HELD),
     )

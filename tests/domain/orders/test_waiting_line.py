@@ -229,6 +229,7 @@ def test_one_order_has_a_third_at_most_and_the_place_is_kept(app: Flask, client:
         "place": own.secret,
     }
     client.environ_base["REMOTE_ADDR"] = HERE
+    assert "At most 3 in one order" in client.get(f"/events/rush/line/{own.secret}").text
     answer = post(client, "/events/rush", page=f"/events/rush/line/{own.secret}", **fields)
     assert answer.status_code == 409 and "at most 3" in answer.text
     assert db.session.query(Order).count() == 0
