@@ -79,8 +79,9 @@ def test_the_house_s_desk_answers_a_buyer(app: Flask, sandbox: Sandbox) -> None:
     before = len(mails("tickets"))
     post(desk, f"{page}/resend", page=page)
     assert len(mails("tickets")) == before + 1
-    for _ in range(managing.MOST_RESENT):
-        post(desk, f"{page}/resend", page=page)
+    for _ in range(managing.MOST_RESENT - 1):
+        managing.resend(order, door="desk")
+    post(desk, f"{page}/resend", page=page)
     assert "were sent 10 times within a day" in desk.get(page).text
     assert len(mails("tickets")) == before + managing.MOST_RESENT
     managing.resend(order, door="admin")
