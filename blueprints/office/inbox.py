@@ -9,7 +9,6 @@ from werkzeug.wrappers import Response
 from wtforms import SelectField, StringField, TextAreaField
 from wtforms.validators import DataRequired, Email, Length, Optional
 
-import config
 from blueprints import proofs
 from blueprints.office.blueprint import act, bp, chosen, me, text
 from blueprints.refunding import checked
@@ -102,11 +101,19 @@ def _attach_page(incident_id: int, typed: MultiDict[str, str], problem: str = ""
     )
 
 
+def _asked_for(incident_id: int) -> Response | None:
+    """The second factor, where one of the sums that may leave by a decision is a large one."""
+    for amount_minor, currency in incident_decisions.sums_of(overview.incident(incident_id)):
+        asked = proofs.for_money(amount_minor, currency)
+        if asked is not None:
+            return asked
+    return None
+
+
 @bp.post("/incidents/<int:incident_id>/send-back")
 def send_back(incident_id: int) -> Response:
     """Give lost money back to whoever paid it, by the provider."""
-    about = overview.incident(incident_id)
-    asked = proofs.for_money(about.amount_minor or 0, about.currency or config.get().currency)
+    asked = _asked_for(incident_id)
     if asked is not None:
         return asked
 
@@ -151,8 +158,8 @@ def write_down_lost() -> Response | str:
 @bp.post("/incidents/<int:incident_id>/resolve")
 def resolve(incident_id: int) -> Response:
     """Hand over the goods, send the money back, credit it to the wallet, or dismiss the incident."""
-    about = overview.incident(incident_id)
-    asked = proofs.for_money(about.amount_minor or 0, about.currency or config.get().currency)
+    pays_out = request.form.get("how") in incident_decisions.PAY_OUT
+    asked = _asked_for(incident_id) if pays_out else None
     if asked is not None:
         return asked
 

@@ -8,7 +8,7 @@ from werkzeug.wrappers import Response
 from wtforms import IntegerField, SelectField
 from wtforms.validators import DataRequired, InputRequired
 
-from blueprints import refunding
+from blueprints import proofs, refunding
 from blueprints.office.blueprint import act, bp, chosen, me, text
 from blueprints.refunding import checked, payment_of
 from domain import addresses, money
@@ -101,6 +101,13 @@ def recheck(code: str) -> Response:
     return act(do, _page_of(code))
 
 
+def _asked_for(code: str) -> Response | None:
+    """The second factor, where the payment that the form names is of a large sum."""
+    found, payment_id = overview.order_file(code).order, request.form.get("payment_id", type=int)
+    amount_minor = sum(payment.amount_minor for payment in found.payments if payment.id == payment_id)
+    return proofs.for_money(amount_minor, found.currency)
+
+
 def _payment(code: str, payment_id: int | None) -> int:
     return payment_of(overview.order_file(code).order, payment_id)
 
@@ -126,7 +133,10 @@ def refund(code: str) -> str | Response:
 
 @bp.post("/orders/<code>/decide")
 def decide(code: str) -> Response:
-    """Take a payment out of review."""
+    """Take a payment out of review. To say that a large one was paid may fill a wallet with it."""
+    asked = _asked_for(code) if request.form.get("state") == PaymentState.PAID else None
+    if asked is not None:
+        return asked
 
     def do() -> tuple[str, str]:
         form = DecideForm()

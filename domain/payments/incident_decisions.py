@@ -95,6 +95,23 @@ def open_one(incident_id: int) -> Incident:
     return incident
 
 
+# The decisions by which money leaves.
+PAY_OUT = frozenset({"refund", "wallet"})
+
+
+def sums_of(incident: Incident) -> list[tuple[int, str]]:
+    """What may leave by a decision, with its currency: the incident's own sum, and what its payment has.
+
+    A refund sends back all that is left of the payment, whatever the incident is about.
+    """
+    sums = [(incident.amount_minor, incident.currency)]
+    payment = incident.payment
+    if payment is not None and payment.received_minor is not None:
+        left = max(refundable.refundable_minor(payment), 0)
+        sums.append((refundable.in_all_minor(payment, left), payment.currency))
+    return sums
+
+
 def _refund(incident_id: int, reason: str, actor_id: int | None) -> None:
     """Send back all that is left of the incident's payment; a refused refund leaves the incident open."""
     incident = db.session.get(Incident, incident_id, populate_existing=True)

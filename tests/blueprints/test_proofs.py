@@ -16,7 +16,7 @@ from domain.payments import reconciling, starting
 from domain.people import accounts, desks, factors, organisers
 from domain.security.scopes import Scope
 from extensions import db
-from models import ApiKey, DeskGrant, Organiser, Refund, Role, Transfer, User
+from models import ApiKey, DeskGrant, Incident, Organiser, Refund, Role, Transfer, User
 from tests.support import api
 from tests.support.factors import PROVE, App, Time, set_up
 from tests.support.people import PASSWORD, log_in, make_member, post
@@ -193,3 +193,29 @@ def test_who_becomes_an_admin_with_a_short_password_chooses_a_longer_one(app: Fl
     assert post(client, "/account/password", old_password=short, password=new).status_code == 303
     assert client.get("/admin/").status_code == 200
     assert program.post("/auth/token", {**login, "password": new})["token_type"] == "Bearer"
+
+
+def test_no_small_incident_and_no_word_of_ours_pays_a_large_sum_out(
+    app: Flask, time: Time, sandbox: Sandbox
+) -> None:
+    boss = make_member(BOSS, Role.ADMIN)
+    config.use(replace(config.get(), second_factor_above=Decimal(20)))
+    payment = starting.open_at_provider(place(make_event(price_minor=4000)))
+    assert payment is not None and payment.provider_id is not None
+    client = entered(app, time, BOSS, set_up(boss))
+    order = f"/admin/orders/{payment.order.code}"
+    form = {"payment_id": str(payment.id), "note": "Seen at the bank"}
+    said = post(client, f"{order}/decide", page=order, state="paid", **form)
+    assert "Your second factor" in said.text
+    sandbox.do(payment.provider_id, "pay")
+    reconciling.reconcile(payment.id, door="test")
+    small = Incident(key="x", kind="late_money", payment_id=payment.id, order_id=payment.order_id)
+    small.amount_minor, small.currency, small.created_at = 100, "EUR", clock.now()
+    db.session.add(small)
+    db.session.commit()
+    page = f"/admin/incidents/{small.id}"
+    for how, asked in (("refund", True), ("wallet", True), ("dismiss", False)):
+        done = post(client, f"{page}/resolve", page=page, how=how, reason="Looked at")
+        assert ("Your second factor" in done.text) is asked, how
+    assert db.session.scalars(select(Incident.resolution)).one() == "dismiss"
+    assert not db.session.scalars(select(Refund)).all()
