@@ -9,9 +9,8 @@ from sqlalchemy import Connection
 
 from bench.bulk import run_all
 
-# A tournament; its orders but for so many become another event's.
+# A tournament; its orders but for some become another event's.
 CUP = "bulk-2"
-_ENTRIES = 3_000
 # Of every so many orders of a table one is of the member who is measured.
 _AROUND = """
 INSERT INTO users (email, name, password_hash, role, confirmed_at, login_epoch, created_at, folded)
@@ -56,13 +55,13 @@ SELECT 'participant_' || lpad(n::text, 20, '0'), (SELECT min(id) FROM athletes) 
        id, 'Club ' || n % 100, created_at FROM entered;
 UPDATE orders SET user_id = :boss WHERE id IN (SELECT id FROM entered WHERE n <= 200);
 INSERT INTO audit_log (at, by, door, actor_id, area, deed, subject, subject_id, label, changes, words)
-SELECT CAST(:now AS timestamptz) - (200000 - n) * interval '5 minutes', 'member', 'admin', :boss, (ARRAY['price','text','event','event','event','event'])[1 + n % 6],
+SELECT CAST(:now AS timestamptz) - (CAST(:logs AS integer) - n) * interval '5 minutes', 'member', 'admin', :boss, (ARRAY['price','text','event','event','event','event'])[1 + n % 6],
        'changed', 'event', (n % 50)::text, 'Bulk ' || n % 50, jsonb_build_array(jsonb_build_array('capacity', n, n + 1)),
        to_tsvector('simple', 'event bulk ' || n % 50 || ' capacity ' || n)
-FROM generate_series(1, 200000) AS n;
+FROM generate_series(1, :logs) AS n;
 INSERT INTO sweep_runs (trigger, started_at, finished_at, found, verified, failed, pending, errors, provider_calls, mails, error)
-SELECT 'clock', CAST(:now AS timestamptz) - (100000 - n) * interval '5 minutes', CAST(:now AS timestamptz) - (100000 - n) * interval '5 minutes' + interval '2 seconds', 3, 2, 0, 1, 0, 1, 2, ''
-FROM generate_series(1, 100000) AS n;
+SELECT 'clock', CAST(:now AS timestamptz) - (:logs / 2 - n) * interval '5 minutes', CAST(:now AS timestamptz) - (:logs / 2 - n) * interval '5 minutes' + interval '2 seconds', 3, 2, 0, 1, 0, 1, 2, ''
+FROM generate_series(1, :logs / 2) AS n;
 INSERT INTO incidents (key, kind, order_id, payment_id, provider, amount_minor, currency, evidence, created_at, resolution, resolution_reason, resolved_at)
 SELECT 'bulk:' || id, 'late_money', id, id, 'stripe', 2500, 'EUR', '{}', created_at, CASE WHEN id % 300 <> 0 THEN 'dismiss' ELSE '' END, '',
        CASE WHEN id % 300 <> 0 THEN created_at END
@@ -80,12 +79,14 @@ UPDATE outbox SET state = 'failed', last_error = 'refused' WHERE id IN (SELECT i
 """
 
 
-def fill(connection: Connection, values: dict[str, object]) -> None:
-    """Write them, once the orders are there; `values`: now, boss (a member's id), base (an order's id)."""
-    run_all(
-        connection,
-        f"SET session_replication_role = replica;{_AROUND}",
-        {"members": 20_000, "cup": CUP, "entries": _ENTRIES, **values},
-    )
+def fill(connection: Connection, orders: int, values: dict[str, object]) -> None:
+    """Write what goes with so many orders, once they are there; `values`: now, boss (a member), base (an order)."""
+    sizes: dict[str, object] = {
+        "members": orders // 50,
+        "logs": orders // 5,
+        "entries": orders // 300,
+        "cup": CUP,
+    }
+    run_all(connection, f"SET session_replication_role = replica;{_AROUND}", {**sizes, **values})
     run_all(connection, "SET session_replication_role = DEFAULT", {})
     connection.commit()

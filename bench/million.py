@@ -60,7 +60,7 @@ def fill(app: Flask, orders: int) -> bool:
     db.session.rollback()
     with db.engine.connect() as connection:
         bulk.fill(connection, orders, values["now"])
-        bulk_around.fill(connection, values)
+        bulk_around.fill(connection, orders, values)
     with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM ANALYZE"))
     tallies.renew()

@@ -102,12 +102,7 @@ def files(app: Flask, shop: Shop) -> Iterator[str]:
 
 def is_visited(endpoint: str) -> bool:
     place, _, view = endpoint.partition(".")
-    if place.startswith("records_"):
-        return view in _RECORDS and endpoint not in (
-            "records_users.create_view",
-            "records_passes.create_view",
-        )
-    return endpoint not in LEFT_OUT
+    return endpoint not in LEFT_OUT and (not place.startswith("records_") or view in _RECORDS)
 
 
 def address(rule: Rule, shop: Shop) -> str:

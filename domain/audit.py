@@ -133,7 +133,7 @@ WATCHED: dict[type[Any], Watch] = {
         + ("picture_id", "organiser_id", "poll_minutes", "refunding_since", "line"),
         prices=("currency",),
         texts=("title", "description", "venue", "address"),
-        besides=("id", "refunding_by_id", "calendar_sequence", "moved_at", "moved_from")
+        besides=("id", "refunding_by_id", "calendar_sequence", "moved_at", "moved_from", "news_told_at")
         + ("line_since", "line_moved_at", "thinned", "thin_again_at", "created_at", "updated_at", "folded"),
     ),
     TicketType: Watch(

@@ -100,6 +100,8 @@ class Event(Base):
     # When it was moved last, and from where: dates and places as they were told before.
     moved_at: Mapped[datetime | None] = mapped_column(Time)
     moved_from: Mapped[Json | None] = mapped_column(JSONB(none_as_null=True))
+    # When nobody was left to be told of its news, where it has many orders (domain/catalogue/event_news.py).
+    news_told_at: Mapped[datetime | None] = mapped_column(Time)
     # What is left of its buyers, by their age: see domain/office/thinning.py; and when it is looked at again.
     thinned: Mapped[int] = mapped_column(SmallInteger, default=0, server_default=text("0"))
     thin_again_at: Mapped[datetime | None] = mapped_column(Time)

@@ -1,9 +1,8 @@
-"""No page reads a table that grows from one end to the other: its questions, planned by PostgreSQL itself.
+"""Nobody is told of what is kept of them, or forgotten, by reading a table that grows from end to end.
 
-Every page of the URL map is asked for by an admin who also owns the event, searching and filtering where the
-page knows how, and each question it asks is planned anew where PostgreSQL may not scan if an index serves.
-What then still reads all of a large table, for want of a condition or a limit, is found however few rows a
-test has.
+Each question that is asked for it is planned anew where PostgreSQL may not scan if an index serves. What then
+still reads all of a large table, for want of a condition or a limit, is found however few rows a test has.
+Pages and duties, in a shop of some thousand orders: tests/test_large_lists.py.
 """
 
 from __future__ import annotations
@@ -20,15 +19,12 @@ from flask import Flask
 from sqlalchemy import event, select, text
 
 from domain import clock
-from domain.office import erasures, person_export, tallies, thinning
+from domain.office import erasures, person_export, thinning
 from domain.payments import settling
 from domain.people import accounts
-from domain.post import outbox
-from domain.sweep import digests
 from extensions import db
-from models import Erasure, Event, Order, OutboxMail, Role, User
-from tests.blueprints.organiser.test_walk import addresses
-from tests.support.people import log_in, make_member
+from models import Erasure, Event, Order, Role, User
+from tests.support.people import make_member
 from tests.support.shop import make_event, place, report_on
 
 LARGE = frozenset(
@@ -36,20 +32,6 @@ LARGE = frozenset(
 )
 # And what grows with the members and the doors, where one person is looked for.
 OF_PERSONS = LARGE | {"users", "check_ins", "refunds", "transfers"}
-# What is asked of each page; those that do not list take no notice.
-ASKED = ("", "?q=ada+25.00&state=completed&before=99999")
-PLACES = (
-    "admin",
-    "desk",
-    "organiser",
-    "account",
-    "wallet",
-    "wallets",
-    "athletes",
-    "tournaments",
-    "door",
-    "health",
-)
 
 
 @contextmanager
@@ -115,37 +97,6 @@ def shop(app: Flask) -> Event:
         for state in ("open", "paid"):
             settling.settle(order.payments[0].id, report_on(order.payments[0], state), door="test")
     return db.session.get_one(Event, own.id)
-
-
-def test_no_page_reads_a_large_table_whole(app: Flask, shop: Event, monkeypatch: pytest.MonkeyPatch) -> None:
-    # As in a large shop, whose old rows were counted last night.
-    monkeypatch.setattr(tallies, "RECENT", 1)
-    tallies.renew()
-    db.session.commit()
-    boss = app.test_client()
-    paths: set[str] = set()
-    log_in(boss, "boss@example.org")
-    for rule, path, method in addresses(app, shop):
-        if method == "GET" and rule.endpoint.split(".")[0] in PLACES and rule.endpoint != "admin.connection":
-            paths.add(path)
-    with asked() as statements:
-        for path in sorted(paths):
-            for words in ASKED:
-                boss.get(path + words)
-    assert len(paths) > 60 and len(statements) > 100
-    found = scans(statements)
-    assert not found, "\n\n".join(f"{', '.join(read)}\n{query}" for query, read in found.items())
-
-
-def test_no_duty_reads_a_large_table_whole(app: Flask, shop: Event) -> None:
-    mail = db.session.get_one(OutboxMail, 1)
-    with asked() as statements:
-        digests.raise_stuck()
-        digests.raise_expired()
-        outbox._nothing_leaves(mail)
-        outbox._tell_of_outage(mail)
-    found = scans(statements)
-    assert len(statements) >= 5 and not found, found
 
 
 def test_nobody_is_told_or_forgotten_by_reading_everybody(app: Flask, shop: Event) -> None:

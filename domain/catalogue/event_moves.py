@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import String, cast, func, literal, select, update
+from sqlalchemy import ColumnElement, String, and_, cast, func, literal, select, update
 
 from domain import audit, clock
 from domain.errors import DomainError
@@ -26,7 +26,6 @@ from models import (
     TicketState,
 )
 
-_BATCH = 500
 KEY = "event_moved:"
 
 
@@ -67,10 +66,10 @@ def note(event: Event, was: dict[str, Any], *, agreed: bool) -> None:
             f"{_many(orders, 'order', 'orders')}. Tick this, and whoever holds one is told by mail.",
         )
     # Who has not been told of the last change yet hears of both at once.
-    if event.moved_from is None or not untold(event_id=event.id):
+    if event.moved_from is None or not untold(Order.event_id == event.id, most=1):
         event.moved_from = was
     event.calendar_sequence += 1
-    event.moved_at = now
+    event.moved_at, event.news_told_at = now, None
 
 
 def keep_doors(event: Event, was: dict[str, Any]) -> None:
@@ -97,23 +96,29 @@ def soon(event: Event, was: dict[str, Any]) -> None:
         queue.soon("moved_events")
 
 
-def untold(event_id: int | None = None) -> list[Order]:
-    """Orders with tickets of events that were moved since they were made, and not told of it yet."""
+def to_tell() -> ColumnElement[bool]:
+    """The condition of the events whose holders are to be told where they have moved to."""
+    ahead = Event.ends_at > clock.now()
+    return and_(Event.moved_at.is_not(None), ahead, Event.state != EventState.CANCELLED)
+
+
+def untold(which: ColumnElement[bool], most: int | None = None) -> list[Order]:
+    """Those of some orders with tickets of an event that was moved since they were made, and not told yet.
+
+    `most`: only to see whether there are any.
+    """
     admits = select(Ticket.id).where(Ticket.order_id == Order.id, Ticket.state != TicketState.VOID)
     key = literal(KEY) + cast(Event.calendar_sequence, String) + literal(":") + cast(Order.id, String)
     mailed = select(OutboxMail.id).where(OutboxMail.key == key)
     query = (
         select(Order)
         .join(Event, Event.id == Order.event_id)
-        .where(Event.moved_at.is_not(None), Event.ends_at > clock.now())
-        .where(Event.state != EventState.CANCELLED, Order.created_at < Event.moved_at)
+        .where(which, to_tell(), Order.created_at < Event.moved_at)
         .where(admits.exists(), ~mailed.exists())
         .order_by(Order.id)
-        .limit(1 if event_id is not None else _BATCH)
+        .limit(most)
     )
-    if event_id is not None:
-        query = query.where(Event.id == event_id)
-    else:
+    if most is None:
         # A row that somebody holds altogether is told of later, and keeps nobody's news waiting.
         query = query.with_for_update(read=True, key_share=True, skip_locked=True, of=Order)
     return list(db.session.scalars(query))

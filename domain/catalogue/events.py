@@ -287,6 +287,7 @@ def cancel_event(event: Event) -> Event:
     """Stop selling for good. Commits. For `orders/event_cancellation.py` alone, which tells the buyers."""
     lock(event)
     event.state, event.updated_at = EventState.CANCELLED, clock.now()
+    event.news_told_at = None
     db.session.commit()
     return event
 

@@ -51,7 +51,8 @@ class Invariant:
     """A sentence that must hold, and the query for what breaks it. `row` names a row for good.
 
     `{orders: o.id}` stands where the query can be asked of some orders only, and so do wallets and ticket
-    types.
+    types. It stands by each table that is joined: PostgreSQL does not carry it over from one to the other,
+    and would read all of the other one.
     """
 
     code: str
@@ -67,14 +68,14 @@ INVARIANTS = (
         SELECT 'order:' || o.id AS row, o.code AS "order", o.currency, o.total_minor,
                sum(t.amount_minor) AS found
         FROM transfers t JOIN orders o ON o.id = t.order_id
-        WHERE t.kind IN ('sale', 'top_up') AND {orders: t.order_id}
+        WHERE t.kind IN ('sale', 'top_up') AND {orders: t.order_id} AND {orders: o.id}
         GROUP BY o.id HAVING sum(t.amount_minor) > o.total_minor
         UNION ALL
         SELECT 'tickets:' || o.id, o.code, o.currency, o.total_minor, k.live
         FROM (SELECT order_id, count(*) AS live FROM tickets
               WHERE state <> 'void' AND {orders: order_id} GROUP BY order_id) k
         JOIN orders o ON o.id = k.order_id
-        WHERE k.live > (SELECT coalesce(sum(quantity), 0) FROM order_lines l
+        WHERE {orders: o.id} AND k.live > (SELECT coalesce(sum(quantity), 0) FROM order_lines l
                         WHERE l.order_id = o.id AND l.ticket_type_id IS NOT NULL)
         """,
     ),
@@ -89,7 +90,7 @@ INVARIANTS = (
                OR EXISTS (SELECT 1 FROM tickets t WHERE t.order_id = o.id AND t.state <> 'void'))
           AND NOT EXISTS (
             SELECT 1 FROM payments p
-            WHERE p.order_id = o.id AND p.fulfilled AND p.paid_at IS NOT NULL
+            WHERE p.order_id = o.id AND {orders: p.order_id} AND p.fulfilled AND p.paid_at IS NOT NULL
               AND p.amount_minor = o.total_minor AND p.currency = o.currency
               AND (EXISTS (SELECT 1 FROM timeline e
                            WHERE e.order_id = o.id AND e.payment_id = p.id AND e.what = 'paid')
@@ -104,7 +105,7 @@ INVARIANTS = (
         SELECT 'payment:' || p.id AS row, o.code AS "order", p.state, p.currency, p.amount_minor
         FROM payments p JOIN orders o ON o.id = p.order_id
         WHERE (p.received_minor IS NOT NULL OR p.state = 'review') AND NOT p.fulfilled
-          AND {orders: p.order_id}
+          AND {orders: p.order_id} AND {orders: o.id}
           AND NOT EXISTS (
             SELECT 1 FROM incidents i WHERE i.payment_id = p.id
               AND (i.resolved_at IS NULL OR i.resolution IN ('dismiss', 'wallet')))
@@ -184,7 +185,7 @@ INVARIANTS = (
         FROM (SELECT payment_id, sum(amount_minor) AS asked FROM refunds
               WHERE NOT made_at_provider AND state NOT IN ('failed', 'cancelled') GROUP BY payment_id) r
         JOIN payments p ON p.id = r.payment_id JOIN orders o ON o.id = p.order_id
-        WHERE r.asked > coalesce(p.received_minor, 0) AND {orders: p.order_id}
+        WHERE r.asked > coalesce(p.received_minor, 0) AND {orders: p.order_id} AND {orders: o.id}
           AND NOT EXISTS (SELECT 1 FROM incidents i
                           WHERE i.payment_id = p.id AND i.kind = 'given_back_too_much')
         """,

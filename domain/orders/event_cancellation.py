@@ -20,7 +20,7 @@ import structlog
 from sqlalchemy import ColumnElement, Select, String, and_, cast, func, or_, select, update
 
 from domain import clock, epochs, row_by_row
-from domain.catalogue import events, takings
+from domain.catalogue import event_news, events, takings
 from domain.errors import DomainError
 from domain.kept_answers import KeptAnswers
 from domain.payments import incident_decisions, own_end, reconciling, refundable, refunds, settling
@@ -46,7 +46,6 @@ from models import (
 
 REASON = "The event was cancelled"
 _BATCH = 50
-_TELL_BATCH = 500
 # So many refunds in a row without an answer, and the account is left alone until the next run.
 _SILENT = 3
 # For so long after it was asked for; what is not through by then has failed, and a person knows of it.
@@ -106,13 +105,8 @@ def tell_holders() -> int:
 
     Bought, free or from the guest list: all of them would come. Commits as it goes.
     """
-    told = 0
-    while orders := _untold():
-        for order in orders:
-            outbox.stage("event_cancelled", key=f"{_TOLD}{order.id}", to=order.email, order=order)
-        told += len(orders)
-        db.session.commit()
-    db.session.rollback()
+    cancelled = and_(Event.state == EventState.CANCELLED, Event.ends_at > clock.now())
+    told = event_news.tell(cancelled, _untold, _owe)
     if told:
         queue.soon("deliver_mail")
     return told
@@ -121,16 +115,18 @@ def tell_holders() -> int:
 _TOLD = "event_cancelled:"
 
 
-def _untold() -> list[Order]:
+def _owe(order: Order) -> None:
+    outbox.stage("event_cancelled", key=f"{_TOLD}{order.id}", to=order.email, order=order)
+
+
+def _untold(which: ColumnElement[bool]) -> list[Order]:
+    """Those of some orders with tickets of a cancelled event whose buyers were not told yet."""
     admits = select(Ticket.id).where(Ticket.order_id == Order.id, Ticket.state != TicketState.VOID)
     mailed = select(OutboxMail.id).where(OutboxMail.key == _TOLD + cast(Order.id, String))
     query = (
         select(Order)
-        .join(Event, Event.id == Order.event_id)
-        .where(Event.state == EventState.CANCELLED, Event.ends_at > clock.now())
-        .where(admits.exists(), ~mailed.exists())
+        .where(which, admits.exists(), ~mailed.exists())
         .order_by(Order.id)
-        .limit(_TELL_BATCH)
         # A row that somebody holds altogether is told of later, and keeps nobody's news waiting.
         .with_for_update(read=True, key_share=True, skip_locked=True, of=Order)
     )

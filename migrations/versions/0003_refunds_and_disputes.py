@@ -24,8 +24,7 @@ _NEVER_MORE = "ck_payments_payments_never_asked_back_more"
 def upgrade():
     if big_tables.is_new("payments", "asked_back_minor"):
         _add_columns()
-    with op.get_context().autocommit_block():
-        _fill()
+    _fill()
     big_tables.validate(_NEVER_MORE, "payments")
 
 
@@ -54,25 +53,22 @@ def _add_columns():
 def _fill():
     # What was asked back so far. Where an older version let through more than was received, the sum is capped,
     # and the check that asks the same of the refunds themselves tells of it.
-    op.execute(
-        """
-        UPDATE payments p SET asked_back_minor = least(r.asked, coalesce(p.received_minor, 0))
-        FROM (SELECT payment_id, sum(amount_minor) AS asked FROM refunds
-              WHERE NOT made_at_provider AND state NOT IN ('failed', 'cancelled') GROUP BY payment_id) r
-        WHERE r.payment_id = p.id
-        """
+    ours = "r.payment_id = payments.id AND NOT r.made_at_provider AND r.state NOT IN ('failed', 'cancelled')"
+    asked = f"(SELECT sum(r.amount_minor) FROM refunds r WHERE {ours})"
+    big_tables.update(
+        "payments",
+        f"asked_back_minor = least({asked}, coalesce(received_minor, 0))",
+        f"EXISTS (SELECT FROM refunds r WHERE {ours})",
     )
-    op.execute(
-        """
-        UPDATE payments p SET reversed_at = r.at
-        FROM (SELECT payment_id, max(created_at) AS at
-              FROM (SELECT payment_id, created_at FROM refunds
-                    UNION ALL SELECT payment_id, created_at FROM disputes) both_ways
-              GROUP BY payment_id) r
-        WHERE r.payment_id = p.id
-        """
+    went = (
+        "SELECT r.created_at FROM refunds r WHERE r.payment_id = payments.id"
+        " UNION ALL SELECT d.created_at FROM disputes d WHERE d.payment_id = payments.id"
     )
-    op.execute("UPDATE refunds SET accepted_at = created_at WHERE state IN ('pending', 'succeeded')")
+    big_tables.update(
+        "payments", f"reversed_at = (SELECT max(created_at) FROM ({went}) AS went)", f"EXISTS ({went})"
+    )
+    refunds = "state IN ('pending', 'succeeded') AND accepted_at IS NULL"
+    big_tables.update("refunds", "accepted_at = created_at", refunds)
 
 
 def downgrade():

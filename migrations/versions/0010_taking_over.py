@@ -9,6 +9,8 @@ Create Date: 2026-11-29 14:58:00
 import sqlalchemy as sa
 from alembic import op
 
+from migrations import big_tables
+
 # revision identifiers, used by Alembic.
 revision = "0010"
 down_revision = "0009"
@@ -17,12 +19,10 @@ depends_on = None
 
 
 def upgrade():
-    op.add_column("payments", sa.Column("replacing_since", sa.DateTime(timezone=True), nullable=True))
-    op.create_index(
-        "payments_replacing",
-        "payments",
-        ["replacing_since"],
-        postgresql_where=sa.text("replacing_since IS NOT NULL"),
+    if big_tables.is_new("payments", "replacing_since"):
+        op.add_column("payments", sa.Column("replacing_since", sa.DateTime(timezone=True), nullable=True))
+    big_tables.create_index(
+        "payments_replacing", "payments", ["replacing_since"], where="replacing_since IS NOT NULL"
     )
 
 

@@ -9,6 +9,8 @@ Create Date: 2026-11-29 19:40:00
 import sqlalchemy as sa
 from alembic import op
 
+from migrations import big_tables
+
 # revision identifiers, used by Alembic.
 revision = "0011"
 down_revision = "0010"
@@ -16,6 +18,7 @@ branch_labels = None
 depends_on = None
 
 _TICKETS = "(kind = 'ticket') = (ticket_type_id IS NOT NULL)"
+_OF_LINES = "ck_order_lines_order_lines_ticket_type"
 _ADMISSIONS = "(kind IN ('ticket', 'tournament_entry')) = (ticket_type_id IS NOT NULL)"
 
 
@@ -24,6 +27,12 @@ def _one_of(*values, name):
 
 
 def upgrade():
+    if big_tables.is_new("ticket_types", "currency"):
+        _change_tables()
+    big_tables.validate(_OF_LINES, "order_lines")
+
+
+def _change_tables():
     op.add_column(
         "events",
         sa.Column(
@@ -37,8 +46,8 @@ def upgrade():
     op.add_column(
         "order_lines", sa.Column("holder", sa.String(length=200), server_default="", nullable=False)
     )
-    op.drop_constraint(op.f("ck_order_lines_order_lines_ticket_type"), "order_lines", type_="check")
-    op.create_check_constraint(op.f("ck_order_lines_order_lines_ticket_type"), "order_lines", _ADMISSIONS)
+    op.drop_constraint(op.f(_OF_LINES), "order_lines", type_="check")
+    big_tables.check(_OF_LINES, "order_lines", _ADMISSIONS)
     op.create_table(
         "tournaments",
         sa.Column("event_id", sa.Integer(), nullable=False),

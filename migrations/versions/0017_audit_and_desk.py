@@ -10,6 +10,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from migrations import big_tables
+
 # revision identifiers, used by Alembic.
 revision = "0017"
 down_revision = "0016"
@@ -31,9 +33,11 @@ def _time(name, nullable=True):
 
 
 def upgrade():
-    _audit_log()
-    _desk()
-    _privacy()
+    if big_tables.is_new("refunds", "at_desk"):
+        _audit_log()
+        _desk()
+        _privacy()
+    big_tables.create_index("refunds_at_desk", "refunds", ["actor_id", "created_at"], where="at_desk")
 
 
 def _audit_log():
@@ -92,9 +96,6 @@ def _desk():
     op.create_index("desk_grants_email", "desk_grants", [sa.text("lower(email)")])
     op.add_column(
         "refunds", sa.Column("at_desk", sa.Boolean(), server_default=sa.text("false"), nullable=False)
-    )
-    op.create_index(
-        "refunds_at_desk", "refunds", ["actor_id", "created_at"], postgresql_where=sa.text("at_desk")
     )
 
 
