@@ -17,7 +17,7 @@ from time import monotonic
 from typing import Any
 
 import structlog
-from sqlalchemy import ColumnElement, and_, delete, exists, func, literal_column, select, update
+from sqlalchemy import ColumnElement, and_, delete, func, literal_column, or_, select, update
 
 import config
 from domain import clock, repeated_requests
@@ -93,10 +93,11 @@ def _thinned_mails() -> int:
     kept = config.get()
     whole = and_(OutboxMail.state == literal_column("'sent'"), OutboxMail.context != literal_column("'{}'"))
     over = Event.ends_at < _days(kept.disputable_days)
-    disputed = exists().where(
-        Payment.order_id == Order.id, Dispute.payment_id == Payment.id, Dispute.closed_at.is_(None)
-    )
-    of_events = select(Order.id).join(Event, Event.id == Order.event_id).where(over, ~disputed)
+    # However old it is: what the buyer was told is what a bank is shown.
+    disputed = select(Payment.order_id).join(Dispute, Dispute.payment_id == Payment.id)
+    disputed = disputed.where(Dispute.closed_at.is_(None))
+    whole = and_(whole, or_(OutboxMail.order_id.is_(None), OutboxMail.order_id.not_in(disputed)))
+    of_events = select(Order.id).join(Event, Event.id == Order.event_id).where(over)
     ways = (
         OutboxMail.sent_at < _days(kept.mails_kept_days),
         # Nothing is sent long before its event, so that the index leaves out the most.

@@ -142,7 +142,12 @@ def test_what_only_tells_of_the_past_goes_at_its_age(large: Event, sandbox: Sand
     retention.forget()
     disputed = db.session.scalars(select(OutboxMail.order_id).where(OutboxMail.context != {})).all()
     assert set(disputed) == {1}
+    # However old they are: what the buyer was told is shown to the bank.
     sandbox.advance(200 * 86400)
+    retention.forget()
+    assert set(db.session.scalars(select(OutboxMail.order_id).where(OutboxMail.context != {}))) == {1}
+    db.session.execute(update(Dispute).values(closed_at=clock.now()))
+    db.session.commit()
     retention.forget()
     assert whole_mails() == 0
     still = [
