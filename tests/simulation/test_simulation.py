@@ -79,7 +79,7 @@ def test_a_seed_takes_the_same_steps_again(app: Flask, sandbox: Sandbox) -> None
     for _ in range(2):
         runs.clean(sandbox)
         with World(app, sandbox, 5, runs.USUAL) as world:
-            world.run(12, buyers.begin, staff.others)
+            world.run(8, buyers.begin, staff.others)
         traces.append([_CODES.sub("#", line) for line in world.trace])
     assert traces[0] == traces[1]
 
