@@ -29,11 +29,14 @@ import config
 from app import create_app
 from domain.connections import credentials
 from domain.office import demo
+from domain.people import accounts
+from domain.security import passwords
 from extensions import db
 from tests.browser.camera import Camera
 from tests.browser.house import House
 from tests.browser.visitor import PHONE, Visitor
 from tests.support import production, tables, tls
+from tests.support.people import PASSWORD
 from tests.support.sandbox import ROOT, Sandbox, free_port, start_sandbox
 
 START_SECONDS = 120
@@ -84,6 +87,11 @@ def house(
         with app.app_context():
             config.use(replace(settings, development=True))
             demo.seed()
+            # In production everybody's password is too weak for an admin.
+            boss = accounts.find("admin@example.org")
+            assert boss is not None
+            boss.password_hash = passwords.hashed(PASSWORD)
+            db.session.commit()
             config.use(settings)
             db.session.remove()
         yield House(url, bank, app, environ=own, front=front, first_admin=_first_admin(log))

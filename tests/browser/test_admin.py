@@ -19,7 +19,7 @@ Visit = Callable[..., Visitor]
 
 def admin_of(visit: Visit, width: int = DESK) -> Visitor:
     admin = visit(width=width)
-    admin.log_in("admin@example.org", demo.PASSWORD)
+    admin.log_in("admin@example.org")
     return admin
 
 

@@ -84,7 +84,7 @@ def test_cookies_that_are_blocked_are_named(house: House, visit: Visit) -> None:
 
 def test_the_same_in_development_without_tls(workshop: str, visit: Visit) -> None:
     admin = visit(base_url=workshop)
-    admin.log_in("admin@example.org", demo.PASSWORD)
+    admin.log_in("admin@example.org")
     admin.go("/stripe/debug/")
     admin.look("stripe-debug")
     admin.order("lantern-night", "Seat", 1, "Dev Developer", "dev@example.org")

@@ -11,7 +11,6 @@ from playwright.sync_api import expect
 from domain import codes as short_codes
 from domain.catalogue import events
 from domain.door import staff
-from domain.office import demo
 from models import Order
 from tests.browser.camera import Camera
 from tests.browser.house import House
@@ -57,7 +56,7 @@ def says(keeper: Visitor, verdict: str, words: str | re.Pattern[str]) -> None:
 
 def test_staff_enter_by_a_link_and_a_pin_that_the_admin_makes(visit: Visit) -> None:
     admin = visit()
-    admin.log_in("admin@example.org", demo.PASSWORD)
+    admin.log_in("admin@example.org")
     admin.go("/door/")
     admin.look("doors")
     admin.go(f"/door/events/{EVENT}/passes")

@@ -114,7 +114,7 @@ def test_from_asking_to_the_first_sale(house: House, visit: Visit) -> None:
     nora.see(re.compile("We have your application"))
 
     admin = visit(width=DESK)
-    admin.log_in("admin@example.org", demo.PASSWORD)
+    admin.log_in("admin@example.org")
     admin.go("/admin/organisers?state=pending")
     admin.look("admin-organisers")
     admin.press("Nora’s Boathouse")

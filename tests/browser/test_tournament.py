@@ -51,7 +51,7 @@ def test_a_child_is_entered_and_withdrawn(house: House, visit: Visit) -> None:
     parent.see("The entry is withdrawn.")
 
     boss = visit(width=1280)
-    boss.log_in("admin@example.org", demo.PASSWORD)
+    boss.log_in("admin@example.org")
     boss.go("/organiser/events/harbour-open/entries")
     boss.see("Lena Sato")
     boss.look("organiser-entries")
