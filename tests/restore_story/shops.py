@@ -130,6 +130,10 @@ class Shop(Protocol):
         """Start what was stopped, and wait until one sweep has gone through."""
         ...
 
+    def hold_mails(self, down: bool) -> None:
+        """Keep the worker down, as a fault would, so that mails are owed; or let it come back."""
+        ...
+
     def send_mails(self) -> None:
         """Wait until all mail that may leave has left."""
         ...
@@ -228,6 +232,11 @@ class Running(People):
         )
         self._wait(lambda: self.rows(query)[0][0] > 0, "a sweep has gone through")
 
+    def hold_mails(self, down: bool) -> None:
+        self.instance.hold("worker", down=down)
+        if down:
+            self.instance.kill("worker")
+
     def send_mails(self) -> None:
         due = "SELECT count(*) FROM outbox WHERE state = 'due' AND held_with IS NULL AND kind <> 'alert'"
         self._wait(lambda: self.rows(due)[0][0] == 0, "all mail has left")
@@ -294,6 +303,9 @@ class Here(People):
         self._lost = False
         sweeping.run("clock")
         db.session.remove()
+
+    def hold_mails(self, down: bool) -> None:
+        """Nothing runs beside the test: none has left."""
 
     def send_mails(self) -> None:
         outbox.deliver_due(limit=1)

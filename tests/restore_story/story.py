@@ -73,8 +73,7 @@ class Story:
         backup = self._back_up(range(before, before + during))
         known = self._orders()
         self._go_on(range(before + during, before + during + after))
-        mails = len(self.shop.control("mail?limit=10000"))
-        due_then = self._lose_and_restore(backup)
+        mails, due_then = self._lose_and_restore(backup)
         self._closed(mails, due_then, known)
         self._open(mails)
         self._a_day_later()
@@ -141,7 +140,8 @@ class Story:
             return
 
     def _back_up(self, numbers: Iterable[int]) -> Path:
-        """By the command, while people buy."""
+        """By the command, while people buy, and mails are owed that leave a moment later."""
+        self.shop.hold_mails(True)
         places = self.folder / "backups"
         places.mkdir()
         said: list[str] = []
@@ -156,6 +156,7 @@ class Story:
             self._load(numbers)
             command.run()
         assert said and "SHA-256" in said[0], said
+        self.shop.hold_mails(False)
         return next(path for path in places.iterdir() if path.name.endswith(".age"))
 
     def _go_on(self, numbers: Iterable[int]) -> None:
@@ -201,14 +202,15 @@ class Story:
     def _orders(self) -> set[str]:
         return {code for (code,) in self.shop.rows("SELECT code FROM orders")}
 
-    def _lose_and_restore(self, backup: Path) -> int:
-        """Nothing is left but the backup and its key. How many mails were due in it."""
+    def _lose_and_restore(self, backup: Path) -> tuple[int, int]:
+        """Nothing is left but the backup and its key. How many mails had left, and how many it has as due."""
         key = self.folder / "key.txt"
         key.write_text(f"{self.identity}\n")
         self.shop.lose()
+        left = len(self.shop.control("mail?limit=10000"))
         said = self.shop.flask("restore", str(backup), "--identity", str(key))
         self.outcome.check("This is the shop's epoch 2, and it is closed" in said, said)
-        return int(self.shop.rows("SELECT count(*) FROM outbox WHERE held_with = 'backup'")[0][0])
+        return left, int(self.shop.rows("SELECT count(*) FROM outbox WHERE held_with = 'backup'")[0][0])
 
     # --- Closed -----------------------------------------------------------------------------------------
 
@@ -234,6 +236,7 @@ class Story:
         self._sums("closed")
         self._rings()
         seen.mails_held = due
+        seen.check(due, "no mail was due at the backup")
         waits = "SELECT count(*) FROM outbox WHERE held_with = 'backup' AND state = 'due'"
         seen.check(self.shop.rows(waits)[0][0] == due, "a mail that was due at the backup has left")
         self._sells_nothing(here)
