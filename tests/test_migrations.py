@@ -227,6 +227,9 @@ def test_a_shop_of_200_000_payments_sells_while_it_is_migrated(empty: Flask) -> 
     upgrade(revision="0001")
     with db.engine.begin() as connection:
         connection.execute(text(_MANY))
+        began = monotonic()
+        connection.execute(text("UPDATE payments SET error_count = error_count"))
+        all_at_once = monotonic() - began
     waits: list[float] = []
     stop = Event()
     url = db.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
@@ -242,7 +245,8 @@ def test_a_shop_of_200_000_payments_sells_while_it_is_migrated(empty: Flask) -> 
         stop.set()
         shop.join()
     assert [one for one in asked if _HOLDS.match(one)] == []
-    assert len(waits) > 20 and max(waits) < 1.5, (len(waits), max(waits))
+    # This machine's own measure: a table that is changed in one transaction is locked for longer than that.
+    assert len(waits) > 20 and max(waits) < all_at_once, (len(waits), max(waits), all_at_once)
     with db.engine.connect() as connection:
         after = {tuple(row) for row in connection.execute(text(_COLUMNS))}
         filled = "SELECT count(DISTINCT public_id), count(polling_started_at) FROM payments"
