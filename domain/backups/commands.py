@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import config
 from domain.backups import forgotten, lives, programs, restoring
 from domain.backups.restoring import Noted
 from domain.errors import DomainError
@@ -40,10 +41,21 @@ def restore(
         restoring.load(dump, database)
         number = restoring.close(told, database, above=max(_highest(wish, tell), wish.above))
     _kept(number, wish, tell)
+    _told_address(restoring.address(database), tell)
     tell("The rows are back. Bringing the tables to this program's form ...")
     upgrade()
     _forgotten(wish, forget, tell)
     return number
+
+
+def _told_address(was: str, tell: Tell) -> None:
+    """Say so where the shop had another address: payments of lost orders are known by it."""
+    now = config.get().public_url
+    if was not in ("", now):
+        tell(
+            f"The shop was at {was}, and PUBLIC_URL is {now} now. Payments that the backup has lost are "
+            "found by the old address alone: set PUBLIC_URL back until the shop has been opened."
+        )
 
 
 def _highest(wish: Wish, tell: Tell) -> int:

@@ -174,6 +174,16 @@ def close(told: Noted, database: str, *, above: int) -> int:
     return int(row[0]) if row is not None else 0
 
 
+def address(database: str) -> str:
+    """The PUBLIC_URL that a restored shop was last started with; "" where it was never, or kept none."""
+    with _connected(database) as connection:
+        kept = connection.execute("SELECT to_regclass('settings_seen') IS NOT NULL").fetchone()
+        if kept is None or not kept[0]:
+            return ""
+        row = connection.execute("SELECT value FROM settings_seen WHERE name = 'public_url'").fetchone()
+    return str(row[0]) if row is not None else ""
+
+
 def _name(database: str) -> str:
     return make_url(database).database or ""
 

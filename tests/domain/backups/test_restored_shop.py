@@ -13,6 +13,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import select
 
+import config
 from domain import clock, epochs
 from domain.backups import forgotten as forgotten_list
 from domain.backups import programs
@@ -39,6 +40,7 @@ from models import (
     PaymentState,
     Refund,
     Role,
+    SettingSeen,
     TicketState,
     TicketType,
     User,
@@ -166,6 +168,8 @@ def test_what_was_paid_after_the_backup_comes_back_and_nothing_is_sent_twice(
     past = make_event("past", price_minor=0)
     place(past, email="gone@example.org")
     past.starts_at, past.ends_at = clock.now() - timedelta(days=2), clock.now() - timedelta(days=1)
+    old = "https://tickets.old.example.org"
+    db.session.add(SettingSeen(name="public_url", value=old, seen_at=clock.now()))
     db.session.commit()
     backup = tmp_path / "shop.dump"
     assert app.test_cli_runner().invoke(args=["backup", "--to", str(backup), "--plain"]).exit_code == 0
@@ -184,6 +188,7 @@ def test_what_was_paid_after_the_backup_comes_back_and_nothing_is_sent_twice(
     sandbox.advance(24 * 3600)
     said = restore_here(app, backup)
     assert "epoch 2, and it is closed" in said and "1 of them are here: 1 forgotten again" in said, said
+    assert f"The shop was at {old}, and PUBLIC_URL is {config.get().public_url} now." in said
     assert "gone@example.org" not in [order.email for order in db.session.scalars(select(Order))]
 
     # Closed: nothing is sold, sent back or mailed.
