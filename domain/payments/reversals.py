@@ -60,7 +60,7 @@ def _made_at_provider(order: Order, payment: Payment, told: RefundReport) -> Ref
         amount_minor=told.amount_minor,
         currency=told.currency,
         state=RefundState.CREATED,
-        idempotency_key=f"provider-{told.provider_id}"[:100],
+        idempotency_key=_key(payment, told),
         made_at_provider=True,
         reason="Made at the provider",
         void_ticket_ids=own_tickets(order, payment, [], everything=everything) if everything else [],
@@ -69,6 +69,13 @@ def _made_at_provider(order: Order, payment: Payment, told: RefundReport) -> Ref
     db.session.add(refund)
     db.session.flush()
     return refund
+
+
+def _key(payment: Payment, told: RefundReport) -> str:
+    """Our own key where the provider has it: a refund of ours that a restored backup has lost."""
+    own = told.our_key.startswith(f"refund-{payment.reference}-")
+    taken = any(refund.idempotency_key == told.our_key for refund in payment.refunds)
+    return told.our_key if own and not taken else f"provider-{told.provider_id}"[:100]
 
 
 # --- Disputes -------------------------------------------------------------------------------------------

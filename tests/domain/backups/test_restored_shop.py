@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 import config
 from domain import clock, epochs
@@ -27,6 +27,7 @@ from extensions import db
 from models import (
     Athlete,
     AuditEntry,
+    Epoch,
     Event,
     EventState,
     Incident,
@@ -241,6 +242,13 @@ def test_what_was_paid_after_the_backup_comes_back_and_nothing_is_sent_twice(
     assert refunds.request(paid, 500, actor_id=None, reason="Ill").failure_reason == ""
     key = db.session.scalars(select(Refund.idempotency_key).filter_by(amount_minor=500)).one()
     assert key.endswith("-E2") and sent(sandbox) == made_before + 1
+
+    # Also where the shop was opened before its account had told of that refund, or has not told yet.
+    db.session.execute(update(Epoch).values(opened_at=Epoch.began_at))
+    db.session.commit()
+    refused("refunded_before_restore", paid, 1000)
+    sandbox.do(db.session.get_one(Payment, paid).provider_id or "", "refund", amount_minor=100)
+    refused("refunds_differ", paid, 300)
 
     # The lost order is made anew, for just its sum, under the code that its buyer has in a mail.
     at = f"/admin/incidents/{incident.id}"
