@@ -220,8 +220,8 @@ class Coverage:
         for kind, counts in json.loads(path.read_text()).items():
             self.note_all(kind, Counter(counts))
 
-    def missing(self) -> tuple[list[str], list[str]]:
-        """What was left out, in words; and points of death that no list names. Nothing when all was used."""
+    def wanted(self) -> list[tuple[str, str]]:
+        """Kind and name of all that two thousand lives use."""
         by_night = self.used.get("total", Counter())["lives"] >= NIGHTLY
         wanted = {
             "transition": [_words(pair) for pair in reachable()],
@@ -245,10 +245,13 @@ class Coverage:
                 if passed >= _OFTEN and not point.startswith(_LAST)
             ],
         }
+        return [(kind, name) for kind, names in wanted.items() for name in names]
+
+    def missing(self) -> tuple[list[str], list[str]]:
+        """What was left out, in words; and points of death that no list names. Nothing when all was used."""
         left_out = [
             f"{kind} not used: {name}"
-            for kind, names in wanted.items()
-            for name in names
+            for kind, name in self.wanted()
             if not self.used.get(kind, Counter())[name]
         ]
         unknown = [
