@@ -78,13 +78,16 @@ def _of_event(event: Event) -> Select[Participant]:
         select(Participant)
         .join(Order, Order.id == Participant.order_id)
         .join(Athlete, Athlete.id == Participant.athlete_id)
-        .where(_its(event))
+        .where(*_its(event))
     )
 
 
-def _its(event: Event) -> ColumnElement[bool]:
-    """The condition of an event's entries: a category of its own is entered, as an index has it."""
-    return Participant.ticket_type_id.in_([kind.id for kind in event.ticket_types])
+def _its(event: Event) -> tuple[ColumnElement[bool], ...]:
+    """What makes an entry an event's, said of each table: else orders are read from the first one on."""
+    return (
+        Participant.ticket_type_id.in_([kind.id for kind in event.ticket_types]),
+        Order.event_id == event.id,
+    )
 
 
 _WITH_ALL = (
@@ -131,7 +134,7 @@ def tallies(event: Event) -> list[Tally]:
         select(Participant.ticket_type_id, paid, pending)
         .join(Order, Order.id == Participant.order_id)
         .outerjoin(its, its.c.order_id == Participant.order_id)
-        .where(_its(event))
+        .where(*_its(event))
         .group_by(Participant.ticket_type_id)
     )
     counts = {type_id: (paid, pending) for type_id, paid, pending in db.session.execute(query)}

@@ -19,7 +19,7 @@ from extensions import EXPORTS, db, limited
 from models import Event, Order, Participant, Payment
 
 # So many of the newest are looked through for what no index has.
-_FAR = 1_000
+_FAR = 500
 
 
 @dataclass(frozen=True)
