@@ -168,7 +168,7 @@ _SELDOM = (
         "sweep.account_history._tell_behind",
     ),
     *(
-        "orders.event_cancellation.tell_holders",
+        "catalogue.event_news._tell",
         "orders.event_cancellation._tell_refused",
         "payments.webhooks._unknown",
         "post.outbox._not_sent",
