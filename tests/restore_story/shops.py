@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -143,14 +144,15 @@ class Shop(Protocol):
         ...
 
 
-class People:
+class People(ABC):
     """Who has logged in, until the shop is lost: then their logins may be, too."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], Browser] = {}
 
+    @abstractmethod
     def browser(self) -> Browser:
-        raise NotImplementedError
+        """Somebody who has not logged in."""
 
     def member(self, email: str) -> Browser:
         if ("member", email) not in self._known:
